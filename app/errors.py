@@ -1,0 +1,229 @@
+"""Expected failures. Each is a problem document (RFC 9457) with its own status and type.
+
+    MemauditError
+    ├── BadRequest                400
+    │   └── IdempotencyKeyMissing
+    ├── Unauthorized              401
+    ├── InsufficientScope         403
+    ├── NotFound                  404
+    ├── Conflict                  409
+    │   ├── AlreadyTerminal
+    │   ├── IdempotencyInFlight
+    │   ├── LanguageModelNotReady
+    │   └── ResourceInUse
+    ├── BodyTooLarge              413
+    ├── UnsupportedMediaType      415
+    ├── ValidationFailed          422
+    │   ├── IdempotencyMismatch
+    │   └── SourceNotAllowed
+    └── JobFailed                 (recorded on a resource, never raised over HTTP)
+        ├── LanguageModelRejected
+        ├── LanguageModelChanged
+        ├── ShardPoisoned
+        ├── ScoringFailed
+        └── ServiceUnavailable    503 when it is raised over HTTP
+
+No message may contain a submitted text: they are logged, stored and answered.
+"""
+
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+PROBLEM_BASE = "https://memaudit.dev/problems/"
+
+
+@dataclass(frozen=True)
+class FieldError:
+    """Where in the request something is wrong (a JSON pointer) and what (a stable code)."""
+
+    pointer: str
+    code: str
+
+
+class MemauditError(Exception):
+    """An expected failure: its text is shown to the client, so it says what to do next."""
+
+    status: ClassVar[int] = HTTPStatus.INTERNAL_SERVER_ERROR
+    slug: ClassVar[str] = "internal-error"
+    title: ClassVar[str] = "Internal error"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+    def problem(self) -> dict[str, Any]:
+        """The failure as a problem document, without the request's id."""
+        return {
+            "type": PROBLEM_BASE + self.slug,
+            "title": self.title,
+            "status": int(self.status),
+            "detail": self.detail,
+        }
+
+
+class BadRequest(MemauditError):
+    """The request cannot be read."""
+
+    status = HTTPStatus.BAD_REQUEST
+    slug = "bad-request"
+    title = "Bad request"
+
+
+class IdempotencyKeyMissing(BadRequest):
+    """A request that creates work came without an Idempotency-Key header."""
+
+    slug = "idempotency-key-missing"
+    title = "Idempotency-Key is required"
+
+
+class Unauthorized(MemauditError):
+    """The request has no valid API key."""
+
+    status = HTTPStatus.UNAUTHORIZED
+    slug = "unauthorized"
+    title = "Unauthorized"
+
+
+class InsufficientScope(MemauditError):
+    """The API key is valid but lacks the scope that the route asks for."""
+
+    status = HTTPStatus.FORBIDDEN
+    slug = "insufficient-scope"
+    title = "Insufficient scope"
+
+
+class NotFound(MemauditError):
+    """There is no such resource for this tenant."""
+
+    status = HTTPStatus.NOT_FOUND
+    slug = "not-found"
+    title = "Not found"
+
+
+class Conflict(MemauditError):
+    """The resource is in a state that forbids the request."""
+
+    status = HTTPStatus.CONFLICT
+    slug = "conflict"
+    title = "Conflict"
+
+
+class AlreadyTerminal(Conflict):
+    """The work has ended; it cannot be cancelled any more."""
+
+    slug = "already-terminal"
+    title = "Already ended"
+
+
+class IdempotencyInFlight(Conflict):
+    """A request with the same Idempotency-Key is being answered right now."""
+
+    slug = "idempotency-in-flight"
+    title = "A request with this Idempotency-Key is in flight"
+
+
+class LanguageModelNotReady(Conflict):
+    """The language model was rejected or deleted, so nothing can be scored with it."""
+
+    slug = "language-model-not-ready"
+    title = "Language model not ready"
+
+
+class ResourceInUse(Conflict):
+    """Unfinished work still needs the resource."""
+
+    slug = "resource-in-use"
+    title = "Resource in use"
+
+
+class BodyTooLarge(MemauditError):
+    """The request body is larger than this route accepts."""
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    slug = "body-too-large"
+    title = "Body too large"
+
+
+class UnsupportedMediaType(MemauditError):
+    """The request body has a content type that this route does not read."""
+
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    slug = "unsupported-media-type"
+    title = "Unsupported media type"
+
+
+class ValidationFailed(MemauditError):
+    """The request was read but breaks the contract; `errors` says where."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    slug = "validation-failed"
+    title = "Validation failed"
+
+    def __init__(self, detail: str, errors: list[FieldError] | None = None) -> None:
+        super().__init__(detail)
+        self.errors = errors or []
+
+    def problem(self) -> dict[str, Any]:
+        """The problem document with its list of field errors."""
+        errors = [{"pointer": error.pointer, "code": error.code} for error in self.errors]
+        return super().problem() | {"errors": errors}
+
+
+class IdempotencyMismatch(ValidationFailed):
+    """The Idempotency-Key was used before with another request."""
+
+    slug = "idempotency-mismatch"
+    title = "Idempotency-Key was used with another request"
+
+
+class SourceNotAllowed(ValidationFailed):
+    """The path of a language model lies outside the allow-listed roots."""
+
+    slug = "source-not-allowed"
+    title = "Source not allowed"
+
+
+class JobFailed(MemauditError):
+    """Work ended without a result. `retryable` says whether another attempt could help."""
+
+    slug = "job-failed"
+    title = "Job failed"
+    retryable: ClassVar[bool] = False
+
+
+class LanguageModelRejected(JobFailed):
+    """The checkpoint cannot be used: not safetensors, custom code, unsupported, unreadable."""
+
+    slug = "language-model-rejected"
+    title = "Language model rejected"
+
+
+class LanguageModelChanged(JobFailed):
+    """The files of the checkpoint no longer match the digests recorded at registration."""
+
+    slug = "language-model-changed"
+    title = "Language model changed"
+
+
+class ShardPoisoned(JobFailed):
+    """Every attempt at a job ended without an answer: the worker died or lost its lease."""
+
+    slug = "attempts-exhausted"
+    title = "Attempts exhausted"
+
+
+class ScoringFailed(JobFailed):
+    """Scoring broke off: a number was not finite or the computation raised."""
+
+    slug = "scoring-failed"
+    title = "Scoring failed"
+
+
+class ServiceUnavailable(JobFailed):
+    """The database cannot be reached right now; the request changed nothing and can be repeated."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    slug = "service-unavailable"
+    title = "Service unavailable"
+    retryable = True

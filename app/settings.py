@@ -1,0 +1,131 @@
+"""Settings, read from `MEMAUDIT_*` environment variables or from files in a secrets directory."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, SecretStr
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+DOORBELL_TASK = "memaudit.work"
+
+Queue = Literal["gpu", "io"]
+LogFormat = Literal["json", "console"]
+
+
+def _absolute(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
+def _split_roots(value: object) -> object:
+    """Read a colon-separated string as a list of directories."""
+    if isinstance(value, str):
+        return [part for part in value.split(":") if part]
+    return value
+
+
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+
+
+class Settings(BaseSettings):
+    """Everything that a process of memaudit can be told from outside."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="MEMAUDIT_",
+        env_nested_delimiter="__",
+        extra="ignore",
+        secrets_dir=None,
+    )
+
+    home: AbsolutePath = Field(default=Path("~/.memaudit"), validate_default=True)
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+
+    database_url: SecretStr | None = None
+    broker_url: SecretStr | None = None
+    database_pool_size: int = Field(default=10, ge=1)
+    artifact_store: str = "postgres:"
+
+    model_roots: Annotated[list[AbsolutePath], NoDecode] = []
+
+    lease_seconds: float = Field(default=60.0, gt=0)
+    max_attempts: int = Field(default=3, ge=1)
+    shard_tokens: int = Field(default=65_536, ge=1)
+
+    max_json_bytes: int = Field(default=64 * 2**20, ge=1)
+    max_upload_bytes: int = Field(default=8 * 2**30, ge=1)
+    max_text_chars: int = Field(default=4_000_000, ge=1)
+    max_texts: int = Field(default=10_000_000, ge=1)
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: LogFormat = "json"
+
+    @property
+    def heartbeat_seconds(self) -> float:
+        """Seconds between two extensions of a lease: a sixth of the lease."""
+        return self.lease_seconds / 6
+
+    @property
+    def sweep_seconds(self) -> float:
+        """Seconds between two sweeps for expired leases and unrung jobs: a quarter of the lease."""
+        return self.lease_seconds / 4
+
+    @property
+    def api_key_path(self) -> Path:
+        """Where the embedded service keeps the key it made for its owner."""
+        return self.home / "api-key"
+
+    def require_database_url(self) -> str:
+        """The Postgres URL in SQLAlchemy's psycopg 3 form.
+
+        Raises:
+            ValueError: if `MEMAUDIT_DATABASE_URL` is not set.
+        """
+        if self.database_url is None:
+            raise ValueError("MEMAUDIT_DATABASE_URL is not set")
+        url = self.database_url.get_secret_value()
+        scheme, separator, rest = url.partition("://")
+        if scheme in {"postgres", "postgresql"}:
+            scheme = "postgresql+psycopg"
+        return f"{scheme}{separator}{rest}"
+
+    def require_broker_url(self) -> str:
+        """The Redis URL of the doorbell.
+
+        Raises:
+            ValueError: if `MEMAUDIT_BROKER_URL` is not set.
+        """
+        if self.broker_url is None:
+            raise ValueError("MEMAUDIT_BROKER_URL is not set")
+        return self.broker_url.get_secret_value()
+
+    def celery_options(self) -> dict[str, Any]:
+        """Celery's configuration, the same for those who ring and those who answer.
+
+        The doorbell may be lost, doubled or late: the leases in Postgres make each of these harmless,
+        so messages are acknowledged early and no result is kept.
+        """
+        return {
+            "broker_url": self.require_broker_url(),
+            "result_backend": None,
+            "task_serializer": "json",
+            "accept_content": ["json"],
+            "task_ignore_result": True,
+            "task_acks_late": False,
+            "task_default_queue": "gpu",
+            "worker_prefetch_multiplier": 1,
+            "worker_hijack_root_logger": False,
+            "broker_connection_retry_on_startup": True,
+            "broker_connection_max_retries": None,
+            "broker_transport_options": {
+                "socket_connect_timeout": 2,
+                "socket_timeout": 5,
+                "socket_keepalive": True,
+            },
+        }
+
+
+@lru_cache
+def get_settings() -> Settings:
+    """The settings of this process, read once."""
+    return Settings()

@@ -1,0 +1,1 @@
+"""Celery workers: they claim jobs from the store and run the science."""
