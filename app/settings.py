@@ -4,10 +4,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 DOORBELL_TASK = "memaudit.work"
+# Where container engines mount secrets; `memaudit_database_url` there sets `database_url`.
+SECRETS_DIRECTORY = "/run/secrets"
 
 Queue = Literal["gpu", "io"]
 LogFormat = Literal["json", "console"]
@@ -34,7 +36,7 @@ class Settings(BaseSettings):
         env_prefix="MEMAUDIT_",
         env_nested_delimiter="__",
         extra="ignore",
-        secrets_dir=None,
+        secrets_dir=SECRETS_DIRECTORY if Path(SECRETS_DIRECTORY).is_dir() else None,
     )
 
     home: AbsolutePath = Field(default=Path("~/.memaudit"), validate_default=True)
@@ -46,7 +48,7 @@ class Settings(BaseSettings):
     database_pool_size: int = Field(default=10, ge=1)
     artifact_store: str = "postgres:"
 
-    model_roots: Annotated[list[AbsolutePath], NoDecode] = []
+    model_roots: Annotated[list[AbsolutePath], NoDecode, BeforeValidator(_split_roots)] = []
 
     lease_seconds: float = Field(default=60.0, gt=0)
     max_attempts: int = Field(default=3, ge=1)
