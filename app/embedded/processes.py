@@ -1,0 +1,87 @@
+"""Child processes that never outlive us, and their bounded end."""
+
+import ctypes
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from app.embedded.layout import Account
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _die_with_parent(parent: int, death_signal: signal.Signals) -> None:
+    """Ask the kernel for `death_signal` when the thread that forked us ends. Runs between fork and exec."""
+    if _libc.prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def spawn(
+    command: Sequence[str | Path],
+    *,
+    log: Path,
+    environment: Mapping[str, str],
+    death_signal: signal.Signals,
+    account: Account | None = None,
+    directory: Path | None = None,
+    stdin: int = subprocess.DEVNULL,
+) -> subprocess.Popen[bytes]:
+    """Start a child in its own process group that the kernel ends when the calling thread dies.
+
+    Call it from a thread that lives as long as the child should, normally the main one.
+
+    Args:
+        command: program and arguments.
+        log: file that stdout and stderr are appended to.
+        environment: the child's whole environment.
+        death_signal: what the kernel sends to the child when its parent is gone.
+        account: whom to run as; None for ourselves.
+        directory: working directory.
+        stdin: as in `subprocess.Popen`.
+    """
+    parent = os.getpid()
+    with log.open("ab") as output:
+        return subprocess.Popen(  # noqa: S603 - the commands are our own, never a client's
+            [os.fspath(part) for part in command],
+            stdin=stdin,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=dict(environment),
+            cwd=directory,
+            process_group=0,
+            user=account.uid if account else None,
+            group=account.gid if account else None,
+            extra_groups=[] if account else None,
+            # The death signal is cleared by a change of uid, so it can only be set here, after it.
+            preexec_fn=lambda: _die_with_parent(parent, death_signal),  # noqa: PLW1509 - one system call
+        )
+
+
+def end(process: subprocess.Popen[bytes], *steps: tuple[signal.Signals, float]) -> int:
+    """End a child: send each signal in turn and wait its seconds; at last kill its whole process group.
+
+    Returns:
+        The exit status, negative for a signal, as `subprocess.Popen.returncode`.
+    """
+    for sent, seconds in steps:
+        if process.poll() is None:
+            process.send_signal(sent)
+        try:
+            return process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            continue
+    kill_group(process)
+    return process.wait()
+
+
+def kill_group(process: subprocess.Popen[bytes]) -> None:
+    """SIGKILL to every process of the child's group that is left."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return

@@ -1,0 +1,75 @@
+"""Real Postgres and Redis for every test that asks for them."""
+
+import importlib.util
+import itertools
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from psycopg import sql
+from servers import temporary_layout
+
+from app.embedded.postgres_server import PostgresServer
+from app.embedded.redis_server import RedisServer
+
+TEMPLATE = "template_memaudit"
+REDIS_DATABASES = range(1, 64)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A Postgres for the whole run. A test that kills or stops it starts it again."""
+    with temporary_layout() as layout, PostgresServer(layout) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """A Redis for the whole run. A test that kills or stops it starts it again."""
+    with temporary_layout() as layout, RedisServer(layout) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def migrated_template(postgres_server: PostgresServer) -> str:
+    """The name of a database that holds every migration and no rows."""
+    with psycopg.connect(postgres_server.url, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
+    if importlib.util.find_spec("app.store.migrate"):
+        from app.store.migrate import upgrade  # noqa: PLC0415 - the store is still being built
+
+        upgrade(postgres_server.url_of(TEMPLATE))
+    return TEMPLATE
+
+
+@pytest.fixture(scope="session")
+def database_numbers() -> Iterator[int]:
+    return itertools.count(1)
+
+
+@pytest.fixture
+def database_url(
+    postgres_server: PostgresServer, migrated_template: str, database_numbers: Iterator[int]
+) -> Iterator[str]:
+    """The URL of a fresh, migrated database, dropped after the test with whoever is still connected."""
+    name = f"test_{next(database_numbers)}"
+    create = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY")
+    with psycopg.connect(postgres_server.url, autocommit=True) as connection:
+        connection.execute(create.format(sql.Identifier(name), sql.Identifier(migrated_template)))
+    yield postgres_server.url_of(name)
+    with psycopg.connect(postgres_server.url, autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="session")
+def redis_databases() -> Iterator[int]:
+    return itertools.cycle(REDIS_DATABASES)
+
+
+@pytest.fixture
+def broker_url(redis_server: RedisServer, redis_databases: Iterator[int]) -> Iterator[str]:
+    """The URL of an empty Redis database that no other test uses meanwhile."""
+    number = next(redis_databases)
+    yield redis_server.url_of(number)
+    with redis_server.client(number) as client:
+        client.flushdb()
