@@ -8,6 +8,7 @@
     ├── NotFound                  404
     ├── Conflict                  409
     │   ├── AlreadyTerminal
+    │   ├── AuditNotSucceeded
     │   ├── IdempotencyInFlight
     │   ├── LanguageModelNotReady
     │   └── ResourceInUse
@@ -114,6 +115,13 @@ class AlreadyTerminal(Conflict):
 
     slug = "already-terminal"
     title = "Already ended"
+
+
+class AuditNotSucceeded(Conflict):
+    """Scores are given out only when all of them are there."""
+
+    slug = "audit-not-succeeded"
+    title = "Audit has not succeeded"
 
 
 class IdempotencyInFlight(Conflict):

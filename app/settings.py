@@ -78,18 +78,14 @@ class Settings(BaseSettings):
         return self.home / "api-key"
 
     def require_database_url(self) -> str:
-        """The Postgres URL in SQLAlchemy's psycopg 3 form.
+        """The URL of the Postgres that holds everything.
 
         Raises:
             ValueError: if `MEMAUDIT_DATABASE_URL` is not set.
         """
         if self.database_url is None:
             raise ValueError("MEMAUDIT_DATABASE_URL is not set")
-        url = self.database_url.get_secret_value()
-        scheme, separator, rest = url.partition("://")
-        if scheme in {"postgres", "postgresql"}:
-            scheme = "postgresql+psycopg"
-        return f"{scheme}{separator}{rest}"
+        return self.database_url.get_secret_value()
 
     def require_broker_url(self) -> str:
         """The Redis URL of the doorbell.

@@ -1,0 +1,1 @@
+"""Routes for audits: request, follow, cancel, read the scores."""

@@ -1,0 +1,161 @@
+"""`/v1/audits`."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, BackgroundTasks, Depends, Header, Query, Response
+from fastapi.responses import StreamingResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+
+from app.audits import service
+from app.audits.export import EXPORT_MEDIA_TYPES, stream_scores
+from app.audits.schemas import AuditCreate, AuditOut, ScoreOut, TokenEvidenceOut
+from app.dependencies import (
+    AuditReader,
+    AuditWriter,
+    DoorbellDependency,
+    IdempotencyKey,
+    PageCursor,
+    PageLimit,
+    SettingsDependency,
+    StoreDependency,
+    WaitSeconds,
+    read_id,
+)
+from app.pagination import Page
+from app.problems import problem_responses
+from app.store.audits import ACTIVE, ScoreOrder
+from app.store.identifiers import Prefix
+from app.store.tenants import Principal
+from app.store.unit_of_work import Store
+from app.strict_json import StrictJSONRoute
+from app.work import RETRY_AFTER_SECONDS, WORK_QUEUE, poll_until
+
+router = APIRouter(prefix="/audits", tags=["audits"], route_class=StrictJSONRoute)
+
+
+@router.post("", status_code=202, responses=problem_responses(409))
+async def request_audit(
+    request: AuditCreate,
+    key: IdempotencyKey,
+    principal: AuditWriter,
+    store: StoreDependency,
+    settings: SettingsDependency,
+    doorbell: DoorbellDependency,
+    background: BackgroundTasks,
+    response: Response,
+) -> AuditOut:
+    """Request an audit: every text of a text set is scored under a language model."""
+    audit = await store.run(service.request_audit, principal, key, request, settings.model_roots)
+    background.add_task(doorbell.ring, WORK_QUEUE)
+    response.headers["Location"] = f"/v1/audits/{audit.id}"
+    response.headers["Retry-After"] = RETRY_AFTER_SECONDS
+    return audit
+
+
+@router.get("")
+async def list_audits(
+    principal: AuditReader, store: StoreDependency, limit: PageLimit = 20, cursor: PageCursor = None
+) -> Page[AuditOut]:
+    """List audits, newest first."""
+    return await store.run(service.list_page, principal.tenant_id, limit, cursor)
+
+
+@router.get("/{audit_id}")
+async def read_audit(
+    audit_id: str, principal: AuditReader, store: StoreDependency, response: Response, wait: WaitSeconds = 0
+) -> AuditOut:
+    """Read an audit. With `wait`, the answer comes when the audit has ended, or after that many seconds."""
+    identifier = read_id(Prefix.AUDIT, audit_id)
+    audit = await poll_until(
+        lambda: store.run(service.read_audit, principal.tenant_id, identifier), _has_ended, seconds=wait
+    )
+    if not _has_ended(audit):
+        response.headers["Retry-After"] = RETRY_AFTER_SECONDS
+    return audit
+
+
+@router.post("/{audit_id}/cancel", status_code=202, responses=problem_responses(409))
+async def cancel_audit(audit_id: str, principal: AuditWriter, store: StoreDependency) -> AuditOut:
+    """Cancel an audit. It ends at once: nothing that a worker still computes for it is stored."""
+    return await store.run(service.cancel, principal.tenant_id, read_id(Prefix.AUDIT, audit_id))
+
+
+async def _existing_audit(audit_id: str, principal: AuditReader, store: StoreDependency) -> AuditOut:
+    return await store.run(service.read_audit, principal.tenant_id, read_id(Prefix.AUDIT, audit_id))
+
+
+@router.get("/{audit_id}/events", response_class=EventSourceResponse)
+async def follow_audit(
+    audit_id: str,
+    audit: Annotated[AuditOut, Depends(_existing_audit)],
+    principal: AuditReader,
+    store: StoreDependency,
+    last_event_id: Annotated[str | None, Header(max_length=100)] = None,
+) -> AsyncIterator[ServerSentEvent]:
+    """Follow an audit: an event with the resource at each change, until it has ended.
+
+    An event's id names the state it shows; with `Last-Event-ID` a state that was seen is not sent again.
+    """
+    identifier = read_id(Prefix.AUDIT, audit_id)
+    seen = last_event_id
+    while True:
+        if _event_id(audit) != seen:
+            seen = _event_id(audit)
+            yield ServerSentEvent(data=audit, event=audit.status, id=seen, retry=1000)
+        if _has_ended(audit):
+            return
+        audit = await poll_until(
+            lambda: store.run(service.read_audit, principal.tenant_id, identifier),
+            lambda reading, shown=seen: _event_id(reading) != shown,  # type: ignore[misc]
+            seconds=60,
+        )
+
+
+@router.get("/{audit_id}/scores", response_model=Page[ScoreOut], responses=problem_responses(409))
+async def list_scores(
+    audit_id: str,
+    principal: AuditReader,
+    store: StoreDependency,
+    sort: ScoreOrder = ScoreOrder.ORDINAL,
+    group: Annotated[str | None, Query(max_length=200)] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    cursor: PageCursor = None,
+    accept: Annotated[str, Header()] = "application/json",
+) -> Page[ScoreOut] | Response:
+    """List scores. With `Accept: application/jsonl`, `text/csv` or Parquet, all rows are streamed instead."""
+    identifier = read_id(Prefix.AUDIT, audit_id)
+    media_type = next((kind for kind in EXPORT_MEDIA_TYPES if kind in accept), None)
+    if media_type is not None:
+        return await _export(store, principal, identifier, media_type)
+    return await store.run(
+        service.scores_page,
+        principal.tenant_id,
+        identifier,
+        order=sort,
+        group=group,
+        limit=limit,
+        cursor=cursor,
+    )
+
+
+async def _export(store: Store, principal: Principal, identifier: UUID, media_type: str) -> Response:
+    audit = await store.run(service.get_succeeded_audit, principal.tenant_id, identifier)
+    return StreamingResponse(stream_scores(store, audit, media_type), media_type=media_type)
+
+
+@router.get("/{audit_id}/scores/{text_id}/tokens", responses=problem_responses(409))
+async def read_tokens(
+    audit_id: str, text_id: str, principal: AuditReader, store: StoreDependency
+) -> TokenEvidenceOut:
+    """Read the evidence of one text: its tokens with log-likelihood and rank."""
+    return await store.run(service.read_tokens, principal.tenant_id, read_id(Prefix.AUDIT, audit_id), text_id)
+
+
+def _has_ended(audit: AuditOut) -> bool:
+    return audit.status not in ACTIVE
+
+
+def _event_id(audit: AuditOut) -> str:
+    return f"{audit.status}-{audit.progress.done}"

@@ -1,0 +1,215 @@
+"""Requesting and reading audits."""
+
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from app.audits.schemas import AuditCreate, AuditOut, ScoreOut, Token, TokenEvidenceOut
+from app.contracts import AuditSpec, LanguageModelReference
+from app.errors import AuditNotSucceeded, NotFound
+from app.idempotency import answer_once
+from app.language_models.service import add_language_model, require_allowed
+from app.pagination import Page, decode_cursor, encode_cursor, id_cursor, invalid_cursor, page_by_id
+from app.store.audits import (
+    Audit,
+    ScoreOrder,
+    WorkStatus,
+    get_audit,
+    list_audits,
+    list_scores,
+    read_evidence,
+)
+from app.store.identifiers import Prefix, format_id, new_id, parse_id
+from app.store.jobs import running_progress
+from app.store.language_models import (
+    LanguageModel,
+    LanguageModelStatus,
+    find_by_source,
+    get_language_model,
+    require_usable,
+)
+from app.store.tenants import Principal
+from app.store.text_sets import TextSet, get_text_set
+from app.store.transitions import cancel_audit, enqueue_audit
+
+
+def request_audit(
+    session: Session, principal: Principal, key: str, request: AuditCreate, roots: list[Path]
+) -> AuditOut:
+    """Accept an audit. It starts at once, or when its language model has been validated.
+
+    Raises:
+        NotFound: no such language model or text set for this tenant.
+        LanguageModelNotReady: the language model was rejected.
+        SourceNotAllowed: an inline path outside the allow-listed roots.
+        IdempotencyInFlight, IdempotencyMismatch: see `answer_once`.
+    """
+
+    def work() -> AuditOut:
+        text_set_id = parse_id(Prefix.TEXT_SET, request.text_set)
+        text_set = get_text_set(session, principal.tenant_id, text_set_id, share_lock=True)
+        language_model = resolve_language_model(session, principal, request.model, roots)
+        return AuditOut.of(
+            add_audit(session, language_model, text_set, request.spec(), metadata=request.metadata)
+        )
+
+    return answer_once(session, principal, key, "audit", request, AuditOut, work)
+
+
+def resolve_language_model(
+    session: Session, principal: Principal, reference: LanguageModelReference, roots: list[Path]
+) -> LanguageModel:
+    """The language model that a request names, registered on the way if it is a new source.
+
+    Raises:
+        NotFound: no such language model for this tenant.
+        LanguageModelNotReady: the language model was rejected.
+        SourceNotAllowed: a path outside the allow-listed roots.
+    """
+    if isinstance(reference, str):
+        model_id = parse_id(Prefix.LANGUAGE_MODEL, reference)
+    else:
+        require_allowed(reference, roots, pointer="/model/path")
+        model_id = find_by_source(session, principal.tenant_id, reference.model_dump())
+        if model_id is None:
+            return add_language_model(session, principal, reference, {})
+    row = get_language_model(session, principal.tenant_id, model_id, share_lock=True)
+    require_usable(row)
+    return row
+
+
+def add_audit(
+    session: Session,
+    language_model: LanguageModel,
+    text_set: TextSet,
+    spec: AuditSpec,
+    *,
+    metadata: Mapping[str, object] | None = None,
+    priority: int = 0,
+) -> Audit:
+    """Write an audit, and its first job unless the language model is still being validated."""
+    audit = Audit(
+        id=new_id(),
+        tenant_id=text_set.tenant_id,
+        language_model_id=language_model.id,
+        text_set_id=text_set.id,
+        priority=priority,
+        spec=spec.model_dump(),
+        texts_total=text_set.text_count,
+        language_model_digest=language_model.digest,
+        text_set_sha256=text_set.sha256,
+        metadata_=dict(metadata or {}),
+    )
+    session.add(audit)
+    session.flush()
+    if language_model.status == LanguageModelStatus.READY:
+        enqueue_audit(session, audit)
+    return audit
+
+
+def read_audit(session: Session, tenant_id: UUID, audit_id: UUID) -> AuditOut:
+    """An audit with its progress, shards under way included.
+
+    Raises:
+        NotFound: no such audit for this tenant.
+    """
+    audit = get_audit(session, tenant_id, audit_id)
+    in_flight = running_progress(session, audit.id) if audit.status == WorkStatus.RUNNING else 0
+    return AuditOut.of(audit, in_flight)
+
+
+def cancel(session: Session, tenant_id: UUID, audit_id: UUID) -> AuditOut:
+    """End an audit at the client's word.
+
+    Raises:
+        NotFound: no such audit for this tenant.
+        AlreadyTerminal: the audit had ended before.
+    """
+    return AuditOut.of(cancel_audit(session, tenant_id, audit_id))
+
+
+def list_page(session: Session, tenant_id: UUID, limit: int, cursor: str | None) -> Page[AuditOut]:
+    """A tenant's audits, newest first."""
+    rows = list_audits(session, tenant_id, before=id_cursor(cursor), limit=limit + 1)
+    return page_by_id(rows, limit, AuditOut.of)
+
+
+def get_succeeded_audit(session: Session, tenant_id: UUID, audit_id: UUID) -> Audit:
+    """An audit whose scores are all there.
+
+    Raises:
+        NotFound: no such audit for this tenant.
+        AuditNotSucceeded: it has not ended, or ended otherwise.
+    """
+    audit = get_audit(session, tenant_id, audit_id)
+    if audit.status != WorkStatus.SUCCEEDED:
+        raise AuditNotSucceeded(f"The audit is {audit.status}; scores are given out once it has succeeded.")
+    return audit
+
+
+def scores_page(
+    session: Session,
+    tenant_id: UUID,
+    audit_id: UUID,
+    *,
+    order: ScoreOrder,
+    group: str | None,
+    limit: int,
+    cursor: str | None,
+) -> Page[ScoreOut]:
+    """A page of an audit's scores.
+
+    Raises:
+        NotFound: no such audit for this tenant.
+        AuditNotSucceeded: it has not ended, or ended otherwise.
+        ValidationFailed: the cursor belongs to another list or order.
+    """
+    audit = get_succeeded_audit(session, tenant_id, audit_id)
+    after = None
+    if cursor is not None:
+        kind, nl, ordinal = decode_cursor(cursor, str, (float, type(None)), int)
+        if kind != order:
+            raise invalid_cursor()
+        after = (nl, ordinal)
+    rows = list_scores(session, audit.id, order=order, group=group, after=after, limit=limit + 1)
+    has_more = len(rows) > limit
+    shown = rows[:limit]
+    next_cursor = encode_cursor(order, shown[-1].nl, shown[-1].ordinal) if has_more else None
+    return Page(data=[ScoreOut.of(row) for row in shown], has_more=has_more, next_cursor=next_cursor)
+
+
+def read_tokens(session: Session, tenant_id: UUID, audit_id: UUID, text_id: str) -> TokenEvidenceOut:
+    """The tokens of one text of an audit.
+
+    Raises:
+        NotFound: no such audit or text, or no evidence was kept, or the texts were erased.
+        AuditNotSucceeded: the audit has not ended, or ended otherwise.
+    """
+    audit = get_succeeded_audit(session, tenant_id, audit_id)
+    found = read_evidence(session, audit.id, audit.text_set_id, text_id)
+    if found is None:
+        raise NotFound("There is no token evidence for this text.")
+    evidence, text = found
+    count = len(evidence.token_ids) // 4
+    ids = struct.unpack(f"<{count}i", evidence.token_ids)
+    log_likelihoods = struct.unpack(f"<{count}f", evidence.log_likelihoods)
+    ranks = struct.unpack(f"<{count}i", evidence.ranks)
+    spans = struct.unpack(f"<{2 * count}i", evidence.spans)
+    tokens = [
+        Token(
+            token_id=token_id,
+            text=text[start:end],
+            start=start,
+            end=end,
+            log_likelihood=log_likelihood,
+            rank=rank,
+            matched=rank == 1,
+        )
+        for token_id, log_likelihood, rank, start, end in zip(
+            ids, log_likelihoods, ranks, spans[::2], spans[1::2], strict=True
+        )
+    ]
+    return TokenEvidenceOut(audit=format_id(Prefix.AUDIT, audit.id), text_id=text_id, tokens=tokens)

@@ -1,0 +1,139 @@
+"""What clients may ask for, as strict pydantic models shared with the workers."""
+
+from typing import Annotated, Any, Literal, Self
+
+import orjson
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    JsonValue,
+    Tag,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+MAX_METADATA_BYTES = 16 * 1024
+# Begins the tags of unions, so that they can be told from the fields of a location.
+TAG_MARK = "tag:"
+
+Metric = Literal["nl", "extraction", "verbatim", "p_z"]
+
+
+def _without_nul(value: str) -> str:
+    if "\x00" in value:
+        raise PydanticCustomError("nul_character", "A text may not contain the NUL character")
+    return value
+
+
+def _storable_metadata(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    encoded = orjson.dumps(value)
+    if len(encoded) > MAX_METADATA_BYTES:
+        raise PydanticCustomError("metadata_too_large", "Metadata may not exceed 16 KiB")
+    if b"\\u0000" in encoded:
+        raise PydanticCustomError("nul_character", "Metadata may not contain the NUL character")
+    return value
+
+
+CleanStr = Annotated[str, AfterValidator(_without_nul)]
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_without_nul)]
+Metadata = Annotated[dict[str, JsonValue], AfterValidator(_storable_metadata)]
+TextId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:@+=~-]{1,200}\Z")]
+
+
+class Contract(BaseModel):
+    """Strict: no coercion, no unknown fields."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class HubSource(Contract):
+    """A repository on a Hugging Face hub. The worker pins `revision` to a commit."""
+
+    type: Literal["hub"]
+    repo: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?\Z")]
+    revision: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w./-]{0,199}\Z")] = "main"
+
+
+class PathSource(Contract):
+    """A directory on the workers' disk, under one of the allow-listed roots."""
+
+    type: Literal["path"]
+    path: Annotated[CleanStr, Field(min_length=1, max_length=4096, pattern="^/")]
+
+
+def _source_tag(value: Any) -> str:
+    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return TAG_MARK + ("path" if kind == "path" else "hub")
+
+
+def _reference_tag(value: Any) -> str:
+    return TAG_MARK + "id" if isinstance(value, str) else _source_tag(value)
+
+
+_TaggedHub = Annotated[HubSource, Tag("tag:hub")]
+_TaggedPath = Annotated[PathSource, Tag("tag:path")]
+Source = Annotated[_TaggedHub | _TaggedPath, Discriminator(_source_tag)]
+# A language model by its id, or by a source that is registered on the way.
+LanguageModelReference = Annotated[
+    Annotated[str, Field(max_length=100), Tag("tag:id")] | _TaggedHub | _TaggedPath,
+    Discriminator(_reference_tag),
+]
+
+
+class TextRecord(Contract):
+    """One text and what is known about it.
+
+    Either `text`, or `prefix` and `suffix`, whose concatenation is the text.
+    """
+
+    id: TextId | None = None
+    text: CleanStr | None = None
+    prefix: CleanStr | None = None
+    suffix: CleanStr | None = None
+    duplicates: Annotated[int, Field(ge=0, le=2**53)] | None = None
+    group: Annotated[CleanStr, Field(min_length=1, max_length=200)] | None = None
+    member: bool | None = None
+    choices: Annotated[list[CleanStr], Field(min_length=1, max_length=100)] | None = None
+    answer: Annotated[int, Field(ge=0)] | None = None
+    metadata: Metadata | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.prefix is None) != (self.suffix is None):
+            raise PydanticCustomError("incomplete_split", "Give both prefix and suffix, or neither")
+        if self.text is None and self.prefix is None:
+            raise PydanticCustomError("missing_text", "Give text, or prefix and suffix")
+        if self.text is not None and self.prefix is not None and self.text != self.full_text:
+            raise PydanticCustomError("split_mismatch", "The text must be prefix + suffix")
+        if self.answer is not None and self.answer >= len(self.choices or ()):
+            raise PydanticCustomError("answer_out_of_range", "The answer must be an index into choices")
+        return self
+
+    @property
+    def full_text(self) -> str:
+        """The text itself."""
+        if self.prefix is not None and self.suffix is not None:
+            return self.prefix + self.suffix
+        assert self.text is not None
+        return self.text
+
+
+class AuditOptions(Contract):
+    """How texts are scored; the defaults are DESIGN's definitions."""
+
+    prefix_tokens: Annotated[int, Field(ge=1, le=100_000)] = 64
+    suffix_tokens: Annotated[int, Field(ge=1, le=100_000)] = 48
+    temperature: Annotated[float, Field(gt=0, le=100)] = 1.0
+    top_k: Annotated[int, Field(ge=0, le=1_000_000)] = 40
+    token_evidence: bool = True
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+
+class AuditSpec(Contract):
+    """What an audit measures, as the workers read it."""
+
+    metrics: Annotated[list[Metric], Field(min_length=1, max_length=16)] = ["nl"]
+    options: AuditOptions = AuditOptions()

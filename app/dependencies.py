@@ -1,0 +1,98 @@
+"""What routes ask for: the store, the doorbell, who is asking, and which page."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Depends, Header, Query, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from app.dispatch import Doorbell
+from app.errors import IdempotencyKeyMissing, InsufficientScope, NotFound, Unauthorized
+from app.settings import Settings
+from app.store.identifiers import Prefix, parse_id
+from app.store.tenants import Principal, find_principal
+from app.store.unit_of_work import Store
+
+ADMIN = "admin"
+
+_bearer = HTTPBearer(auto_error=False, description="An API key: `Authorization: Bearer mak_…`")
+
+
+def _settings(request: Request) -> Settings:
+    settings: Settings = request.app.state.settings
+    return settings
+
+
+def _store(request: Request) -> Store:
+    store: Store = request.app.state.store
+    return store
+
+
+def _doorbell(request: Request) -> Doorbell:
+    doorbell: Doorbell = request.app.state.doorbell
+    return doorbell
+
+
+SettingsDependency = Annotated[Settings, Depends(_settings)]
+StoreDependency = Annotated[Store, Depends(_store)]
+DoorbellDependency = Annotated[Doorbell, Depends(_doorbell)]
+
+
+async def _principal(
+    store: StoreDependency,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+) -> Principal:
+    if credentials is None:
+        raise Unauthorized("Send an API key: Authorization: Bearer mak_…")
+    principal = await store.run(find_principal, credentials.credentials)
+    if principal is None:
+        raise Unauthorized("The API key is unknown or revoked.")
+    return principal
+
+
+class RequireScope:
+    """A dependency that lets a principal through whose key has a scope (or `admin`)."""
+
+    def __init__(self, scope: str) -> None:
+        self._scope = scope
+
+    def __call__(self, principal: Annotated[Principal, Depends(_principal)]) -> Principal:
+        """The principal, if the key has the scope."""
+        if not principal.scopes & {self._scope, ADMIN}:
+            raise InsufficientScope(f"This needs an API key with the scope {self._scope}.")
+        return principal
+
+
+AuditReader = Annotated[Principal, Depends(RequireScope("audit:read"))]
+AuditWriter = Annotated[Principal, Depends(RequireScope("audit:write"))]
+
+
+def _required_key(
+    key: Annotated[
+        str | None,
+        Header(alias="Idempotency-Key", min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$"),
+    ] = None,
+) -> str:
+    if key is None:
+        raise IdempotencyKeyMissing(
+            "Send an Idempotency-Key header: a fresh random value for each new piece of work."
+        )
+    return key
+
+
+IdempotencyKey = Annotated[str, Depends(_required_key)]
+WaitSeconds = Annotated[float, Query(ge=0, le=60, description="Long-poll: wait up to this many seconds.")]
+PageLimit = Annotated[int, Query(ge=1, le=100)]
+PageCursor = Annotated[str | None, Query(max_length=500)]
+
+
+def read_id(prefix: Prefix, text: str) -> UUID:
+    """A public id as a UUID.
+
+    Raises:
+        NotFound: it is not an id of this kind, so there is no such resource.
+    """
+    value = parse_id(prefix, text)
+    if value is None:
+        raise NotFound("There is no such resource.")
+    return value

@@ -1,0 +1,62 @@
+"""The doorbell, rung after the commit, and the sweeper that rings again for what was lost."""
+
+import asyncio
+
+import structlog
+from celery import Celery
+from kombu.exceptions import OperationalError as BrokerError
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.settings import DOORBELL_TASK, Settings
+from app.store.transitions import jobs_to_ring, sweep_leases
+from app.store.unit_of_work import Store
+
+log = structlog.get_logger()
+
+
+class Doorbell:
+    """Tells workers that there is work. A lost bell is rung again by the sweeper, so no failure matters."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._celery = Celery("memaudit", set_as_current=False)
+        self._celery.conf.update(settings.celery_options())
+        # A bell that nobody heard for this long is worthless: the sweeper has rung again.
+        self._expires = 2 * settings.lease_seconds
+
+    def ring(self, queue: str, times: int = 1) -> None:
+        """Ring once per job; blocks for a few seconds at most when the broker is away."""
+        try:
+            for _ in range(times):
+                self._celery.send_task(
+                    DOORBELL_TASK,
+                    queue=queue,
+                    expires=self._expires,
+                    retry=True,
+                    retry_policy={"max_retries": 1, "interval_start": 0},
+                )
+        except (BrokerError, OSError) as error:
+            log.warning("doorbell_not_rung", queue=queue, error=type(error).__name__)
+
+    def close(self) -> None:
+        """Drop the connections to the broker."""
+        self._celery.close()
+
+
+async def sweep_forever(store: Store, doorbell: Doorbell, settings: Settings) -> None:
+    """Until cancelled: take back expired leases, and ring for jobs whose bell was lost or never rung."""
+    while True:
+        try:
+            await sweep(store, doorbell, settings)
+        except SQLAlchemyError as error:
+            log.warning("sweep_failed", error=type(error).__name__)
+        await asyncio.sleep(settings.sweep_seconds)
+
+
+async def sweep(store: Store, doorbell: Doorbell, settings: Settings) -> None:
+    """Sweep once."""
+    expired = await store.run(sweep_leases, max_attempts=settings.max_attempts)
+    if expired:
+        log.info("leases_expired", jobs=expired)
+    bells = await store.run(jobs_to_ring, stale_seconds=settings.lease_seconds)
+    for queue, times in bells.items():
+        await asyncio.to_thread(doorbell.ring, queue, times)

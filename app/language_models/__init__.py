@@ -1,0 +1,1 @@
+"""Routes for language models: register, list, read, delete."""

@@ -1,0 +1,68 @@
+"""`/v1/models`."""
+
+from fastapi import APIRouter, BackgroundTasks, Response
+
+from app.dependencies import (
+    AuditReader,
+    AuditWriter,
+    DoorbellDependency,
+    IdempotencyKey,
+    PageCursor,
+    PageLimit,
+    SettingsDependency,
+    StoreDependency,
+    read_id,
+)
+from app.language_models import service
+from app.language_models.schemas import LanguageModelCreate, LanguageModelOut
+from app.pagination import Page
+from app.problems import problem_responses
+from app.store.deletion import delete_language_model
+from app.store.identifiers import Prefix
+from app.store.language_models import get_language_model
+from app.strict_json import StrictJSONRoute
+from app.work import RETRY_AFTER_SECONDS, WORK_QUEUE
+
+router = APIRouter(prefix="/models", tags=["language models"], route_class=StrictJSONRoute)
+
+
+@router.post("", status_code=202, responses=problem_responses(409))
+async def register_language_model(
+    request: LanguageModelCreate,
+    key: IdempotencyKey,
+    principal: AuditWriter,
+    store: StoreDependency,
+    settings: SettingsDependency,
+    doorbell: DoorbellDependency,
+    background: BackgroundTasks,
+    response: Response,
+) -> LanguageModelOut:
+    """Register a checkpoint. A worker validates and pins it: follow `status` until `ready` or `rejected`."""
+    answer = await store.run(service.register, principal, key, request, settings.model_roots)
+    background.add_task(doorbell.ring, WORK_QUEUE)
+    response.headers["Location"] = f"/v1/models/{answer.id}"
+    response.headers["Retry-After"] = RETRY_AFTER_SECONDS
+    return answer
+
+
+@router.get("")
+async def list_language_models(
+    principal: AuditReader, store: StoreDependency, limit: PageLimit = 20, cursor: PageCursor = None
+) -> Page[LanguageModelOut]:
+    """List language models, newest first."""
+    return await store.run(service.list_page, principal.tenant_id, limit, cursor)
+
+
+@router.get("/{model_id}")
+async def read_language_model(
+    model_id: str, principal: AuditReader, store: StoreDependency
+) -> LanguageModelOut:
+    """Read a language model."""
+    row = await store.run(get_language_model, principal.tenant_id, read_id(Prefix.LANGUAGE_MODEL, model_id))
+    return LanguageModelOut.of(row)
+
+
+@router.delete("/{model_id}", status_code=204, responses=problem_responses(409))
+async def forget_language_model(model_id: str, principal: AuditWriter, store: StoreDependency) -> None:
+    """Forget a language model. Its finished audits stay; an unfinished one answers 409."""
+    await store.run(delete_language_model, principal.tenant_id, read_id(Prefix.LANGUAGE_MODEL, model_id))

@@ -1,0 +1,60 @@
+"""Language models as they are sent and answered."""
+
+from datetime import datetime
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, JsonValue
+
+from app.contracts import Contract, Metadata, Source
+from app.problems import Problem
+from app.store.identifiers import Prefix, format_id
+from app.store.language_models import LanguageModel
+
+
+class LanguageModelCreate(Contract):
+    """A checkpoint to register."""
+
+    source: Source
+    metadata: Metadata = {}
+
+
+class LanguageModelOut(BaseModel):
+    """A registered checkpoint. What a worker found in it is null until it is `ready`."""
+
+    object: Literal["language_model"] = "language_model"
+    id: str
+    status: str
+    source: dict[str, Any]
+    revision: str | None
+    digest: str | None
+    files: dict[str, str] | None
+    architecture: str | None
+    parameter_count: int | None
+    context_length: int | None
+    vocabulary_size: int | None
+    dtype: str | None
+    error: Problem | None
+    metadata: dict[str, JsonValue]
+    created_at: datetime
+    ready_at: datetime | None
+
+    @classmethod
+    def of(cls, row: LanguageModel) -> Self:
+        """The resource for a row."""
+        return cls(
+            id=format_id(Prefix.LANGUAGE_MODEL, row.id),
+            status=row.status,
+            source=row.source,
+            revision=row.revision,
+            digest=row.digest,
+            files=row.files,
+            architecture=row.architecture,
+            parameter_count=row.parameter_count,
+            context_length=row.context_length,
+            vocabulary_size=row.vocabulary_size,
+            dtype=row.dtype,
+            error=Problem.model_validate(row.error) if row.error else None,
+            metadata=row.metadata_,
+            created_at=row.created_at,
+            ready_at=row.ready_at,
+        )

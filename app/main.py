@@ -1,0 +1,68 @@
+"""The HTTP service: routers, problem handlers, and what lives as long as the process."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from fastapi import APIRouter, FastAPI
+
+from app import __version__
+from app.audits.router import router as audits
+from app.dispatch import Doorbell, sweep_forever
+from app.language_models.router import router as language_models
+from app.observability import RequestObserver, ServiceMetrics, configure_logging
+from app.operations import router as operations
+from app.problems import install_problem_handlers, problem_responses
+from app.scoring.router import router as scoring
+from app.settings import Settings, get_settings
+from app.store.sessions import async_engine
+from app.store.unit_of_work import Store
+from app.text_sets.router import router as text_sets
+
+DESCRIPTION = """
+memaudit audits language models for memorization: it scores texts under a language model and reports how
+strongly each is memorized. Long work answers 202 with the resource to follow; every failure is an
+RFC 9457 problem document; no submitted text appears in an error.
+"""
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    settings: Settings = app.state.settings
+    engine = async_engine(settings.require_database_url(), pool_size=settings.database_pool_size)
+    app.state.store = Store(engine)
+    app.state.doorbell = Doorbell(settings)
+    sweeper = asyncio.create_task(sweep_forever(app.state.store, app.state.doorbell, settings))
+    try:
+        yield
+    finally:
+        sweeper.cancel()
+        with suppress(asyncio.CancelledError):
+            await sweeper
+        app.state.doorbell.close()
+        await engine.dispose()
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The application, ready for uvicorn: `uvicorn app.main:create_app --factory`."""
+    settings = settings or get_settings()
+    configure_logging(settings)
+    app = FastAPI(
+        title="memaudit",
+        version=__version__,
+        description=DESCRIPTION,
+        lifespan=_lifespan,
+        max_body_size=settings.max_json_bytes,
+        redirect_slashes=False,
+        telemetry=None,
+    )
+    app.state.settings = settings
+    app.state.metrics = ServiceMetrics()
+    install_problem_handlers(app)
+    v1 = APIRouter(prefix="/v1", responses=problem_responses(400, 401, 403, 404, 413, 422, 503))
+    for router in (language_models, text_sets, audits, scoring):
+        v1.include_router(router)
+    app.include_router(v1)
+    app.include_router(operations)
+    app.add_middleware(RequestObserver, metrics=app.state.metrics)
+    return app

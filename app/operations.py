@@ -1,0 +1,54 @@
+"""Routes for those who run the service: health, readiness, metrics."""
+
+from typing import Literal
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from app.dependencies import StoreDependency
+from app.observability import ServiceMetrics
+from app.problems import problem_responses
+from app.store.jobs import count_jobs
+
+router = APIRouter(tags=["operations"])
+
+
+class Health(BaseModel):
+    """The process answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+@router.get("/healthz")
+async def health() -> Health:
+    """Whether the process is alive."""
+    return Health()
+
+
+@router.get("/readyz", responses=problem_responses(503))
+async def readiness(store: StoreDependency) -> Health:
+    """Whether the process can serve: its database answers. The broker is not needed to accept work."""
+    await store.run(_ping)
+    return Health()
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses=problem_responses(503) | {200: {"content": {"text/plain": {}}}},
+)
+async def metrics(request: Request, store: StoreDependency) -> Response:
+    """Prometheus metrics of this process, and jobs by kind and state."""
+    service_metrics: ServiceMetrics = request.app.state.metrics
+    counts = await store.run(count_jobs)
+    service_metrics.jobs.clear()
+    for (kind, state), count in counts.items():
+        service_metrics.jobs.labels(kind, state).set(count)
+    return Response(generate_latest(service_metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _ping(session: Session) -> None:
+    session.execute(text("SELECT 1"))

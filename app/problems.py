@@ -1,0 +1,154 @@
+"""Problem documents (RFC 9457) for every failure. No handler ever echoes what was submitted."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from starlette.exceptions import HTTPException
+
+from app.contracts import TAG_MARK
+from app.errors import (
+    PROBLEM_BASE,
+    BadRequest,
+    BodyTooLarge,
+    FieldError,
+    MemauditError,
+    NotFound,
+    ServiceUnavailable,
+    Unauthorized,
+    ValidationFailed,
+)
+
+log = structlog.get_logger()
+
+MEDIA_TYPE = "application/problem+json"
+DATABASE_RETRY_SECONDS = 2
+
+
+class FieldProblem(BaseModel):
+    """Where something is wrong, as a JSON pointer, and what: never the submitted value."""
+
+    pointer: str
+    code: str
+
+
+class Problem(BaseModel):
+    """An RFC 9457 problem document."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    request_id: str | None = None
+    errors: list[FieldProblem] | None = None
+
+
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Document the problem statuses of a route in OpenAPI."""
+    schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    return {
+        status: {"model": Problem, "description": "Problem", "content": {MEDIA_TYPE: schema}}
+        for status in sorted(statuses)
+    }
+
+
+def validation_problem(errors: Sequence[Any], *, skip: int = 1) -> ValidationFailed:
+    """Pydantic's errors as a list of pointers and codes. The first `skip` parts of a location are dropped."""
+    fields = [FieldError(pointer=_pointer(error, skip), code=str(error["type"])) for error in errors]
+    return ValidationFailed("The request breaks the contract; `errors` says where.", fields)
+
+
+def _pointer(error: Any, skip: int) -> str:
+    """Where the error is, without names that the client made up and without the tags of unions."""
+    location = [part for part in error["loc"][skip:] if not str(part).startswith(TAG_MARK)]
+    if error["type"] == "extra_forbidden":
+        location = location[:-1]
+    if "metadata" in location:
+        location = location[: location.index("metadata") + 1]
+    parts = (str(part).replace("~", "~0").replace("/", "~1") for part in location)
+    return "".join(f"/{part}" for part in parts)
+
+
+def answer_problem(
+    request: Request, error: MemauditError, headers: dict[str, str] | None = None
+) -> JSONResponse:
+    """The response for an expected failure."""
+    body = error.problem() | {"request_id": getattr(request.state, "request_id", None)}
+    return JSONResponse(body, status_code=int(error.status), headers=headers, media_type=MEDIA_TYPE)
+
+
+async def _on_expected(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, MemauditError)
+    headers = None
+    if isinstance(error, Unauthorized):
+        headers = {"WWW-Authenticate": "Bearer"}
+    elif isinstance(error, ServiceUnavailable):
+        headers = {"Retry-After": str(DATABASE_RETRY_SECONDS)}
+    return answer_problem(request, error, headers)
+
+
+async def _on_validation(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    errors = error.errors()
+    if any(entry["type"] == "json_invalid" for entry in errors):
+        return answer_problem(request, BadRequest("The body is not valid JSON in UTF-8."))
+    return answer_problem(request, validation_problem(errors))
+
+
+_HTTP_PROBLEMS: dict[int, tuple[type[MemauditError], str]] = {
+    400: (BadRequest, "The request cannot be read."),
+    404: (NotFound, "There is no such route."),
+    413: (BodyTooLarge, "The request body is larger than this route accepts."),
+}
+
+
+async def _on_http(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    if error.status_code in _HTTP_PROBLEMS:
+        problem, detail = _HTTP_PROBLEMS[error.status_code]
+        return answer_problem(request, problem(detail), dict(error.headers or {}))
+    body = {
+        "type": f"{PROBLEM_BASE}http-{error.status_code}",
+        "title": error.detail,
+        "status": error.status_code,
+        "detail": error.detail,
+        "request_id": getattr(request.state, "request_id", None),
+    }
+    return JSONResponse(body, error.status_code, dict(error.headers or {}), MEDIA_TYPE)
+
+
+async def _on_database(request: Request, error: Exception) -> JSONResponse:
+    log.error("database_unavailable", error=type(error).__name__)
+    unavailable = ServiceUnavailable("The database cannot be reached right now; repeat the request.")
+    return await _on_expected(request, unavailable)
+
+
+async def _on_database_error(request: Request, error: Exception) -> JSONResponse:
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return await _on_database(request, error)
+    return answer_unexpected(request, error)
+
+
+def answer_unexpected(request: Request, error: Exception) -> JSONResponse:
+    """The response for a defect of ours. Only its type is logged: its message may quote a text."""
+    log.error("unexpected_error", error=type(error).__name__)
+    return answer_problem(
+        request, MemauditError("Something went wrong; quote the request_id when you report it.")
+    )
+
+
+def install_problem_handlers(app: FastAPI) -> None:
+    """Answer every failure of the app with a problem document."""
+    app.add_exception_handler(MemauditError, _on_expected)
+    app.add_exception_handler(RequestValidationError, _on_validation)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(OperationalError, _on_database)
+    app.add_exception_handler(InterfaceError, _on_database)
+    app.add_exception_handler(PoolTimeoutError, _on_database)
+    app.add_exception_handler(DBAPIError, _on_database_error)

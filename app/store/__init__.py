@@ -1,0 +1,1 @@
+"""The store: tables, statements and transactions on Postgres. SQLAlchemy only."""

@@ -1,0 +1,49 @@
+"""Deletion across aggregates: nothing that unfinished work still needs can be deleted."""
+
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, delete, exists, func, select, update
+from sqlalchemy.orm import Session
+
+from app.errors import ResourceInUse
+from app.store.audits import Audit, TokenEvidence, is_active
+from app.store.language_models import LanguageModel, get_language_model
+from app.store.text_sets import TextRow, TextSet, get_text_set
+
+
+def delete_language_model(session: Session, tenant_id: UUID, model_id: UUID | None) -> None:
+    """Forget a language model. Audits already made with it stay readable.
+
+    Raises:
+        NotFound: no such language model for this tenant.
+        ResourceInUse: an unfinished audit still needs it.
+    """
+    row = get_language_model(session, tenant_id, model_id)
+    session.execute(select(LanguageModel.id).where(LanguageModel.id == row.id).with_for_update())
+    _require_unused(session, Audit.language_model_id == row.id)
+    row.deleted_at = session.scalar(select(func.now()))
+    session.flush()
+
+
+def erase_text_set(session: Session, tenant_id: UUID, text_set_id: UUID | None) -> TextSet:
+    """Erase the texts, and the token evidence from which they could be read back.
+
+    Scores, which hold no text, stay. The row of the set stays as the receipt.
+
+    Raises:
+        NotFound: no such text set for this tenant, or it was erased before.
+        ResourceInUse: an unfinished audit still needs it.
+    """
+    row = get_text_set(session, tenant_id, text_set_id)
+    session.execute(select(TextSet.id).where(TextSet.id == row.id).with_for_update())
+    _require_unused(session, Audit.text_set_id == row.id)
+    audits = select(Audit.id).where(Audit.text_set_id == row.id)
+    session.execute(delete(TokenEvidence).where(TokenEvidence.audit_id.in_(audits)))
+    session.execute(delete(TextRow).where(TextRow.text_set_id == row.id))
+    statement = update(TextSet).where(TextSet.id == row.id).values(deleted_at=func.now()).returning(TextSet)
+    return session.scalars(statement).one()
+
+
+def _require_unused(session: Session, condition: ColumnElement[bool]) -> None:
+    if session.scalar(select(exists().where(condition, is_active()))):
+        raise ResourceInUse("An unfinished audit needs this resource; cancel the audit first.")

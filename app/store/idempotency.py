@@ -1,0 +1,46 @@
+"""Idempotency keys: the first answer to a key is kept and given again, in the transaction of the work."""
+
+from uuid import UUID
+
+from sqlalchemy import ForeignKey, Text, func, select
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from app.errors import IdempotencyInFlight, IdempotencyMismatch
+from app.store.base import Base, CreatedAt, JSONObject
+
+
+class IdempotencyKey(Base):
+    """What was answered when a key was first used."""
+
+    __tablename__ = "idempotency_keys"
+
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"), primary_key=True)
+    key: Mapped[str] = mapped_column(Text, primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(Text)
+    response: Mapped[JSONObject]
+    created_at: Mapped[CreatedAt] = mapped_column(index=True)
+
+
+def recall(session: Session, *, tenant_id: UUID, key: str, fingerprint: str) -> JSONObject | None:
+    """Take the key for this transaction and return the answer it was first given, if any.
+
+    Raises:
+        IdempotencyInFlight: another transaction holds the key right now.
+        IdempotencyMismatch: the key was used before with another request.
+    """
+    lock = func.hashtextextended(f"{tenant_id}:{key}", 0)
+    if not session.scalar(select(func.pg_try_advisory_xact_lock(lock))):
+        raise IdempotencyInFlight("A request with this Idempotency-Key is in flight; repeat it later.")
+    row = session.get(IdempotencyKey, (tenant_id, key))
+    if row is None:
+        return None
+    if row.fingerprint != fingerprint:
+        raise IdempotencyMismatch("This Idempotency-Key was used with another request; choose a new one.")
+    return row.response
+
+
+def remember(session: Session, *, tenant_id: UUID, key: str, fingerprint: str, response: JSONObject) -> None:
+    """Record the answer; it becomes durable together with the work it announces."""
+    session.add(
+        IdempotencyKey(tenant_id=tenant_id, key=key, fingerprint=fingerprint, response=response),
+    )

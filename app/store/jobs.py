@@ -1,0 +1,292 @@
+"""Jobs: leased units of work. Postgres is the truth; whoever holds (id, epoch, running) may commit.
+
+A claim raises the epoch and takes a lease from the database's clock. A heartbeat extends it. Finishing is one
+transaction that begins with `take_for_finish`: when the lease was lost in between, nothing can be committed.
+Locks are taken in one order: a job's own row, then its audit's row, then sibling jobs with SKIP LOCKED.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, ForeignKey, Index, Text, and_, exists, func, or_, select, text, update
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from app.store.audits import Audit, is_active
+from app.store.base import Base, CreatedAt, JSONObject, PrimaryKey, one_of
+from app.store.identifiers import new_id
+
+
+class JobKind(StrEnum):
+    """What a job does."""
+
+    VALIDATE_LANGUAGE_MODEL = "validate_language_model"  # read a checkpoint, pin it, record its digests
+    PLAN_AUDIT = "plan_audit"  # count tokens and cut the text set into shards
+    SCORE_SHARD = "score_shard"  # score texts [start, stop) of a text set
+    SUMMARIZE_AUDIT = "summarize_audit"  # check that the audit is whole, summarise and end it
+
+
+class JobState(StrEnum):
+    """Where a job stands."""
+
+    QUEUED = "queued"  # waits for a worker
+    RUNNING = "running"  # leased to a worker until `lease_expires_at`
+    SUCCEEDED = "succeeded"  # its effect is committed
+    FAILED = "failed"  # given up; `error` says why
+    CANCELLED = "cancelled"  # nobody needs it any more
+
+
+class LeaseLost(Exception):
+    """Another claim, a sweep or a cancellation took the job away: its work must be dropped."""
+
+
+class Job(Base):
+    """One leased unit of work."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        Index("ix_jobs_claimable", "queue", "priority", "id", postgresql_where=text("state = 'queued'")),
+        Index("ix_jobs_leased", "lease_expires_at", postgresql_where=text("state = 'running'")),
+        Index("ix_jobs_audit_id_state", "audit_id", "state"),
+        Index("ix_jobs_language_model_id", "language_model_id"),
+        one_of("state", JobState),
+    )
+
+    id: Mapped[PrimaryKey]
+    kind: Mapped[str] = mapped_column(Text)
+    queue: Mapped[str] = mapped_column(Text, default="gpu")
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"))
+    language_model_id: Mapped[UUID] = mapped_column(ForeignKey("language_models.id", ondelete="CASCADE"))
+    audit_id: Mapped[UUID | None] = mapped_column(ForeignKey("audits.id", ondelete="CASCADE"))
+    payload: Mapped[JSONObject] = mapped_column(default=dict)
+    state: Mapped[str] = mapped_column(Text, default=JobState.QUEUED)
+    priority: Mapped[int] = mapped_column(default=0)
+    epoch: Mapped[int] = mapped_column(default=0)
+    attempts: Mapped[int] = mapped_column(default=0)
+    progress: Mapped[int] = mapped_column(default=0)
+    worker: Mapped[str | None] = mapped_column(Text)
+    lease_expires_at: Mapped[datetime | None]
+    available_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    rung_at: Mapped[datetime | None]
+    error: Mapped[JSONObject | None]
+    created_at: Mapped[CreatedAt]
+    finished_at: Mapped[datetime | None]
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A claimed job: what to do, and the (id, epoch) that guards its effect."""
+
+    job_id: UUID
+    epoch: int
+    attempts: int
+    kind: JobKind
+    tenant_id: UUID
+    language_model_id: UUID
+    audit_id: UUID | None
+    payload: dict[str, Any]
+
+
+def add_job(
+    session: Session,
+    kind: JobKind,
+    *,
+    tenant_id: UUID,
+    language_model_id: UUID,
+    audit_id: UUID | None = None,
+    payload: JSONObject | None = None,
+    priority: int = 0,
+) -> Job:
+    """Enqueue a job; it is claimable once the caller commits."""
+    job = Job(
+        id=new_id(),
+        kind=kind,
+        tenant_id=tenant_id,
+        language_model_id=language_model_id,
+        audit_id=audit_id,
+        payload=payload or {},
+        priority=priority,
+    )
+    session.add(job)
+    return job
+
+
+def claim(
+    session: Session, *, queue: str, worker: str, lease_seconds: float, loaded: list[UUID]
+) -> Lease | None:
+    """Lease the next job: of a loaded language model first, then by priority, tenant fairness and age.
+
+    Returns:
+        The lease, or None when nothing is claimable. The caller commits.
+    """
+    running = (
+        select(Job.tenant_id, func.count().label("jobs"))
+        .where(Job.state == JobState.RUNNING)
+        .group_by(Job.tenant_id)
+        .cte("running")
+    )
+    candidate = (
+        select(Job.id)
+        .outerjoin(running, running.c.tenant_id == Job.tenant_id)
+        .where(
+            Job.queue == queue,
+            Job.state == JobState.QUEUED,
+            Job.available_at <= func.clock_timestamp(),
+        )
+        .order_by(
+            Job.language_model_id.in_(loaded).desc(),
+            Job.priority.desc(),
+            func.coalesce(running.c.jobs, 0),
+            Job.id,
+        )
+        .limit(1)
+        .with_for_update(of=Job, skip_locked=True)
+        .scalar_subquery()
+    )
+    statement = (
+        update(Job)
+        .where(Job.id == candidate)
+        .values(
+            state=JobState.RUNNING,
+            epoch=Job.epoch + 1,
+            attempts=Job.attempts + 1,
+            progress=0,
+            worker=worker,
+            lease_expires_at=_lease_end(lease_seconds),
+        )
+        .returning(Job)
+        .execution_options(synchronize_session=False)
+    )
+    job = session.scalars(statement).one_or_none()
+    if job is None:
+        return None
+    return Lease(
+        job_id=job.id,
+        epoch=job.epoch,
+        attempts=job.attempts,
+        kind=JobKind(job.kind),
+        tenant_id=job.tenant_id,
+        language_model_id=job.language_model_id,
+        audit_id=job.audit_id,
+        payload=job.payload,
+    )
+
+
+def heartbeat(session: Session, lease: Lease, *, lease_seconds: float, progress: int) -> bool:
+    """Extend the lease and report progress; False when the job was taken away or its audit has ended."""
+    audit_active = select(Audit.id).where(Audit.id == Job.audit_id, is_active()).exists()
+    statement = (
+        update(Job)
+        .where(_held(lease), or_(Job.audit_id.is_(None), audit_active))
+        .values(lease_expires_at=_lease_end(lease_seconds), progress=progress)
+        .returning(Job.id)
+        .execution_options(synchronize_session=False)
+    )
+    return session.scalar(statement) is not None
+
+
+def is_held(session: Session, lease: Lease) -> bool:
+    """Whether the lease still stands and its audit is still wanted."""
+    wanted = or_(
+        Job.audit_id.is_(None),
+        exists().where(Audit.id == Job.audit_id, is_active()),
+    )
+    return session.scalar(select(Job.id).where(_held(lease), wanted)) is not None
+
+
+def take_for_finish(session: Session, lease: Lease) -> None:
+    """Open the finishing transaction: mark the job succeeded and keep its row locked until the commit.
+
+    Raises:
+        LeaseLost: another claim, a sweep or a cancellation came first; the caller rolls back.
+    """
+    if not _close(session, lease, JobState.SUCCEEDED, None):
+        raise LeaseLost
+
+
+def close_failed(session: Session, lease: Lease, error: JSONObject) -> None:
+    """Give the job up for good.
+
+    Raises:
+        LeaseLost: the job was taken away before.
+    """
+    if not _close(session, lease, JobState.FAILED, error):
+        raise LeaseLost
+
+
+def close_cancelled(session: Session, lease: Lease) -> None:
+    """Put away a job that nobody needs any more; it may have been put away already."""
+    _close(session, lease, JobState.CANCELLED, None)
+
+
+def requeue(session: Session, lease: Lease, error: JSONObject, *, delay_seconds: float) -> None:
+    """Let the job be tried again after a delay.
+
+    Raises:
+        LeaseLost: the job was taken away before.
+    """
+    statement = (
+        update(Job)
+        .where(_held(lease))
+        .values(
+            state=JobState.QUEUED,
+            lease_expires_at=None,
+            rung_at=None,
+            error=error,
+            available_at=func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, delay_seconds),
+        )
+        .returning(Job.id)
+        .execution_options(synchronize_session=False)
+    )
+    if session.scalar(statement) is None:
+        raise LeaseLost
+
+
+def cancel_jobs_of_audit(session: Session, audit_id: UUID) -> None:
+    """Cancel an ended audit's open jobs. Rows locked by their workers are skipped: they see it themselves."""
+    open_jobs = (
+        select(Job.id)
+        .where(Job.audit_id == audit_id, Job.state.in_((JobState.QUEUED, JobState.RUNNING)))
+        .with_for_update(skip_locked=True)
+    )
+    session.execute(
+        update(Job)
+        .where(Job.id.in_(open_jobs))
+        .values(state=JobState.CANCELLED, lease_expires_at=None, finished_at=func.clock_timestamp())
+        .execution_options(synchronize_session=False),
+    )
+
+
+def running_progress(session: Session, audit_id: UUID) -> int:
+    """Texts scored in shards that are not committed yet, as their heartbeats report."""
+    statement = select(func.coalesce(func.sum(Job.progress), 0)).where(
+        Job.audit_id == audit_id, Job.kind == JobKind.SCORE_SHARD, Job.state == JobState.RUNNING
+    )
+    return int(session.scalar(statement) or 0)
+
+
+def count_jobs(session: Session) -> dict[tuple[str, str], int]:
+    """How many jobs there are of each (kind, state)."""
+    statement = select(Job.kind, Job.state, func.count()).group_by(Job.kind, Job.state)
+    return {(kind, state): count for kind, state, count in session.execute(statement)}
+
+
+def _close(session: Session, lease: Lease, state: JobState, error: JSONObject | None) -> bool:
+    statement = (
+        update(Job)
+        .where(_held(lease))
+        .values(state=state, error=error, lease_expires_at=None, finished_at=func.clock_timestamp())
+        .returning(Job.id)
+        .execution_options(synchronize_session=False)
+    )
+    return session.scalar(statement) is not None
+
+
+def _held(lease: Lease) -> ColumnElement[bool]:
+    return and_(Job.id == lease.job_id, Job.epoch == lease.epoch, Job.state == JobState.RUNNING)
+
+
+def _lease_end(lease_seconds: float) -> ColumnElement[datetime]:
+    return func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, lease_seconds)

@@ -1,0 +1,105 @@
+"""Registered checkpoints: where they come from, what a worker found in them, and their digests."""
+
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from sqlalchemy import BigInteger, ForeignKey, Index, Text, select
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from app.errors import LanguageModelNotReady, NotFound
+from app.store.base import Base, CreatedAt, JSONObject, PrimaryKey, newest_first, one_of
+
+
+class LanguageModelStatus(StrEnum):
+    """How far validation has come."""
+
+    QUEUED = "queued"  # a worker has yet to validate it
+    READY = "ready"  # validated and pinned; audits can use it
+    REJECTED = "rejected"  # it cannot be used; `error` says why
+
+
+class LanguageModel(Base):
+    """A checkpoint: source, pinned revision, digests."""
+
+    __tablename__ = "language_models"
+    __table_args__ = (
+        Index("ix_language_models_tenant_id_id", "tenant_id", "id"),
+        one_of("status", LanguageModelStatus),
+    )
+
+    id: Mapped[PrimaryKey]
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"))
+    status: Mapped[str] = mapped_column(Text, default=LanguageModelStatus.QUEUED)
+    source: Mapped[JSONObject]
+    # What the worker found (null until it is ready).
+    revision: Mapped[str | None] = mapped_column(Text)
+    digest: Mapped[str | None] = mapped_column(Text)
+    files: Mapped[JSONObject | None]
+    architecture: Mapped[str | None] = mapped_column(Text)
+    parameter_count: Mapped[int | None] = mapped_column(BigInteger)
+    context_length: Mapped[int | None]
+    vocabulary_size: Mapped[int | None]
+    dtype: Mapped[str | None] = mapped_column(Text)
+    error: Mapped[JSONObject | None]
+    metadata_: Mapped[JSONObject] = mapped_column("metadata", default=dict)
+    created_at: Mapped[CreatedAt]
+    ready_at: Mapped[datetime | None]
+    deleted_at: Mapped[datetime | None]
+
+
+def get_language_model(
+    session: Session, tenant_id: UUID, model_id: UUID | None, *, share_lock: bool = False
+) -> LanguageModel:
+    """A tenant's language model. With `share_lock` its status cannot change before the transaction ends.
+
+    Raises:
+        NotFound: no such language model for this tenant, or it was deleted.
+    """
+    statement = select(LanguageModel).where(
+        LanguageModel.id == model_id,
+        LanguageModel.tenant_id == tenant_id,
+        LanguageModel.deleted_at.is_(None),
+    )
+    if share_lock:
+        statement = statement.with_for_update(read=True)
+    row = session.scalars(statement).one_or_none()
+    if row is None:
+        raise NotFound("There is no such language model.")
+    return row
+
+
+def list_language_models(
+    session: Session, tenant_id: UUID, *, before: UUID | None, limit: int
+) -> list[LanguageModel]:
+    """A tenant's language models, newest first, those older than `before`."""
+    statement = select(LanguageModel).where(
+        LanguageModel.tenant_id == tenant_id, LanguageModel.deleted_at.is_(None)
+    )
+    return newest_first(session, statement, LanguageModel.id, before, limit)
+
+
+def find_by_source(session: Session, tenant_id: UUID, source: JSONObject) -> UUID | None:
+    """The newest usable registration of a source by this tenant."""
+    statement = (
+        select(LanguageModel.id)
+        .where(
+            LanguageModel.tenant_id == tenant_id,
+            LanguageModel.source == source,
+            LanguageModel.deleted_at.is_(None),
+            LanguageModel.status != LanguageModelStatus.REJECTED,
+        )
+        .order_by(LanguageModel.id.desc())
+        .limit(1)
+    )
+    return session.scalar(statement)
+
+
+def require_usable(row: LanguageModel) -> None:
+    """Refuse a language model that validation has rejected.
+
+    Raises:
+        LanguageModelNotReady: the language model was rejected.
+    """
+    if row.status == LanguageModelStatus.REJECTED:
+        raise LanguageModelNotReady("The language model was rejected; its `error` says why.")

@@ -1,0 +1,47 @@
+"""Engines for the two kinds of process: async sessions in the API, sync sessions in workers."""
+
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import Session, sessionmaker
+
+# No parameter values in SQLAlchemy's messages: they may be submitted texts.
+_ENGINE_OPTIONS = {"pool_pre_ping": True, "hide_parameters": True}
+_CONNECT_ARGS = {"connect_timeout": 5, "application_name": "memaudit"}
+
+
+def sqlalchemy_url(url: str) -> str:
+    """A Postgres URL with the driver named: psycopg 3."""
+    scheme, separator, rest = url.partition("://")
+    return f"postgresql+psycopg{separator}{rest}" if scheme in {"postgres", "postgresql"} else url
+
+
+def async_engine(url: str, *, pool_size: int) -> AsyncEngine:
+    """The API's engine."""
+    return create_async_engine(
+        sqlalchemy_url(url),
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        connect_args=_CONNECT_ARGS,
+        **_ENGINE_OPTIONS,
+    )
+
+
+def async_sessions(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
+    """The API's sessions. Objects stay readable after the commit, so that a response can be built of them."""
+    return async_sessionmaker(engine, expire_on_commit=False)
+
+
+def sync_engine(url: str, *, pool_size: int = 2) -> Engine:
+    """A worker's engine: one connection for the job, one for its heartbeat."""
+    return create_engine(
+        sqlalchemy_url(url),
+        pool_size=pool_size,
+        max_overflow=2,
+        connect_args=_CONNECT_ARGS,
+        **_ENGINE_OPTIONS,
+    )
+
+
+def sync_sessions(engine: Engine) -> sessionmaker[Session]:
+    """A worker's sessions."""
+    return sessionmaker(engine, expire_on_commit=False)

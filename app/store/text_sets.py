@@ -1,0 +1,123 @@
+"""Text sets: immutable, ordered sets of texts with per-text facts. Their erasure is kept as a receipt."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import BigInteger, ForeignKey, Index, Text, UniqueConstraint, select
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from app.errors import NotFound
+from app.store.base import Base, CreatedAt, JSONObject, PrimaryKey, newest_first
+
+
+class TextSet(Base):
+    """A set of texts: how many, and the digest of all of them in order."""
+
+    __tablename__ = "text_sets"
+    __table_args__ = (Index("ix_text_sets_tenant_id_id", "tenant_id", "id"),)
+
+    id: Mapped[PrimaryKey]
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"))
+    name: Mapped[str] = mapped_column(Text)
+    sha256: Mapped[str] = mapped_column(Text)
+    text_count: Mapped[int]
+    byte_count: Mapped[int] = mapped_column(BigInteger)
+    group_counts: Mapped[JSONObject]
+    duplicate_counts: Mapped[JSONObject]
+    metadata_: Mapped[JSONObject] = mapped_column("metadata", default=dict)
+    created_at: Mapped[CreatedAt]
+    deleted_at: Mapped[datetime | None]
+
+
+class TextRow(Base):
+    """One text of a set, at its place in the order."""
+
+    __tablename__ = "texts"
+    __table_args__ = (UniqueConstraint("text_set_id", "text_id"),)
+
+    text_set_id: Mapped[UUID] = mapped_column(
+        ForeignKey("text_sets.id", ondelete="CASCADE"), primary_key=True
+    )
+    ordinal: Mapped[int] = mapped_column(primary_key=True)
+    text_id: Mapped[str] = mapped_column(Text)
+    text: Mapped[str] = mapped_column(Text)
+    prefix_chars: Mapped[int | None]
+    duplicates: Mapped[int | None] = mapped_column(BigInteger)
+    group: Mapped[str | None] = mapped_column(Text)
+    member: Mapped[bool | None]
+    choices: Mapped[list[str] | None] = mapped_column(JSONB(none_as_null=True))
+    answer: Mapped[int | None]
+    metadata_: Mapped[JSONObject | None] = mapped_column("metadata")
+
+
+# The columns that an upload writes, in the order of its COPY.
+COPY_COLUMNS = (
+    "text_set_id",
+    "ordinal",
+    "text_id",
+    "text",
+    "prefix_chars",
+    "duplicates",
+    "group",
+    "member",
+    "choices",
+    "answer",
+    "metadata",
+)
+
+
+def get_text_set(
+    session: Session, tenant_id: UUID, text_set_id: UUID | None, *, share_lock: bool = False
+) -> TextSet:
+    """A tenant's text set. With `share_lock` it cannot be erased before the transaction ends.
+
+    Raises:
+        NotFound: no such text set for this tenant, or it was erased.
+    """
+    statement = select(TextSet).where(
+        TextSet.id == text_set_id, TextSet.tenant_id == tenant_id, TextSet.deleted_at.is_(None)
+    )
+    if share_lock:
+        statement = statement.with_for_update(read=True)
+    row = session.scalars(statement).one_or_none()
+    if row is None:
+        raise NotFound("There is no such text set.")
+    return row
+
+
+def list_text_sets(session: Session, tenant_id: UUID, *, before: UUID | None, limit: int) -> list[TextSet]:
+    """A tenant's text sets, newest first, those older than `before`."""
+    statement = select(TextSet).where(TextSet.tenant_id == tenant_id, TextSet.deleted_at.is_(None))
+    return newest_first(session, statement, TextSet.id, before, limit)
+
+
+def read_texts(session: Session, text_set_id: UUID, start: int, stop: int) -> list[TextRow]:
+    """The texts with start <= ordinal < stop, in order."""
+    statement = (
+        select(TextRow)
+        .where(TextRow.text_set_id == text_set_id, TextRow.ordinal >= start, TextRow.ordinal < stop)
+        .order_by(TextRow.ordinal)
+    )
+    return list(session.scalars(statement))
+
+
+def iterate_text_batches(session: Session, text_set_id: UUID, batch_size: int = 2000) -> Iterator[list[str]]:
+    """The bare texts of a set in order, a batch at a time."""
+    start = 0
+    while True:
+        statement = (
+            select(TextRow.text)
+            .where(
+                TextRow.text_set_id == text_set_id,
+                TextRow.ordinal >= start,
+                TextRow.ordinal < start + batch_size,
+            )
+            .order_by(TextRow.ordinal)
+        )
+        batch = list(session.scalars(statement))
+        if not batch:
+            return
+        yield batch
+        start += batch_size

@@ -1,0 +1,34 @@
+"""One transaction a request: the API's async side runs the store's synchronous operations."""
+
+from collections.abc import Callable
+from typing import Concatenate, ParamSpec, TypeVar
+
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.orm import Session
+
+from app.store.sessions import async_sessions
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Store:
+    """Runs store operations, each in a transaction that commits before the caller goes on."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self.engine = engine
+        self._sessions = async_sessions(engine)
+
+    def session(self) -> AsyncSession:
+        """A session whose transaction the caller owns, for streams."""
+        return self._sessions()
+
+    async def run(
+        self,
+        operation: Callable[Concatenate[Session, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Run an operation in a transaction of its own and commit it; on any error nothing is changed."""
+        async with self._sessions.begin() as session:
+            return await session.run_sync(operation, *args, **kwargs)
