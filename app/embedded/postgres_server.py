@@ -47,7 +47,7 @@ _SETTINGS: Final = {
 class PostgresServer(Server):
     """A Postgres whose data directory is made on the first start and used again by later ones."""
 
-    name = "postgres"
+    kind = "postgres"
 
     @property
     def url(self) -> str:

@@ -4,8 +4,11 @@ import ctypes
 import os
 import signal
 import subprocess
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from app.embedded.layout import Account
 
@@ -85,3 +88,52 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
         return
+
+
+class Child(ABC):
+    """Something that runs as our own child. A context manager: entering starts it, leaving stops it.
+
+    A child that has ended can be started again. Start it from a thread that lives as long as the
+    child should, normally the main one: the kernel ends it together with that thread.
+
+    Args:
+        name: what it is called in messages and its log file.
+        logs: the directory of its log file.
+    """
+
+    def __init__(self, name: str, logs: Path) -> None:
+        self.name = name
+        self.log = logs / f"{name}.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process id of the started child."""
+        assert self.process is not None
+        return self.process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the child was started and has not ended."""
+        return self.process is not None and self.process.poll() is None
+
+    @abstractmethod
+    def start(self) -> None:
+        """Start the child.
+
+        Raises:
+            EmbeddedError: if it cannot run.
+        """
+
+    @abstractmethod
+    def stop(self) -> None:
+        """End the child cleanly, within bounded time. Does nothing when it was not started."""
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()

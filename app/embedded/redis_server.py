@@ -18,7 +18,7 @@ from app.embedded.servers import SERVER_ENVIRONMENT, Server
 class RedisServer(Server):
     """A Redis that keeps nothing on disk: it only rings, and the truth is in Postgres."""
 
-    name = "redis"
+    kind = "redis"
 
     @property
     def url(self) -> str:

@@ -1,0 +1,162 @@
+"""`memaudit audit`: upload texts, audit a language model on them, show what it memorized."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO, Final, get_args
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from app.cli.client import JSON, ServiceClient
+from app.cli.failures import ExitStatus, explained, fail
+from app.cli.found_settings import find_settings
+from app.contracts import Metric
+from app.embedded.programs import local_url
+from app.settings import Settings
+
+_MEDIA_TYPES: Final = {
+    ".jsonl": "application/jsonl",
+    ".ndjson": "application/jsonl",
+    ".csv": "text/csv",
+    ".parquet": "application/vnd.apache.parquet",
+}
+_CHUNK_BYTES: Final = 256 * 1024
+_DEFAULT_METRICS: Final = "nl,extraction"
+
+
+def audit(
+    *,
+    model: Annotated[
+        str, typer.Option(help="A directory, or a hub repository as `repo` or `repo@revision`.")
+    ],
+    texts: Annotated[
+        Path, typer.Option(exists=True, dir_okay=False, help="Texts: .jsonl, .csv or .parquet.")
+    ],
+    metrics: Annotated[
+        str, typer.Option(help=f"With commas: {', '.join(get_args(Metric))}.")
+    ] = _DEFAULT_METRICS,
+    url: Annotated[
+        str | None, typer.Option(envvar="MEMAUDIT_URL", help="The service; default: this machine's.")
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="Also write the score of each text to this file.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Also write the audit to this file.")
+    ] = None,
+) -> None:
+    """Audit a language model on a file of texts and print what it memorized.
+
+    The key is read from MEMAUDIT_API_KEY, else from the data directory of this machine's service.
+    The exit status is 0 when the audit succeeded, 1 when it failed, 2 for a wrong command line and
+    3 when the service cannot be reached.
+    """
+    screen = Console(stderr=True)
+    with explained():
+        settings = find_settings()
+        body = {"model": _source(model), "metrics": _metrics(metrics)}
+        media_type = _media_type(texts)
+        with ServiceClient(url or local_url(settings), _key(settings)) as client:
+            with _progress(screen) as progress:
+                with progress.open(texts, "rb", description="Uploading") as file:
+                    text_set = client.upload_texts(_chunks(file), media_type, texts.name)
+                accepted = client.request_audit(body | {"text_set": text_set["id"]})
+                screen.print(f"Audit {accepted['id']}")
+                ended = _follow(client, accepted, progress)
+            if json_file:
+                json_file.write_text(json.dumps(ended, indent=2) + "\n")
+            if ended["status"] != "succeeded":
+                raise fail(_why(ended), ExitStatus.FAILED)
+            if csv:
+                client.save_scores(ended, "text/csv", csv)
+    Console().print(_result_table(ended))
+
+
+def _source(model: str) -> JSON:
+    """The language model's source: a directory of this machine, else a hub repository."""
+    if Path(model).is_dir():
+        return {"type": "path", "path": os.fspath(Path(model).absolute())}
+    if model.startswith(("/", ".", "~")):
+        raise fail(f"there is no directory {model}", ExitStatus.USAGE)
+    repository, _, revision = model.partition("@")
+    return {"type": "hub", "repo": repository} | ({"revision": revision} if revision else {})
+
+
+def _metrics(names: str) -> list[str]:
+    chosen = [name.strip() for name in names.split(",") if name.strip()]
+    if unknown := [name for name in chosen if name not in get_args(Metric)]:
+        known = ", ".join(get_args(Metric))
+        raise fail(f"no such metric: {', '.join(unknown)}; there are {known}", ExitStatus.USAGE)
+    return chosen
+
+
+def _media_type(texts: Path) -> str:
+    try:
+        return _MEDIA_TYPES[texts.suffix.lower()]
+    except KeyError:
+        raise fail(
+            f"{texts.name}: a file of texts ends in {', '.join(_MEDIA_TYPES)}", ExitStatus.USAGE
+        ) from None
+
+
+def _key(settings: Settings) -> str:
+    """The API key, never taken from the command line, which every process can read."""
+    if key := os.environ.get("MEMAUDIT_API_KEY"):
+        return key
+    try:
+        return settings.api_key_path.read_text().strip()
+    except OSError:
+        raise fail(
+            f"set MEMAUDIT_API_KEY; there is no readable key in {settings.api_key_path}", ExitStatus.USAGE
+        ) from None
+
+
+def _progress(screen: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=screen,
+    )
+
+
+def _chunks(file: BinaryIO) -> Iterator[bytes]:
+    while chunk := file.read(_CHUNK_BYTES):
+        yield chunk
+
+
+def _follow(client: ServiceClient, audit: JSON, progress: Progress) -> JSON:
+    """Show the audit's progress until it ends; the ended audit."""
+    bar = progress.add_task("Scoring texts", total=None)
+    for audit in client.follow_audit(audit):  # noqa: B020, PLR1704 - each is the same audit, later
+        reached: dict[str, int] = audit["progress"]
+        progress.update(bar, completed=reached["done"], total=reached["total"])
+    return audit
+
+
+def _why(audit: JSON) -> str:
+    """Why an audit did not succeed."""
+    error = audit.get("error")
+    return f"the audit {audit['status']}" + (f": {error['detail']}" if error else "")
+
+
+def _result_table(audit: JSON) -> Table:
+    """Mean NL and the share recited, by group and known number of duplicates."""
+    summary: dict[str, Any] = audit["summary"]
+    counts = f"{summary['texts']} texts, {summary['errors']} not scored"
+    table = Table(title=f"{counts}, perplexity {summary['perplexity']:.1f}")
+    for heading in ("group", "duplicates", "n", "mean NL", "strict"):
+        table.add_column(heading, justify="left" if heading == "group" else "right")
+    for level in summary["levels"]:
+        strict = level["strict"]
+        table.add_row(
+            level["group"] or "",
+            "" if level["duplicates"] is None else str(level["duplicates"]),
+            str(level["nl"]["n"]),
+            f"{level['nl']['mean']:.2f}",
+            "" if strict is None else f"{strict['mean']:.2f}",
+        )
+    return table

@@ -1,0 +1,108 @@
+"""All commands of `memaudit`."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app import __version__
+from app.cli import keys
+from app.cli.audit import audit
+from app.cli.failures import explained
+from app.cli.found_settings import find_settings
+from app.embedded.programs import api_command, service_variables, worker_command
+from app.embedded.supervisor import supervise
+from app.settings import Queue, Settings
+from app.store.migrate import upgrade
+
+cli = typer.Typer(
+    help="Audit language models for memorization.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+)
+cli.add_typer(keys.cli, name="keys")
+cli.command()(audit)
+
+HomeOption = Annotated[
+    Path | None,
+    typer.Option(resolve_path=True, file_okay=False, help="Data directory; default MEMAUDIT_HOME."),
+]
+HostOption = Annotated[str | None, typer.Option(help="Address to listen on; default MEMAUDIT_HOST.")]
+PortOption = Annotated[
+    int | None,
+    typer.Option(min=0, max=65535, help="Port to listen on, 0 for a free one; default MEMAUDIT_PORT."),
+]
+
+
+def main() -> None:
+    """Run the command line."""
+    cli()
+
+
+@cli.command()
+def up(home: HomeOption = None, host: HostOption = None, port: PortOption = None) -> None:
+    """Run the whole service on this machine: Postgres, Redis, a worker and the API."""
+    with explained():
+        settings = _with_given(Settings(), home=home, host=host, port=port)
+        try:
+            supervise(settings, announce=typer.echo)
+        except KeyboardInterrupt:
+            typer.echo("Stopped.")
+
+
+@cli.command()
+def api(host: HostOption = None, port: PortOption = None) -> None:
+    """Run one API process against the Postgres and Redis of the settings."""
+    with explained():
+        settings = _with_given(find_settings(), host=host, port=port)
+        _become(api_command(settings.host, settings.port), settings)
+
+
+@cli.command()
+def worker(
+    queue: Annotated[Queue, typer.Option(help="The class of work to take.")] = "gpu",
+    concurrency: Annotated[
+        int, typer.Option(min=1, help="Processes, each with its own models in memory.")
+    ] = 1,
+) -> None:
+    """Run one worker against the Postgres and Redis of the settings; start as many as you like."""
+    with explained():
+        settings = find_settings()
+        _become(worker_command(queue, concurrency, settings.log_level), settings)
+
+
+@cli.command()
+def migrate() -> None:
+    """Bring the database to the newest schema."""
+    with explained():
+        upgrade(find_settings().require_database_url())
+
+
+@cli.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    add_help_option=False,
+)
+def suite(context: typer.Context) -> None:
+    """Train a suite of small models with controlled insertions; `memaudit suite --help` says more."""
+    command = [sys.executable, "-m", "workers.suite", *context.args]
+    os.execv(sys.executable, command)  # noqa: S606 - our own program, with the arguments of who started us
+
+
+@cli.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+def _with_given(settings: Settings, **given: Path | str | int | None) -> Settings:
+    """The settings, with the options that were given on the command line."""
+    return settings.model_copy(update={name: value for name, value in given.items() if value is not None})
+
+
+def _become(command: list[str], settings: Settings) -> None:
+    """Turn this process into the command, so that signals and its exit status are the command's own."""
+    environment = os.environ | service_variables(settings)
+    os.execve(command[0], command, environment)  # noqa: S606 - one of our own commands

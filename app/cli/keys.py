@@ -1,0 +1,69 @@
+"""`memaudit keys`: API keys, straight in the database."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+from uuid import UUID
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy.orm import Session
+
+from app.cli.failures import ExitStatus, explained, fail
+from app.cli.found_settings import find_settings
+from app.store.sessions import sync_engine, sync_sessions
+from app.store.tenants import SCOPES, create_key, list_keys, revoke_key
+
+cli = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True)
+
+
+@contextmanager
+def _transaction() -> Iterator[Session]:
+    """A transaction in the database of the settings, with its failures explained."""
+    with explained():
+        engine = sync_engine(find_settings().require_database_url())
+        try:
+            with sync_sessions(engine).begin() as session:
+                yield session
+        finally:
+            engine.dispose()
+
+
+@cli.command()
+def create(
+    tenant: Annotated[str, typer.Option(help="Who owns what the key makes; made when new.")] = "default",
+    name: Annotated[str, typer.Option(help="What the key is for.")] = "key",
+    scope: Annotated[list[str], typer.Option(help=f"May be given often: {', '.join(SCOPES)}.")] = [  # noqa: B006 - typer copies it
+        "audit:read",
+        "audit:write",
+    ],
+) -> None:
+    """Make a key and print it. It is shown this once."""
+    if unknown := [each for each in scope if each not in SCOPES]:
+        raise fail(f"no such scope: {', '.join(unknown)}; there are {', '.join(SCOPES)}", ExitStatus.USAGE)
+    with _transaction() as session:
+        _, key = create_key(session, tenant=tenant, name=name, scopes=scope)
+    typer.echo(key)
+
+
+@cli.command("list")
+def list_all() -> None:
+    """List all keys by their last four characters."""
+    table = Table("id", "tenant", "name", "ends in", "scopes", "created", "revoked")
+    with _transaction() as session:
+        for row, tenant in list_keys(session):
+            revoked = f"{row.revoked_at:%Y-%m-%d}" if row.revoked_at else ""
+            created = f"{row.created_at:%Y-%m-%d}"
+            table.add_row(str(row.id), tenant, row.name, row.hint, " ".join(row.scopes), created, revoked)
+    Console().print(table)
+
+
+@cli.command()
+def revoke(key_id: Annotated[UUID, typer.Argument(help="The id that `memaudit keys list` shows.")]) -> None:
+    """Revoke a key for good."""
+    with _transaction() as session:
+        revoked = revoke_key(session, key_id)
+    if not revoked:
+        raise fail("there is no such key, or it was revoked before", ExitStatus.FAILED)
+    typer.echo("Revoked.")

@@ -1,0 +1,107 @@
+"""The API and the worker as commands and as our own children."""
+
+import os
+import signal
+import sys
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from app.embedded.processes import Child, end, spawn
+from app.settings import Queue, Settings
+
+_REQUESTS_END_SECONDS: Final = 5
+Steps = Sequence[tuple[signal.Signals, float]]
+
+# Open requests are finished or broken off after a few seconds.
+API_STOP: Final[Steps] = ((signal.SIGTERM, _REQUESTS_END_SECONDS + 5.0),)
+# Celery's warm shutdown, which finishes the job at hand, then its cold one. A job that is cut off
+# is run again from its lease.
+WORKER_STOP: Final[Steps] = ((signal.SIGTERM, 10.0), (signal.SIGQUIT, 5.0))
+
+
+def api_command(host: str, port: int) -> list[str]:
+    """The command that runs one API process. It logs its requests itself, by route and never by URL."""
+    return [
+        *(sys.executable, "-m", "uvicorn", "app.main:create_app", "--factory"),
+        *("--host", host, "--port", str(port)),
+        *("--no-access-log", "--no-server-header", "--log-level", "warning"),
+        *("--timeout-graceful-shutdown", str(_REQUESTS_END_SECONDS)),
+    ]
+
+
+def worker_command(queue: Queue, concurrency: int, log_level: str) -> list[str]:
+    """The command that runs one worker with `concurrency` processes, each with its own models in memory.
+
+    Leases, not Celery's events between workers, say who is alive, so these are left out.
+    """
+    return [
+        *(sys.executable, "-m", "celery", "--app", "workers.celery_app", "worker"),
+        *("--queues", queue, "--concurrency", str(concurrency), "--pool", "prefork"),
+        *("--hostname", f"{queue}-{uuid.uuid4().hex[:12]}@%h", "--loglevel", log_level),
+        *("--without-gossip", "--without-mingle"),
+    ]
+
+
+class Program(Child):
+    """The API or a worker as our child.
+
+    Args:
+        name: what it is called in messages and its log file.
+        command: program and arguments.
+        logs: the directory of its log file.
+        environment: its whole environment.
+        directory: where it runs; holds nothing that Python could import by mistake.
+        stop_steps: the signals that end it, each with the seconds it is given.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        logs: Path,
+        environment: Mapping[str, str],
+        directory: Path,
+        stop_steps: Steps,
+    ) -> None:
+        super().__init__(name, logs)
+        self._command = command
+        self._environment = environment
+        self._directory = directory
+        self._stop_steps = stop_steps
+
+    def start(self) -> None:
+        """Start the program; it may take seconds until it is ready."""
+        self.process = spawn(
+            self._command,
+            log=self.log,
+            environment=self._environment,
+            death_signal=signal.SIGKILL,
+            directory=self._directory,
+        )
+
+    def stop(self) -> None:
+        """End the program by its steps, then whatever is left of its process group."""
+        if self.process is not None:
+            end(self.process, *self._stop_steps)
+
+
+def service_variables(settings: Settings) -> dict[str, str]:
+    """The environment variables that lead a process to this service, wherever it is started."""
+    return {
+        "MEMAUDIT_HOME": os.fspath(settings.home),
+        "MEMAUDIT_HOST": settings.host,
+        "MEMAUDIT_PORT": str(settings.port),
+        "MEMAUDIT_DATABASE_URL": settings.require_database_url(),
+        "MEMAUDIT_BROKER_URL": settings.require_broker_url(),
+        "MEMAUDIT_MODEL_ROOTS": ":".join(map(os.fspath, settings.model_roots)),
+    }
+
+
+def local_url(settings: Settings) -> str:
+    """Where the API of these settings is reached from this machine."""
+    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - read here, not listened on
+    host = everywhere.get(settings.host, settings.host)
+    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
