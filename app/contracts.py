@@ -40,7 +40,7 @@ def _storable_metadata(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
 CleanStr = Annotated[str, AfterValidator(_without_nul)]
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_without_nul)]
 Metadata = Annotated[dict[str, JsonValue], AfterValidator(_storable_metadata)]
-TextId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:@+=~-]{1,200}\Z")]
+TextId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:@+=~-]{1,200}$")]
 
 
 class Contract(BaseModel):
@@ -53,8 +53,8 @@ class HubSource(Contract):
     """A repository on a Hugging Face hub. The worker pins `revision` to a commit."""
 
     type: Literal["hub"]
-    repo: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?\Z")]
-    revision: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w./-]{0,199}\Z")] = "main"
+    repo: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?$")]
+    revision: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w./-]{0,199}$")] = "main"
 
 
 class PathSource(Contract):

@@ -22,6 +22,8 @@
         ├── LanguageModelChanged
         ├── ShardPoisoned
         ├── ScoringFailed
+        ├── JobCrashed
+        ├── HubUnreachable
         └── ServiceUnavailable    503 when it is raised over HTTP
 
 No message may contain a submitted text: they are logged, stored and answered.
@@ -226,6 +228,22 @@ class ScoringFailed(JobFailed):
 
     slug = "scoring-failed"
     title = "Scoring failed"
+
+
+class JobCrashed(JobFailed):
+    """The computation raised an error that nobody expected; another attempt may get through."""
+
+    slug = "job-crashed"
+    title = "Job crashed"
+    retryable = True
+
+
+class HubUnreachable(JobFailed):
+    """The hub that holds the checkpoint did not answer."""
+
+    slug = "hub-unreachable"
+    title = "Hub unreachable"
+    retryable = True
 
 
 class ServiceUnavailable(JobFailed):

@@ -10,7 +10,8 @@ from app import __version__
 from app.audits.router import router as audits
 from app.dispatch import Doorbell, sweep_forever
 from app.language_models.router import router as language_models
-from app.observability import RequestObserver, ServiceMetrics, configure_logging
+from app.logs import configure_logging
+from app.observability import RequestObserver, ServiceMetrics
 from app.operations import router as operations
 from app.problems import install_problem_handlers, problem_responses
 from app.scoring.router import router as scoring

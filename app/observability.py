@@ -1,6 +1,5 @@
 """Request ids, structured logs and Prometheus metrics. None of them ever holds a submitted text."""
 
-import logging
 import time
 from uuid import uuid4
 
@@ -10,7 +9,6 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.problems import answer_unexpected
-from app.settings import Settings
 
 log = structlog.get_logger()
 
@@ -37,26 +35,6 @@ class ServiceMetrics:
         self.jobs = Gauge(
             "memaudit_jobs", "Jobs by kind and state.", ("kind", "state"), registry=self.registry
         )
-
-
-def configure_logging(settings: Settings) -> None:
-    """Log events as JSON lines (or for a person to read), with the request's id."""
-    level = logging.getLevelName(settings.log_level.upper())
-    renderer = (
-        structlog.processors.JSONRenderer()
-        if settings.log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=False)
-    )
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        cache_logger_on_first_use=True,
-    )
 
 
 class RequestObserver:

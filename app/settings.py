@@ -52,6 +52,7 @@ class Settings(BaseSettings):
 
     lease_seconds: float = Field(default=60.0, gt=0)
     max_attempts: int = Field(default=3, ge=1)
+    loaded_models: int = Field(default=2, ge=1)
     shard_tokens: int = Field(default=65_536, ge=1)
 
     max_json_bytes: int = Field(default=64 * 2**20, ge=1)

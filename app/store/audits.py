@@ -1,9 +1,13 @@
 """Audits, their score rows and the token evidence behind them."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
+import psycopg
+from psycopg import sql
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
@@ -211,3 +215,63 @@ def read_evidence(
     )
     row = session.execute(statement).one_or_none()
     return None if row is None else (row[0], row[1])
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreFacts:
+    """What a summary needs of one score row."""
+
+    group: str | None
+    duplicates: int | None
+    n_tokens: int
+    log_likelihood: float | None
+    nl: float | None
+    nl_byte: float | None
+    strict: bool | None
+    loose: bool | None
+    similarity: float | None
+
+
+def read_score_facts(session: Session, audit_id: UUID) -> tuple[list[ScoreFacts], int]:
+    """The facts of an audit's rows in order, and how many rows there must be."""
+    extraction = Score.metrics["extraction"]
+    statement = (
+        select(
+            Score.group,
+            Score.duplicates,
+            Score.n_tokens,
+            Score.log_likelihood,
+            Score.nl,
+            Score.nl_byte,
+            extraction["strict"].as_boolean(),
+            extraction["loose"].as_boolean(),
+            extraction["similarity"].as_float(),
+        )
+        .where(Score.audit_id == audit_id)
+        .order_by(Score.ordinal)
+    )
+    facts = [ScoreFacts(*row) for row in session.execute(statement)]
+    texts_total = session.scalars(select(Audit.texts_total).where(Audit.id == audit_id)).one()
+    return facts, texts_total
+
+
+def copy_scores(session: Session, rows: Iterable[tuple[object, ...]]) -> None:
+    """Append score rows, each a tuple in the order of the table's columns, within the session's transaction."""
+    _copy(session, Score, rows)
+
+
+def copy_evidence(session: Session, rows: Iterable[tuple[object, ...]]) -> None:
+    """Append token evidence, each row a tuple in the order of the table's columns."""
+    _copy(session, TokenEvidence, rows)
+
+
+def _copy(session: Session, table: type[Base], rows: Iterable[tuple[object, ...]]) -> None:
+    columns = [column.name for column in table.__table__.columns]
+    statement = sql.SQL("COPY {} ({}) FROM STDIN").format(
+        sql.Identifier(table.__tablename__), sql.SQL(", ").join(map(sql.Identifier, columns))
+    )
+    driver_connection = session.connection().connection.driver_connection
+    assert isinstance(driver_connection, psycopg.Connection)
+    with driver_connection.cursor() as cursor, cursor.copy(statement) as copy:
+        for row in rows:
+            copy.write_row(row)

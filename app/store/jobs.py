@@ -6,7 +6,7 @@ Locks are taken in one order: a job's own row, then its audit's row, then siblin
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -227,21 +227,14 @@ def requeue(session: Session, lease: Lease, error: JSONObject, *, delay_seconds:
     Raises:
         LeaseLost: the job was taken away before.
     """
-    statement = (
-        update(Job)
-        .where(_held(lease))
-        .values(
-            state=JobState.QUEUED,
-            lease_expires_at=None,
-            rung_at=None,
-            error=error,
-            available_at=func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, delay_seconds),
-        )
-        .returning(Job.id)
-        .execution_options(synchronize_session=False)
-    )
-    if session.scalar(statement) is None:
+    available_at = func.clock_timestamp() + timedelta(seconds=delay_seconds)
+    if not _put_back(session, lease, {"error": error, "available_at": available_at}):
         raise LeaseLost
+
+
+def release(session: Session, lease: Lease) -> None:
+    """Hand the job back untried, for another worker; it may have been taken away already."""
+    _put_back(session, lease, {"attempts": Job.attempts - 1})
 
 
 def cancel_jobs_of_audit(session: Session, audit_id: UUID) -> None:
@@ -284,9 +277,20 @@ def _close(session: Session, lease: Lease, state: JobState, error: JSONObject | 
     return session.scalar(statement) is not None
 
 
+def _put_back(session: Session, lease: Lease, values: dict[str, Any]) -> bool:
+    statement = (
+        update(Job)
+        .where(_held(lease))
+        .values(state=JobState.QUEUED, lease_expires_at=None, rung_at=None, **values)
+        .returning(Job.id)
+        .execution_options(synchronize_session=False)
+    )
+    return session.scalar(statement) is not None
+
+
 def _held(lease: Lease) -> ColumnElement[bool]:
     return and_(Job.id == lease.job_id, Job.epoch == lease.epoch, Job.state == JobState.RUNNING)
 
 
 def _lease_end(lease_seconds: float) -> ColumnElement[datetime]:
-    return func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, lease_seconds)
+    return func.clock_timestamp() + timedelta(seconds=lease_seconds)

@@ -1,5 +1,6 @@
 """Transitions that move a job and the audit or language model it belongs to in one transaction."""
 
+from datetime import timedelta
 from uuid import UUID
 
 from sqlalchemy import exists, func, or_, select, update
@@ -77,8 +78,11 @@ def enqueue_shards(session: Session, audit: Audit, bounds: list[tuple[int, int]]
         )
 
 
-def complete_shard(session: Session, audit_id: UUID, texts: int) -> None:
+def complete_shard(session: Session, audit_id: UUID, texts: int) -> int:
     """Count a committed shard; the last one enqueues the summary.
+
+    Returns:
+        How many jobs were enqueued.
 
     Raises:
         LeaseLost: the audit has ended, so the shard's rows must not be committed.
@@ -87,12 +91,8 @@ def complete_shard(session: Session, audit_id: UUID, texts: int) -> None:
     if audit is None:
         raise LeaseLost
     audit.texts_done += texts
-    if audit.texts_done == audit.texts_total:
-        enqueue_summary(session, audit)
-
-
-def enqueue_summary(session: Session, audit: Audit) -> None:
-    """Let a worker check, summarise and end an audit whose texts are all scored."""
+    if audit.texts_done < audit.texts_total:
+        return 0
     add_job(
         session,
         JobKind.SUMMARIZE_AUDIT,
@@ -101,6 +101,21 @@ def enqueue_summary(session: Session, audit: Audit) -> None:
         audit_id=audit.id,
         priority=audit.priority + SUMMARY_PRIORITY_STEP,
     )
+    return 1
+
+
+def succeed_audit(session: Session, audit_id: UUID, summary: JSONObject) -> None:
+    """End an audit with its summary.
+
+    Raises:
+        LeaseLost: the audit has ended otherwise.
+    """
+    audit = lock_active_audit(session, audit_id)
+    if audit is None:
+        raise LeaseLost
+    audit.summary = summary
+    audit.status = WorkStatus.SUCCEEDED
+    audit.finished_at = session.scalar(select(func.clock_timestamp()))
 
 
 def accept_language_model(session: Session, model_id: UUID, facts: dict[str, object]) -> int:
@@ -226,7 +241,7 @@ def jobs_to_ring(session: Session, *, stale_seconds: float, limit: int = 64) -> 
         How many bells each queue needs. The caller commits, then rings: a bell lost in between is rung
         again after `stale_seconds`.
     """
-    stale = func.clock_timestamp() - func.make_interval(0, 0, 0, 0, 0, 0, stale_seconds)
+    stale = func.clock_timestamp() - timedelta(seconds=stale_seconds)
     unrung = (
         select(Job.id)
         .where(

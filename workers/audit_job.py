@@ -1,0 +1,180 @@
+"""Auditing: cut a text set into shards by token count, and score a shard. Rows in, science, rows out."""
+
+import math
+from collections.abc import Iterable, Sequence
+from uuid import UUID
+
+import numpy as np
+from psycopg.types.json import Jsonb
+from sqlalchemy.orm import Session
+
+from app.contracts import AuditSpec
+from app.errors import ScoringFailed
+from app.store.audits import Audit, copy_evidence, copy_scores
+from app.store.jobs import Lease, LeaseLost
+from app.store.language_models import LanguageModel as LanguageModelRow
+from app.store.text_sets import TextRow, TextSet, iterate_text_batches, read_texts
+from app.store.transitions import begin_audit, complete_shard, enqueue_shards
+from workers.finishing import finish
+from workers.lease_keeper import LeaseKeeper
+from workers.runtime import Runtime
+from workers.science.scoring import ScoringOptions, TextInput, TextScore, count_tokens, score_texts
+
+
+def plan_audit(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
+    """Mark an audit as running and enqueue its shards.
+
+    Returns:
+        How many jobs this enqueued.
+
+    Raises:
+        LeaseLost: the audit was cancelled.
+        LanguageModelChanged, LanguageModelRejected, HubUnreachable: see `ModelCache.get`.
+    """
+    audit_id = _audit_of(lease)
+    with runtime.sessions.begin() as session:
+        row = session.get_one(LanguageModelRow, lease.language_model_id)
+        assert row.digest is not None
+        audit = begin_audit(session, audit_id, row.digest)
+        text_set = session.get_one(TextSet, audit.text_set_id)
+    limit = runtime.settings.shard_tokens
+    if text_set.byte_count <= limit:
+        # A token covers at least a byte, so one shard holds them all.
+        bounds = [(0, text_set.text_count)]
+    else:
+        spec = AuditSpec.model_validate(audit.spec)
+        language_model = runtime.models.get(row, spec.options.dtype)
+        lengths: list[int] = []
+        with runtime.sessions() as session:
+            for batch in iterate_text_batches(session, text_set.id):
+                lengths.extend(count_tokens(language_model, batch))
+                keeper.report(0)
+        bounds = cut_shards(lengths, limit)
+
+    def write(session: Session) -> int:
+        enqueue_shards(session, audit, bounds)
+        return len(bounds)
+
+    return finish(runtime, lease, write)
+
+
+def cut_shards(lengths: Iterable[int], limit: int) -> list[tuple[int, int]]:
+    """Cut texts into runs [start, stop) of at most `limit` tokens; a longer text is a shard of its own."""
+    bounds: list[tuple[int, int]] = []
+    start = tokens = 0
+    stop = 0
+    for stop, length in enumerate(lengths):
+        if tokens and tokens + length > limit:
+            bounds.append((start, stop))
+            start, tokens = stop, 0
+        tokens += length
+    return [*bounds, (start, stop + 1)]
+
+
+def score_shard(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
+    """Score the texts of a shard and write their rows.
+
+    Returns:
+        How many jobs this enqueued: one, the summary, if the shard was the last.
+
+    Raises:
+        LeaseLost: the audit was cancelled or the lease ran out.
+        ScoringFailed: a number was not finite.
+        LanguageModelChanged, LanguageModelRejected, HubUnreachable: see `ModelCache.get`.
+    """
+    audit_id = _audit_of(lease)
+    start, stop = lease.payload["start"], lease.payload["stop"]
+    with runtime.sessions() as session:
+        audit = session.get_one(Audit, audit_id)
+        row = session.get_one(LanguageModelRow, lease.language_model_id)
+        texts = read_texts(session, audit.text_set_id, start, stop)
+    spec = AuditSpec.model_validate(audit.spec)
+    language_model = runtime.models.get(row, spec.options.dtype)
+    keeper.report(0)
+    scores = score_texts(
+        language_model,
+        [_text_input(text) for text in texts],
+        _scoring_options(spec),
+        on_progress=keeper.report,
+    )
+    _require_finite(scores)
+
+    def write(session: Session) -> int:
+        copy_scores(session, (_score_row(audit_id, *pair) for pair in zip(texts, scores, strict=True)))
+        if spec.options.token_evidence:
+            copy_evidence(session, _evidence_rows(audit_id, texts, scores))
+        return complete_shard(session, audit_id, len(texts))
+
+    return finish(runtime, lease, write)
+
+
+def _audit_of(lease: Lease) -> UUID:
+    if lease.audit_id is None:
+        raise LeaseLost
+    return lease.audit_id
+
+
+def _text_input(row: TextRow) -> TextInput:
+    if row.prefix_chars is None:
+        return TextInput(row.text)
+    return TextInput(row.text, prefix=row.text[: row.prefix_chars], suffix=row.text[row.prefix_chars :])
+
+
+def _scoring_options(spec: AuditSpec) -> ScoringOptions:
+    options = spec.options
+    return ScoringOptions(
+        metrics=frozenset(spec.metrics) - {"nl"},
+        prefix_tokens=options.prefix_tokens,
+        suffix_tokens=options.suffix_tokens,
+        temperature=options.temperature,
+        top_k=options.top_k,
+        token_evidence=options.token_evidence,
+    )
+
+
+def _require_finite(scores: Sequence[TextScore]) -> None:
+    for score in scores:
+        if score.error is not None:
+            continue
+        numbers = (score.log_likelihood, score.nl, score.nl_byte, score.perplexity)
+        if not all(number is not None and math.isfinite(number) for number in numbers):
+            raise ScoringFailed("The language model gave a number that is not finite (NaN or infinity).")
+
+
+def _score_row(audit_id: UUID, text: TextRow, score: TextScore) -> tuple[object, ...]:
+    return (
+        audit_id,
+        text.ordinal,
+        text.text_id,
+        text.group,
+        text.duplicates,
+        score.n_tokens,
+        score.n_bytes,
+        score.n_windows,
+        score.log_likelihood,
+        score.nl,
+        score.nl_byte,
+        score.perplexity,
+        Jsonb(score.metrics),
+        score.error,
+    )
+
+
+def _evidence_rows(
+    audit_id: UUID, texts: Sequence[TextRow], scores: Sequence[TextScore]
+) -> Iterable[tuple[object, ...]]:
+    for text, score in zip(texts, scores, strict=True):
+        evidence = score.evidence
+        if evidence is not None:
+            yield (
+                audit_id,
+                text.ordinal,
+                _packed(evidence.token_ids, "<i4"),
+                _packed(evidence.log_likelihood, "<f4"),
+                _packed(evidence.rank, "<i4"),
+                _packed(evidence.spans, "<i4"),
+            )
+
+
+def _packed(array: np.ndarray, item: str) -> bytes:
+    return array.astype(item, copy=False).tobytes()

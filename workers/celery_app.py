@@ -1,0 +1,48 @@
+"""The Celery application: it carries the doorbell, and nothing else."""
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import threading
+from typing import Any
+
+from celery import Celery
+from celery.signals import setup_logging, worker_process_init, worker_shutting_down
+
+from app.logs import configure_logging
+from app.settings import get_settings
+
+_PR_SET_PDEATHSIG = 1
+
+celery_app = Celery("memaudit", include=["workers.tasks"])
+celery_app.conf.update(get_settings().celery_options())
+
+# Shared with the forked children: set when the worker has been asked to stop.
+stopping = multiprocessing.get_context("fork").Event()
+
+
+@setup_logging.connect
+def _keep_our_logs(**_: Any) -> None:
+    """Log as the service does; Celery's own logging would print task arguments and tracebacks."""
+    configure_logging(get_settings())
+
+
+@worker_shutting_down.connect
+def _let_jobs_go(**_: Any) -> None:
+    """Tell the children to hand their jobs back instead of finishing them."""
+    stopping.set()
+
+
+@worker_process_init.connect
+def _prepare_child(**_: Any) -> None:
+    """In a fresh child: die with the parent, and load torch while nothing waits for it."""
+    parent = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
+    threading.Thread(target=_import_science, daemon=True).start()
+
+
+def _import_science() -> None:
+    import workers.science.scoring  # noqa: F401, PLC0415 - torch is touched in the child only

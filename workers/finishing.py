@@ -1,0 +1,43 @@
+"""The finishing transaction of a job, repeated while the database is away."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import psycopg
+import structlog
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
+
+from app.store.jobs import Lease, take_for_finish
+from workers.runtime import Runtime
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+# The driver's own error comes through where rows are copied past SQLAlchemy.
+DATABASE_AWAY = (OperationalError, psycopg.OperationalError)
+
+
+def finish(runtime: Runtime, lease: Lease, write: Callable[[Session], T]) -> T:
+    """Write a job's effect and its end in one transaction, or nothing.
+
+    When the database goes away in the middle, the transaction is tried again for as long as a lease lasts.
+    Should the first try have been committed without our hearing of it, the second finds the lease gone.
+
+    Raises:
+        LeaseLost: the job was taken away, or its effect is committed already.
+    """
+    attempts = Retrying(
+        retry=retry_if_exception_type(DATABASE_AWAY),
+        stop=stop_after_delay(runtime.settings.lease_seconds),
+        wait=wait_exponential_jitter(initial=0.1, max=2),
+        reraise=True,
+    )
+
+    def transaction() -> T:
+        with runtime.sessions.begin() as session:
+            take_for_finish(session, lease)
+            return write(session)
+
+    return attempts(transaction)

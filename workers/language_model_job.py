@@ -1,0 +1,48 @@
+"""Validating a language model: pin it, read it without its weights, record what it is."""
+
+from app.errors import LanguageModelRejected
+from app.store.jobs import Lease, LeaseLost
+from app.store.language_models import LanguageModel
+from app.store.transitions import accept_language_model
+from workers.checkpoints import locate
+from workers.finishing import finish
+from workers.lease_keeper import LeaseKeeper
+from workers.model_cache import read_source
+from workers.runtime import Runtime
+from workers.science.errors import CheckpointRejected
+from workers.science.loading import describe_checkpoint
+
+
+def validate_language_model(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
+    """Read a checkpoint and mark its language model as ready.
+
+    Returns:
+        How many jobs this enqueued: one for each audit that waited.
+
+    Raises:
+        LanguageModelRejected: the checkpoint cannot be used.
+        HubUnreachable: the hub did not answer.
+    """
+    with runtime.sessions() as session:
+        row = session.get(LanguageModel, lease.language_model_id)
+    if row is None:
+        raise LeaseLost
+    checkpoint = locate(read_source(row), row.revision, runtime.settings.model_roots)
+    try:
+        description = describe_checkpoint(checkpoint.directory)
+    except CheckpointRejected as error:
+        raise LanguageModelRejected(error.detail) from None
+    keeper.report(0)
+    facts = {
+        "revision": checkpoint.commit,
+        "digest": description.digest,
+        "files": description.files,
+        "architecture": description.architecture,
+        "parameter_count": description.parameter_count,
+        "context_length": description.context_length,
+        "vocabulary_size": description.vocabulary_size,
+        "dtype": description.dtype,
+    }
+    return finish(
+        runtime, lease, lambda session: accept_language_model(session, lease.language_model_id, facts)
+    )

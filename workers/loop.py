@@ -1,0 +1,111 @@
+"""Claim jobs and run them until none is left. Every way in which a job can end is here."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.synchronize import Event as SharedEvent
+from typing import Final
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.errors import JobCrashed, JobFailed
+from app.store.jobs import JobKind, Lease, LeaseLost, claim, close_cancelled, release, requeue
+from app.store.transitions import fail_job
+from workers.audit_job import plan_audit, score_shard
+from workers.finishing import DATABASE_AWAY
+from workers.language_model_job import validate_language_model
+from workers.lease_keeper import LeaseKeeper, Stopping
+from workers.runtime import Runtime
+from workers.summary_job import summarize_audit
+
+log = structlog.get_logger()
+
+Handler = Callable[[Runtime, Lease, LeaseKeeper], int]
+
+HANDLERS: Final[dict[JobKind, Handler]] = {
+    JobKind.VALIDATE_LANGUAGE_MODEL: validate_language_model,
+    JobKind.PLAN_AUDIT: plan_audit,
+    JobKind.SCORE_SHARD: score_shard,
+    JobKind.SUMMARIZE_AUDIT: summarize_audit,
+}
+RETRY_SECONDS: Final = 2.0
+
+
+def work_until_idle(
+    runtime: Runtime, stopping: SharedEvent, *, queue: str, call_others: Callable[[int], None]
+) -> None:
+    """Run jobs until none is claimable, the worker is asked to stop, or the database is away.
+
+    Args:
+        runtime: this process.
+        stopping: set when the worker was asked to stop.
+        queue: the queue to claim from.
+        call_others: rings for other workers, given how many jobs a job has enqueued.
+    """
+    while not stopping.is_set():
+        try:
+            lease = _claim(runtime, queue)
+            if lease is None:
+                return
+            enqueued = run_job(runtime, lease, stopping)
+        except SQLAlchemyError as error:
+            # Leases run out by themselves and the sweeper rings again.
+            log.warning("database_away", error=type(error).__name__)
+            return
+        # This process takes one of them itself.
+        if enqueued > 1:
+            call_others(enqueued - 1)
+
+
+def _claim(runtime: Runtime, queue: str) -> Lease | None:
+    with runtime.sessions.begin() as session:
+        return claim(
+            session,
+            queue=queue,
+            worker=runtime.name,
+            lease_seconds=runtime.settings.lease_seconds,
+            loaded=runtime.models.loaded,
+        )
+
+
+def run_job(runtime: Runtime, lease: Lease, stopping: SharedEvent) -> int:
+    """Run a job to one of its ends: committed, queued again, given up, or dropped.
+
+    Returns:
+        How many jobs it enqueued.
+    """
+    job_log = log.bind(job=str(lease.job_id), kind=str(lease.kind), epoch=lease.epoch)
+    try:
+        with LeaseKeeper(runtime.sessions, runtime.settings, lease, stopping) as keeper:
+            enqueued = HANDLERS[lease.kind](runtime, lease, keeper)
+    except LeaseLost:
+        job_log.info("job_dropped")
+        with runtime.sessions.begin() as session:
+            close_cancelled(session, lease)
+    except Stopping:
+        job_log.info("job_released")
+        with runtime.sessions.begin() as session:
+            release(session, lease)
+    except DATABASE_AWAY as error:
+        job_log.warning("job_left_to_its_lease", error=type(error).__name__)
+    except JobFailed as failure:
+        _end_attempt(runtime, lease, failure)
+    except Exception as error:  # noqa: BLE001 - whatever a model or a driver raises ends the attempt, not the worker
+        failure = JobCrashed(f"The worker failed at a {lease.kind} job ({type(error).__name__}).")
+        _end_attempt(runtime, lease, failure)
+    else:
+        job_log.info("job_succeeded")
+        return enqueued
+    return 0
+
+
+def _end_attempt(runtime: Runtime, lease: Lease, failure: JobFailed) -> None:
+    """Queue a failed job again if another attempt could help, or give it up."""
+    again = failure.retryable and lease.attempts < runtime.settings.max_attempts
+    log.warning("job_failed", job=str(lease.job_id), problem=failure.slug, detail=failure.detail, again=again)
+    problem = failure.problem()
+    with suppress(LeaseLost), runtime.sessions.begin() as session:
+        if again:
+            requeue(session, lease, problem, delay_seconds=RETRY_SECONDS * lease.attempts)
+        else:
+            fail_job(session, lease, problem)

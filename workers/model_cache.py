@@ -1,0 +1,65 @@
+"""Loaded language models of this process, the most recently used few."""
+
+from collections import OrderedDict
+from uuid import UUID
+
+import structlog
+from pydantic import TypeAdapter
+
+from app.contracts import HubSource, PathSource, Source
+from app.errors import LanguageModelChanged, LanguageModelRejected
+from app.settings import Settings
+from app.store.language_models import LanguageModel as LanguageModelRow
+from workers.checkpoints import locate
+from workers.science.errors import CheckpointRejected
+from workers.science.loading import LanguageModel, describe_checkpoint, load_language_model
+
+log = structlog.get_logger()
+
+_source: TypeAdapter[HubSource | PathSource] = TypeAdapter(Source)
+
+
+def read_source(row: LanguageModelRow) -> HubSource | PathSource:
+    """The source of a registered language model."""
+    return _source.validate_python(row.source)
+
+
+class ModelCache:
+    """Loads checkpoints, after checking that their bytes are still those that were registered."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._loaded: OrderedDict[tuple[UUID, str], LanguageModel] = OrderedDict()
+
+    @property
+    def loaded(self) -> list[UUID]:
+        """The ids of the language models that are loaded now."""
+        return [model_id for model_id, _ in self._loaded]
+
+    def get(self, row: LanguageModelRow, dtype: str) -> LanguageModel:
+        """A loaded language model.
+
+        Raises:
+            LanguageModelChanged: its files differ from those that were registered.
+            LanguageModelRejected: its files cannot be read any more.
+            HubUnreachable: its files must be downloaded and the hub did not answer.
+        """
+        key = (row.id, dtype)
+        if key not in self._loaded:
+            while len(self._loaded) >= self._settings.loaded_models:
+                self._loaded.popitem(last=False)
+            self._loaded[key] = self._load(row, dtype)
+            log.info("language_model_loaded", language_model=str(row.id), dtype=dtype)
+        self._loaded.move_to_end(key)
+        return self._loaded[key]
+
+    def _load(self, row: LanguageModelRow, dtype: str) -> LanguageModel:
+        checkpoint = locate(read_source(row), row.revision, self._settings.model_roots)
+        try:
+            if describe_checkpoint(checkpoint.directory).digest != row.digest:
+                raise LanguageModelChanged(
+                    "The files of the language model differ from those that were registered; register it again.",
+                )
+            return load_language_model(checkpoint.directory, dtype=dtype)
+        except CheckpointRejected as error:
+            raise LanguageModelRejected(error.detail) from None
