@@ -1,4 +1,4 @@
-"""Where a language model's files are on this worker's disk: under an allow-listed root, or a hub's snapshot."""
+"""Where a checkpoint lies on this worker's disk: under an allow-listed root, or in a hub's snapshot."""
 
 from dataclasses import dataclass
 from pathlib import Path

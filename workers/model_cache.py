@@ -58,7 +58,7 @@ class ModelCache:
         try:
             if describe_checkpoint(checkpoint.directory).digest != row.digest:
                 raise LanguageModelChanged(
-                    "The files of the language model differ from those that were registered; register it again.",
+                    "The files differ from those that were registered; register the language model again.",
                 )
             return load_language_model(checkpoint.directory, dtype=dtype)
         except CheckpointRejected as error:

@@ -64,7 +64,7 @@ class AuditSummary(BaseModel):
     errors: int
     tokens: int
     log_likelihood: float
-    perplexity: float
+    perplexity: float | None
     nl: Interval | None
     nl_byte: Interval | None
     strict: Interval | None

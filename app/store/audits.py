@@ -256,7 +256,7 @@ def read_score_facts(session: Session, audit_id: UUID) -> tuple[list[ScoreFacts]
 
 
 def copy_scores(session: Session, rows: Iterable[tuple[object, ...]]) -> None:
-    """Append score rows, each a tuple in the order of the table's columns, within the session's transaction."""
+    """Append score rows in the session's transaction, each a tuple in the order of the columns."""
     _copy(session, Score, rows)
 
 

@@ -1,0 +1,66 @@
+# memaudit: every target works on a fresh clone with Python 3.11, make and a C compiler.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup test test-chaos test-gpu lint types imports check bench demo openapi lock clean
+
+PYTHON ?= python3.11
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEV_STAMP := $(VENV)/.installed-dev
+
+help: ## Show this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Create .venv with the memaudit command in it
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# torch comes first and by its exact pin; the lock constrains everything else.
+$(STAMP): requirements.lock pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 -c requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[worker,embedded]'
+	touch $@
+
+$(DEV_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[worker,embedded,dev]'
+	touch $@
+
+demo: setup ## Train a small suite, start the service, audit both models, show the result
+	$(BIN)/memaudit demo $(DEMO_ARGS)
+
+test: $(DEV_STAMP) check ## Run all checks and the tests, but for the slow suites
+	$(BIN)/python -m pytest -m "not chaos and not gpu" $(PYTEST_ARGS)
+
+test-chaos: $(DEV_STAMP) ## Run the slow fault tests: minutes of killed, paused and emptied servers
+	$(BIN)/python -m pytest -m chaos $(PYTEST_ARGS)
+
+test-gpu: $(DEV_STAMP) ## Run the tests that need a CUDA device
+	$(BIN)/python -m pytest -m gpu $(PYTEST_ARGS)
+
+check: lint types imports ## Run every static check
+
+lint: $(DEV_STAMP) ## Check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(DEV_STAMP) ## Check types
+	$(BIN)/mypy
+
+imports: $(DEV_STAMP) ## Check who may import whom
+	$(BIN)/lint-imports --no-cache
+
+bench: $(DEV_STAMP) ## Measure speed side by side with its peers
+	$(BIN)/python -m tests.benchmarks.scoring
+	$(BIN)/python -m tests.benchmarks.service
+
+openapi: $(DEV_STAMP) ## Rewrite the OpenAPI snapshot
+	$(BIN)/python -m tests.acceptance.openapi_snapshot
+
+lock: $(DEV_STAMP) ## Rewrite requirements.lock from the environment
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/^torch==2\.13\.0.*/torch==2.13.0/' > requirements.lock
+
+clean: ## Remove the environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
