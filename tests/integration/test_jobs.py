@@ -1,0 +1,261 @@
+"""Leases on a real Postgres: who may claim, who may commit, and what a sweep does."""
+
+import time
+from collections.abc import Iterator
+from uuid import UUID
+
+import pytest
+from rows import add_audit_rows, add_shard, add_tenant
+from sqlalchemy.orm import Session, sessionmaker
+
+from app.errors import AlreadyTerminal, NotFound
+from app.store.audits import Audit, WorkStatus
+from app.store.jobs import (
+    Job,
+    JobState,
+    Lease,
+    LeaseLost,
+    claim,
+    heartbeat,
+    is_held,
+    release,
+    requeue,
+    take_for_finish,
+)
+from app.store.sessions import sync_engine, sync_sessions
+from app.store.transitions import (
+    cancel_audit,
+    complete_shard,
+    fail_job,
+    jobs_to_ring,
+    sweep_leases,
+)
+
+Sessions = sessionmaker[Session]
+
+
+@pytest.fixture
+def sessions(database_url: str) -> Iterator[Sessions]:
+    engine = sync_engine(database_url, pool_size=5)
+    yield sync_sessions(engine)
+    engine.dispose()
+
+
+@pytest.fixture
+def audit(sessions: Sessions) -> Audit:
+    with sessions.begin() as session:
+        return add_audit_rows(session, add_tenant(session))
+
+
+def take(
+    sessions: Sessions, *, lease_seconds: float = 60, loaded: list[UUID] | None = None, worker: str = "w"
+) -> Lease | None:
+    with sessions.begin() as session:
+        return claim(session, queue="gpu", worker=worker, lease_seconds=lease_seconds, loaded=loaded or [])
+
+
+def take_one(sessions: Sessions, **options: float) -> Lease:
+    lease = take(sessions, **options)
+    assert lease is not None
+    return lease
+
+
+def sweep(sessions: Sessions) -> int:
+    with sessions.begin() as session:
+        return sweep_leases(session, max_attempts=3)
+
+
+def state_of(sessions: Sessions, job_id: UUID) -> str:
+    with sessions() as session:
+        return session.get_one(Job, job_id).state
+
+
+def reread(sessions: Sessions, audit: Audit) -> Audit:
+    with sessions() as session:
+        return session.get_one(Audit, audit.id)
+
+
+def add(sessions: Sessions, audit: Audit, count: int = 1, *, priority: int = 0) -> list[UUID]:
+    with sessions.begin() as session:
+        return [add_shard(session, audit, priority=priority).id for _ in range(count)]
+
+
+def test_a_claim_leases_the_oldest_job_once(sessions: Sessions, audit: Audit) -> None:
+    first, second = add(sessions, audit, 2)
+    taken = [take_one(sessions).job_id, take_one(sessions).job_id]
+    assert taken == [first, second]
+    assert take(sessions) is None
+
+
+def test_an_uncommitted_claim_is_skipped_not_waited_for(sessions: Sessions, audit: Audit) -> None:
+    first, second = add(sessions, audit, 2)
+    with sessions.begin() as holder:
+        held = claim(holder, queue="gpu", worker="a", lease_seconds=60, loaded=[])
+        began = time.monotonic()
+        other = take_one(sessions)
+        assert time.monotonic() - began < 1
+    assert held is not None
+    assert {held.job_id, other.job_id} == {first, second}
+
+
+def test_loaded_then_priority_then_fairness_then_age(sessions: Sessions, audit: Audit) -> None:
+    with sessions.begin() as session:
+        other = add_audit_rows(session, add_tenant(session, "globex"))
+    old, older_running = add(sessions, audit, 2)
+    urgent = add(sessions, audit, priority=5)[0]
+    fresh = add(sessions, other)[0]
+
+    assert take_one(sessions, loaded=[other.language_model_id]).job_id == fresh
+    with sessions.begin() as session:
+        session.get_one(Job, fresh).state = JobState.QUEUED
+    assert take_one(sessions).job_id == urgent
+    # The first tenant runs one job now, so the other tenant's job comes before its older ones.
+    assert take_one(sessions).job_id == fresh
+    assert [take_one(sessions).job_id, take_one(sessions).job_id] == [old, older_running]
+
+
+def test_a_lost_lease_cannot_commit(sessions: Sessions, audit: Audit) -> None:
+    add(sessions, audit)
+    paused = take_one(sessions, lease_seconds=0.01)
+    time.sleep(0.05)
+    assert sweep(sessions) == 1
+    second = take_one(sessions)
+    assert (second.job_id, second.epoch, second.attempts) == (paused.job_id, 2, 2)
+
+    with pytest.raises(LeaseLost), sessions.begin() as session:
+        take_for_finish(session, paused)
+    with sessions.begin() as session:
+        assert not heartbeat(session, paused, lease_seconds=60, progress=1)
+        assert heartbeat(session, second, lease_seconds=60, progress=1)
+    with sessions.begin() as session:
+        take_for_finish(session, second)
+    assert state_of(sessions, second.job_id) == JobState.SUCCEEDED
+
+
+def test_a_heartbeat_keeps_the_lease_from_the_sweeper(sessions: Sessions, audit: Audit) -> None:
+    add(sessions, audit)
+    lease = take_one(sessions, lease_seconds=0.01)
+    with sessions.begin() as session:
+        assert heartbeat(session, lease, lease_seconds=60, progress=7)
+    time.sleep(0.05)
+    assert sweep(sessions) == 0
+    assert state_of(sessions, lease.job_id) == JobState.RUNNING
+
+
+def test_three_attempts_without_an_answer_fail_the_audit(sessions: Sessions, audit: Audit) -> None:
+    job, sibling = add(sessions, audit, 2)
+    for attempt in (1, 2, 3):
+        with sessions.begin() as session:
+            session.get_one(Job, sibling).priority = -1
+        lease = take_one(sessions, lease_seconds=0.01)
+        assert (lease.job_id, lease.attempts) == (job, attempt)
+        time.sleep(0.05)
+        assert sweep(sessions) == 1
+    ended = reread(sessions, audit)
+    assert ended.status == WorkStatus.FAILED
+    assert ended.error is not None
+    assert ended.error["type"].endswith("/attempts-exhausted")
+    assert state_of(sessions, job) == JobState.FAILED
+    assert state_of(sessions, sibling) == JobState.CANCELLED
+
+
+def test_a_failed_job_fails_its_audit_and_frees_its_siblings(sessions: Sessions, audit: Audit) -> None:
+    job, sibling = add(sessions, audit, 2)
+    lease = take_one(sessions)
+    with sessions.begin() as session:
+        fail_job(session, lease, {"type": "t", "title": "T", "status": 500, "detail": "no"})
+    assert reread(sessions, audit).status == WorkStatus.FAILED
+    assert [state_of(sessions, job), state_of(sessions, sibling)] == [JobState.FAILED, JobState.CANCELLED]
+
+
+def test_nothing_commits_after_a_cancel(sessions: Sessions, audit: Audit) -> None:
+    running, waiting = add(sessions, audit, 2)
+    lease = take_one(sessions)
+    with sessions.begin() as session:
+        assert is_held(session, lease)
+        cancel_audit(session, audit.tenant_id, audit.id)
+    with sessions.begin() as session:
+        assert not is_held(session, lease)
+    with pytest.raises(LeaseLost), sessions.begin() as session:
+        take_for_finish(session, lease)
+    assert {state_of(sessions, running), state_of(sessions, waiting)} == {JobState.CANCELLED}
+    assert reread(sessions, audit).status == WorkStatus.CANCELLED
+    with pytest.raises(AlreadyTerminal), sessions.begin() as session:
+        cancel_audit(session, audit.tenant_id, audit.id)
+
+
+def test_a_cancel_that_meets_a_finishing_shard_wins_or_loses_whole(sessions: Sessions, audit: Audit) -> None:
+    """The finishing transaction holds its job's row; the cancel skips it, and the finish then gives way."""
+    job = add(sessions, audit)[0]
+    lease = take_one(sessions)
+    with pytest.raises(LeaseLost), sessions.begin() as finishing:
+        take_for_finish(finishing, lease)
+        with sessions.begin() as cancelling:
+            cancel_audit(cancelling, audit.tenant_id, audit.id)
+        complete_shard(finishing, audit.id, 10)
+    assert state_of(sessions, job) == JobState.RUNNING
+    assert reread(sessions, audit).texts_done == 0
+    with sessions.begin() as session:
+        assert not heartbeat(session, lease, lease_seconds=60, progress=0)
+
+
+def test_the_sweeper_puts_away_what_a_cancel_had_to_skip(sessions: Sessions, audit: Audit) -> None:
+    job = add(sessions, audit)[0]
+    take_one(sessions, lease_seconds=0.01)
+    with sessions.begin() as session:
+        session.get_one(Audit, audit.id).status = WorkStatus.CANCELLED
+    time.sleep(0.05)
+    sweep(sessions)
+    assert state_of(sessions, job) == JobState.CANCELLED
+
+
+def test_only_its_tenant_can_cancel(sessions: Sessions, audit: Audit) -> None:
+    with sessions.begin() as session:
+        stranger = add_tenant(session, "globex")
+    with pytest.raises(NotFound), sessions.begin() as session:
+        cancel_audit(session, stranger, audit.id)
+    assert reread(sessions, audit).status == WorkStatus.QUEUED
+
+
+def test_the_last_shard_enqueues_one_summary(sessions: Sessions, audit: Audit) -> None:
+    add(sessions, audit, 2)
+    enqueued = []
+    for _ in range(2):
+        lease = take_one(sessions)
+        with sessions.begin() as session:
+            take_for_finish(session, lease)
+            enqueued.append(complete_shard(session, audit.id, 5))
+    assert enqueued == [0, 1]
+    assert take_one(sessions).kind == "summarize_audit"
+
+
+def test_a_released_job_has_not_been_tried(sessions: Sessions, audit: Audit) -> None:
+    add(sessions, audit)
+    lease = take_one(sessions)
+    with sessions.begin() as session:
+        release(session, lease)
+    again = take_one(sessions)
+    assert (again.job_id, again.attempts, again.epoch) == (lease.job_id, 1, 2)
+
+
+def test_a_requeued_job_waits_for_its_delay(sessions: Sessions, audit: Audit) -> None:
+    add(sessions, audit)
+    lease = take_one(sessions)
+    with sessions.begin() as session:
+        requeue(session, lease, {"detail": "later"}, delay_seconds=0.3)
+    assert take(sessions) is None
+    time.sleep(0.35)
+    assert take_one(sessions).attempts == 2
+
+
+def test_bells_are_rung_once_until_they_grow_stale(sessions: Sessions, audit: Audit) -> None:
+    add(sessions, audit, 3)
+
+    def bells(stale_seconds: float) -> dict[str, int]:
+        with sessions.begin() as session:
+            return jobs_to_ring(session, stale_seconds=stale_seconds)
+
+    assert bells(60) == {"gpu": 3}
+    assert bells(60) == {}
+    time.sleep(0.05)
+    assert bells(0.01) == {"gpu": 3}
