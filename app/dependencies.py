@@ -67,12 +67,12 @@ AuditReader = Annotated[Principal, Depends(RequireScope("audit:read"))]
 AuditWriter = Annotated[Principal, Depends(RequireScope("audit:write"))]
 
 
-def _required_key(
-    key: Annotated[
-        str | None,
-        Header(alias="Idempotency-Key", min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$"),
-    ] = None,
-) -> str:
+OptionalIdempotencyKey = Annotated[
+    str | None, Header(alias="Idempotency-Key", min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$")
+]
+
+
+def _required_key(key: OptionalIdempotencyKey = None) -> str:
     if key is None:
         raise IdempotencyKeyMissing(
             "Send an Idempotency-Key header: a fresh random value for each new piece of work."

@@ -53,7 +53,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version=__version__,
         description=DESCRIPTION,
         lifespan=_lifespan,
-        max_body_size=settings.max_json_bytes,
         redirect_slashes=False,
         telemetry=None,
     )

@@ -1,15 +1,38 @@
-"""Routes that read their JSON strictly: UTF-8 only, no NaN or Infinity, no lone surrogates."""
+"""Routes that read their JSON strictly: UTF-8 only, no NaN or Infinity, no lone surrogates, bounded."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from contextlib import aclosing
+from http import HTTPStatus
 from typing import Any
 
 import orjson
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+
+
+async def bounded(chunks: AsyncGenerator[bytes, None], limit: int) -> AsyncIterator[bytes]:
+    """The chunks of a body of at most `limit` bytes.
+
+    Raises:
+        HTTPException: 413, the body is larger (FastAPI would turn any other class into a 400).
+    """
+    received = 0
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            received += len(chunk)
+            if received > limit:
+                raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+            yield chunk
 
 
 class StrictJSONRequest(Request):
-    """A request whose body is parsed by orjson."""
+    """A request whose body is bounded and parsed by orjson."""
+
+    async def stream(self) -> AsyncGenerator[bytes, None]:
+        """The chunks of the body, up to the settings' `max_json_bytes`."""
+        async for chunk in bounded(super().stream(), self.app.state.settings.max_json_bytes):
+            yield chunk
 
     async def json(self) -> Any:
         """The parsed body.

@@ -1,0 +1,1 @@
+"""Routes for text sets: upload, list, read, erase."""

@@ -1,0 +1,138 @@
+"""The formats a text set can be streamed in, each read row by row from a file with flat memory.
+
+A reader yields, for each text, a JSON pointer to where it stands and the unvalidated record; for a row that
+cannot be read but leaves the next ones readable, a field error. What makes the rest unreadable is raised.
+"""
+
+import codecs
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from typing import BinaryIO, Final, TypeAlias
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from app.contracts import TextRecord
+from app.errors import FieldError, ValidationFailed
+
+Row: TypeAlias = tuple[str, object] | FieldError
+Reader: TypeAlias = Callable[[BinaryIO, int], Iterator[Row]]
+
+COLUMNS: Final = tuple(TextRecord.model_fields)
+# Columns whose cells hold JSON when they are text.
+JSON_COLUMNS: Final = frozenset({"duplicates", "member", "choices", "answer", "metadata"})
+PARQUET_BATCH_ROWS: Final = 64
+PARQUET_BUFFER_BYTES: Final = 2**20
+
+
+def read_json_lines(file: BinaryIO, max_record: int) -> Iterator[Row]:
+    """JSON lines: a record a line, blank lines skipped. Pointers are `/lines/1` for the first line.
+
+    Raises:
+        ValidationFailed: a line is longer than `max_record` bytes.
+    """
+    for number, line in enumerate(_lines(file, max_record), start=1):
+        if line.isspace():
+            continue
+        pointer = f"/lines/{number}"
+        try:
+            record = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            yield FieldError(pointer, "json_invalid")
+        else:
+            yield pointer, record
+
+
+def read_csv(file: BinaryIO, max_record: int) -> Iterator[Row]:
+    """CSV in UTF-8 under a header of field names. Pointers name the line a record begins in, from `/lines/1`.
+
+    An empty cell is an absent value; cells of `duplicates`, `member`, `choices`, `answer` and `metadata`
+    hold JSON.
+
+    Raises:
+        ValidationFailed: bad quoting, bad UTF-8, an unknown column, a line of more than `max_record` bytes or
+            a cell of more characters.
+    """
+    csv.field_size_limit(max_record)
+    lines = (line.decode() for line in _lines(file, max_record))
+    reader = csv.reader(lines, strict=True)
+    try:
+        columns = _known_columns(next(reader, []))
+        begins = reader.line_num + 1
+        for cells in reader:
+            pointer, begins = f"/lines/{begins}", reader.line_num + 1
+            if len(cells) > len(columns):
+                yield FieldError(pointer, "too_many_cells")
+            elif cells:
+                present = zip(columns, cells, strict=False)
+                yield pointer, {column: _cell(column, cell) for column, cell in present if cell}
+    except csv.Error:
+        raise _unreadable(f"/lines/{reader.line_num}", "csv_invalid") from None
+    except UnicodeDecodeError:
+        raise _unreadable(f"/lines/{reader.line_num + 1}", "utf8_invalid") from None
+
+
+def read_parquet(file: BinaryIO, _max_record: int) -> Iterator[Row]:
+    """Parquet whose columns are fields of a record. Pointers are `/rows/0` for the first row.
+
+    `choices` is a list of strings, `metadata` a struct; text in them, in `duplicates`, `member` or `answer`
+    is read as JSON. Row groups are read a buffer at a time.
+
+    Raises:
+        ValidationFailed: not Parquet, or an unknown column.
+    """
+    try:
+        parquet = pq.ParquetFile(file, buffer_size=PARQUET_BUFFER_BYTES, pre_buffer=False)
+        columns = _known_columns(parquet.schema_arrow.names)
+        ordinal = 0
+        for batch in parquet.iter_batches(PARQUET_BATCH_ROWS, use_threads=False):
+            for record in batch.to_pylist():
+                yield f"/rows/{ordinal}", {column: _cell(column, record[column]) for column in columns}
+                ordinal += 1
+    except (pa.ArrowException, OSError, ValueError):
+        raise _unreadable("", "parquet_invalid") from None
+
+
+READERS: Final[dict[str, Reader]] = {
+    "application/jsonl": read_json_lines,
+    "application/x-ndjson": read_json_lines,
+    "text/csv": read_csv,
+    "application/vnd.apache.parquet": read_parquet,
+}
+
+
+def _lines(file: BinaryIO, max_bytes: int) -> Iterator[bytes]:
+    number = 1
+    while line := file.readline(max_bytes + 1):
+        if len(line) > max_bytes:
+            raise _unreadable(f"/lines/{number}", "record_too_large")
+        yield line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+        number += 1
+
+
+def _known_columns(names: Sequence[str]) -> Sequence[str]:
+    errors = [
+        FieldError(f"/columns/{place}", "duplicate_column" if name in COLUMNS else "unknown_column")
+        for place, name in enumerate(names)
+        if name not in COLUMNS or name in names[:place]
+    ]
+    if errors:
+        raise ValidationFailed(f"The columns may be {', '.join(COLUMNS)}, each once.", errors)
+    return names
+
+
+def _cell(column: str, value: object) -> object:
+    """The value of a cell. What should be JSON and is not stays text, which the contract then refuses."""
+    if column not in JSON_COLUMNS or not isinstance(value, str):
+        return value
+    try:
+        return orjson.loads(value.lower() if column == "member" else value)
+    except orjson.JSONDecodeError:
+        return value
+
+
+def _unreadable(pointer: str, code: str) -> ValidationFailed:
+    return ValidationFailed(
+        "The body cannot be read; `errors` says where and why.", [FieldError(pointer, code)]
+    )

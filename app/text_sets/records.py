@@ -1,0 +1,135 @@
+"""From submitted records to rows: validation, digest and counts, in one pass and with flat memory."""
+
+import hashlib
+from collections.abc import Iterator
+from typing import Final
+from uuid import UUID
+
+import orjson
+from pydantic import ValidationError
+
+from app.contracts import TextRecord
+from app.errors import FieldError, ValidationFailed
+from app.problems import validation_problem
+from app.settings import Settings
+from app.store.text_copy import CopyRow
+from app.text_sets.formats import COLUMNS, Row
+
+MAX_FIELD_ERRORS: Final = 100
+MAX_DISTINCT_COUNTS: Final = 1000
+BATCH_TEXTS: Final = 500
+BATCH_BYTES: Final = 2**20
+
+
+class Intake:
+    """What went through: the digest of all texts in order, and how many there are of each kind."""
+
+    def __init__(self, text_set_id: UUID, settings: Settings) -> None:
+        self.text_count = 0
+        self.byte_count = 0
+        self.group_counts: dict[str, int] = {}
+        self.duplicate_counts: dict[str, int] = {}
+        self._digest = hashlib.sha256()
+        self._text_set_id = text_set_id
+        self._max_texts = settings.max_texts
+        self._max_text_chars = settings.max_text_chars
+
+    @property
+    def sha256(self) -> str:
+        """The digest of the texts and their facts.
+
+        It is taken over one line of compact JSON for each text in order, an array `[id, text, prefix_chars,
+        duplicates, group, member, choices, answer, metadata]` with the keys of `metadata` sorted, in UTF-8,
+        ended by a newline. The same texts have the same digest in whichever format they came.
+        """
+        return self._digest.hexdigest()
+
+    def batches(self, rows: Iterator[Row]) -> Iterator[list[CopyRow]]:
+        """Validated rows of a COPY, in batches that take a few milliseconds each.
+
+        Raises:
+            ValidationFailed: a record breaks the contract or a limit, or there is none.
+        """
+        batch: list[CopyRow] = []
+        full_at = self.byte_count + BATCH_BYTES
+        for record in self._records(rows):
+            batch.append(self._admit(record))
+            if len(batch) == BATCH_TEXTS or self.byte_count >= full_at:
+                yield batch
+                batch = []
+                full_at = self.byte_count + BATCH_BYTES
+        if batch:
+            yield batch
+        if self.text_count == 0:
+            raise ValidationFailed("A text set holds at least one text.", [FieldError("", "empty_text_set")])
+
+    def _records(self, rows: Iterator[Row]) -> Iterator[TextRecord]:
+        """The records until the first bad one; from there on only errors are collected, up to a number."""
+        errors: list[FieldError] = []
+        for row in rows:
+            if isinstance(row, FieldError):
+                errors.append(row)
+            else:
+                record = self._validate(*row)
+                if isinstance(record, list):
+                    errors += record
+                elif not errors:
+                    yield record
+            if len(errors) >= MAX_FIELD_ERRORS:
+                break
+        if errors:
+            raise ValidationFailed(
+                "The texts break the contract; `errors` says where (up to 100 places).",
+                errors[:MAX_FIELD_ERRORS],
+            )
+
+    def _validate(self, pointer: str, raw: object) -> TextRecord | list[FieldError]:
+        if isinstance(raw, dict) and len(raw) > len(COLUMNS):
+            return [FieldError(pointer, "extra_forbidden")]
+        try:
+            record = TextRecord.model_validate(raw)
+        except ValidationError as error:
+            details = error.errors(include_url=False, include_context=False, include_input=False)
+            failed = validation_problem(details, skip=0)
+            return [FieldError(pointer + field.pointer, field.code) for field in failed.errors]
+        if len(record.full_text) > self._max_text_chars:
+            return [FieldError(f"{pointer}/text", "text_too_long")]
+        if self.text_count >= self._max_texts:
+            raise ValidationFailed(
+                f"A text set holds at most {self._max_texts} texts.", [FieldError(pointer, "too_many_texts")]
+            )
+        return record
+
+    def _admit(self, record: TextRecord) -> CopyRow:
+        ordinal = self.text_count
+        text = record.full_text
+        facts = (
+            record.id or str(ordinal),
+            text,
+            None if record.prefix is None else len(record.prefix),
+            record.duplicates,
+            record.group,
+            record.member,
+        )
+        choices, answer, metadata = record.choices, record.answer, record.metadata
+        line = orjson.dumps(
+            (*facts, choices, answer, metadata), option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
+        )
+        self._digest.update(line)
+        self.text_count += 1
+        self.byte_count += len(text.encode())
+        _count(self.group_counts, record.group)
+        _count(self.duplicate_counts, record.duplicates)
+        return (self._text_set_id, ordinal, *facts, _json(choices), answer, _json(metadata))
+
+
+def _count(counts: dict[str, int], value: str | int | None) -> None:
+    if value is None:
+        return
+    key = str(value)
+    if key in counts or len(counts) < MAX_DISTINCT_COUNTS:
+        counts[key] = counts.get(key, 0) + 1
+
+
+def _json(value: object) -> str | None:
+    return None if value is None else orjson.dumps(value).decode()

@@ -1,0 +1,118 @@
+"""`/v1/text-sets`."""
+
+from asyncio import to_thread
+from tempfile import TemporaryFile
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from starlette.requests import ClientDisconnect
+
+from app.contracts import Name
+from app.dependencies import (
+    AuditReader,
+    AuditWriter,
+    OptionalIdempotencyKey,
+    PageCursor,
+    PageLimit,
+    SettingsDependency,
+    StoreDependency,
+    read_id,
+)
+from app.errors import BadRequest
+from app.pagination import Page
+from app.problems import problem_responses
+from app.store.deletion import erase_text_set
+from app.store.identifiers import Prefix
+from app.store.text_sets import get_text_set
+from app.strict_json import bounded
+from app.text_sets import service
+from app.text_sets.formats import READERS
+from app.text_sets.schemas import TextOut, TextSetCreate, TextSetOut, TextSetReceipt
+from app.text_sets.submission import JSON_MEDIA_TYPE, open_submission, read_media_type, receive
+
+router = APIRouter(prefix="/text-sets", tags=["text sets"])
+
+
+def _request_body() -> dict[str, Any]:
+    """How OpenAPI shows a body that is streamed past FastAPI."""
+    document = TextSetCreate.model_json_schema(ref_template="#/components/schemas/{model}")
+    del document["$defs"]  # JsonValue, which is a component of its own
+    content = {JSON_MEDIA_TYPE: {"schema": document}}
+    content |= {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in READERS}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+@router.post("", status_code=201, responses=problem_responses(409, 415), openapi_extra=_request_body())
+async def create_text_set(
+    request: Request,
+    principal: AuditWriter,
+    store: StoreDependency,
+    settings: SettingsDependency,
+    response: Response,
+    key: OptionalIdempotencyKey = None,
+    name: Annotated[Name | None, Query()] = None,
+) -> TextSetOut:
+    """Store a text set: one JSON document, or a stream of records as JSON lines, CSV or Parquet.
+
+    A stream is named by `name` in the query. A record has the fields of a text in the JSON document; CSV and
+    Parquet have a column for each field that is used. In CSV an empty cell is an absent value, and
+    `duplicates`, `member`, `choices`, `answer` and `metadata` hold JSON. A text without an `id` is called by
+    its place in the set, from 0. The set is stored whole or not at all: `errors` points at texts
+    (`/texts/0/…`), lines (`/lines/1/…`) or rows of a Parquet file (`/rows/0/…`).
+    """
+    media_type = read_media_type(request.headers.get("content-type", ""))
+    limit = settings.max_json_bytes if media_type == JSON_MEDIA_TYPE else settings.max_upload_bytes
+    with TemporaryFile() as file:
+        try:
+            sha256 = await receive(bounded(request.stream(), limit), file)
+        except ClientDisconnect:
+            raise BadRequest("The connection ended before the body did.") from None
+        submission = await to_thread(
+            open_submission,
+            file,
+            media_type=media_type,
+            name=name,
+            sha256=sha256,
+            max_record=settings.max_json_bytes,
+        )
+        text_set = await store.run(service.create, principal, key, submission, settings)
+    response.headers["Location"] = f"/v1/text-sets/{text_set.id}"
+    return text_set
+
+
+@router.get("")
+async def list_text_sets(
+    principal: AuditReader, store: StoreDependency, limit: PageLimit = 20, cursor: PageCursor = None
+) -> Page[TextSetOut]:
+    """List text sets, newest first."""
+    return await store.run(service.list_page, principal.tenant_id, limit, cursor)
+
+
+@router.get("/{text_set_id}")
+async def read_text_set(text_set_id: str, principal: AuditReader, store: StoreDependency) -> TextSetOut:
+    """Read a text set; its texts are listed apart."""
+    row = await store.run(get_text_set, principal.tenant_id, read_id(Prefix.TEXT_SET, text_set_id))
+    return TextSetOut.of(row)
+
+
+@router.get("/{text_set_id}/texts")
+async def list_texts(
+    text_set_id: str,
+    principal: AuditReader,
+    store: StoreDependency,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    cursor: PageCursor = None,
+) -> Page[TextOut]:
+    """List the texts of a set, in order."""
+    identifier = read_id(Prefix.TEXT_SET, text_set_id)
+    return await store.run(service.texts_page, principal.tenant_id, identifier, limit, cursor)
+
+
+@router.delete("/{text_set_id}", responses=problem_responses(409))
+async def erase(text_set_id: str, principal: AuditWriter, store: StoreDependency) -> TextSetReceipt:
+    """Erase a text set and the token evidence made from it; the receipt proves it. Scores stay.
+
+    A set that an unfinished audit needs answers 409.
+    """
+    row = await store.run(erase_text_set, principal.tenant_id, read_id(Prefix.TEXT_SET, text_set_id))
+    return TextSetReceipt.of(row)

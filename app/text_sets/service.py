@@ -1,0 +1,102 @@
+"""Storing, listing and reading text sets."""
+
+from asyncio import to_thread
+from collections.abc import AsyncIterator, Iterator
+from typing import TypeVar
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from app.idempotency import answer_once
+from app.pagination import Page, decode_cursor, encode_cursor, id_cursor, invalid_cursor, page_by_id
+from app.settings import Settings
+from app.store.identifiers import new_id
+from app.store.tenants import Principal
+from app.store.text_copy import copy_texts
+from app.store.text_sets import TextSet, get_text_set, list_text_sets, read_texts
+from app.text_sets.records import Intake
+from app.text_sets.schemas import TextOut, TextSetOut
+from app.text_sets.submission import Submission
+
+T = TypeVar("T")
+
+
+def create(
+    session: Session, principal: Principal, key: str | None, submission: Submission, settings: Settings
+) -> TextSetOut:
+    """Store a text set, whole or not at all.
+
+    Raises:
+        ValidationFailed: a text breaks the contract, a limit, or has another's id.
+        ServiceUnavailable: the database broke off or is full.
+        IdempotencyInFlight, IdempotencyMismatch: see `answer_once`.
+    """
+
+    def work() -> TextSetOut:
+        return TextSetOut.of(_store(session, principal, submission, settings))
+
+    if key is None:
+        return work()
+    return answer_once(session, principal, key, "text_set", submission.fingerprint, TextSetOut, work)
+
+
+def _store(session: Session, principal: Principal, submission: Submission, settings: Settings) -> TextSet:
+    row = TextSet(
+        id=new_id(),
+        tenant_id=principal.tenant_id,
+        name=submission.name,
+        metadata_=submission.metadata,
+        sha256="",
+        text_count=0,
+        byte_count=0,
+        group_counts={},
+        duplicate_counts={},
+    )
+    session.add(row)
+    session.flush()
+    intake = Intake(row.id, settings)
+    copy_texts(session, _in_thread(intake.batches(submission.rows)))
+    row.sha256 = intake.sha256
+    row.text_count = intake.text_count
+    row.byte_count = intake.byte_count
+    row.group_counts = intake.group_counts
+    row.duplicate_counts = intake.duplicate_counts
+    session.flush()
+    return row
+
+
+async def _in_thread(items: Iterator[T]) -> AsyncIterator[T]:
+    """Take each item in a thread, so that the event loop serves others meanwhile."""
+    while (item := await to_thread(next, items, None)) is not None:
+        yield item
+
+
+def list_page(session: Session, tenant_id: UUID, limit: int, cursor: str | None) -> Page[TextSetOut]:
+    """A tenant's text sets, newest first."""
+    rows = list_text_sets(session, tenant_id, before=id_cursor(cursor), limit=limit + 1)
+    return page_by_id(rows, limit, TextSetOut.of)
+
+
+def texts_page(
+    session: Session, tenant_id: UUID, text_set_id: UUID, limit: int, cursor: str | None
+) -> Page[TextOut]:
+    """A page of a set's texts, in order.
+
+    Raises:
+        NotFound: no such text set for this tenant, or it was erased.
+        ValidationFailed: the cursor was not made by this list.
+    """
+    text_set = get_text_set(session, tenant_id, text_set_id)
+    start = 0
+    if cursor is not None:
+        (start,) = decode_cursor(cursor, int)
+        if not 0 < start < text_set.text_count:
+            raise invalid_cursor()
+    rows = read_texts(session, text_set.id, start, start + limit)
+    stop = start + len(rows)
+    has_more = stop < text_set.text_count
+    return Page(
+        data=[TextOut.of(row) for row in rows],
+        has_more=has_more,
+        next_cursor=encode_cursor(stop) if has_more else None,
+    )

@@ -1,0 +1,100 @@
+"""Receiving an upload into a temporary file, and opening it as a name and a stream of rows.
+
+The body is received whole before anything else, so a slow client holds no transaction open, a client that
+goes away leaves nothing behind, and every format can be read from a file.
+"""
+
+import hashlib
+from asyncio import to_thread
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Final
+
+import orjson
+from pydantic import BaseModel, ValidationError
+
+from app.errors import BadRequest, FieldError, UnsupportedMediaType, ValidationFailed
+from app.problems import validation_problem
+from app.text_sets.formats import READERS, Row
+from app.text_sets.schemas import TextSetCreate
+
+JSON_MEDIA_TYPE: Final = "application/json"
+
+
+class UploadFingerprint(BaseModel):
+    """What makes two uploads the same request."""
+
+    media_type: str
+    name: str | None
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A text set to be stored, its texts not yet read."""
+
+    name: str
+    metadata: dict[str, Any]
+    rows: Iterator[Row]
+    fingerprint: UploadFingerprint
+
+
+def read_media_type(content_type: str) -> str:
+    """The media type of a Content-Type header.
+
+    Raises:
+        UnsupportedMediaType: a text set cannot be read from it.
+    """
+    media_type = content_type.partition(";")[0].strip().lower()
+    if media_type != JSON_MEDIA_TYPE and media_type not in READERS:
+        raise UnsupportedMediaType(f"Send {JSON_MEDIA_TYPE} or one of {', '.join(READERS)} as Content-Type.")
+    return media_type
+
+
+async def receive(chunks: AsyncIterator[bytes], file: BinaryIO) -> str:
+    """Write a body to a file and go back to its start.
+
+    Returns:
+        The body's SHA-256.
+    """
+    digest = hashlib.sha256()
+    async for chunk in chunks:
+        digest.update(chunk)
+        await to_thread(file.write, chunk)
+    file.seek(0)
+    return digest.hexdigest()
+
+
+def open_submission(
+    file: BinaryIO, *, media_type: str, name: str | None, sha256: str, max_record: int
+) -> Submission:
+    """Open a received body. Streams take their name from the query, JSON from the document.
+
+    Raises:
+        BadRequest: the body is not strict JSON.
+        ValidationFailed: the document breaks the contract, or the name is missing or given twice.
+    """
+    fingerprint = UploadFingerprint(media_type=media_type, name=name, sha256=sha256)
+    if media_type == JSON_MEDIA_TYPE:
+        document = _read_document(file, name)
+        rows: Iterator[Row] = ((f"/texts/{place}", raw) for place, raw in enumerate(document.texts))
+        return Submission(document.name, document.metadata, rows, fingerprint)
+    if name is None:
+        raise ValidationFailed(
+            "Name the text set in the query: ?name=…", [FieldError(pointer="/name", code="missing")]
+        )
+    return Submission(name, {}, READERS[media_type](file, max_record), fingerprint)
+
+
+def _read_document(file: BinaryIO, name: str | None) -> TextSetCreate:
+    if name is not None:
+        raise ValidationFailed(
+            "A JSON document names its text set itself; leave the name out of the query.",
+            [FieldError(pointer="/name", code="extra_forbidden")],
+        )
+    try:
+        return TextSetCreate.model_validate(orjson.loads(file.read()))
+    except orjson.JSONDecodeError:
+        raise BadRequest("The body is not valid JSON in UTF-8.") from None
+    except ValidationError as error:
+        raise validation_problem(error.errors(), skip=0) from None
