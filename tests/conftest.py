@@ -1,6 +1,5 @@
 """Real Postgres and Redis for every test that asks for them."""
 
-import importlib.util
 import itertools
 from collections.abc import Iterator
 
@@ -11,6 +10,7 @@ from servers import temporary_layout
 
 from app.embedded.postgres_server import PostgresServer
 from app.embedded.redis_server import RedisServer
+from app.store.migrate import upgrade
 
 TEMPLATE = "template_memaudit"
 REDIS_DATABASES = range(1, 64)
@@ -20,6 +20,10 @@ REDIS_DATABASES = range(1, 64)
 def postgres_server() -> Iterator[PostgresServer]:
     """A Postgres for the whole run. A test that kills or stops it starts it again."""
     with temporary_layout() as layout, PostgresServer(layout) as server:
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            # Killed processes lose nothing without fsync; only a crash of the machine would.
+            connection.execute("ALTER SYSTEM SET fsync = off")
+            connection.execute("SELECT pg_reload_conf()")
         yield server
 
 
@@ -35,10 +39,7 @@ def migrated_template(postgres_server: PostgresServer) -> str:
     """The name of a database that holds every migration and no rows."""
     with psycopg.connect(postgres_server.url, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
-    if importlib.util.find_spec("app.store.migrate"):
-        from app.store.migrate import upgrade  # noqa: PLC0415 - the store is still being built
-
-        upgrade(postgres_server.url_of(TEMPLATE))
+    upgrade(postgres_server.url_of(TEMPLATE))
     return TEMPLATE
 
 
@@ -51,14 +52,19 @@ def database_numbers() -> Iterator[int]:
 def database_url(
     postgres_server: PostgresServer, migrated_template: str, database_numbers: Iterator[int]
 ) -> Iterator[str]:
-    """The URL of a fresh, migrated database, dropped after the test with whoever is still connected."""
+    """The URL of a fresh, migrated database; whoever is still connected after the test is sent away.
+
+    It is left behind until the server ends: dropping it would cost a checkpoint.
+    """
     name = f"test_{next(database_numbers)}"
-    create = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY")
+    create = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
     with psycopg.connect(postgres_server.url, autocommit=True) as connection:
         connection.execute(create.format(sql.Identifier(name), sql.Identifier(migrated_template)))
     yield postgres_server.url_of(name)
     with psycopg.connect(postgres_server.url, autocommit=True) as connection:
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,)
+        )
 
 
 @pytest.fixture(scope="session")

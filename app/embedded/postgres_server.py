@@ -30,7 +30,6 @@ _SOCKET_PORT: Final = 5432
 _SETTINGS: Final = {
     "shared_buffers": "128MB",
     "max_connections": "100",
-    "fsync": "on",
     "log_min_messages": "log",
     "log_min_error_statement": "panic",
     "log_error_verbosity": "terse",
@@ -137,14 +136,18 @@ class PostgresServer(Server):
         """
         unfinished = self.layout.postgres / "unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
-        options = ["--encoding=UTF8", "--no-locale", "--auth-local=trust", "--auth-host=scram-sha-256"]
-        process = self._spawn([binaries / "initdb", "-D", unfinished, "-U", _USER, *options])
+        locale = ["--encoding=UTF8", "--no-locale"]
+        access = ["--username", _USER, "--auth-local=trust", "--auth-host=scram-sha-256"]
+        process = self._spawn(
+            [binaries / "initdb", "--pgdata", unfinished, *locale, *access, "--no-instructions"]
+        )
         try:
             status = process.wait(timeout=START_SECONDS)
         except subprocess.TimeoutExpired:
             raise ServerFailed(f"initdb took longer than {START_SECONDS:.0f} s; see {self.log}") from None
         finally:
             kill_group(process)
+            process.wait()
         if status != 0:
             raise ServerFailed(f"initdb failed with status {status}; see {self.log}")
         unfinished.rename(self._data)
