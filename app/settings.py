@@ -1,5 +1,6 @@
 """Settings, read from `MEMAUDIT_*` environment variables or from files in a secrets directory."""
 
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,7 +10,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 DOORBELL_TASK = "memaudit.work"
 # Where container engines mount secrets; `memaudit_database_url` there sets `database_url`.
-SECRETS_DIRECTORY = "/run/secrets"
+SECRETS_DIRECTORY = os.environ.get("MEMAUDIT_SECRETS_DIRECTORY", "/run/secrets")
 
 Queue = Literal["gpu", "io"]
 LogFormat = Literal["json", "console"]

@@ -12,7 +12,7 @@ from app.cli import keys
 from app.cli.audit import audit
 from app.cli.failures import explained
 from app.cli.found_settings import find_settings
-from app.embedded.programs import api_command, service_variables, worker_command
+from app.embedded.programs import api_command, worker_command
 from app.embedded.supervisor import supervise
 from app.settings import Queue, Settings
 from app.store.migrate import upgrade
@@ -57,8 +57,8 @@ def up(home: HomeOption = None, host: HostOption = None, port: PortOption = None
 def api(host: HostOption = None, port: PortOption = None) -> None:
     """Run one API process against the Postgres and Redis of the settings."""
     with explained():
-        settings = _with_given(find_settings(), host=host, port=port)
-        _become(api_command(settings.host, settings.port), settings)
+        settings = _with_given(_service_settings(), host=host, port=port)
+        _become(api_command(settings.host, settings.port))
 
 
 @cli.command()
@@ -70,8 +70,8 @@ def worker(
 ) -> None:
     """Run one worker against the Postgres and Redis of the settings; start as many as you like."""
     with explained():
-        settings = find_settings()
-        _become(worker_command(queue, concurrency, settings.log_level), settings)
+        settings = _service_settings()
+        _become(worker_command(queue, concurrency, settings.log_level))
 
 
 @cli.command()
@@ -87,8 +87,7 @@ def migrate() -> None:
 )
 def suite(context: typer.Context) -> None:
     """Train a suite of small models with controlled insertions; `memaudit suite --help` says more."""
-    command = [sys.executable, "-m", "workers.suite", *context.args]
-    os.execv(sys.executable, command)  # noqa: S606 - our own program, with the arguments of who started us
+    _become([sys.executable, "-m", "workers.suite", *context.args])
 
 
 @cli.command()
@@ -97,12 +96,23 @@ def version() -> None:
     typer.echo(__version__)
 
 
+def _service_settings() -> Settings:
+    """The settings of a process that needs both Postgres and Redis.
+
+    Raises:
+        ValueError: if one of them is not set.
+    """
+    settings = find_settings()
+    settings.require_database_url()
+    settings.require_broker_url()
+    return settings
+
+
 def _with_given(settings: Settings, **given: Path | str | int | None) -> Settings:
     """The settings, with the options that were given on the command line."""
     return settings.model_copy(update={name: value for name, value in given.items() if value is not None})
 
 
-def _become(command: list[str], settings: Settings) -> None:
-    """Turn this process into the command, so that signals and its exit status are the command's own."""
-    environment = os.environ | service_variables(settings)
-    os.execve(command[0], command, environment)  # noqa: S606 - one of our own commands
+def _become(command: list[str]) -> None:
+    """Turn this process into the command, so that signals and the exit status are the command's own."""
+    os.execv(command[0], command)  # noqa: S606 - one of our own commands

@@ -16,8 +16,8 @@ Steps = Sequence[tuple[signal.Signals, float]]
 
 # Open requests are finished or broken off after a few seconds.
 API_STOP: Final[Steps] = ((signal.SIGTERM, _REQUESTS_END_SECONDS + 5.0),)
-# Celery's warm shutdown, which finishes the job at hand, then its cold one. A job that is cut off
-# is run again from its lease.
+# Celery's warm shutdown, in which the job at hand is handed back, then its cold one. A job that is
+# cut off all the same is taken back when its lease runs out.
 WORKER_STOP: Final[Steps] = ((signal.SIGTERM, 10.0), (signal.SIGQUIT, 5.0))
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from app.embedded.binaries import redis_binary
 from app.embedded.processes import end, spawn
@@ -32,10 +34,13 @@ class RedisServer(Server):
         return f"redis+socket://{quote(os.fspath(self._socket))}?virtual_host={database}"
 
     def client(self, database: int = 0) -> redis.Redis:
-        """A client of one of the server's numbered databases."""
+        """A client of one of the server's numbered databases, which fails at once when nobody answers."""
+        at_once = Retry(NoBackoff(), retries=0)
         if self.port is not None:
-            return redis.Redis(host="127.0.0.1", port=self.port, password=self.password, db=database)
-        return redis.Redis(unix_socket_path=os.fspath(self._socket), db=database)
+            return redis.Redis(
+                host="127.0.0.1", port=self.port, password=self.password, db=database, retry=at_once
+            )
+        return redis.Redis(unix_socket_path=os.fspath(self._socket), db=database, retry=at_once)
 
     def start(self) -> None:
         """Start the server and wait until it answers.
