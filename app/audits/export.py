@@ -1,0 +1,117 @@
+"""All scores of an audit as a file, streamed with flat memory.
+
+A row has the fields of a listed score. JSON lines hold the same objects as the list. CSV and Parquet have a
+column for each field, in the same order whatever was measured: an object of a metric (`extraction`,
+`verbatim`, `p_z`) is one column of JSON text, and what is null is an empty cell or a null.
+"""
+
+import csv
+import io
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Final, TypeAlias
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+from sqlalchemy.orm import Session
+
+from app.audits.schemas import ScoreOut
+from app.store.audits import Audit, Score, ScoreOrder, list_scores
+from app.store.unit_of_work import Store
+
+Pages: TypeAlias = AsyncIterator[list[ScoreOut]]
+Encoder: TypeAlias = Callable[[Pages], AsyncIterator[bytes]]
+
+PAGE_ROWS: Final = 1000
+ROW_GROUP_ROWS: Final = 20_000
+COLUMNS: Final = tuple(ScoreOut.model_fields)
+PARQUET_SCHEMA: Final = pa.schema(
+    [
+        pa.field("text_id", pa.string(), nullable=False),
+        pa.field("ordinal", pa.int32(), nullable=False),
+        ("group", pa.string()),
+        ("duplicates", pa.int64()),
+        pa.field("n_tokens", pa.int32(), nullable=False),
+        pa.field("n_bytes", pa.int32(), nullable=False),
+        pa.field("n_windows", pa.int32(), nullable=False),
+        ("log_likelihood", pa.float64()),
+        ("nl", pa.float64()),
+        ("nl_byte", pa.float64()),
+        ("perplexity", pa.float64()),
+        ("extraction", pa.string()),
+        ("verbatim", pa.string()),
+        ("p_z", pa.string()),
+        ("error", pa.string()),
+    ]
+)
+
+
+def stream_scores(store: Store, audit: Audit, media_type: str) -> AsyncIterator[bytes]:
+    """The score rows of a succeeded audit in the order of its texts, in one of EXPORT_MEDIA_TYPES."""
+    return EXPORT_MEDIA_TYPES[media_type](_pages(store, audit))
+
+
+async def _pages(store: Store, audit: Audit) -> Pages:
+    """All rows, a page a transaction: they do not change any more, and a slow reader holds no connection."""
+    after: tuple[None, int] | None = None
+    while rows := await store.run(_read_page, audit, after):
+        yield [ScoreOut.of(row) for row in rows]
+        after = (None, rows[-1].ordinal)
+
+
+def _read_page(session: Session, audit: Audit, after: tuple[None, int] | None) -> list[Score]:
+    return list_scores(session, audit.id, order=ScoreOrder.ORDINAL, group=None, after=after, limit=PAGE_ROWS)
+
+
+async def _json_lines(pages: Pages) -> AsyncIterator[bytes]:
+    async for rows in pages:
+        yield b"".join(row.model_dump_json().encode() + b"\n" for row in rows)
+
+
+async def _csv(pages: Pages) -> AsyncIterator[bytes]:
+    yield _csv_lines([COLUMNS])
+    async for rows in pages:
+        yield _csv_lines(_flatten(row).values() for row in rows)
+
+
+def _csv_lines(lines: Iterable[Iterable[object]]) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(lines)
+    return text.getvalue().encode()
+
+
+async def _parquet(pages: Pages) -> AsyncIterator[bytes]:
+    sink = io.BytesIO()
+    pending: list[dict[str, object]] = []
+    with pq.ParquetWriter(sink, PARQUET_SCHEMA, compression="zstd") as writer:
+        async for rows in pages:
+            pending += map(_flatten, rows)
+            if len(pending) >= ROW_GROUP_ROWS:
+                writer.write_table(pa.Table.from_pylist(pending, PARQUET_SCHEMA))
+                pending = []
+                yield _drain(sink)
+        if pending:
+            writer.write_table(pa.Table.from_pylist(pending, PARQUET_SCHEMA))
+    yield _drain(sink)
+
+
+def _flatten(row: ScoreOut) -> dict[str, object]:
+    """The cells of a row, with objects as JSON text."""
+    return {
+        column: orjson.dumps(value).decode() if isinstance(value, dict) else value for column, value in row
+    }
+
+
+def _drain(sink: io.BytesIO) -> bytes:
+    """Take what was written; Parquet's writer counts its offsets itself."""
+    written = sink.getvalue()
+    sink.seek(0)
+    sink.truncate()
+    return written
+
+
+EXPORT_MEDIA_TYPES: Final[dict[str, Encoder]] = {
+    "application/jsonl": _json_lines,
+    "text/csv": _csv,
+    "application/vnd.apache.parquet": _parquet,
+}
