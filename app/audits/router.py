@@ -25,7 +25,7 @@ from app.dependencies import (
 )
 from app.pagination import Page
 from app.problems import problem_responses
-from app.store.audits import ACTIVE, ScoreOrder
+from app.store.audits import ScoreOrder
 from app.store.identifiers import Prefix
 from app.store.tenants import Principal
 from app.store.unit_of_work import Store
@@ -69,9 +69,11 @@ async def read_audit(
     """Read an audit. With `wait`, the answer comes when the audit has ended, or after that many seconds."""
     identifier = read_id(Prefix.AUDIT, audit_id)
     audit = await poll_until(
-        lambda: store.run(service.read_audit, principal.tenant_id, identifier), _has_ended, seconds=wait
+        lambda: store.run(service.read_audit, principal.tenant_id, identifier),
+        service.has_ended,
+        seconds=wait,
     )
-    if not _has_ended(audit):
+    if not service.has_ended(audit):
         response.headers["Retry-After"] = RETRY_AFTER_SECONDS
     return audit
 
@@ -104,7 +106,7 @@ async def follow_audit(
         if _event_id(audit) != seen:
             seen = _event_id(audit)
             yield ServerSentEvent(data=audit, event=audit.status, id=seen, retry=1000)
-        if _has_ended(audit):
+        if service.has_ended(audit):
             return
         audit = await poll_until(
             lambda: store.run(service.read_audit, principal.tenant_id, identifier),
@@ -151,10 +153,6 @@ async def read_tokens(
 ) -> TokenEvidenceOut:
     """Read the evidence of one text: its tokens with log-likelihood and rank."""
     return await store.run(service.read_tokens, principal.tenant_id, read_id(Prefix.AUDIT, audit_id), text_id)
-
-
-def _has_ended(audit: AuditOut) -> bool:
-    return audit.status not in ACTIVE
 
 
 def _event_id(audit: AuditOut) -> str:

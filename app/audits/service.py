@@ -14,6 +14,7 @@ from app.idempotency import answer_once
 from app.language_models.service import add_language_model, require_allowed
 from app.pagination import Page, decode_cursor, encode_cursor, id_cursor, invalid_cursor, page_by_id
 from app.store.audits import (
+    ACTIVE,
     Audit,
     ScoreOrder,
     WorkStatus,
@@ -119,6 +120,11 @@ def read_audit(session: Session, tenant_id: UUID, audit_id: UUID) -> AuditOut:
     audit = get_audit(session, tenant_id, audit_id)
     in_flight = running_progress(session, audit.id) if audit.status == WorkStatus.RUNNING else 0
     return AuditOut.of(audit, in_flight)
+
+
+def has_ended(audit: AuditOut) -> bool:
+    """Whether an audit is in a terminal state."""
+    return audit.status not in ACTIVE
 
 
 def cancel(session: Session, tenant_id: UUID, audit_id: UUID) -> AuditOut:

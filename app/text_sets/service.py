@@ -2,7 +2,7 @@
 
 from asyncio import to_thread
 from collections.abc import AsyncIterator, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 from sqlalchemy.orm import Session
@@ -14,6 +14,7 @@ from app.store.identifiers import new_id
 from app.store.tenants import Principal
 from app.store.text_copy import copy_texts
 from app.store.text_sets import TextSet, get_text_set, list_text_sets, read_texts
+from app.text_sets.formats import Row
 from app.text_sets.records import Intake
 from app.text_sets.schemas import TextOut, TextSetOut
 from app.text_sets.submission import Submission
@@ -33,19 +34,42 @@ def create(
     """
 
     def work() -> TextSetOut:
-        return TextSetOut.of(_store(session, principal, submission, settings))
+        return TextSetOut.of(
+            store_texts(
+                session,
+                principal,
+                name=submission.name,
+                metadata=submission.metadata,
+                rows=submission.rows,
+                settings=settings,
+            )
+        )
 
     if key is None:
         return work()
     return answer_once(session, principal, key, "text_set", submission.fingerprint, TextSetOut, work)
 
 
-def _store(session: Session, principal: Principal, submission: Submission, settings: Settings) -> TextSet:
+def store_texts(
+    session: Session,
+    principal: Principal,
+    *,
+    name: str,
+    metadata: dict[str, Any],
+    rows: Iterator[Row],
+    settings: Settings,
+) -> TextSet:
+    """Write a text set and its texts.
+
+    Raises:
+        ValidationFailed: a text breaks the contract, a limit, or has another's id.
+        ServiceUnavailable: the database broke off or is full.
+    """
     row = TextSet(
         id=new_id(),
         tenant_id=principal.tenant_id,
-        name=submission.name,
-        metadata_=submission.metadata,
+        name=name,
+        metadata_=metadata,
         sha256="",
         text_count=0,
         byte_count=0,
@@ -55,7 +79,7 @@ def _store(session: Session, principal: Principal, submission: Submission, setti
     session.add(row)
     session.flush()
     intake = Intake(row.id, settings)
-    copy_texts(session, _in_thread(intake.batches(submission.rows)))
+    copy_texts(session, _in_thread(intake.batches(rows)))
     row.sha256 = intake.sha256
     row.text_count = intake.text_count
     row.byte_count = intake.byte_count

@@ -1,0 +1,1 @@
+"""The route that scores a few texts in one request."""

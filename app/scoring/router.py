@@ -1,0 +1,56 @@
+"""`/v1/score`."""
+
+from asyncio import to_thread
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+
+from app.audits.schemas import AuditOut
+from app.audits.service import has_ended, read_audit
+from app.dependencies import (
+    AuditWriter,
+    DoorbellDependency,
+    OptionalIdempotencyKey,
+    SettingsDependency,
+    StoreDependency,
+    read_id,
+)
+from app.problems import problem_responses
+from app.scoring import service
+from app.scoring.schemas import ScoreList, ScoreRequest
+from app.store.audits import WorkStatus
+from app.store.identifiers import Prefix
+from app.strict_json import StrictJSONRoute
+from app.work import RETRY_AFTER_SECONDS, WORK_QUEUE, poll_until
+
+router = APIRouter(prefix="/score", tags=["scoring"], route_class=StrictJSONRoute)
+
+
+@router.post(
+    "",
+    response_model=ScoreList,
+    responses=problem_responses(409) | {202: {"model": AuditOut, "description": "Not done in time"}},
+)
+async def score_texts(
+    request: ScoreRequest,
+    principal: AuditWriter,
+    store: StoreDependency,
+    settings: SettingsDependency,
+    doorbell: DoorbellDependency,
+    key: OptionalIdempotencyKey = None,
+) -> ScoreList | JSONResponse:
+    """Score up to 64 short texts in one request.
+
+    Answers 200 with the scores, or 202 with the audit to follow when it did not succeed within `timeout`
+    seconds (its `status` and `error` say why).
+    """
+    audit = await store.run(service.request_scores, principal, key, request, settings)
+    await to_thread(doorbell.ring, WORK_QUEUE)
+    identifier = read_id(Prefix.AUDIT, audit.id)
+    audit = await poll_until(
+        lambda: store.run(read_audit, principal.tenant_id, identifier), has_ended, seconds=request.timeout
+    )
+    if audit.status == WorkStatus.SUCCEEDED:
+        return await store.run(service.read_scores, principal.tenant_id, identifier)
+    headers = {"Location": f"/v1/audits/{audit.id}", "Retry-After": RETRY_AFTER_SECONDS}
+    return JSONResponse(audit.model_dump(mode="json"), status_code=202, headers=headers)
