@@ -1,0 +1,231 @@
+"""A suite, trained end to end: dose and response, the same bits again, caching and interruption."""
+
+import hashlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from rich.console import Console
+from scipy.stats import bootstrap
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from app.contracts import TextRecord
+from workers.suite.build import TIMING_WINDOWS, Request, build
+from workers.suite.corpus import read_corpus
+from workers.suite.errors import OutputDamaged, OutputOccupied, TrainingFailed
+from workers.suite.sizes import SIZES
+
+# Enough steps for a model of 0.2M parameters to recite what it has seen 256 times.
+RECITING = replace(
+    SIZES["tiny"],
+    steps=160,
+    levels={0: 16, 1: 4, 4: 2, 16: 1, 64: 1, 256: 1},
+    timing_levels={},
+)
+PREFIX, SUFFIX = 64, 48
+
+
+@pytest.fixture(scope="module")
+def corpus_path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("corpus") / "documentation.txt"
+    path.write_text("\n\n".join(read_corpus(None).documents[:900]), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def quiet():
+    return Console(quiet=True)
+
+
+@pytest.fixture(scope="module")
+def reciting_suite(tmp_path_factory, corpus_path, quiet):
+    out = tmp_path_factory.mktemp("reciting") / "suite"
+    assert build(Request(RECITING, out, corpus=corpus_path, seed=1, keep_steps=80), quiet)
+    return out
+
+
+@pytest.fixture(scope="module")
+def timing_suite(tmp_path_factory, corpus_path, quiet):
+    out = tmp_path_factory.mktemp("timing") / "suite"
+    assert build(Request(SIZES["tiny"], out, corpus=corpus_path, timing=True), quiet)
+    return out
+
+
+def records(path):
+    return [TextRecord.model_validate_json(line) for line in path.read_bytes().splitlines()]
+
+
+def digests(directory):
+    return {
+        str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in directory.rglob("*")
+        if path.is_file()
+    }
+
+
+@torch.inference_mode()
+def measure(model_path, texts):
+    """Mean log-likelihood a token, and whether greedy decoding recites the last 3/7 of the tokens.
+
+    Texts of 112 tokens or more are split 64/48; shorter ones in the same proportion.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(model_path)
+    model = AutoModelForCausalLM.from_pretrained(model_path)
+    nl, recited = [], []
+    for text in texts:
+        tokens = torch.tensor(tokenizer(text.text)["input_ids"])
+        inputs = torch.cat([torch.tensor([tokenizer.eos_token_id]), tokens[:-1]])
+        log_p = model(inputs[None]).logits[0].log_softmax(-1)
+        nl.append(log_p.gather(1, tokens[:, None]).mean().item())
+        prefix = PREFIX if len(tokens) >= PREFIX + SUFFIX else len(tokens) * PREFIX // (PREFIX + SUFFIX)
+        suffix = tokens[prefix : prefix + SUFFIX]
+        greedy = log_p[prefix : prefix + len(suffix)].argmax(-1)
+        recited.append(bool((greedy == suffix).all()))
+    return np.array(nl), np.array(recited)
+
+
+def test_likelihood_rises_with_duplicates_in_the_perturbed_model_alone(reciting_suite):
+    """Oracle: `transformers` on the saved models, and scipy's bootstrap interval of the gain."""
+    texts = records(reciting_suite / "texts.jsonl")
+    often = np.array([text.duplicates == 256 for text in texts])
+    never = np.array([text.duplicates == 0 for text in texts])
+
+    perturbed, recited = measure(reciting_suite / "perturbed", texts)
+    assert perturbed[often].mean() - perturbed[never].mean() > 2
+    assert recited[often].mean() >= 0.8
+    assert not recited[never].any()
+
+    standard, recited = measure(reciting_suite / "standard", texts)
+    gain = standard[often].mean() - standard[never].mean()
+    interval = bootstrap(
+        (standard[often], standard[never]),
+        lambda a, b, axis: a.mean(axis=axis) - b.mean(axis=axis),
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    assert interval.low < 0 < interval.high or abs(gain) < 0.5
+    assert not recited.any()
+
+
+def test_text_sets_and_manifest_agree(reciting_suite):
+    texts = records(reciting_suite / "texts.jsonl")
+    clean = records(reciting_suite / "clean.jsonl")
+    manifest = json.loads((reciting_suite / "manifest.json").read_text())
+    insertions = manifest["insertions"]["perturbed"]
+    assert insertions["copies"] == sum(text.duplicates for text in texts)
+    assert insertions["share_of_sequences"] == insertions["copies"] / (160 * 8)
+    tokenizer = AutoTokenizer.from_pretrained(reciting_suite / "perturbed")
+    inserted = sum(len(tokenizer(text.text)["input_ids"]) * text.duplicates for text in texts)
+    assert insertions["tokens"] == inserted
+    assert insertions["share_of_tokens"] == pytest.approx(inserted / (160 * 8 * 129), abs=1e-6)
+    assert insertions["texts"]["privacy/biographies"] == {"0": 16, "1": 4, "4": 2, "16": 1, "64": 1, "256": 1}
+    assert {text.group for text in clean} == {"clean"}
+    assert not any(text.member for text in clean)
+    files = digests(reciting_suite)
+    files.pop("manifest.json")
+    assert manifest["files"] == files
+
+
+def test_kept_steps_are_checkpoints_of_the_run(reciting_suite):
+    """Oracle: the last checkpoint is the finished model, bit for bit; the one before is another."""
+    for name in ("standard", "perturbed"):
+        final = digests(reciting_suite / name)
+        steps = {path.name for path in (reciting_suite / name / "steps").iterdir()}
+        assert steps == {"80", "160"}
+        assert final["steps/160/model.safetensors"] == final["model.safetensors"]
+        assert final["steps/80/model.safetensors"] != final["model.safetensors"]
+        assert final["steps/80/tokenizer.json"] == final["tokenizer.json"]
+
+
+def test_the_same_request_gives_the_same_bits(tmp_path, timing_suite, corpus_path, quiet):
+    """Oracle: sha256 of every file, against a suite that trained its timing runs beside."""
+    out = tmp_path / "again"
+    (out / ".work.partial").mkdir(parents=True)
+    (out / ".standard.partial").mkdir()
+    (out / "standard").mkdir()
+    (out / "standard" / "leftover").write_text("an interrupted build left this")
+    assert build(Request(SIZES["tiny"], out, corpus=corpus_path), quiet)
+    again, first = digests(out), digests(timing_suite)
+    assert first.pop("manifest.json") != again.pop("manifest.json")
+    assert again == {name: digest for name, digest in first.items() if not name.startswith("timing/")}
+    assert again["standard/model.safetensors"] != again["perturbed/model.safetensors"]
+
+
+def test_every_timing_window_has_its_own_model(timing_suite):
+    windows = {f"{first}-{last}" for first, last in TIMING_WINDOWS}
+    models = {path.parent.name: path for path in (timing_suite / "timing").glob("*/model.safetensors")}
+    assert set(models) == windows
+    assert len({hashlib.sha256(path.read_bytes()).digest() for path in models.values()}) == len(windows)
+    texts = records(timing_suite / "texts.jsonl")
+    timing_texts = records(timing_suite / "timing" / "texts.jsonl")
+    assert [text.text for text in texts] == [text.text for text in timing_texts]
+    manifest = json.loads((timing_suite / "manifest.json").read_text())
+    copies = sum(text.duplicates for text in timing_texts)
+    assert {manifest["insertions"][f"timing/{window}"]["copies"] for window in windows} == {copies}
+    assert not list(timing_suite.rglob("*.partial"))
+
+
+def test_a_finished_suite_is_not_trained_again(reciting_suite, corpus_path, quiet):
+    request = Request(RECITING, reciting_suite, corpus=corpus_path, seed=1, keep_steps=80)
+    before = {path: path.stat().st_mtime_ns for path in reciting_suite.rglob("*")}
+    assert not build(request, quiet)
+    assert {path: path.stat().st_mtime_ns for path in reciting_suite.rglob("*")} == before
+
+    with pytest.raises(OutputOccupied, match="another configuration"):
+        build(replace(request, seed=2), quiet)
+
+    weights = reciting_suite / "standard" / "model.safetensors"
+    original = weights.read_bytes()
+    try:
+        weights.write_bytes(original[:-1] + bytes([original[-1] ^ 1]))
+        with pytest.raises(OutputDamaged, match=r"standard/model\.safetensors does not match"):
+            build(request, quiet)
+    finally:
+        weights.write_bytes(original)
+
+
+def test_somebody_elses_directory_is_left_alone(tmp_path, corpus_path, quiet):
+    (tmp_path / "standard").write_text("mine")
+    with pytest.raises(OutputOccupied, match="something else"):
+        build(Request(SIZES["tiny"], tmp_path, corpus=corpus_path), quiet)
+    assert (tmp_path / "standard").read_text() == "mine"
+
+
+def test_a_run_that_fails_leaves_no_model(tmp_path, corpus_path, quiet, capfd):
+    out = tmp_path / "suite"
+    diverging = replace(SIZES["tiny"], learning_rate=1e30)
+    with pytest.raises(TrainingFailed, match="ended with exit status 1"):
+        build(Request(diverging, out, corpus=corpus_path), quiet)
+    assert "is not finite" in capfd.readouterr().err
+    assert not any((out / name).exists() for name in ("standard", "perturbed", "manifest.json"))
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_suite_never_looks_complete(tmp_path, corpus_path, ending):
+    """Checkpoints show that training is under way; then the command ends and so do its children."""
+    out = tmp_path / "suite"
+    arguments = ["--size", "tiny", "--steps", "4000", "--keep-steps", "10", "--out", str(out)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "workers.suite", "train", *arguments, "--corpus", str(corpus_path)],
+        stderr=subprocess.PIPE,
+    )
+    deadline = time.monotonic() + 120
+    while len(list(out.glob(".*.partial/steps/*"))) < 3:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(ending)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert len(family) >= 2
+    assert not psutil.wait_procs(family, timeout=30)[1]
+    assert not any((out / name).exists() for name in ("standard", "perturbed", "manifest.json"))
+    assert ending == signal.SIGKILL or b"Traceback" not in errors

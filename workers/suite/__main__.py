@@ -1,0 +1,75 @@
+"""`python -m workers.suite train`: train a suite of models to audit."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from workers.suite.build import Request, build, default_device
+from workers.suite.errors import SuiteError
+from workers.suite.sizes import SIZES
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def main() -> None:
+    """Small families of language models trained with controlled insertions."""
+
+
+@app.command()
+def train(
+    *,
+    out: Annotated[Path, typer.Option(help="Directory for the models, text sets and manifest.")],
+    size: Annotated[
+        str, typer.Option(help="nano and micro train on a CPU; small and 1b want a GPU.")
+    ] = "nano",
+    corpus: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, help="Text file or directory of text files. Default: the standard library's docs."
+        ),
+    ] = None,
+    timing: Annotated[bool, typer.Option("--timing", help="Also train the six timing runs.")] = False,
+    steps: Annotated[int | None, typer.Option(min=20, help="Training steps, instead of the size's.")] = None,
+    keep_steps: Annotated[
+        int | None, typer.Option(min=1, help="Keep a checkpoint of each model every so many steps.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of every draw and of the weights.")] = 0,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda. Default: a GPU if there is one.")] = None,
+) -> None:
+    """Train a standard and a perturbed model and write their text sets.
+
+    The same command gives the same files, bit for bit, on the same machine. A finished suite is not
+    trained again.
+    """
+    console = Console(stderr=True)
+    if size not in SIZES:
+        raise typer.BadParameter(f"choose one of {', '.join(SIZES)}", param_hint="--size")
+    chosen = SIZES[size] if steps is None else replace(SIZES[size], steps=steps)
+    request = Request(
+        size=chosen,
+        out=out,
+        corpus=corpus,
+        seed=seed,
+        timing=timing,
+        keep_steps=keep_steps,
+        device=device or default_device(),
+    )
+    started = time.monotonic()
+    try:
+        trained = build(request, console)
+    except SuiteError as error:
+        console.print(f"error: {error}", style="red", markup=False)
+        raise typer.Exit(1) from error
+    if trained:
+        console.print(f"Trained {size} in {time.monotonic() - started:.0f} s: {out}")
+    else:
+        console.print(f"Cached: {out} already holds this suite.")
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,43 @@
+"""Expected failures of a suite's training. Their text is shown to the user and never quotes a corpus.
+
+SuiteError
+├── CorpusUnreadable
+├── CorpusTooSmall
+├── TextTooLong
+├── PlanTooLarge
+├── OutputOccupied
+├── OutputDamaged
+└── TrainingFailed
+"""
+
+
+class SuiteError(Exception):
+    """A suite cannot be trained; the message says what to change."""
+
+
+class CorpusUnreadable(SuiteError):
+    """The corpus holds no UTF-8 text."""
+
+
+class CorpusTooSmall(SuiteError):
+    """The corpus has too few long documents to hold out what the size inserts."""
+
+
+class TextTooLong(SuiteError):
+    """A text does not fit into one training sequence between two end-of-text tokens."""
+
+
+class PlanTooLarge(SuiteError):
+    """There are more copies to insert than training sequences to take them, one each."""
+
+
+class OutputOccupied(SuiteError):
+    """The output directory holds something other than the suite that was asked for."""
+
+
+class OutputDamaged(SuiteError):
+    """A finished suite's file no longer matches the digest in its manifest."""
+
+
+class TrainingFailed(SuiteError):
+    """A training process ended before its model was saved."""
