@@ -57,6 +57,19 @@ class Level(BaseModel):
     loose: Interval | None
 
 
+class Gain(BaseModel):
+    """How much higher the mean NL is at the most duplicates than at the fewest, with its 95 % interval.
+
+    In nats per token; positive means that inserted texts are memorized.
+    """
+
+    from_duplicates: int
+    to_duplicates: int
+    mean: float
+    low: float
+    high: float
+
+
 class AuditSummary(BaseModel):
     """What an audit found, over all texts that could be scored."""
 
@@ -72,6 +85,7 @@ class AuditSummary(BaseModel):
     similarity: Interval | None
     levels: list[Level]
     dose_response: list[Level]
+    gain: Gain | None
 
 
 class AuditOut(BaseModel):

@@ -58,13 +58,13 @@ def audit(
         settings = find_settings()
         body = {"model": _source(model), "metrics": _metrics(metrics)}
         media_type = _media_type(texts)
-        with ServiceClient(url or local_url(settings), _key(settings)) as client:
-            with _progress(screen) as progress:
+        with ServiceClient(url or local_url(settings), owner_key(settings)) as client:
+            with progress_bars(screen) as progress:
                 with progress.open(texts, "rb", description="Uploading") as file:
                     text_set = client.upload_texts(_chunks(file), media_type, texts.name)
                 accepted = client.request_audit(body | {"text_set": text_set["id"]})
                 screen.print(f"Audit {accepted['id']}")
-                ended = _follow(client, accepted, progress)
+                ended = follow_with_progress(client, accepted, progress, "Scoring texts")
             if json_file:
                 json_file.write_text(json.dumps(ended, indent=2) + "\n")
             if ended["status"] != "succeeded":
@@ -101,7 +101,7 @@ def _media_type(texts: Path) -> str:
         ) from None
 
 
-def _key(settings: Settings) -> str:
+def owner_key(settings: Settings) -> str:
     """The API key, never taken from the command line, which every process can read."""
     if key := os.environ.get("MEMAUDIT_API_KEY"):
         return key
@@ -113,7 +113,8 @@ def _key(settings: Settings) -> str:
         ) from None
 
 
-def _progress(screen: Console) -> Progress:
+def progress_bars(screen: Console) -> Progress:
+    """Bars with counts and elapsed time."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -128,9 +129,9 @@ def _chunks(file: BinaryIO) -> Iterator[bytes]:
         yield chunk
 
 
-def _follow(client: ServiceClient, audit: JSON, progress: Progress) -> JSON:
+def follow_with_progress(client: ServiceClient, audit: JSON, progress: Progress, description: str) -> JSON:
     """Show the audit's progress until it ends; the ended audit."""
-    bar = progress.add_task("Scoring texts", total=None)
+    bar = progress.add_task(description, total=None)
     for audit in client.follow_audit(audit):  # noqa: B020, PLR1704 - each is the same audit, later
         reached: dict[str, int] = audit["progress"]
         progress.update(bar, completed=reached["done"], total=reached["total"])

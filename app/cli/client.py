@@ -91,6 +91,10 @@ class ServiceClient:
             audit = self._patiently(self._send, "GET", f"/v1/audits/{audit['id']}", params=parameters)
             yield audit
 
+    def read(self, path: str, parameters: dict[str, str]) -> JSON:
+        """Any resource."""
+        return self._patiently(self._send, "GET", path, params=parameters)
+
     def save_scores(self, audit: JSON, media_type: str, target: Path) -> None:
         """Stream all scores of an audit that succeeded into a file."""
         request = self._http.build_request(

@@ -10,6 +10,7 @@ import typer
 from app import __version__
 from app.cli import keys
 from app.cli.audit import audit
+from app.cli.demo import demo
 from app.cli.failures import explained
 from app.cli.found_settings import find_settings
 from app.embedded.programs import api_command, worker_command
@@ -25,6 +26,7 @@ cli = typer.Typer(
 )
 cli.add_typer(keys.cli, name="keys")
 cli.command()(audit)
+cli.command()(demo)
 
 HomeOption = Annotated[
     Path | None,

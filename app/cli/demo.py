@@ -1,0 +1,131 @@
+"""`memaudit demo`: train a small suite, start the service, audit both models, show what was memorized."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Final
+
+import httpx
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from app.cli.audit import follow_with_progress, owner_key, progress_bars
+from app.cli.client import JSON, ServiceClient
+from app.cli.demo_report import dose_response_table, gain_lines, heat_line
+from app.cli.failures import ExitStatus, explained, fail
+from app.cli.found_settings import find_settings
+from app.embedded.processes import end, spawn
+from app.embedded.programs import local_url
+from app.settings import Settings
+
+STANDARD: Final = "standard"
+PERTURBED: Final = "perturbed"
+_READY_SECONDS: Final = 180.0
+_STOP: Final = (signal.SIGTERM, 60.0)
+
+
+def demo(
+    *,
+    once: Annotated[bool, typer.Option("--once", help="Stop the service at the end.")] = False,
+    size: Annotated[str, typer.Option(help="Size of the suite: nano or micro.")] = "nano",
+) -> None:
+    """Train a small suite of models, audit them with the embedded service, and show what they memorized."""
+    screen = Console()
+    with explained():
+        home = Settings().home
+        suite = home / "suites" / size
+        _train(suite, size)
+        with _service(home, suite.parent, screen) as url:
+            key = owner_key(Settings())
+            with ServiceClient(url, key) as client:
+                audits = _audit_both(client, suite)
+                _report(client, audits, screen)
+            if once:
+                return
+            screen.print(f"The service goes on at [bold]{url}[/] (interactive documentation: {url}/docs).")
+            screen.print(f"Your API key is in {Settings().api_key_path}. Stop with Ctrl-C.")
+            _wait_for_interrupt()
+
+
+def _train(suite: Path, size: str) -> None:
+    command = [sys.executable, "-m", "workers.suite", "train", "--size", size, "--out", os.fspath(suite)]
+    if subprocess.run(command, check=False).returncode != 0:  # noqa: S603 - our own command
+        raise fail("the suite could not be trained", ExitStatus.FAILED)
+
+
+@contextmanager
+def _service(home: Path, models: Path, screen: Console) -> Iterator[str]:
+    """The URL of the embedded service of this home, which is started unless it runs already."""
+    url = local_url(find_settings())
+    if _is_ready(url):
+        yield url
+        return
+    home.mkdir(parents=True, exist_ok=True)
+    log = home / "demo-service.log"
+    environment = os.environ | {"MEMAUDIT_HOME": os.fspath(home), "MEMAUDIT_MODEL_ROOTS": os.fspath(models)}
+    command = [sys.executable, "-m", "app.cli", "up"]
+    service = spawn(command, log=log, environment=environment, death_signal=signal.SIGTERM)
+    try:
+        with screen.status("Starting the service"):
+            deadline = time.monotonic() + _READY_SECONDS
+            while not _is_ready(url):
+                if service.poll() is not None or time.monotonic() > deadline:
+                    raise fail(f"the service did not start; see {log}", ExitStatus.FAILED)
+                time.sleep(0.2)
+        yield url
+    finally:
+        end(service, _STOP)
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/readyz", timeout=2, trust_env=False).is_success
+    except httpx.TransportError:
+        return False
+
+
+def _audit_both(client: ServiceClient, suite: Path) -> dict[str, JSON]:
+    """Audit the standard and the perturbed model on the suite's texts; the ended audits by name."""
+    texts = suite / "texts.jsonl"
+    text_set = client.upload_texts(iter([texts.read_bytes()]), "application/jsonl", f"{suite.name} suite")
+    audits = {}
+    for name in (STANDARD, PERTURBED):
+        body = {
+            "model": {"type": "path", "path": os.fspath(suite / name)},
+            "text_set": text_set["id"],
+            "metrics": ["nl", "extraction", "p_z"],
+        }
+        audits[name] = client.request_audit(body)
+    with progress_bars(Console(stderr=True)) as progress:
+        return {name: _ended(client, name, audit, progress) for name, audit in audits.items()}
+
+
+def _ended(client: ServiceClient, name: str, audit: JSON, progress: Progress) -> JSON:
+    ended = follow_with_progress(client, audit, progress, f"Auditing the {name} model")
+    if ended["status"] != "succeeded":
+        raise fail(f"the audit of the {name} model {ended['status']}: {ended['error']}", ExitStatus.FAILED)
+    return ended
+
+
+def _report(client: ServiceClient, audits: dict[str, JSON], screen: Console) -> None:
+    summaries = {name: audit["summary"] for name, audit in audits.items()}
+    screen.print(dose_response_table(summaries))
+    for line in gain_lines(summaries):
+        screen.print(line)
+    perturbed = audits[PERTURBED]["id"]
+    most = client.read(f"/v1/audits/{perturbed}/scores", {"sort": "-nl", "limit": "1"})["data"][0]
+    evidence = client.read(f"/v1/audits/{perturbed}/scores/{most['text_id']}/tokens", {})
+    screen.print(heat_line(most, evidence))
+
+
+def _wait_for_interrupt() -> None:
+    try:
+        signal.pause()
+    except KeyboardInterrupt:
+        return

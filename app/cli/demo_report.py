@@ -1,0 +1,63 @@
+"""What the demo prints: dose-response beside the standard model, and the tokens of a memorized passage."""
+
+from collections.abc import Iterator
+from math import exp
+from typing import Any, Final
+
+from rich.table import Table
+from rich.text import Text
+
+from app.cli.client import JSON
+
+# Background of a token by its probability under the model, from unlikely to certain.
+_HEAT: Final = ("grey15", "rgb(70,40,20)", "rgb(130,60,20)", "rgb(190,80,20)", "rgb(230,60,40)")
+
+
+def dose_response_table(summaries: dict[str, JSON]) -> Table:
+    """Mean NL and the share recited strictly, by known number of duplicates, the models side by side."""
+    table = Table(title="Dose-response: mean NL (nats per token, 95 % interval) and strict extraction")
+    table.add_column("duplicates", justify="right")
+    table.add_column("texts", justify="right")
+    for name in summaries:
+        table.add_column(f"{name} NL", justify="right")
+        table.add_column(f"{name} strict", justify="right")
+    for levels in zip(*(summary["dose_response"] for summary in summaries.values()), strict=True):
+        cells = [cell for level in levels for cell in (_interval(level["nl"]), _share(level["strict"]))]
+        table.add_row(str(levels[0]["duplicates"]), str(levels[0]["nl"]["n"]), *cells)
+    return table
+
+
+def gain_lines(summaries: dict[str, JSON]) -> Iterator[str]:
+    """How much more strongly the most duplicated texts are memorized than those never inserted."""
+    for name, summary in summaries.items():
+        gain = summary["gain"]
+        yield (
+            f"{name}: NL at {gain['to_duplicates']} against {gain['from_duplicates']} duplicates "
+            f"{gain['mean']:+.2f} nats per token (95 % interval {gain['low']:+.2f} to {gain['high']:+.2f})"
+        )
+
+
+def heat_line(score: JSON, evidence: JSON) -> Text:
+    """The tokens of a text, coloured by the probability that the model gave each."""
+    line = Text(f"\n{score['text_id']}: NL {score['nl']:.2f}, {score['duplicates']} duplicates. ")
+    line.append("Each token by its probability: ")
+    for step, colour in enumerate(_HEAT):
+        line.append(f" ≥{step / len(_HEAT):.1f} ", style=f"white on {colour}")
+    line.append("\n")
+    for token in evidence["tokens"]:
+        line.append(token["text"], style=f"white on {_colour(token)}")
+    return line
+
+
+def _colour(token: dict[str, Any]) -> str:
+    return _HEAT[min(int(exp(token["log_likelihood"]) * len(_HEAT)), len(_HEAT) - 1)]
+
+
+def _interval(interval: JSON) -> str:
+    if interval["low"] is None:
+        return f"{interval['mean']:.2f}"
+    return f"{interval['mean']:.2f} ({interval['low']:.2f} to {interval['high']:.2f})"
+
+
+def _share(interval: JSON | None) -> str:
+    return "" if interval is None else f"{interval['mean']:.2f}"
