@@ -1,20 +1,19 @@
-"""Real servers for tests, in directories that their accounts can enter and that are removed at the end."""
+"""Real servers and services for tests, in directories that are removed at the end."""
 
 import os
 import pwd
 import shutil
-import site
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from app.embedded.layout import Account, Layout, lay_out
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED_MEMORY = Path("/dev/shm")
 ENOUGH_BYTES = 4 * 2**30
 
@@ -52,30 +51,69 @@ def ordinary_account() -> Account:
     return Account(name=entry.pw_name, uid=entry.pw_uid, gid=entry.pw_gid)
 
 
-def python_of(account: Account) -> tuple[str, dict[str, str]] | None:
-    """A Python with our packages that the account can run, and the environment it needs, if there is one.
+def python_as_ordinary_user() -> list[str] | None:
+    """The command that runs this Python as somebody without rights; None where there is no such way.
 
-    The interpreter of the virtual environment may lie in somebody's home; the system's of the same
-    version can import the same packages.
+    Root's interpreter may lie where only root can read. Then the command keeps one right, to read
+    anything: it owns and writes as little as anybody else.
     """
-    packages = site.getsitepackages()[0]
-    for python in (sys.executable, shutil.which(f"python3.{sys.version_info.minor}", path="/usr/bin")):
-        if python is None:
-            continue
-        environment = {"PATH": os.defpath, "PYTHONPATH": f"{REPOSITORY}:{packages}"}
-        command = [python, "-c", "import app.embedded.supervisor, celery, uvicorn"]
-        try:
-            check = subprocess.run(
-                command,
-                env=environment,
-                user=account.uid,
-                group=account.gid,
-                extra_groups=[],
-                cwd="/",
-                check=False,
-            )
-        except PermissionError:
-            continue
-        if check.returncode == 0:
-            return python, environment
+    if os.geteuid() != 0:
+        return [sys.executable]
+    account = ordinary_account()
+    become = ["setpriv", f"--reuid={account.uid}", f"--regid={account.gid}", "--clear-groups"]
+    read_all = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+    for command in ([*become, sys.executable], [*become, *read_all, sys.executable]):
+        check = [*command, "-c", "import os, app.embedded.supervisor; assert os.geteuid() != 0"]
+        if (
+            shutil.which("setpriv")
+            and subprocess.run(check, cwd="/", capture_output=True, check=False).returncode == 0
+        ):
+            return command
     return None
+
+
+@dataclass(frozen=True)
+class RunningService:
+    """A `memaudit up` that is ready."""
+
+    process: subprocess.Popen[str]
+    url: str
+    home: Path
+
+    @property
+    def key(self) -> str:
+        return (self.home / "api-key").read_text().strip()
+
+
+@contextmanager
+def memaudit_up(
+    home: Path, *, python: Sequence[str] = (sys.executable,), environment: dict[str, str] | None = None
+) -> Iterator[RunningService]:
+    """Run `memaudit up` on a free port until it is ready; at the end it is stopped if it still runs."""
+    with subprocess.Popen(
+        [*python, "-m", "app.cli", "up", "--home", home, "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+        cwd="/",
+    ) as process:
+        try:
+            yield RunningService(process, _announced_url(process, home), home)
+        finally:
+            process.terminate()
+            try:
+                process.communicate(timeout=60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _announced_url(process: subprocess.Popen[str], home: Path) -> str:
+    assert process.stdout is not None
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if "ready at" in line:
+            return line.split()[-1]
+    logs = [path.read_text() for path in home.glob("logs/*.log")]
+    raise AssertionError("".join(said + logs))

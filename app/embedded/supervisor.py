@@ -37,7 +37,6 @@ from app.store.migrate import upgrade
 SERVICE_FILE: Final = "service.env"
 _READY_SECONDS: Final = 120.0
 _WATCH_SECONDS: Final = 0.2
-_FIRST_DELAY_SECONDS: Final = 1.0
 _LONGEST_DELAY_SECONDS: Final = 30.0
 _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -94,7 +93,7 @@ class Watched:
     def __init__(self, child: Child, announce: Announce) -> None:
         self._child = child
         self._announce = announce
-        self._delay = _FIRST_DELAY_SECONDS
+        self._early_ends = 0
         self._started = time.monotonic()
         self._due: float | None = None
 
@@ -105,10 +104,11 @@ class Watched:
             return
         if self._due is None:
             lived_long = now - self._started > 2 * _LONGEST_DELAY_SECONDS
-            self._delay = _FIRST_DELAY_SECONDS if lived_long else min(2 * self._delay, _LONGEST_DELAY_SECONDS)
-            self._due = now + self._delay
+            self._early_ends = 0 if lived_long else self._early_ends + 1
+            delay = min(2.0**self._early_ends, _LONGEST_DELAY_SECONDS)
+            self._due = now + delay
             self._announce(
-                f"{self._child.name} ended; starting it again in {self._delay:.0f} s, see {self._child.log}"
+                f"{self._child.name} ended; starting it again in {delay:.0f} s, see {self._child.log}"
             )
         elif now >= self._due:
             self._due, self._started = None, now

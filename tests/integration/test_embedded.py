@@ -1,0 +1,178 @@
+"""`memaudit up` as a whole: order, stop, death, restart, one at a time, as root and as an ordinary user."""
+
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from servers import memaudit_up, ordinary_account, python_as_ordinary_user, temporary_home
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    with temporary_home() as made:
+        yield made
+
+
+def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+def command_of(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # a zombie is one too
+        return ""
+
+
+def commands(processes: list[psutil.Process]) -> str:
+    return "\n".join(map(command_of, processes))
+
+
+def works_in(home: Path, process: psutil.Process) -> bool:
+    try:
+        return Path(process.cwd()).is_relative_to(home)
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return False
+
+
+def left_behind(home: Path, processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Those of the processes that still run, and whoever else works in the home."""
+    alive = [
+        process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    ]
+    return alive + [process for process in psutil.process_iter() if works_in(home, process)]
+
+
+def upload_a_text(url: str, key: str) -> str:
+    answer = httpx.post(
+        f"{url}/v1/text-sets",
+        json={"name": "kept", "texts": [{"text": "Kept across a restart."}]},
+        headers={"Authorization": f"Bearer {key}"},
+        trust_env=False,
+    )
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
+
+
+def read_text_set(url: str, key: str, text_set: str) -> httpx.Response:
+    return httpx.get(
+        f"{url}/v1/text-sets/{text_set}", headers={"Authorization": f"Bearer {key}"}, trust_env=False
+    )
+
+
+def test_nothing_is_left_after_kill_9_and_the_data_are_there_after_a_restart(home: Path) -> None:
+    with memaudit_up(home) as service:
+        key = service.key
+        assert stat.S_IMODE((home / "api-key").stat().st_mode) == 0o600
+        text_set = upload_a_text(service.url, key)
+        started = family(service.process)
+        for part in ("postgres", "redis-server", "celery", "uvicorn"):
+            assert part in commands(started)
+        service.process.kill()
+        service.process.wait()
+        assert wait_until(lambda: not left_behind(home, started), 15), commands(left_behind(home, started))
+    with memaudit_up(home) as service:
+        assert service.key == key
+        assert read_text_set(service.url, key, text_set).json()["text_count"] == 1
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_everything_in_bounded_time(home: Path, sent: signal.Signals) -> None:
+    with memaudit_up(home) as service:
+        started = family(service.process)
+        refused = subprocess.run(
+            [sys.executable, "-m", "app.cli", "up", "--home", home, "--port", "0"],
+            capture_output=True,
+            text=True,
+            cwd="/",
+            check=False,
+        )
+        assert refused.returncode == 1
+        assert f"already runs on {home} (process {service.process.pid})" in refused.stderr
+        assert httpx.get(f"{service.url}/healthz", trust_env=False).is_success
+        service.process.send_signal(sent)
+        output, _ = service.process.communicate(timeout=30)
+        assert "Stopped." in output
+        assert service.process.returncode == 0
+        assert left_behind(home, started) == []
+        assert "database system is shut down" in (home / "logs" / "postgres.log").read_text()
+        assert not (home / "service.env").exists()
+        assert list((home / "run").iterdir()) == []
+
+
+def test_what_dies_is_started_again_at_the_same_place(home: Path) -> None:
+    def running(part: str) -> list[psutil.Process]:
+        return [each for each in family(service.process) if part in command_of(each)]
+
+    def serves() -> bool:
+        try:
+            return read_text_set(service.url, service.key, text_set).is_success
+        except httpx.TransportError:
+            return False
+
+    with memaudit_up(home) as service:
+        text_set = upload_a_text(service.url, service.key)
+        for part in ("celery", "uvicorn", "redis-server", "bin/postgres"):
+            before = running(part)
+            assert before, part
+            for process in before:
+                process.kill()
+            pids = {process.pid for process in before}
+            assert wait_until(lambda: {each.pid for each in running(part)} - pids != set(), 30), part  # noqa: B023 - called at once
+        assert wait_until(serves, 30)
+
+
+def test_up_runs_as_an_ordinary_user(home: Path) -> None:
+    python = python_as_ordinary_user()
+    if python is None:
+        pytest.skip("nobody without rights can run a Python here that has our packages")
+    user = os.geteuid() or ordinary_account().uid
+    os.chown(home, user, -1)
+    with memaudit_up(home, python=python, environment={**os.environ, "HOME": os.fspath(home)}) as service:
+        assert {process.uids().effective for process in family(service.process)} == {user}
+        text_set = upload_a_text(service.url, service.key)
+        assert read_text_set(service.url, service.key, text_set).is_success
+        started = family(service.process)
+        service.process.kill()
+        service.process.wait()
+        assert wait_until(lambda: not left_behind(home, started), 15), commands(left_behind(home, started))
+
+
+def test_a_taken_port_is_named_before_anything_starts(home: Path, taken_port: int) -> None:
+    refused = subprocess.run(
+        [sys.executable, "-m", "app.cli", "up", "--home", home, "--port", str(taken_port)],
+        capture_output=True,
+        text=True,
+        cwd="/",
+        check=False,
+    )
+    assert refused.returncode == 1
+    assert f"cannot listen on 127.0.0.1:{taken_port}" in refused.stderr
+    assert not (home / "postgres" / "data").exists()
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    """A port that somebody listens on."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        yield taken.getsockname()[1]
