@@ -19,8 +19,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from app.contracts import TextRecord
 from workers.suite.build import TIMING_WINDOWS, Request, build
 from workers.suite.corpus import read_corpus
-from workers.suite.errors import OutputDamaged, OutputOccupied, TrainingFailed
+from workers.suite.errors import OutputDamaged, OutputOccupied, TrainingDiverged, TrainingFailed
+from workers.suite.processes import train_all
 from workers.suite.sizes import SIZES
+from workers.suite.training import Run
 
 # Enough steps for a model of 0.2M parameters to recite what it has seen 256 times.
 RECITING = replace(
@@ -68,6 +70,15 @@ def digests(directory):
         for path in directory.rglob("*")
         if path.is_file()
     }
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Matrices this small are slower on two."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @torch.inference_mode()
@@ -198,13 +209,28 @@ def test_somebody_elses_directory_is_left_alone(tmp_path, corpus_path, quiet):
     assert (tmp_path / "standard").read_text() == "mine"
 
 
-def test_a_run_that_fails_leaves_no_model(tmp_path, corpus_path, quiet, capfd):
+def test_a_run_that_diverges_leaves_no_model(tmp_path, corpus_path, quiet):
     out = tmp_path / "suite"
     diverging = replace(SIZES["tiny"], learning_rate=1e30)
-    with pytest.raises(TrainingFailed, match="ended with exit status 1"):
+    with pytest.raises(TrainingDiverged, match="not finite at step"):
         build(Request(diverging, out, corpus=corpus_path), quiet)
-    assert "is not finite" in capfd.readouterr().err
     assert not any((out / name).exists() for name in ("standard", "perturbed", "manifest.json"))
+
+
+def test_a_process_that_dies_is_noticed(tmp_path, quiet):
+    run = Run(
+        name="lost",
+        size=SIZES["tiny"],
+        seed=0,
+        sequences=tmp_path / "never-written.npy",
+        tokenizer=tmp_path,
+        output=tmp_path / "model",
+        device="cpu",
+        threads=1,
+        keep_steps=None,
+    )
+    with pytest.raises(TrainingFailed, match="Training lost ended with exit status 1"):
+        train_all([run], 1, quiet)
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])

@@ -24,9 +24,9 @@ TIMING_WINDOWS = ((0, 25), (25, 50), (50, 75), (75, 100), (0, 50), (50, 100))
 
 STANDARD = "standard"
 PERTURBED = "perturbed"
-TIMING = "timing"
 TEXTS = "texts.jsonl"
 CLEAN_TEXTS = "clean.jsonl"
+TIMING_TEXTS = "timing/texts.jsonl"
 # Sequences and the tokenizer while the models train: the mark of an unfinished suite.
 WORK = ".work.partial"
 
@@ -68,67 +68,79 @@ def build(request: Request, console: Console) -> bool:
     _clear(out)
 
     prepared = prepare(corpus, size, request.seed)
-    perturbed = dict(_perturbed(prepared, request))
+    insertions = _write_data(prepared, request, out)
     parallel = min(2, processors()) if request.device == "cpu" else 1
     threads = max(1, processors() // parallel)
-    work = out / WORK
-    work.mkdir(parents=True)
-    prepared.tokenizer.save_pretrained(work)
-    sequences = {STANDARD: prepared.background} | {name: data.sequences for name, data in perturbed.items()}
-    runs = [
-        Run(
-            name=name,
-            size=size,
-            seed=request.seed,
-            sequences=_store(work, name, data),
-            tokenizer=work,
-            output=out / name,
-            device=request.device,
-            threads=threads,
-            keep_steps=request.keep_steps,
-        )
-        for name, data in sequences.items()
-    ]
+    runs = [_run(name, request, out, threads) for name in (STANDARD, *insertions)]
     console.print(
         f"Training {len(runs)} models of size {size.name}, {size.steps} steps each, {parallel} at a time."
     )
     losses = train_all(runs, parallel, console)
-    write_text_set(out / TEXTS, perturbed[PERTURBED].texts)
-    write_text_set(out / CLEAN_TEXTS, prepared.clean)
-    if request.timing:
-        first_window = next(name for name in perturbed if name != PERTURBED)
-        write_text_set(out / TIMING / TEXTS, perturbed[first_window].texts)
     manifest.write(
         out,
         {
             "configuration": asked,
             "environment": manifest.environment(request.device, threads),
             "background": manifest.describe_background(prepared),
-            "insertions": {name: manifest.describe_insertions(data) for name, data in perturbed.items()},
+            "insertions": insertions,
             "last_loss": losses,
         },
     )
-    shutil.rmtree(work)
+    shutil.rmtree(out / WORK)
     return True
 
 
+def _write_data(prepared: Prepared, request: Request, out: Path) -> dict[str, dict[str, Any]]:
+    """Write the text sets, and for the time of the training the tokenizer and every run's sequences.
+
+    Returns:
+        What the manifest says of each perturbed run, by name.
+    """
+    work = out / WORK
+    work.mkdir(parents=True)
+    prepared.tokenizer.save_pretrained(work)
+    write_text_set(out / CLEAN_TEXTS, prepared.clean)
+    np.save(_sequences(work, STANDARD), prepared.background)
+    insertions = {}
+    for name, perturbed in _perturbed(prepared, request):
+        np.save(_sequences(work, name), perturbed.sequences)
+        insertions[name] = manifest.describe_insertions(perturbed)
+        text_set = out / (TEXTS if name == PERTURBED else TIMING_TEXTS)
+        text_set.parent.mkdir(exist_ok=True)
+        write_text_set(text_set, perturbed.texts)
+    return insertions
+
+
 def _perturbed(prepared: Prepared, request: Request) -> Iterator[tuple[str, Perturbed]]:
-    """The perturbed runs by the path of their model under the output directory."""
+    """The perturbed runs, by the path of their model under the output directory."""
     size, seed = request.size, request.seed
     yield PERTURBED, perturb(prepared, size, seed)
     if request.timing:
         for first, last in TIMING_WINDOWS:
             window = (first / 100, last / 100)
             yield (
-                f"{TIMING}/{first}-{last}",
+                f"timing/{first}-{last}",
                 perturb(prepared, size, seed, levels=size.timing_levels, window=window),
             )
 
 
-def _store(work: Path, name: str, sequences: np.ndarray[Any, Any]) -> Path:
-    path = work / f"{name.replace('/', '-')}.npy"
-    np.save(path, sequences)
-    return path
+def _run(name: str, request: Request, out: Path, threads: int) -> Run:
+    return Run(
+        name=name,
+        size=request.size,
+        seed=request.seed,
+        sequences=_sequences(out / WORK, name),
+        tokenizer=out / WORK,
+        output=out / name,
+        device=request.device,
+        threads=threads,
+        keep_steps=request.keep_steps,
+    )
+
+
+def _sequences(work: Path, name: str) -> Path:
+    """Where the training sequences of a run lie while it trains."""
+    return work / f"{name.replace('/', '-')}.npy"
 
 
 def _clear(out: Path) -> None:

@@ -7,6 +7,7 @@ SuiteError
 ├── PlanTooLarge
 ├── OutputOccupied
 ├── OutputDamaged
+├── TrainingDiverged
 └── TrainingFailed
 """
 
@@ -37,6 +38,10 @@ class OutputOccupied(SuiteError):
 
 class OutputDamaged(SuiteError):
     """A finished suite's file no longer matches the digest in its manifest."""
+
+
+class TrainingDiverged(SuiteError):
+    """The loss is not finite any more."""
 
 
 class TrainingFailed(SuiteError):

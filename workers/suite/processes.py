@@ -24,10 +24,12 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from workers.suite.errors import TrainingFailed
+from workers.suite.errors import SuiteError, TrainingFailed
 from workers.suite.training import Run, configure_process, train
 
-_SPAWN = multiprocessing.get_context("spawn")
+# The server imports torch once, in about five seconds, and starts no thread before it forks.
+_FORKSERVER = multiprocessing.get_context("forkserver")
+_FORKSERVER.set_forkserver_preload(["workers.suite.training"])
 
 
 class _TokenRate(ProgressColumn):
@@ -50,7 +52,8 @@ def train_all(runs: Sequence[Run], parallel: int, console: Console) -> dict[str,
         The loss of each run's last step in nats a token, by name.
 
     Raises:
-        TrainingFailed: if a process ended before its model was saved.
+        TrainingDiverged: if a loss is not finite.
+        TrainingFailed: if a process ended otherwise before its model was saved.
     """
     waiting = list(runs)
     active: dict[Connection, tuple[Run, BaseProcess]] = {}
@@ -73,7 +76,7 @@ def train_all(runs: Sequence[Run], parallel: int, console: Console) -> dict[str,
                 for connection in [connection for connection in active if connection in ready]:
                     run, process = active[connection]
                     try:
-                        step, losses[run.name] = connection.recv()
+                        step, losses[run.name] = _receive(connection)
                     except EOFError:
                         del active[connection]
                         _join(run, process)
@@ -88,9 +91,9 @@ def train_all(runs: Sequence[Run], parallel: int, console: Console) -> dict[str,
 
 def _start(run: Run) -> tuple[Connection, BaseProcess]:
     """Start a process that trains, deaf to Ctrl-C: its parent ends it."""
-    receiver, sender = _SPAWN.Pipe(duplex=False)
-    process = _SPAWN.Process(target=_child, args=(run, sender), name=f"train {run.name}", daemon=True)
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the child inherits it
+    receiver, sender = _FORKSERVER.Pipe(duplex=False)
+    process = _FORKSERVER.Process(target=_child, args=(run, sender), name=f"train {run.name}", daemon=True)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # its server and it inherit this
     try:
         process.start()
     finally:
@@ -101,7 +104,18 @@ def _start(run: Run) -> tuple[Connection, BaseProcess]:
 
 def _child(run: Run, sender: Connection) -> None:
     configure_process(run)
-    train(run, lambda step, loss: sender.send((step, loss)))
+    try:
+        train(run, lambda step, loss: sender.send((step, loss)))
+    except SuiteError as error:
+        sender.send(error)
+
+
+def _receive(connection: Connection) -> tuple[int, float]:
+    """The steps done and the latest loss, or the error that a child ended with."""
+    message: tuple[int, float] | SuiteError = connection.recv()
+    if isinstance(message, SuiteError):
+        raise message
+    return message
 
 
 def _join(run: Run, process: BaseProcess) -> None:

@@ -19,6 +19,7 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from transformers.utils import logging
 
+from workers.suite.errors import TrainingDiverged
 from workers.suite.sizes import Size
 
 WARM_UP = 0.05
@@ -83,7 +84,7 @@ def train(run: Run, report: Report) -> None:
     """Train one model and put it at `run.output` in one rename.
 
     Raises:
-        FloatingPointError: if the loss is not finite.
+        TrainingDiverged: if the loss is not finite.
     """
     tokenizer = AutoTokenizer.from_pretrained(run.tokenizer)
     sequences = np.load(run.sequences, mmap_mode="r")
@@ -103,7 +104,9 @@ def train(run: Run, report: Report) -> None:
         scheduler.step()
         optimizer.zero_grad()
         if not math.isfinite(loss):
-            raise FloatingPointError(f"the loss of {run.name} is not finite at step {step + 1}")
+            raise TrainingDiverged(
+                f"The loss of {run.name} is not finite at step {step + 1}. Try another --seed."
+            )
         if run.keep_steps and (step + 1) % run.keep_steps == 0:
             _save(model, tokenizer, run.partial / "steps" / str(step + 1))
         report(step + 1, loss)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from workers.suite.errors import TrainingDiverged
 from workers.suite.sizes import SIZES
 from workers.suite.training import (
     Run,
@@ -85,7 +86,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, prepared):
         keep_steps=None,
     )
     steps = []
-    with pytest.raises(FloatingPointError, match="diverging is not finite at step"):
+    with pytest.raises(TrainingDiverged, match="diverging is not finite at step"):
         train(run, lambda step, loss: steps.append((step, loss)))
     assert len(steps) < TINY.steps
     assert not run.output.exists()
