@@ -1,5 +1,6 @@
 """What clients may ask for, as strict pydantic models shared with the workers."""
 
+import re
 from typing import Annotated, Any, Literal, Self
 
 import orjson
@@ -16,8 +17,11 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 MAX_METADATA_BYTES = 16 * 1024
+MAX_METADATA_NESTING = 20
 # Begins the tags of unions, so that they can be told from the fields of a location.
 TAG_MARK = "tag:"
+# The escape itself, not the text of it after an escaped backslash.
+NUL_IN_JSON = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 Metric = Literal["nl", "extraction", "verbatim", "p_z"]
 
@@ -28,11 +32,20 @@ def _without_nul(value: str) -> str:
     return value
 
 
+def _nesting(value: JsonValue) -> int:
+    if not isinstance(value, dict | list):
+        return 0
+    children = value.values() if isinstance(value, dict) else value
+    return 1 + max(map(_nesting, children), default=0)
+
+
 def _storable_metadata(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    if _nesting(value) > MAX_METADATA_NESTING:
+        raise PydanticCustomError("metadata_too_deep", "Metadata may be nested up to 20 levels")
     encoded = orjson.dumps(value)
     if len(encoded) > MAX_METADATA_BYTES:
         raise PydanticCustomError("metadata_too_large", "Metadata may not exceed 16 KiB")
-    if b"\\u0000" in encoded:
+    if NUL_IN_JSON.search(encoded):
         raise PydanticCustomError("nul_character", "Metadata may not contain the NUL character")
     return value
 
@@ -127,7 +140,7 @@ class AuditOptions(Contract):
     prefix_tokens: Annotated[int, Field(ge=1, le=100_000)] = 64
     suffix_tokens: Annotated[int, Field(ge=1, le=100_000)] = 48
     temperature: Annotated[float, Field(gt=0, le=100)] = 1.0
-    top_k: Annotated[int, Field(ge=0, le=1_000_000)] = 40
+    top_k: Annotated[int, Field(ge=1, le=1_000_000)] = 40
     token_evidence: bool = True
     dtype: Literal["float32", "bfloat16"] = "float32"
 
