@@ -1,0 +1,37 @@
+"""The HTTP service for tests: in this process, with keys and clients."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+from fastapi import FastAPI
+from sqlalchemy.orm import Session
+
+from app.main import create_app
+from app.settings import Settings
+from app.store.sessions import sync_engine
+from app.store.tenants import create_key
+
+WRITER_SCOPES = ("audit:read", "audit:write")
+
+
+def make_key(settings: Settings, *, tenant: str = "acme", scopes: tuple[str, ...] = WRITER_SCOPES) -> str:
+    engine = sync_engine(settings.require_database_url())
+    with Session(engine) as session, session.begin():
+        _, key = create_key(session, tenant=tenant, name="test", scopes=list(scopes))
+    engine.dispose()
+    return key
+
+
+@asynccontextmanager
+async def running_app(settings: Settings) -> AsyncIterator[FastAPI]:
+    app = create_app(settings)
+    async with app.router.lifespan_context(app):
+        yield app
+
+
+def client_of(app: FastAPI, key: str | None = None) -> httpx.AsyncClient:
+    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+    return httpx.AsyncClient(
+        transport=httpx.ASGITransport(app=app), base_url="http://memaudit", headers=headers, timeout=60
+    )
