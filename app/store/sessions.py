@@ -4,6 +4,13 @@ from sqlalchemy import Engine, create_engine
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session, sessionmaker
 
+from app.store.tables import metadata
+
+from app.store import tables  # noqa: F401 - a flush orders rows by foreign keys, so it needs every table
+
+# Whoever has a session knows every table, so that foreign keys can be resolved.
+assert metadata.tables
+
 # No parameter values in SQLAlchemy's messages: they may be submitted texts.
 _ENGINE_OPTIONS = {"pool_pre_ping": True, "hide_parameters": True}
 _CONNECT_ARGS = {"connect_timeout": 5, "application_name": "memaudit"}
