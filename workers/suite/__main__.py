@@ -3,7 +3,7 @@
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -13,6 +13,8 @@ from workers.suite.errors import SuiteError
 from workers.suite.sizes import SIZES
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+# The tests have a size of their own.
+_OFFERED = [name for name in SIZES if name != "tiny"]
 
 
 @app.callback()
@@ -34,12 +36,14 @@ def train(
         ),
     ] = None,
     timing: Annotated[bool, typer.Option("--timing", help="Also train the six timing runs.")] = False,
-    steps: Annotated[int | None, typer.Option(min=20, help="Training steps, instead of the size's.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Training steps, instead of the size's.")] = None,
     keep_steps: Annotated[
         int | None, typer.Option(min=1, help="Keep a checkpoint of each model every so many steps.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of every draw and of the weights.")] = 0,
-    device: Annotated[str | None, typer.Option(help="cpu or cuda. Default: a GPU if there is one.")] = None,
+    device: Annotated[
+        Literal["cpu", "cuda"] | None, typer.Option(help="Default: a GPU if there is one.")
+    ] = None,
 ) -> None:
     """Train a standard and a perturbed model and write their text sets.
 
@@ -48,7 +52,9 @@ def train(
     """
     console = Console(stderr=True)
     if size not in SIZES:
-        raise typer.BadParameter(f"choose one of {', '.join(SIZES)}", param_hint="--size")
+        raise typer.BadParameter(f"choose one of {', '.join(_OFFERED)}", param_hint="--size")
+    if device == "cuda" and default_device() == "cpu":
+        raise typer.BadParameter("there is no GPU that torch can use", param_hint="--device")
     chosen = SIZES[size] if steps is None else replace(SIZES[size], steps=steps)
     request = Request(
         size=chosen,
