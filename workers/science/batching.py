@@ -1,0 +1,81 @@
+"""Windows of long texts, batches of like length, and their spread over the cores."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A piece of one text that goes through the model at once.
+
+    With the prefix token put before the text's tokens, the window's inputs are the places `start` to `end`
+    of that stream, so that the last of them predicts the text's token `end - 1`. The last `n_scored`
+    predictions count; the inputs before them are context only.
+    """
+
+    text: int
+    start: int
+    end: int
+    n_scored: int
+
+    def __len__(self) -> int:
+        return self.end - self.start
+
+
+def cut_windows(text: int, n_tokens: int, context_length: int) -> Iterator[Window]:
+    """Cut a text into windows in which each token is scored once.
+
+    The first window holds the prefix token and `context_length - 1` tokens. Each later one scores the next
+    `context_length` tokens after the one that precedes them; the last is filled up with left context. These
+    are the windows of lm-evaluation-harness 0.4.13 (`loglikelihood_rolling`, context length 1).
+    """
+    scored = 0
+    while scored < n_tokens:
+        end = min(scored + context_length, n_tokens)
+        yield Window(text, max(0, end - context_length), end, end - scored)
+        scored = end
+
+
+def batch_by_length(windows: Sequence[Window], budget: int) -> list[list[Window]]:
+    """Batches of windows of like length, longest first, of at most `budget` tokens with padding.
+
+    A window that is longer than the budget is a batch by itself.
+    """
+    batches: list[list[Window]] = []
+    room = 0
+    for window in sorted(windows, key=len, reverse=True):
+        if room == 0:
+            batches.append([])
+            room = max(1, budget // len(window))
+        batches[-1].append(window)
+        room -= 1
+    return batches
+
+
+def map_on_cores(
+    function: Callable[[Item], Result], items: Sequence[Item], device: torch.device
+) -> Iterator[Result]:
+    """Apply `function` to the items and yield its results in their order.
+
+    On a CPU each core takes whole items. That beats splitting every operation over the cores: nobody waits
+    at a barrier after each small operation, least of all when another process takes a core away. If the
+    consumer stops early, items that have not begun are dropped.
+    """
+    threads = torch.get_num_threads() if device.type == "cpu" else 1
+    workers = min(threads, len(items))
+    if workers <= 1:
+        yield from map(function, items)
+        return
+    executor = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,))
+    try:
+        yield from executor.map(function, items)
+    finally:
+        executor.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)

@@ -1,0 +1,28 @@
+"""Expected failures of the science, free of jobs and HTTP; the worker translates them.
+
+    ScienceError
+    ├── CheckpointRejected   the checkpoint cannot be used
+    └── ScoreNotFinite       the language model gave a number that is not finite
+
+No message contains a submitted text.
+"""
+
+
+class ScienceError(Exception):
+    """An expected failure: `code` is stable for programs, `detail` tells a person what to do."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+
+    def __reduce__(self) -> tuple[type["ScienceError"], tuple[str, str]]:
+        return type(self), (self.code, self.detail)
+
+
+class CheckpointRejected(ScienceError):
+    """The checkpoint cannot be used; the detail names the file and the remedy."""
+
+
+class ScoreNotFinite(ScienceError):
+    """The language model gave a log-likelihood that is not finite."""

@@ -1,0 +1,154 @@
+"""The one forward pass: every token of many texts, scored in batches of windows."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from workers.science.batching import Window, batch_by_length, cut_windows, map_on_cores
+from workers.science.errors import ScoreNotFinite
+from workers.science.extraction import Split, TokenIds
+from workers.science.likelihood import PositionScores, Sampling, base_hidden_states, score_positions
+from workers.science.loading import LanguageModel
+
+# Enough tokens to keep the matrix products busy, few enough to stay in a CPU's cache and to stop soon.
+_CPU_BATCH_TOKENS = 2048
+_GPU_BATCH_TOKENS = 16384
+
+
+@dataclass(frozen=True, slots=True)
+class TextTokens:
+    """A text for the forward pass: its tokens, int64 [n], and the splits whose suffixes may be recited."""
+
+    token_ids: TokenIds
+    splits: list[Split]
+
+
+class Ledger:
+    """What the model said of each token of many texts, laid end to end (T tokens).
+
+    Attributes:
+        log_likelihood: float32 [T].
+        choice: int64 [T], greedy choices where a token may be recited or ranks were asked for, else -1.
+        rank: int32 [T], 0 if not asked for; see `PositionScores`.
+        sampling_log_likelihood: float32 [T], NaN where not asked for.
+    """
+
+    def __init__(self, texts: Sequence[TextTokens]) -> None:
+        lengths = [len(text.token_ids) for text in texts]
+        self.starts = np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
+        n_tokens = int(self.starts[-1])
+        self.token_ids = np.concatenate([np.empty(0, np.int64), *(text.token_ids for text in texts)])
+        self.recitable = np.zeros(n_tokens, dtype=np.bool_)
+        for index, text in enumerate(texts):
+            for split in text.splits:
+                self.recitable[self.suffix(index, split)] = True
+        self.log_likelihood = np.zeros(n_tokens, dtype=np.float32)
+        self.choice = np.full(n_tokens, -1, dtype=np.int64)
+        self.rank = np.zeros(n_tokens, dtype=np.int32)
+        self.sampling_log_likelihood = np.full(n_tokens, np.nan, dtype=np.float32)
+
+    def of(self, text: int) -> slice:
+        """The places of a text's tokens."""
+        return slice(int(self.starts[text]), int(self.starts[text + 1]))
+
+    def suffix(self, text: int, split: Split) -> slice:
+        """The places of a text's suffix."""
+        start = int(self.starts[text]) + split.prefix_tokens
+        return slice(start, start + split.suffix_tokens)
+
+    def record(self, places: npt.NDArray[np.int64], scores: PositionScores) -> None:
+        """Write the scores of tokens at their places.
+
+        Raises:
+            ScoreNotFinite: `log_likelihood_not_finite`.
+        """
+        self.log_likelihood[places] = scores.log_likelihood.cpu().numpy()
+        if not np.isfinite(self.log_likelihood[places]).all():
+            raise ScoreNotFinite(
+                "log_likelihood_not_finite",
+                "The language model gave a log-likelihood that is not finite; score it in float32.",
+            )
+        if scores.choice is not None:
+            self.choice[places] = scores.choice.cpu().numpy()
+        if scores.rank is not None:
+            self.rank[places] = scores.rank.cpu().numpy()
+        if scores.sampling_log_likelihood is not None:
+            self.sampling_log_likelihood[places] = scores.sampling_log_likelihood.cpu().numpy()
+
+
+def score_tokens(
+    language_model: LanguageModel,
+    ledger: Ledger,
+    *,
+    rank: bool,
+    sampling: Sampling | None,
+    batch_tokens: int | None,
+    on_batch: Callable[[list[Window]], None],
+) -> None:
+    """Score every token of the ledger's texts once.
+
+    Args:
+        language_model: the model.
+        ledger: the texts, and where the scores are written.
+        rank: whether to rank every token.
+        sampling: the client's decoding, to score recitable tokens under it.
+        batch_tokens: tokens in a batch with padding; by default what suits the device.
+        on_batch: told the windows of each batch that is done; may raise to stop.
+    """
+    windows = [
+        window
+        for index, length in enumerate(np.diff(ledger.starts).tolist())
+        for window in cut_windows(index, length, language_model.context_length)
+    ]
+    on_cpu = language_model.device.type == "cpu"
+    batches = batch_by_length(windows, batch_tokens or (_CPU_BATCH_TOKENS if on_cpu else _GPU_BATCH_TOKENS))
+    results = map_on_cores(
+        lambda batch: _score_batch(language_model, ledger, batch, rank=rank, sampling=sampling),
+        batches,
+        language_model.device,
+    )
+    for batch, _ in zip(batches, results, strict=True):
+        on_batch(batch)
+
+
+@torch.inference_mode()
+def _score_batch(
+    language_model: LanguageModel,
+    ledger: Ledger,
+    batch: list[Window],
+    *,
+    rank: bool,
+    sampling: Sampling | None,
+) -> None:
+    longest = max(map(len, batch))
+    inputs = np.full((len(batch), longest), language_model.prefix_token_id, dtype=np.int64)
+    for row, window in enumerate(batch):
+        # The stream of a window begins with the prefix token, so the text's tokens stand one place earlier.
+        first = max(0, window.start - 1)
+        tokens = ledger.token_ids[
+            ledger.starts[window.text] + first : ledger.starts[window.text] + window.end - 1
+        ]
+        inputs[row, len(window) - len(tokens) : len(window)] = tokens
+    # Positions [N] among the batch's B * S places that predict scored tokens, and the tokens' places.
+    positions = np.concatenate(
+        [row * longest + np.arange(len(w) - w.n_scored, len(w)) for row, w in enumerate(batch)]
+    )
+    places = np.concatenate([ledger.starts[w.text] + np.arange(w.end - w.n_scored, w.end) for w in batch])
+
+    device = language_model.device
+    hidden = base_hidden_states(language_model.model, torch.from_numpy(inputs).to(device)).flatten(0, 1)
+    recitable = ledger.recitable[places]
+    for chosen, may_be_recited in ((recitable, True), (~recitable, False)):
+        if chosen.any():
+            scores = score_positions(
+                language_model.model,
+                hidden[torch.from_numpy(positions[chosen]).to(device)],
+                torch.from_numpy(ledger.token_ids[places[chosen]]).to(device),
+                choice=may_be_recited,
+                rank=rank,
+                sampling=sampling if may_be_recited else None,
+            )
+            ledger.record(places[chosen], scores)

@@ -1,0 +1,52 @@
+"""What greedy decoding recites of each suffix: read off the forward pass, decoded on from a mistake."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from workers.science.extraction import Split, TokenIds, known_continuation, matched_tokens
+from workers.science.forward import Ledger
+from workers.science.greedy import Prompt, continue_greedily, end_token_ids
+from workers.science.loading import LanguageModel
+
+
+class Recitations:
+    """The greedy continuations of texts whose forward pass is done.
+
+    Attributes:
+        said: by text, int64 [at most L]: the continuation as far as it is known.
+    """
+
+    def __init__(self, language_model: LanguageModel, ledger: Ledger) -> None:
+        self.said: dict[int, TokenIds] = {}
+        self._language_model = language_model
+        self._ledger = ledger
+        self._end_tokens = end_token_ids(language_model)
+        self._prompts: dict[int, Prompt] = {}
+
+    def matched_tokens(self, text: int, split: Split) -> int:
+        """How many tokens of the suffix are recited before the first mistake."""
+        suffix = self._ledger.suffix(text, split)
+        return matched_tokens(self._ledger.token_ids[suffix], self._ledger.choice[suffix], self._end_tokens)
+
+    def begin(self, text: int, split: Split) -> bool:
+        """Read off what is known of a text's continuation; says whether that is all of it."""
+        suffix = self._ledger.suffix(text, split)
+        said, complete = known_continuation(
+            self._ledger.token_ids[suffix],
+            self._ledger.choice[suffix],
+            self.matched_tokens(text, split),
+            self._end_tokens,
+        )
+        self.said[text] = said
+        if not complete:
+            prefix = self._ledger.token_ids[self._ledger.starts[text] : suffix.start]
+            start = np.concatenate(([self._language_model.prefix_token_id], prefix, said))
+            self._prompts[text] = Prompt(start, split.suffix_tokens - len(said))
+        return complete
+
+    def finish(self, on_batch: Callable[[int], None]) -> None:
+        """Decode the rest of every continuation; `on_batch` is told how many each batch completes."""
+        continuations = continue_greedily(self._language_model, list(self._prompts.values()), on_batch)
+        for text, continuation in zip(self._prompts, continuations, strict=True):
+            self.said[text] = np.concatenate((self.said[text], continuation))

@@ -1,0 +1,150 @@
+"""Scores of texts under one language model: one forward pass for likelihoods, recitation and evidence."""
+
+import math
+import sys
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from workers.science.batching import Window
+from workers.science.extraction import Metric, extraction_metric, sampling_metric, verbatim_metric
+from workers.science.forward import Ledger, score_tokens
+from workers.science.likelihood import Sampling
+from workers.science.loading import LanguageModel
+from workers.science.plan import TextPlan, plan_text
+from workers.science.recitation import Recitations
+from workers.science.texts import ScoringOptions, TextInput, TextScore, TokenEvidence
+from workers.science.tokenization import count_tokens, tokenize
+
+__all__ = ["ScoringOptions", "TextInput", "TextScore", "TokenEvidence", "count_tokens", "score_texts"]
+
+_LARGEST_EXPONENT = math.log(sys.float_info.max)
+
+
+def score_texts(
+    language_model: LanguageModel,
+    texts: Sequence[TextInput],
+    options: ScoringOptions,
+    *,
+    on_progress: Callable[[int], None] | None = None,
+) -> list[TextScore]:
+    """Score texts under a language model.
+
+    A text's numbers depend on its neighbours, their order and the batch size only by rounding (float32:
+    below 1e-5 per token). On a CPU the same call gives the same bits again.
+
+    Args:
+        language_model: the model.
+        texts: the texts.
+        options: what to measure.
+        on_progress: told how many texts are done, after each batch; may raise to stop the work.
+
+    Returns:
+        One score for each text, in order.
+
+    Raises:
+        ScoreNotFinite: `log_likelihood_not_finite`, if the model gives NaN or infinity for a token.
+    """
+    tokenized = tokenize(language_model.tokenizer, [text.text for text in texts])
+    plans = [
+        plan_text(text, tokens, language_model, options)
+        for text, tokens in zip(texts, tokenized, strict=True)
+    ]
+    ledger = Ledger([plan.for_forward_pass() for plan in plans])
+    recitations = Recitations(language_model, ledger)
+    progress = _Progress(plans, recitations, options, on_progress or (lambda _: None))
+    score_tokens(
+        language_model,
+        ledger,
+        rank=options.token_evidence,
+        sampling=Sampling(options.temperature, options.top_k) if "p_z" in options.metrics else None,
+        batch_tokens=options.batch_tokens,
+        on_batch=progress.count_windows,
+    )
+    recitations.finish(progress.count_texts)
+    return [_assemble(index, plan, ledger, recitations, options) for index, plan in enumerate(plans)]
+
+
+class _Progress:
+    """Counts the texts that are done, and begins the recitation of those whose windows are scored."""
+
+    def __init__(
+        self,
+        plans: list[TextPlan],
+        recitations: Recitations,
+        options: ScoringOptions,
+        on_progress: Callable[[int], None],
+    ) -> None:
+        self._plans = plans
+        self._recitations = recitations
+        self._decodes = options.decode and "extraction" in options.metrics
+        self._on_progress = on_progress
+        self._windows_left = [plan.n_windows for plan in plans]
+        self._n_done = self._windows_left.count(0)
+
+    def count_windows(self, windows: list[Window]) -> None:
+        n_done = 0
+        for window in windows:
+            self._windows_left[window.text] -= 1
+            if self._windows_left[window.text] == 0:
+                split = self._plans[window.text].extraction
+                must_decode = self._decodes and split.status != "not_applicable"
+                n_done += not must_decode or self._recitations.begin(window.text, split)
+        self.count_texts(n_done)
+
+    def count_texts(self, n_done: int) -> None:
+        self._n_done += n_done
+        self._on_progress(self._n_done)
+
+
+def _assemble(
+    index: int, plan: TextPlan, ledger: Ledger, recitations: Recitations, options: ScoringOptions
+) -> TextScore:
+    if plan.error is not None:
+        return TextScore(plan.n_tokens, plan.n_bytes, error=plan.error)
+    place = ledger.of(index)
+    log_likelihood = float(ledger.log_likelihood[place].sum(dtype=np.float64))
+    nl = log_likelihood / plan.n_tokens
+    evidence = None
+    if options.token_evidence:
+        evidence = TokenEvidence(
+            token_ids=plan.tokens.token_ids.astype(np.int32),
+            log_likelihood=ledger.log_likelihood[place].copy(),
+            rank=ledger.rank[place].copy(),
+            offsets=plan.tokens.offsets,
+        )
+    return TextScore(
+        n_tokens=plan.n_tokens,
+        n_bytes=plan.n_bytes,
+        n_windows=plan.n_windows,
+        log_likelihood=log_likelihood,
+        nl=nl,
+        nl_byte=log_likelihood / plan.n_bytes,
+        perplexity=math.exp(min(-nl, _LARGEST_EXPONENT)),
+        metrics=_metrics(index, plan, ledger, recitations, options),
+        evidence=evidence,
+    )
+
+
+def _metrics(
+    index: int, plan: TextPlan, ledger: Ledger, recitations: Recitations, options: ScoringOptions
+) -> dict[str, Metric]:
+    metrics: dict[str, Metric] = {}
+    split = plan.extraction
+    suffix = ledger.suffix(index, split)
+    if "extraction" in options.metrics:
+        metrics["extraction"] = extraction_metric(
+            split,
+            recitations.matched_tokens(index, split),
+            recitations.said.get(index),
+            ledger.token_ids[suffix],
+        )
+    if "verbatim" in options.metrics:
+        metrics["verbatim"] = {
+            str(length): verbatim_metric(verbatim, recitations.matched_tokens(index, verbatim))
+            for length, verbatim in plan.verbatim.items()
+        }
+    if "p_z" in options.metrics:
+        log_p_z = float(ledger.sampling_log_likelihood[suffix].sum(dtype=np.float64))
+        metrics["p_z"] = sampling_metric(split, log_p_z)
+    return metrics

@@ -1,0 +1,115 @@
+"""What goes into scoring and what comes out: texts, options, scores and token evidence."""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from workers.science.extraction import Metric
+
+METRICS: Final = frozenset({"extraction", "verbatim", "p_z"})
+
+
+@dataclass(frozen=True, slots=True)
+class TextInput:
+    """A text to score, with the split that the client gave, if any: then `text` is `prefix + suffix`."""
+
+    text: str
+    prefix: str | None = None
+    suffix: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.prefix is None) != (self.suffix is None):
+            raise ValueError("prefix and suffix come together")
+        if self.prefix is not None and self.suffix is not None and self.text != self.prefix + self.suffix:
+            raise ValueError("text must be prefix + suffix")
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringOptions:
+    """What to measure beside NL, and how.
+
+    Attributes:
+        metrics: some of `extraction`, `verbatim`, `p_z`.
+        prefix_tokens: prompt of `extraction` and `p_z`, for texts without a split of their own.
+        suffix_tokens: tokens to recite after it.
+        decode: whether `extraction` decodes on from the first mistake; without it `similarity` and `loose`
+            are None and everything comes from the one forward pass.
+        temperature: of the client's decoding, for `p_z`.
+        top_k: of the client's decoding, for `p_z`.
+        token_evidence: whether to return each token's log-likelihood and rank.
+        batch_tokens: tokens in a batch, padding included; by default what suits the device.
+    """
+
+    metrics: frozenset[str] = METRICS
+    prefix_tokens: int = 64
+    suffix_tokens: int = 48
+    decode: bool = True
+    temperature: float = 1.0
+    top_k: int = 40
+    token_evidence: bool = True
+    batch_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        if unknown := self.metrics - METRICS:
+            raise ValueError(f"unknown metrics: {', '.join(sorted(unknown))}")
+        if self.prefix_tokens < 0 or self.suffix_tokens < 1:
+            raise ValueError("prefix_tokens must be at least 0 and suffix_tokens at least 1")
+        if self.temperature <= 0 or self.top_k < 1:
+            raise ValueError("temperature must be above 0 and top_k at least 1")
+        if self.batch_tokens is not None and self.batch_tokens < 1:
+            raise ValueError("batch_tokens must be at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEvidence:
+    """Token by token, what the model made of a text.
+
+    Attributes:
+        token_ids: int32 [n_tokens].
+        log_likelihood: float32 [n_tokens], natural logarithm.
+        rank: int32 [n_tokens]; 1 exactly where the token is the greedy choice.
+        offsets: int32 [n_tokens, 2], first and past-the-last character of each token.
+    """
+
+    token_ids: npt.NDArray[np.int32]
+    log_likelihood: npt.NDArray[np.float32]
+    rank: npt.NDArray[np.int32]
+    offsets: npt.NDArray[np.int32]
+
+    @property
+    def matched(self) -> npt.NDArray[np.bool_]:
+        """Where the token is the greedy choice: bool [n_tokens]."""
+        matched: npt.NDArray[np.bool_] = self.rank == 1
+        return matched
+
+
+@dataclass(frozen=True, slots=True)
+class TextScore:
+    """The numbers of one text; natural logarithms.
+
+    Attributes:
+        n_tokens: tokens of the text, without special tokens.
+        n_bytes: bytes in UTF-8.
+        n_windows: windows that the text was cut into.
+        log_likelihood: sum over the tokens of log p(token | tokens before it), at most 0.
+        nl: log_likelihood / n_tokens, HUBBLE's NL(x) (arXiv 2510.19811); higher is more memorized.
+        nl_byte: log_likelihood / n_bytes, comparable across tokenizers.
+        perplexity: exp(-nl), at most the largest float.
+        metrics: one JSON object for each metric that was asked for.
+        evidence: the tokens, if asked for.
+        error: None, or why the text has no numbers: `no_tokens` (it tokenizes to nothing) or
+            `token_outside_vocabulary` (a token that the model has no row for).
+    """
+
+    n_tokens: int
+    n_bytes: int
+    n_windows: int = 0
+    log_likelihood: float | None = None
+    nl: float | None = None
+    nl_byte: float | None = None
+    perplexity: float | None = None
+    metrics: dict[str, Metric] = field(default_factory=dict)
+    evidence: TokenEvidence | None = None
+    error: str | None = None

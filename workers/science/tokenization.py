@@ -1,0 +1,56 @@
+"""Texts to tokens, without the special tokens that a tokenizer would add."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedText:
+    """The tokens of a text.
+
+    Attributes:
+        token_ids: int64 [n_tokens].
+        offsets: int32 [n_tokens, 2], first and past-the-last character of each token.
+    """
+
+    token_ids: npt.NDArray[np.int64]
+    offsets: npt.NDArray[np.int32]
+
+    def tokens_within(self, n_chars: int) -> int:
+        """How many tokens lie wholly within the first `n_chars` characters."""
+        return int(np.count_nonzero(self.offsets[:, 1] <= n_chars))
+
+
+def tokenize(tokenizer: Any, texts: Sequence[str]) -> list[TokenizedText]:
+    """Tokenize texts in one call, in their order."""
+    encoded = _encode(tokenizer, texts, offsets=True)
+    return [
+        TokenizedText(
+            token_ids=np.asarray(token_ids, dtype=np.int64),
+            offsets=np.asarray(offsets, dtype=np.int32).reshape(-1, 2),
+        )
+        for token_ids, offsets in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+    ]
+
+
+def count_tokens(language_model_or_tokenizer: Any, texts: Sequence[str]) -> list[int]:
+    """The number of tokens of each text."""
+    tokenizer = getattr(language_model_or_tokenizer, "tokenizer", language_model_or_tokenizer)
+    return [len(token_ids) for token_ids in _encode(tokenizer, texts, offsets=False)["input_ids"]]
+
+
+def _encode(tokenizer: Any, texts: Sequence[str], *, offsets: bool) -> Any:
+    if not texts:
+        return {"input_ids": [], "offset_mapping": []}
+    return tokenizer(
+        list(texts),
+        add_special_tokens=False,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        return_offsets_mapping=offsets,
+        verbose=False,
+    )
