@@ -1,0 +1,161 @@
+"""All scores of an audit as a file: the same rows as the list, in every format, with flat memory."""
+
+import csv
+import io
+import json
+import math
+from typing import Any
+
+import httpx
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from fastapi import FastAPI
+from http_api import client_of, make_key
+from rows import add_audit_rows
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.audits import export
+from app.audits.schemas import ScoreOut
+from app.settings import Settings
+from app.store.audits import Audit, Score, WorkStatus
+from app.store.identifiers import Prefix, format_id
+from app.store.sessions import sync_engine
+from app.store.tenants import Tenant
+
+JSONL = "application/jsonl"
+CSV = "text/csv"
+PARQUET = "application/vnd.apache.parquet"
+ROWS = 2500
+
+
+def score(audit: Audit, ordinal: int) -> dict[str, Any]:
+    """A row with awkward values: quotes and commas, tiny and long numbers, a text without a score."""
+    failed = ordinal % 100 == 7
+    nl = -math.sqrt(ordinal + 1) / 7
+    return {
+        "audit_id": audit.id,
+        "ordinal": ordinal,
+        "text_id": f"text-{ordinal}",
+        "group": [None, 'a "quoted", group', "naïve\nline"][ordinal % 3],
+        "duplicates": [None, 0, 2**53][ordinal % 3],
+        "n_tokens": 0 if failed else 10,
+        "n_bytes": ordinal,
+        "n_windows": 0 if failed else 1,
+        "log_likelihood": None if failed else 10 * nl,
+        "nl": None if failed else nl,
+        "nl_byte": None if failed else nl / 3e10,
+        "perplexity": None if failed else math.exp(-nl),
+        "metrics": {}
+        if failed
+        else {"extraction": {"strict": True, "similarity": 1 / 3, "note": 'say "so"'}},
+        "error": "no_tokens" if failed else None,
+    }
+
+
+def add_scored_audit(settings: Settings, tenant: str, rows: int, status: WorkStatus) -> Audit:
+    engine = sync_engine(settings.require_database_url())
+    with Session(engine, expire_on_commit=False) as session, session.begin():
+        tenant_id = session.scalars(select(Tenant.id).where(Tenant.name == tenant)).one()
+        audit = add_audit_rows(session, tenant_id, texts=rows)
+        audit.status = status
+        session.bulk_insert_mappings(Score.__mapper__, [score(audit, ordinal) for ordinal in range(rows)])
+    engine.dispose()
+    return audit
+
+
+@pytest.fixture
+def audit(client: httpx.AsyncClient, settings: Settings) -> Audit:
+    return add_scored_audit(settings, "acme", ROWS, WorkStatus.SUCCEEDED)
+
+
+def scores_path(audit: Audit) -> str:
+    return f"/v1/audits/{format_id(Prefix.AUDIT, audit.id)}/scores"
+
+
+async def listed(client: httpx.AsyncClient, audit: Audit) -> list[dict[str, Any]]:
+    """The rows as the JSON list pages them: the oracle of the exports."""
+    rows: list[dict[str, Any]] = []
+    params: dict[str, Any] = {"limit": 1000}
+    while True:
+        page = (await client.get(scores_path(audit), params=params)).json()
+        rows += page["data"]
+        if not page["has_more"]:
+            return rows
+        params["cursor"] = page["next_cursor"]
+
+
+async def exported(client: httpx.AsyncClient, audit: Audit, media_type: str) -> httpx.Response:
+    response = await client.get(scores_path(audit), headers={"Accept": media_type})
+    assert response.status_code == 200
+    assert response.headers["content-type"].partition(";")[0] == media_type
+    return response
+
+
+def csv_row(cells: dict[str, str]) -> dict[str, Any]:
+    """The values of a CSV row by the types of the list."""
+    values: dict[str, Any] = {}
+    for column, cell in cells.items():
+        is_text = column in {"text_id", "group", "error"}
+        values[column] = None if cell == "" else cell if is_text else json.loads(cell)
+    return values
+
+
+async def test_json_lines_hold_the_listed_objects(client: httpx.AsyncClient, audit: Audit) -> None:
+    rows = await listed(client, audit)
+    assert len(rows) == ROWS
+    body = (await exported(client, audit, JSONL)).text
+    assert body.endswith("\n")
+    assert [json.loads(line) for line in body.split("\n")[:-1]] == rows
+
+
+async def test_csv_holds_the_listed_values(client: httpx.AsyncClient, audit: Audit) -> None:
+    body = (await exported(client, audit, CSV)).text
+    reader = csv.DictReader(io.StringIO(body, newline=""), strict=True)
+    assert [csv_row(cells) for cells in reader] == await listed(client, audit)
+    assert reader.fieldnames == list(ScoreOut.model_fields)
+
+
+async def test_parquet_holds_the_listed_values(client: httpx.AsyncClient, audit: Audit) -> None:
+    table = pq.read_table(io.BytesIO((await exported(client, audit, PARQUET)).content))
+    assert table.schema.equals(export.PARQUET_SCHEMA)
+    assert table.column_names == list(ScoreOut.model_fields)
+    metrics = ("extraction", "verbatim", "p_z")
+    rows = [
+        row | {metric: json.loads(row[metric]) if row[metric] else None for metric in metrics}
+        for row in table.to_pylist()
+    ]
+    assert rows == await listed(client, audit)
+
+
+async def test_rows_leave_in_pieces(app: FastAPI, audit: Audit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "ROW_GROUP_ROWS", 2000)
+    for media_type in (JSONL, CSV, PARQUET):
+        pieces = [piece async for piece in export.stream_scores(app.state.store, audit, media_type)]
+        body = b"".join(pieces)
+        assert max(map(len, pieces)) < len(body)
+        if media_type == PARQUET:
+            assert pq.ParquetFile(io.BytesIO(body)).metadata.num_row_groups == 2
+            ordinals = pq.read_table(io.BytesIO(body))["ordinal"].combine_chunks()
+            assert ordinals.equals(pa.array(range(ROWS), pa.int32()))
+        else:
+            assert body.count(b"text-") == ROWS
+
+
+async def test_scores_of_unfinished_audits_are_not_given_out(
+    client: httpx.AsyncClient, settings: Settings
+) -> None:
+    for status in (WorkStatus.QUEUED, WorkStatus.RUNNING, WorkStatus.FAILED, WorkStatus.CANCELLED):
+        audit = add_scored_audit(settings, "acme", 5, status)
+        for media_type in (JSONL, CSV, PARQUET, "application/json"):
+            response = await client.get(scores_path(audit), headers={"Accept": media_type})
+            assert (response.status_code, response.json()["status"]) == (409, 409)
+            assert response.headers["content-type"] == "application/problem+json"
+
+
+async def test_exports_belong_to_their_tenant(app: FastAPI, audit: Audit, settings: Settings) -> None:
+    async with client_of(app, make_key(settings, tenant="other")) as stranger:
+        response = await stranger.get(scores_path(audit), headers={"Accept": CSV})
+    assert response.status_code == 404
+    assert "text-" not in response.text
