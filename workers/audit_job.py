@@ -1,6 +1,5 @@
 """Auditing: cut a text set into shards by token count, and score a shard. Rows in, science, rows out."""
 
-import math
 from collections.abc import Iterable, Sequence
 from uuid import UUID
 
@@ -18,6 +17,7 @@ from app.store.transitions import begin_audit, complete_shard, enqueue_shards
 from workers.finishing import finish
 from workers.lease_keeper import LeaseKeeper
 from workers.runtime import Runtime
+from workers.science.errors import ScoreNotFinite
 from workers.science.scoring import ScoringOptions, TextInput, TextScore, count_tokens, score_texts
 
 
@@ -91,13 +91,11 @@ def score_shard(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
     spec = AuditSpec.model_validate(audit.spec)
     language_model = runtime.models.get(row, spec.options.dtype)
     keeper.report(0)
-    scores = score_texts(
-        language_model,
-        [_text_input(text) for text in texts],
-        _scoring_options(spec),
-        on_progress=keeper.report,
-    )
-    _require_finite(scores)
+    inputs = [_text_input(text) for text in texts]
+    try:
+        scores = score_texts(language_model, inputs, _scoring_options(spec), on_progress=keeper.report)
+    except ScoreNotFinite as error:
+        raise ScoringFailed(str(error)) from None
 
     def write(session: Session) -> int:
         copy_scores(session, (_score_row(audit_id, *pair) for pair in zip(texts, scores, strict=True)))
@@ -132,15 +130,6 @@ def _scoring_options(spec: AuditSpec) -> ScoringOptions:
     )
 
 
-def _require_finite(scores: Sequence[TextScore]) -> None:
-    for score in scores:
-        if score.error is not None:
-            continue
-        numbers = (score.log_likelihood, score.nl, score.nl_byte, score.perplexity)
-        if not all(number is not None and math.isfinite(number) for number in numbers):
-            raise ScoringFailed("The language model gave a number that is not finite (NaN or infinity).")
-
-
 def _score_row(audit_id: UUID, text: TextRow, score: TextScore) -> tuple[object, ...]:
     return (
         audit_id,
@@ -172,7 +161,7 @@ def _evidence_rows(
                 _packed(evidence.token_ids, "<i4"),
                 _packed(evidence.log_likelihood, "<f4"),
                 _packed(evidence.rank, "<i4"),
-                _packed(evidence.spans, "<i4"),
+                _packed(evidence.offsets, "<i4"),
             )
 
 

@@ -91,8 +91,8 @@ def run_job(runtime: Runtime, lease: Lease, stopping: SharedEvent) -> int:
     except JobFailed as failure:
         _end_attempt(runtime, lease, failure)
     except Exception as error:  # noqa: BLE001 - whatever a model or a driver raises ends the attempt, not the worker
-        failure = JobCrashed(f"The worker failed at a {lease.kind} job ({type(error).__name__}).")
-        _end_attempt(runtime, lease, failure)
+        crash = JobCrashed(f"The worker failed at a {lease.kind} job ({type(error).__name__}).")
+        _end_attempt(runtime, lease, crash)
     else:
         job_log.info("job_succeeded")
         return enqueued

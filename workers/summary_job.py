@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from math import exp
 from typing import Any
 from uuid import UUID
@@ -16,7 +17,7 @@ from app.store.transitions import succeed_audit
 from workers.finishing import finish
 from workers.lease_keeper import LeaseKeeper
 from workers.runtime import Runtime
-from workers.science.statistics import mean_interval
+from workers.science.statistics import gain_between, mean_with_interval
 
 # More levels than this are not summarised: the groups are then not levels of anything.
 MOST_LEVELS = 1000
@@ -69,6 +70,7 @@ def summarize(facts: Sequence[ScoreFacts]) -> JSONObject:
         "similarity": _interval(scored, lambda fact: fact.similarity),
         "levels": _levels(scored, lambda fact: (fact.group, fact.duplicates)),
         "dose_response": _levels(scored, lambda fact: (None, fact.duplicates)),
+        "gain": _gain(scored),
     }
 
 
@@ -102,5 +104,17 @@ def _interval(
     numbers = [number for fact in facts if (number := number_of(fact)) is not None]
     if not numbers:
         return None
-    interval = mean_interval(np.asarray(numbers, dtype=np.float64))
-    return {"n": len(numbers), "mean": interval.mean, "low": interval.low, "high": interval.high}
+    return asdict(mean_with_interval(np.asarray(numbers, dtype=np.float64)))
+
+
+def _gain(facts: Sequence[ScoreFacts]) -> JSONObject | None:
+    """The mean NL at the most duplicates less that at the fewest; None without two known levels."""
+    by_level: dict[int, list[float]] = defaultdict(list)
+    for fact in facts:
+        if fact.duplicates is not None and fact.nl is not None:
+            by_level[fact.duplicates].append(fact.nl)
+    if len(by_level) < 2:  # noqa: PLR2004 - a difference takes two
+        return None
+    fewest, most = min(by_level), max(by_level)
+    estimate = gain_between(by_level[fewest], by_level[most])
+    return {"from_duplicates": fewest, "to_duplicates": most, **asdict(estimate)}

@@ -60,14 +60,16 @@ class Level(BaseModel):
 class Gain(BaseModel):
     """How much higher the mean NL is at the most duplicates than at the fewest, with its 95 % interval.
 
-    In nats per token; positive means that inserted texts are memorized.
+    In nats per token; positive means that inserted texts are memorized. `n` is the smaller of the two
+    numbers of texts; the interval is null when that is one.
     """
 
     from_duplicates: int
     to_duplicates: int
+    n: int
     mean: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 class AuditSummary(BaseModel):

@@ -31,10 +31,8 @@ def gain_lines(summaries: dict[str, JSON]) -> Iterator[str]:
     """How much more strongly the most duplicated texts are memorized than those never inserted."""
     for name, summary in summaries.items():
         gain = summary["gain"]
-        yield (
-            f"{name}: NL at {gain['to_duplicates']} against {gain['from_duplicates']} duplicates "
-            f"{gain['mean']:+.2f} nats per token (95 % interval {gain['low']:+.2f} to {gain['high']:+.2f})"
-        )
+        levels = f"{gain['to_duplicates']} against {gain['from_duplicates']} duplicates"
+        yield f"{name}: gain of NL at {levels} {_interval(gain)} nats per token"
 
 
 def heat_line(score: JSON, evidence: JSON) -> Text:

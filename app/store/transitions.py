@@ -1,5 +1,6 @@
 """Transitions that move a job and the audit or language model it belongs to in one transaction."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 from uuid import UUID
 
@@ -118,7 +119,7 @@ def succeed_audit(session: Session, audit_id: UUID, summary: JSONObject) -> None
     audit.finished_at = session.scalar(select(func.clock_timestamp()))
 
 
-def accept_language_model(session: Session, model_id: UUID, facts: dict[str, object]) -> int:
+def accept_language_model(session: Session, model_id: UUID, facts: Mapping[str, object]) -> int:
     """Mark a language model as ready with what the worker found, and start the audits that waited for it.
 
     Returns:
