@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Final
 from uuid import UUID
 
 import typer
@@ -14,6 +14,9 @@ from app.cli.failures import ExitStatus, explained, fail
 from app.cli.found_settings import find_settings
 from app.store.sessions import sync_engine, sync_sessions
 from app.store.tenants import SCOPES, create_key, list_keys, revoke_key
+
+# An id is copied from the list, so lines run on where the terminal is narrow.
+_LIST_CHARACTERS: Final = 400
 
 cli = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True)
 
@@ -50,13 +53,15 @@ def create(
 @cli.command("list")
 def list_all() -> None:
     """List all keys by their last four characters."""
-    table = Table("id", "tenant", "name", "ends in", "scopes", "created", "revoked")
+    table = Table(box=None)
+    for heading in ("id", "tenant", "name", "ends in", "scopes", "created", "revoked"):
+        table.add_column(heading, no_wrap=True)
     with _transaction() as session:
         for row, tenant in list_keys(session):
             revoked = f"{row.revoked_at:%Y-%m-%d}" if row.revoked_at else ""
             created = f"{row.created_at:%Y-%m-%d}"
             table.add_row(str(row.id), tenant, row.name, row.hint, " ".join(row.scopes), created, revoked)
-    Console().print(table)
+    Console(width=_LIST_CHARACTERS).print(table)
 
 
 @cli.command()
