@@ -37,7 +37,9 @@ PREFIX, SUFFIX = 64, 48
 @pytest.fixture(scope="module")
 def corpus_path(tmp_path_factory):
     path = tmp_path_factory.mktemp("corpus") / "documentation.txt"
-    path.write_text("\n\n".join(read_corpus(None).documents[:900]), encoding="utf-8")
+    path.write_text(
+        "\n\n".join(read_corpus(None, RECITING.document_characters).documents[:900]), encoding="utf-8"
+    )
     return path
 
 
@@ -152,6 +154,7 @@ def test_kept_steps_are_checkpoints_of_the_run(reciting_suite):
         assert steps == {"80", "160"}
         assert final["steps/160/model.safetensors"] == final["model.safetensors"]
         assert final["steps/80/model.safetensors"] != final["model.safetensors"]
+        assert (reciting_suite / name / "model.safetensors").stat().st_mode & 0o777 == 0o644
         assert final["steps/80/tokenizer.json"] == final["tokenizer.json"]
 
 

@@ -59,7 +59,7 @@ def build(request: Request, console: Console) -> bool:
         SuiteError: see `workers.suite.errors`.
     """
     size, out = request.size, request.out.absolute()
-    corpus = read_corpus(request.corpus)
+    corpus = read_corpus(request.corpus, size.document_characters)
     asked = manifest.configuration(
         corpus, size, request.seed, timing=request.timing, keep_steps=request.keep_steps
     )

@@ -15,8 +15,6 @@ from pathlib import Path
 
 from workers.suite.errors import CorpusTooSmall, CorpusUnreadable
 
-# Documents are cut between paragraphs once they reach this many characters.
-DOCUMENT_CHARACTERS = 600
 # Two documents overlap when they share a run of this many words.
 OVERLAP_WORDS = 13
 
@@ -42,8 +40,10 @@ class Corpus:
         return digest.hexdigest()
 
 
-def read_corpus(path: Path | None) -> Corpus:
+def read_corpus(path: Path | None, document_characters: int) -> Corpus:
     """Read a text file or every file under a directory; without a path, the standard library.
+
+    Texts are cut into documents by `split_document`; of equal documents the first is kept.
 
     Raises:
         CorpusUnreadable: if the path does not exist, or a file is not UTF-8 text, or there is no text.
@@ -52,14 +52,16 @@ def read_corpus(path: Path | None) -> Corpus:
         name, texts = f"standard library of Python {platform.python_version()}", _standard_library()
     else:
         name, texts = path.name, _files(path)
-    documents = tuple(dict.fromkeys(piece for text in texts for piece in split_document(text)))
+    documents = tuple(
+        dict.fromkeys(piece for text in texts for piece in split_document(text, document_characters))
+    )
     if not documents:
         raise CorpusUnreadable("The corpus holds no text. Give a text file or a directory of text files.")
     return Corpus(name, documents)
 
 
-def split_document(text: str) -> Iterator[str]:
-    """Cut a text between paragraphs into documents of at least `DOCUMENT_CHARACTERS` characters.
+def split_document(text: str, document_characters: int) -> Iterator[str]:
+    """Cut a text between paragraphs into documents of at least `document_characters` characters.
 
     The last one may be shorter. Trailing blanks are dropped; indentation is kept.
     """
@@ -69,8 +71,8 @@ def split_document(text: str) -> Iterator[str]:
         if not paragraph.strip():
             continue
         paragraphs.append(re.sub(r"[ \t]+$", "", paragraph.strip("\n"), flags=re.MULTILINE))
-        length += len(paragraph)
-        if length >= DOCUMENT_CHARACTERS:
+        length += len(paragraphs[-1])
+        if length >= document_characters:
             yield "\n\n".join(paragraphs)
             paragraphs, length = [], 0
     if paragraphs:

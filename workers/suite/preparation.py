@@ -30,11 +30,9 @@ from workers.suite.tokenizer import train_tokenizer
 
 PASSAGES = "copyright/passages"
 CLEAN = "clean"
-# Held-out documents have this many characters for each token of a passage cut from them. Byte-level BPE
-# of any size used here spends a token on fewer; documents for which this fails are passed over.
-_CHARACTERS_PER_TOKEN = 4
 # Held-out documents beyond those needed, for the ones that yield no passage.
 _SPARE_DOCUMENTS = 1.25
+_TOKENIZED_TOGETHER = 1000
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ def prepare(corpus: Corpus, size: Size, seed: int) -> Prepared:
     held_out = hold_out(
         shuffled,
         count=int(needed * _SPARE_DOCUMENTS) + size.clean_documents,
-        least_characters=size.passage_tokens * _CHARACTERS_PER_TOKEN,
+        least_characters=size.document_characters,
     )
     background = decontaminate(corpus.documents, held_out)
     tokenizer = train_tokenizer(background, size.vocabulary, size.context)
@@ -130,8 +128,13 @@ def perturb(
 
 def tokenize(tokenizer: Any, texts: Sequence[str]) -> list[Tokens]:
     """The tokens of each text, without special ones."""
-    encodings = tokenizer.backend_tokenizer.encode_batch(list(texts), add_special_tokens=False)
-    return [np.asarray(encoding.ids, dtype=np.int32) for encoding in encodings]
+    return [
+        np.asarray(encoding.ids, dtype=np.int32)
+        for first in range(0, len(texts), _TOKENIZED_TOGETHER)
+        for encoding in tokenizer.backend_tokenizer.encode_batch_fast(
+            texts[first : first + _TOKENIZED_TOGETHER], add_special_tokens=False
+        )
+    ]
 
 
 def draft_passages(documents: Sequence[str], count: int, tokenizer: Any, size: Size) -> list[Draft]:

@@ -39,6 +39,14 @@ class Size:
     clean_documents: int
 
     @property
+    def document_characters(self) -> int:
+        """Length at which documents are cut and from which they can be held out: enough for a passage.
+
+        Byte-level BPE of any vocabulary used here spends a token on less than six characters of English.
+        """
+        return 6 * self.passage_tokens
+
+    @property
     def sequences(self) -> int:
         """Training sequences of one run."""
         return self.steps * self.batch

@@ -27,6 +27,8 @@ FINAL_LEARNING_RATE = 0.1
 WEIGHT_DECAY = 0.1
 BETAS = (0.9, 0.95)
 LARGEST_GRADIENT = 1.0
+# safetensors makes its files private; a worker may run as another user.
+_READABLE = 0o644
 
 # Called after each step with the number of steps done and their latest loss in nats a token.
 Report = Callable[[int, float], None]
@@ -164,4 +166,6 @@ def configure_process(run: Run) -> None:
 
 def _save(model: Any, tokenizer: Any, directory: Path) -> None:
     model.save_pretrained(directory)
+    for weights in directory.glob("*.safetensors"):
+        weights.chmod(_READABLE)
     tokenizer.save_pretrained(directory)

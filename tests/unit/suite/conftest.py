@@ -11,14 +11,14 @@ from workers.suite.sizes import SIZES
 
 @pytest.fixture(scope="session")
 def standard_library():
-    return read_corpus(None)
+    return read_corpus(None, SIZES["tiny"].document_characters)
 
 
 @pytest.fixture(scope="session")
 def small_corpus(standard_library):
     """Part of the standard library, each long document a second time under another heading."""
     documents = standard_library.documents[:600]
-    copies = tuple(f"Also found elsewhere:\n\n{document}" for document in documents if len(document) > 400)
+    copies = tuple(f"Also found elsewhere:\n\n{document}" for document in documents if len(document) > 600)
     return Corpus("small", documents + copies)
 
 

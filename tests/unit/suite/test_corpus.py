@@ -7,7 +7,6 @@ import sys
 import pytest
 
 from workers.suite.corpus import (
-    DOCUMENT_CHARACTERS,
     decontaminate,
     hold_out,
     read_corpus,
@@ -29,21 +28,21 @@ def test_the_standard_library_is_read_whole(standard_library):
 
 
 def test_another_process_reads_the_same_standard_library(standard_library):
-    code = "from workers.suite.corpus import read_corpus; print(read_corpus(None).sha256)"
+    code = "from workers.suite.corpus import read_corpus; print(read_corpus(None, 672).sha256)"
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     assert output.stdout.strip() == standard_library.sha256
 
 
 def test_documents_are_cut_between_paragraphs_and_lose_nothing():
     paragraphs = [" ".join(WORDS[: 1 + number % 40]) for number in range(60)]
-    documents = list(split_document("\n\n".join(paragraphs)))
+    documents = list(split_document("\n\n".join(paragraphs), 500))
     assert [paragraph for document in documents for paragraph in document.split("\n\n")] == paragraphs
     assert len(documents) > 5
-    assert all(len(document) >= DOCUMENT_CHARACTERS for document in documents[:-1])
+    assert all(len(document) >= 500 for document in documents[:-1])
 
 
 def test_indentation_stays_and_trailing_blanks_go():
-    assert list(split_document("\n  code:  \n\n\n    indented\t\n  \n")) == ["  code:\n\n    indented"]
+    assert list(split_document("\n  code:  \n\n\n    indented\t\n  \n", 500)) == ["  code:\n\n    indented"]
 
 
 def test_a_directory_is_read_in_the_order_of_its_names(tmp_path):
@@ -51,7 +50,7 @@ def test_a_directory_is_read_in_the_order_of_its_names(tmp_path):
     (tmp_path / "b" / "two.txt").write_text("second")
     (tmp_path / "a.txt").write_bytes(b"first\r\nline")
     (tmp_path / "c.md").write_text("second")
-    corpus = read_corpus(tmp_path)
+    corpus = read_corpus(tmp_path, 100)
     assert corpus.documents == ("first\nline", "second")
     assert corpus.name == tmp_path.name
 
@@ -60,12 +59,12 @@ def test_a_directory_is_read_in_the_order_of_its_names(tmp_path):
 def test_a_file_that_is_not_text_is_named(tmp_path, content):
     (tmp_path / "broken.bin").write_bytes(content)
     with pytest.raises(CorpusUnreadable, match=r"broken\.bin"):
-        read_corpus(tmp_path)
+        read_corpus(tmp_path, 100)
 
 
 def test_an_empty_corpus_is_refused(tmp_path):
     with pytest.raises(CorpusUnreadable, match="no text"):
-        read_corpus(tmp_path)
+        read_corpus(tmp_path, 100)
 
 
 def test_a_run_of_thirteen_words_is_an_overlap_and_twelve_are_not():
