@@ -44,7 +44,10 @@ def decode_cursor(cursor: str, *kinds: type | tuple[type, ...]) -> list[Any]:
         raise invalid_cursor() from None
     if not isinstance(values, list) or len(values) != len(kinds):
         raise invalid_cursor()
-    if not all(isinstance(value, kind) for value, kind in zip(values, kinds, strict=True)):
+    if any(
+        isinstance(value, bool) or not isinstance(value, kind)
+        for value, kind in zip(values, kinds, strict=True)
+    ):
         raise invalid_cursor()
     return values
 

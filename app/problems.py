@@ -29,6 +29,7 @@ log = structlog.get_logger()
 
 MEDIA_TYPE = "application/problem+json"
 DATABASE_RETRY_SECONDS = 2
+MAX_FIELD_ERRORS = 100
 
 
 class FieldProblem(BaseModel):
@@ -59,8 +60,14 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def validation_problem(errors: Sequence[Any], *, skip: int = 1) -> ValidationFailed:
-    """Pydantic's errors as a list of pointers and codes. The first `skip` parts of a location are dropped."""
-    fields = [FieldError(pointer=_pointer(error, skip), code=str(error["type"])) for error in errors]
+    """Pydantic's errors as pointers and codes, up to a number of them.
+
+    The first `skip` parts of each location are dropped.
+    """
+    fields = [
+        FieldError(pointer=_pointer(error, skip), code=str(error["type"]))
+        for error in errors[:MAX_FIELD_ERRORS]
+    ]
     return ValidationFailed("The request breaks the contract; `errors` says where.", fields)
 
 

@@ -56,6 +56,8 @@ class Settings(BaseSettings):
     loaded_models: int = Field(default=2, ge=1)
     shard_tokens: int = Field(default=65_536, ge=1)
 
+    # A JSON request; a text set in one JSON document, or one record of a stream; a whole stream.
+    max_request_bytes: int = Field(default=2**20, ge=1)
     max_json_bytes: int = Field(default=64 * 2**20, ge=1)
     max_upload_bytes: int = Field(default=8 * 2**30, ge=1)
     max_text_chars: int = Field(default=4_000_000, ge=1)

@@ -30,8 +30,8 @@ class StrictJSONRequest(Request):
     """A request whose body is bounded and parsed by orjson."""
 
     async def stream(self) -> AsyncGenerator[bytes, None]:
-        """The chunks of the body, up to the settings' `max_json_bytes`."""
-        async for chunk in bounded(super().stream(), self.app.state.settings.max_json_bytes):
+        """The chunks of the body, up to the settings' `max_request_bytes`."""
+        async for chunk in bounded(super().stream(), self.app.state.settings.max_request_bytes):
             yield chunk
 
     async def json(self) -> Any:

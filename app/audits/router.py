@@ -11,6 +11,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from app.audits import service
 from app.audits.export import EXPORT_MEDIA_TYPES, stream_scores
 from app.audits.schemas import AuditCreate, AuditOut, ScoreOut, TokenEvidenceOut
+from app.contracts import CleanStr, TextId
 from app.dependencies import (
     AuditReader,
     AuditWriter,
@@ -121,7 +122,7 @@ async def list_scores(
     principal: AuditReader,
     store: StoreDependency,
     sort: ScoreOrder = ScoreOrder.ORDINAL,
-    group: Annotated[str | None, Query(max_length=200)] = None,
+    group: Annotated[CleanStr | None, Query(max_length=200)] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     cursor: PageCursor = None,
     accept: Annotated[str, Header()] = "application/json",
@@ -149,7 +150,7 @@ async def _export(store: Store, principal: Principal, identifier: UUID, media_ty
 
 @router.get("/{audit_id}/scores/{text_id}/tokens", responses=problem_responses(409))
 async def read_tokens(
-    audit_id: str, text_id: str, principal: AuditReader, store: StoreDependency
+    audit_id: str, text_id: TextId, principal: AuditReader, store: StoreDependency
 ) -> TokenEvidenceOut:
     """Read the evidence of one text: its tokens with log-likelihood and rank."""
     return await store.run(service.read_tokens, principal.tenant_id, read_id(Prefix.AUDIT, audit_id), text_id)

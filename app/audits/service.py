@@ -177,7 +177,7 @@ def scores_page(
     after = None
     if cursor is not None:
         kind, nl, ordinal = decode_cursor(cursor, str, (float, type(None)), int)
-        if kind != order:
+        if kind != order or not 0 <= ordinal < audit.texts_total:
             raise invalid_cursor()
         after = (nl, ordinal)
     rows = list_scores(session, audit.id, order=order, group=group, after=after, limit=limit + 1)

@@ -10,12 +10,11 @@ from pydantic import ValidationError
 
 from app.contracts import TextRecord
 from app.errors import FieldError, ValidationFailed
-from app.problems import validation_problem
+from app.problems import MAX_FIELD_ERRORS, validation_problem
 from app.settings import Settings
 from app.store.text_copy import CopyRow
 from app.text_sets.formats import COLUMNS, Row
 
-MAX_FIELD_ERRORS: Final = 100
 MAX_DISTINCT_COUNTS: Final = 1000
 BATCH_TEXTS: Final = 500
 BATCH_BYTES: Final = 2**20

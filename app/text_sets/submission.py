@@ -93,8 +93,16 @@ def _read_document(file: BinaryIO, name: str | None) -> TextSetCreate:
             [FieldError(pointer="/name", code="extra_forbidden")],
         )
     try:
-        return TextSetCreate.model_validate(orjson.loads(file.read()))
+        document = orjson.loads(file.read())
     except orjson.JSONDecodeError:
         raise BadRequest("The body is not valid JSON in UTF-8.") from None
+    if isinstance(document, dict) and len(document) > len(TextSetCreate.model_fields):
+        # Pydantic would build an error for each of what may be millions.
+        raise ValidationFailed(
+            f"A text set has the fields {', '.join(TextSetCreate.model_fields)}.",
+            [FieldError(pointer="", code="extra_forbidden")],
+        )
+    try:
+        return TextSetCreate.model_validate(document)
     except ValidationError as error:
         raise validation_problem(error.errors(), skip=0) from None

@@ -126,6 +126,7 @@ REFUSED: list[tuple[str, bytes | str, str, str]] = [
     (JSON, '{"name":"s","texts":[{"text":"a"},{"text":["' + CANARY + '"]}]}', "/texts/1/text", "string_type"),
     (JSON, '{"name":"s","texts":[{"text":"a"}],"' + CANARY + '":1}', "", "extra_forbidden"),
     (JSON, '{"name":"s","texts":[{"text":"a"}],"metadata":{"x":"\\u0000"}}', "/metadata", "nul_character"),
+    (JSON, json.dumps({"name": "s", "texts": [], **dict.fromkeys("abcdef", CANARY)}), "", "extra_forbidden"),
     (JSON, '["' + CANARY + '"]', "", "model_type"),
 ]
 
