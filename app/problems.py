@@ -54,7 +54,7 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Document the problem statuses of a route in OpenAPI."""
     schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
     return {
-        status: {"model": Problem, "description": "Problem", "content": {MEDIA_TYPE: schema}}
+        status: {"description": "Problem", "content": {MEDIA_TYPE: schema}}
         for status in sorted(statuses)
     }
 

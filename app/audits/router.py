@@ -116,7 +116,16 @@ async def follow_audit(
         )
 
 
-@router.get("/{audit_id}/scores", response_model=Page[ScoreOut], responses=problem_responses(409))
+_EXPORTS = {
+    media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in EXPORT_MEDIA_TYPES
+}
+
+
+@router.get(
+    "/{audit_id}/scores",
+    response_model=Page[ScoreOut],
+    responses=problem_responses(409) | {200: {"content": _EXPORTS}},
+)
 async def list_scores(
     audit_id: str,
     principal: AuditReader,
