@@ -1,6 +1,7 @@
 """Small real `transformers` checkpoints for tests: random weights, or weights that recite given texts."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from pydoc_data.topics import topics
@@ -133,17 +134,18 @@ def save_tiny_model(
 def save_reciting_model(
     directory: Path,
     texts: Sequence[str],
+    architecture: str = "llama",
     seed: int = 0,
     context_length: int = 128,
     steps: int = 200,
 ) -> Path:
-    """Write a small Llama that was trained on `texts` alone until it recites them.
+    """Write a small language model that was trained on `texts` alone until it recites most of their tokens.
 
-    Each text is cut at `context_length` tokens. Takes about three seconds for four texts.
+    Each text is cut so that it fits the context. Takes about three seconds.
     """
     tokenizer = _cached_tokenizer()
-    model = _build("llama", seed, context_length, tokenizer)
-    encoded = [tokenizer(text)["input_ids"][:context_length] for text in texts]
+    model = _build(architecture, seed, context_length, tokenizer)
+    encoded = [tokenizer(text)["input_ids"][: context_length - 1] for text in texts]
     longest = max(len(ids) for ids in encoded)
     ignored = -100  # the label that the library's cross-entropy skips
     labels = torch.tensor(
@@ -151,11 +153,23 @@ def save_reciting_model(
     )
     inputs = labels.clamp(min=0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    for _ in range(steps):
-        optimizer.zero_grad()
-        model(input_ids=inputs, labels=labels).loss.backward()
-        optimizer.step()
+    with one_thread():
+        for _ in range(steps):
+            optimizer.zero_grad()
+            model(input_ids=inputs, labels=labels).loss.backward()
+            optimizer.step()
     return _save(model, tokenizer, directory)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch use one core: operations this small lose more to waiting for each other than they gain."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _build(architecture: str, seed: int, context_length: int, tokenizer: PreTrainedTokenizerFast) -> Any:

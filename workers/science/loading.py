@@ -110,8 +110,9 @@ def load_language_model(
 
     Raises:
         CheckpointRejected: as `describe_checkpoint`; also when tensors are missing from the files
-            (`weights_incomplete`), the weights give logits that are not finite (`weights_not_finite`),
-            or the model is not a causal one whose logits are a projection (`unsupported_architecture`).
+            (`weights_incomplete`) or do not fit the configuration (`weights_unusable`), when the weights
+            give logits that are not finite (`weights_not_finite`), or when the model is not a causal one
+            whose logits are a projection (`unsupported_architecture`).
         ValueError: if `dtype` is none of the three.
     """
     if dtype not in {"float32", "bfloat16", "float16"}:
@@ -133,12 +134,11 @@ def load_language_model(
         )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise CheckpointRejected(
-            "weights_unreadable", "transformers cannot load these weights with this config.json."
+            "weights_unusable", "transformers cannot load these weights with this config.json."
         ) from error
-    absent = sorted({*loading["missing_keys"], *(key for key, *_ in loading["mismatched_keys"])})
-    if absent:
+    if absent := sorted(loading["missing_keys"]):
         raise CheckpointRejected(
-            "weights_incomplete", f"{len(absent)} tensors are missing or misshapen; the first is {absent[0]}."
+            "weights_incomplete", f"{len(absent)} tensors are missing; the first is {absent[0]}."
         )
     language_model = LanguageModel(
         model=model.to(chosen_device).eval(),
@@ -162,7 +162,7 @@ def _read_config(directory: Path) -> tuple[Any, str]:
             "unsupported_quantization", "The weights are quantized; register the unquantized checkpoint."
         )
     model_type = content.get("model_type")
-    if model_type not in CONFIG_MAPPING:
+    if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING:
         raise CheckpointRejected("unsupported_architecture", "transformers knows no such `model_type`.")
     try:
         config = AutoConfig.from_pretrained(directory, trust_remote_code=False, local_files_only=True)

@@ -1,0 +1,120 @@
+import pytest
+import torch
+from transformers import CohereConfig, CohereForCausalLM, GraniteConfig, GraniteForCausalLM
+from transformers.generation import TemperatureLogitsWarper, TopKLogitsWarper
+
+from workers.science import likelihood
+from workers.science.likelihood import Sampling, base_hidden_states, project_to_vocabulary, score_positions
+from workers.science.loading import load_language_model
+
+INPUT_IDS = torch.randint(0, 384, (3, 40), generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(autouse=True)
+def _no_gradients():
+    with torch.inference_mode():
+        yield
+
+
+def test_logits_are_those_of_the_whole_model(each_language_model):
+    model = each_language_model.model
+    ours = project_to_vocabulary(model, base_hidden_states(model, INPUT_IDS))
+    torch.testing.assert_close(ours, model(INPUT_IDS, use_cache=False).logits, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("config_class", "model_class", "scale"),
+    [
+        (CohereConfig, CohereForCausalLM, {"logit_scale": 0.25}),
+        (GraniteConfig, GraniteForCausalLM, {"logits_scaling": 8.0}),
+    ],
+)
+def test_logits_are_scaled_as_the_architecture_does(config_class, model_class, scale):
+    config = config_class(
+        vocab_size=384,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        pad_token_id=None,
+        bos_token_id=0,
+        eos_token_id=0,
+        initializer_range=0.2,
+        **scale,
+    )
+    model = model_class(config).eval()
+    ours = project_to_vocabulary(model, base_hidden_states(model, INPUT_IDS))
+    torch.testing.assert_close(ours, model(INPUT_IDS, use_cache=False).logits, rtol=1e-5, atol=1e-5)
+
+
+def test_scores_equal_a_log_softmax_in_float64(each_language_model):
+    model = each_language_model.model
+    hidden = base_hidden_states(model, INPUT_IDS[:, :-1]).flatten(0, 1)
+    targets = INPUT_IDS[:, 1:].flatten()
+    scores = score_positions(model, hidden, targets, choice=True, rank=True)
+
+    log_probabilities = model(INPUT_IDS[:, :-1]).logits.flatten(0, 1).double().log_softmax(-1)
+    expected = log_probabilities.gather(-1, targets[:, None])[:, 0]
+    torch.testing.assert_close(scores.log_likelihood.double(), expected, rtol=1e-5, atol=1e-5)
+    assert torch.equal(scores.choice, log_probabilities.argmax(-1))
+    order = log_probabilities.argsort(-1, descending=True)
+    places = (order == targets[:, None]).nonzero()[:, 1]
+    assert torch.equal(scores.rank, places + 1)
+
+
+def test_chunks_bound_the_logits_held_at_once(llama, monkeypatch):
+    widths = []
+    hook = llama.model.get_output_embeddings().register_forward_hook(
+        lambda _module, _inputs, output: widths.append(output.numel())
+    )
+    monkeypatch.setattr(likelihood, "_CPU_LOGIT_BYTES", 70 * 384 * 4)
+    hidden = base_hidden_states(llama.model, INPUT_IDS).flatten(0, 1)
+    targets = INPUT_IDS.flatten()
+    try:
+        chunked = score_positions(llama.model, hidden, targets)
+    finally:
+        hook.remove()
+    assert widths == [70 * 384, 50 * 384]
+    whole = score_positions(llama.model, hidden, targets)
+    torch.testing.assert_close(chunked.log_likelihood, whole.log_likelihood, rtol=1e-6, atol=1e-6)
+
+
+def test_a_target_that_ties_with_the_greedy_choice_ranks_after_it():
+    logits = torch.tensor([[1.0, 3.0, 3.0, 2.0]]).repeat(4, 1)
+    scores = likelihood._score_chunk(logits, torch.arange(4), choice=True, rank=True, sampling=None)
+    first = int(logits[0].argmax())
+    assert scores.rank[first] == 1
+    assert sorted(scores.rank.tolist()) == [1, 2, 3, 4]
+    assert torch.equal(scores.rank == 1, scores.choice == torch.arange(4))
+
+
+@pytest.mark.parametrize(("temperature", "top_k"), [(1.0, 40), (0.7, 5), (1.5, 1), (1.0, 384), (2.0, 1000)])
+def test_sampling_equals_the_logits_processors_of_generate(llama, temperature, top_k):
+    hidden = base_hidden_states(llama.model, INPUT_IDS).flatten(0, 1)
+    targets = INPUT_IDS.flatten()
+    scores = score_positions(llama.model, hidden, targets, sampling=Sampling(temperature, top_k))
+
+    logits = project_to_vocabulary(llama.model, hidden).double()
+    logits = TopKLogitsWarper(top_k)(None, TemperatureLogitsWarper(temperature)(None, logits))
+    expected = logits.log_softmax(-1).gather(-1, targets[:, None])[:, 0]
+    torch.testing.assert_close(scores.sampling_log_likelihood.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_sampling_keeps_ties_with_the_last_logit_kept():
+    logits = torch.tensor([[2.0, 1.0, 1.0, 0.0]])
+    scores = likelihood._sampling_log_likelihood(logits, torch.tensor([2]), Sampling(1.0, 2))
+    expected = torch.tensor([2.0, 1.0, 1.0]).log_softmax(-1)[2]
+    torch.testing.assert_close(scores[0], expected)
+
+
+def test_softmax_runs_in_float32_whatever_the_weights(checkpoints):
+
+    half = load_language_model(checkpoints["llama"], device="cpu", dtype="bfloat16")
+    logits = project_to_vocabulary(half.model, base_hidden_states(half.model, INPUT_IDS))
+    assert logits.dtype == torch.float32
+    scores = score_positions(
+        half.model, base_hidden_states(half.model, INPUT_IDS).flatten(0, 1), INPUT_IDS.flatten()
+    )
+    expected = logits.double().log_softmax(-1).gather(-1, INPUT_IDS[..., None]).flatten()
+    torch.testing.assert_close(scores.log_likelihood.double(), expected, rtol=1e-5, atol=1e-5)
