@@ -2,13 +2,16 @@
 
 from uuid import UUID
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.contracts import AuditSpec
-from app.store.audits import Audit
-from app.store.identifiers import new_id
+from app.settings import Settings
+from app.store.audits import Audit, TokenEvidence, WorkStatus
+from app.store.identifiers import Prefix, new_id, parse_id
 from app.store.jobs import Job, JobKind, add_job
 from app.store.language_models import LanguageModel, LanguageModelStatus
+from app.store.sessions import sync_engine
 from app.store.tenants import Tenant
 from app.store.text_sets import TextSet
 
@@ -74,3 +77,36 @@ def add_shard(session: Session, audit: Audit, *, priority: int = 0) -> Job:
     )
     session.flush()
     return job
+
+
+def add_audit(settings: Settings, text_set_id: str, status: WorkStatus) -> Audit:
+    """An audit of the set with token evidence for its first text."""
+    engine = sync_engine(settings.require_database_url())
+    with Session(engine, expire_on_commit=False) as session, session.begin():
+        text_set = session.scalars(
+            select(TextSet).where(TextSet.id == parse_id(Prefix.TEXT_SET, text_set_id))
+        ).one()
+        audit = Audit(
+            tenant_id=text_set.tenant_id,
+            language_model_id=add_ready_model(session, text_set.tenant_id).id,
+            text_set_id=text_set.id,
+            status=status,
+            spec=AuditSpec().model_dump(),
+            texts_total=text_set.text_count,
+            text_set_sha256=text_set.sha256,
+        )
+        session.add(audit)
+        session.flush()
+        packed = b"\0\0\0\0"
+        session.add(
+            TokenEvidence(
+                audit_id=audit.id,
+                ordinal=0,
+                token_ids=packed,
+                log_likelihoods=packed,
+                ranks=packed,
+                spans=packed * 2,
+            )
+        )
+    engine.dispose()
+    return audit

@@ -15,16 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 from fastapi import FastAPI
 from http_api import client_of, make_key
-from rows import add_ready_model
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from rows import add_audit
 
-from app.contracts import AuditSpec
 from app.settings import Settings
-from app.store.audits import Audit, TokenEvidence, WorkStatus
-from app.store.identifiers import Prefix, parse_id
-from app.store.sessions import sync_engine
-from app.store.text_sets import TextSet
+from app.store.audits import WorkStatus
 
 JSONL = "application/jsonl"
 CSV = "text/csv"
@@ -217,39 +211,6 @@ async def test_sets_are_listed_newest_first_for_their_tenant(
             response = await stranger.request(request[0], f"/v1/text-sets/{ids[0]}{request[1]}")
             assert response.status_code == 404
     assert (await client.get(f"/v1/text-sets/{ids[0]}")).status_code == 200
-
-
-def add_audit(settings: Settings, text_set_id: str, status: WorkStatus) -> Audit:
-    """An audit of the set with token evidence for its first text."""
-    engine = sync_engine(settings.require_database_url())
-    with Session(engine, expire_on_commit=False) as session, session.begin():
-        text_set = session.scalars(
-            select(TextSet).where(TextSet.id == parse_id(Prefix.TEXT_SET, text_set_id))
-        ).one()
-        audit = Audit(
-            tenant_id=text_set.tenant_id,
-            language_model_id=add_ready_model(session, text_set.tenant_id).id,
-            text_set_id=text_set.id,
-            status=status,
-            spec=AuditSpec().model_dump(),
-            texts_total=text_set.text_count,
-            text_set_sha256=text_set.sha256,
-        )
-        session.add(audit)
-        session.flush()
-        packed = b"\0\0\0\0"
-        session.add(
-            TokenEvidence(
-                audit_id=audit.id,
-                ordinal=0,
-                token_ids=packed,
-                log_likelihoods=packed,
-                ranks=packed,
-                spans=packed * 2,
-            )
-        )
-    engine.dispose()
-    return audit
 
 
 def count(database: psycopg.Connection, table: str) -> int:
