@@ -11,13 +11,12 @@ from typing import Any
 
 import psycopg
 import pytest
-import redis
 from deployments import Deploy, Deployment
 from live_service import job_process, until
 
 Texts = list[dict[str, Any]]
 Check = Callable[[Deployment, str], None]
-METRICS = ["nl", "extraction", "p_z"]
+METRICS = ["nl", "verbatim", "p_z"]
 
 
 def rows(deployment: Deployment, query: str) -> list[tuple[Any, ...]]:
@@ -108,7 +107,7 @@ def _redis_goes_away_empty(deployment: Deployment, seconds: float) -> None:
     deployment.redis.stop()
     time.sleep(seconds)
     deployment.redis.start()
-    with redis.Redis.from_url(deployment.redis.url) as client:
+    with deployment.redis.client() as client:
         client.flushall()
 
 
@@ -174,7 +173,7 @@ def test_every_bell_is_delivered_three_times(
 ) -> None:
     deployment = deploy()
     audit = request_audit(deployment)
-    with redis.Redis.from_url(deployment.redis.url) as client:
+    with deployment.redis.client() as client:
         until(lambda: client.llen("gpu") >= 2, "two bells wait")
         for bell in client.lrange("gpu", 0, -1):
             client.rpush("gpu", bell, bell)
@@ -190,7 +189,7 @@ def test_two_workers_share_one_audit(
     deployment = deploy()
     deployment.service.start_worker()
     deployment.service.start_worker()
-    with redis.Redis.from_url(deployment.redis.url) as client:
+    with deployment.redis.client() as client:
         until(lambda: [each["cmd"] for each in client.client_list()].count("brpop") == 2, "two listen")
     audit = request_audit(deployment)
     check(deployment, audit)
