@@ -8,12 +8,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
-from servers import memaudit_up, ordinary_account, python_as_ordinary_user, temporary_home
+from servers import RunningService, memaudit_up, ordinary_account, python_as_ordinary_user, temporary_home
 
 
 @pytest.fixture
@@ -94,10 +95,20 @@ def test_nothing_is_left_after_kill_9_and_the_data_are_there_after_a_restart(hom
         assert read_text_set(service.url, key, text_set).json()["text_count"] == 1
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_everything_in_bounded_time(home: Path, sent: signal.Signals) -> None:
+def assert_a_signal_stops_everything(service: RunningService, sent: signal.Signals) -> None:
+    started = family(service.process)
+    service.process.send_signal(sent)
+    output, _ = service.process.communicate(timeout=30)
+    assert "Stopped." in output
+    assert service.process.returncode == 0
+    assert left_behind(service.home, started) == []
+    assert "database system is shut down" in (service.home / "logs" / "postgres.log").read_text()
+    assert not (service.home / "service.env").exists()
+    assert list((service.home / "run").iterdir()) == []
+
+
+def test_a_second_up_is_refused_and_the_first_goes_on_until_it_is_interrupted(home: Path) -> None:
     with memaudit_up(home) as service:
-        started = family(service.process)
         refused = subprocess.run(
             [sys.executable, "-m", "app.cli", "up", "--home", home, "--port", "0"],
             capture_output=True,
@@ -108,19 +119,17 @@ def test_a_signal_stops_everything_in_bounded_time(home: Path, sent: signal.Sign
         assert refused.returncode == 1
         assert f"already runs on {home} (process {service.process.pid})" in refused.stderr
         assert httpx.get(f"{service.url}/healthz", trust_env=False).is_success
-        service.process.send_signal(sent)
-        output, _ = service.process.communicate(timeout=30)
-        assert "Stopped." in output
-        assert service.process.returncode == 0
-        assert left_behind(home, started) == []
-        assert "database system is shut down" in (home / "logs" / "postgres.log").read_text()
-        assert not (home / "service.env").exists()
-        assert list((home / "run").iterdir()) == []
+        assert_a_signal_stops_everything(service, signal.SIGINT)
 
 
-def test_what_dies_is_started_again_at_the_same_place(home: Path) -> None:
-    def running(part: str) -> list[psutil.Process]:
-        return [each for each in family(service.process) if part in command_of(each)]
+def test_what_dies_is_started_again_at_the_same_place_until_all_is_terminated(home: Path) -> None:
+    parts = ("celery", "uvicorn", "redis-server", "bin/postgres")
+
+    def pids(part: str) -> set[int]:
+        return {each.pid for each in family(service.process) if part in command_of(each)}
+
+    def all_started_again() -> bool:
+        return all(pids(part) - killed for part in parts)
 
     def serves() -> bool:
         try:
@@ -130,14 +139,14 @@ def test_what_dies_is_started_again_at_the_same_place(home: Path) -> None:
 
     with memaudit_up(home) as service:
         text_set = upload_a_text(service.url, service.key)
-        for part in ("celery", "uvicorn", "redis-server", "bin/postgres"):
-            before = running(part)
-            assert before, part
-            for process in before:
-                process.kill()
-            pids = {process.pid for process in before}
-            assert wait_until(lambda: {each.pid for each in running(part)} - pids != set(), 30), part  # noqa: B023 - called at once
+        killed = set().union(*map(pids, parts))
+        assert len(killed) >= len(parts)
+        for pid in killed:
+            with suppress(ProcessLookupError):  # a child that went with its parent
+                os.kill(pid, signal.SIGKILL)
+        assert wait_until(all_started_again, 60)
         assert wait_until(serves, 30)
+        assert_a_signal_stops_everything(service, signal.SIGTERM)
 
 
 def test_up_runs_as_an_ordinary_user(home: Path) -> None:
