@@ -6,11 +6,11 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 from psycopg import sql
-from servers import temporary_layout
 
 from app.embedded.postgres_server import PostgresServer
 from app.embedded.redis_server import RedisServer
 from app.store.migrate import upgrade
+from tests.servers import temporary_layout
 
 TEMPLATE = "template_memaudit"
 REDIS_DATABASES = range(1, 64)

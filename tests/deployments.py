@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from live_service import LiveService
-from servers import temporary_layout
-
 from app.embedded.postgres_server import PostgresServer
 from app.embedded.redis_server import RedisServer
 from app.store.migrate import upgrade
+from tests.live_service import LiveService
+from tests.servers import temporary_layout
 
 SHARD_TOKENS = 2048
 

@@ -9,11 +9,11 @@ from typing import Any, Self
 
 import httpx
 import psutil
-from servers import free_port
 
 from app.embedded.programs import API_STOP, WORKER_STOP, Program, api_command, worker_command
 from app.store.sessions import sync_engine, sync_sessions
 from app.store.tenants import create_key
+from tests.servers import free_port
 
 SCOPES = ["audit:read", "audit:write"]
 TERMINAL = {"succeeded", "failed", "cancelled"}

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from deployments import Deploy, deployments
-from tiny_models import english_sentences, save_tiny_model
+
+from tests.deployments import Deploy, deployments
+from tests.tiny_models import english_sentences, save_tiny_model
 
 AUDITED_TEXTS = 400
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from deployments import Deploy
+
+from tests.deployments import Deploy
 
 METRICS = ["nl", "extraction", "verbatim", "p_z"]
 

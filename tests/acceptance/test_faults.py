@@ -11,8 +11,9 @@ from typing import Any
 
 import psycopg
 import pytest
-from deployments import Deploy, Deployment
-from live_service import job_process, until
+
+from tests.deployments import Deploy, Deployment
+from tests.live_service import job_process, until
 
 Texts = list[dict[str, Any]]
 Check = Callable[[Deployment, str], None]

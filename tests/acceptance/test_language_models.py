@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from deployments import Deploy, Deployment
-from hub_server import REPOSITORY, hub
 from safetensors.torch import load_file
-from tiny_models import save_tiny_model
+
+from tests.deployments import Deploy, Deployment
+from tests.hub_server import REPOSITORY, hub
+from tests.tiny_models import save_tiny_model
 
 OLD, NEW = "1" * 40, "2" * 40
 PROBLEMS = "https://memaudit.dev/problems/"

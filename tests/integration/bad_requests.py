@@ -11,7 +11,6 @@ import httpx
 import psycopg
 import pytest
 from fastapi import FastAPI
-from rows import add_audit, add_ready_model
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -21,6 +20,7 @@ from app.store.base import Base
 from app.store.identifiers import Prefix, format_id
 from app.store.sessions import sync_engine
 from app.store.tenants import Tenant
+from tests.integration.rows import add_audit, add_ready_model
 
 CANARY = "canary-7f3a9"
 MAX_REQUEST = 20_000

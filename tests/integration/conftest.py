@@ -6,9 +6,9 @@ import httpx
 import psycopg
 import pytest
 from fastapi import FastAPI
-from http_api import client_of, make_key, running_app
 
 from app.settings import Settings
+from tests.http_api import client_of, make_key, running_app
 
 
 @pytest.fixture

@@ -10,7 +10,11 @@ from typing import Any
 
 import psycopg
 import pytest
-from bad_requests import (
+
+from app.pagination import encode_cursor
+from app.settings import Settings
+from tests.http_api import client_of, make_key, running_app
+from tests.integration.bad_requests import (
     CANARY,
     MAX_REQUEST,
     NO_SUCH_UUID,
@@ -24,10 +28,6 @@ from bad_requests import (
     routes_with_bodies,
     send,
 )
-from http_api import client_of, make_key, running_app
-
-from app.pagination import encode_cursor
-from app.settings import Settings
 
 BAD_CURSORS = (
     "",

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from servers import free_port
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 from typer.testing import CliRunner, Result
@@ -15,6 +14,7 @@ from app import __version__
 from app.cli.commands import cli
 from app.embedded.postgres_server import PostgresServer
 from app.store.tenants import Principal, find_principal
+from tests.servers import free_port
 
 EMPTY_DATABASE = "never_migrated"
 

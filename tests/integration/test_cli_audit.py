@@ -11,8 +11,9 @@ from pathlib import Path
 from statistics import fmean
 
 import pytest
-from servers import RunningService, memaudit_up, temporary_home
-from tiny_models import save_tiny_model
+
+from tests.servers import RunningService, memaudit_up, temporary_home
+from tests.tiny_models import save_tiny_model
 
 SECRET_TEXT = "xylophone quartz 7731"
 TEXTS = [

@@ -18,11 +18,11 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 import yaml
-from servers import free_port, temporary_layout
-from tiny_models import save_tiny_model
 
 from app.embedded.postgres_server import PostgresServer
 from app.embedded.redis_server import RedisServer
+from tests.servers import free_port, temporary_layout
+from tests.tiny_models import save_tiny_model
 
 DOCKER = Path(__file__).resolve().parents[2] / "docker"
 COMPOSE: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text())

@@ -14,7 +14,14 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from servers import RunningService, memaudit_up, ordinary_account, python_as_ordinary_user, temporary_home
+
+from tests.servers import (
+    RunningService,
+    memaudit_up,
+    ordinary_account,
+    python_as_ordinary_user,
+    temporary_home,
+)
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ from pathlib import Path
 import psycopg
 import pytest
 import redis
-from servers import free_port, ordinary_account, temporary_home, temporary_layout
 
 from app.embedded import binaries, layout
 from app.embedded.errors import HomeUnusable, ServerFailed
 from app.embedded.layout import Layout, lay_out
 from app.embedded.postgres_server import PostgresServer
 from app.embedded.redis_server import RedisServer
+from tests.servers import free_port, ordinary_account, temporary_home, temporary_layout
 
 SECRET_TEXT = "xylophone-quartz-7731"
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has to run Postgres as somebody else")

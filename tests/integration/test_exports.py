@@ -11,8 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fastapi import FastAPI
-from http_api import client_of, make_key
-from rows import add_audit_rows
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -23,6 +21,8 @@ from app.store.audits import Audit, Score, WorkStatus
 from app.store.identifiers import Prefix, format_id
 from app.store.sessions import sync_engine
 from app.store.tenants import Tenant
+from tests.http_api import client_of, make_key
+from tests.integration.rows import add_audit_rows
 
 JSONL = "application/jsonl"
 CSV = "text/csv"

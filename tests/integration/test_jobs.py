@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from uuid import UUID
 
 import pytest
-from rows import add_audit_rows, add_shard, add_tenant
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.errors import AlreadyTerminal, NotFound
@@ -30,6 +29,7 @@ from app.store.transitions import (
     jobs_to_ring,
     sweep_leases,
 )
+from tests.integration.rows import add_audit_rows, add_shard, add_tenant
 
 Sessions = sessionmaker[Session]
 

@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fastapi import FastAPI
-from http_api import client_of, make_key
-from rows import add_audit
 
 from app.settings import Settings
 from app.store.audits import WorkStatus
+from tests.http_api import client_of, make_key
+from tests.integration.rows import add_audit
 
 JSONL = "application/jsonl"
 CSV = "text/csv"

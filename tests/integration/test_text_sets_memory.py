@@ -18,7 +18,8 @@ import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from live_service import LiveService, until
+
+from tests.live_service import LiveService, until
 
 log = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fastapi import FastAPI
-from http_api import client_of, make_key, running_app
 from starlette.types import Message
 
 from app.settings import Settings
+from tests.http_api import client_of, make_key, running_app
 
 JSON = "application/json"
 JSONL = "application/jsonl"
