@@ -102,6 +102,10 @@ class TextRecord(Contract):
     Either `text`, or `prefix` and `suffix`, whose concatenation is the text.
     """
 
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [{"required": ["text"]}, {"required": ["prefix", "suffix"]}]}
+    )
+
     id: TextId | None = None
     text: CleanStr | None = None
     prefix: CleanStr | None = None

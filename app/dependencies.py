@@ -7,7 +7,7 @@ from fastapi import Depends, Header, Query, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from app.dispatch import Doorbell
-from app.errors import IdempotencyKeyMissing, InsufficientScope, NotFound, Unauthorized
+from app.errors import InsufficientScope, NotFound, Unauthorized
 from app.settings import Settings
 from app.store.identifiers import Prefix, parse_id
 from app.store.tenants import Principal, find_principal
@@ -67,20 +67,15 @@ AuditReader = Annotated[Principal, Depends(RequireScope("audit:read"))]
 AuditWriter = Annotated[Principal, Depends(RequireScope("audit:write"))]
 
 
-OptionalIdempotencyKey = Annotated[
-    str | None, Header(alias="Idempotency-Key", min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$")
-]
-
-
-def _required_key(key: OptionalIdempotencyKey = None) -> str:
-    if key is None:
-        raise IdempotencyKeyMissing(
-            "Send an Idempotency-Key header: a fresh random value for each new piece of work."
-        )
-    return key
-
-
-IdempotencyKey = Annotated[str, Depends(_required_key)]
+_idempotency_header = Header(
+    alias="Idempotency-Key",
+    min_length=1,
+    max_length=255,
+    pattern=r"^[\x21-\x7e]+$",
+    description="A fresh value for each new piece of work; the same value gives the first answer again.",
+)
+IdempotencyKey = Annotated[str, _idempotency_header]
+OptionalIdempotencyKey = Annotated[str | None, _idempotency_header]
 WaitSeconds = Annotated[float, Query(ge=0, le=60, description="Long-poll: wait up to this many seconds.")]
 PageLimit = Annotated[int, Query(ge=1, le=100)]
 PageCursor = Annotated[str | None, Query(max_length=500)]

@@ -59,7 +59,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.settings = settings
     app.state.metrics = ServiceMetrics()
     install_problem_handlers(app)
-    v1 = APIRouter(prefix="/v1", responses=problem_responses(400, 401, 403, 404, 413, 422, 503))
+    v1 = APIRouter(responses=problem_responses(400, 401, 403, 404, 413, 422, 503))
     for router in (language_models, text_sets, audits, scoring):
         v1.include_router(router)
     app.include_router(v1)

@@ -1,6 +1,7 @@
 """Problem documents (RFC 9457) for every failure. No handler ever echoes what was submitted."""
 
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Any
 
 import structlog
@@ -18,6 +19,7 @@ from app.errors import (
     BadRequest,
     BodyTooLarge,
     FieldError,
+    IdempotencyKeyMissing,
     MemauditError,
     NotFound,
     ServiceUnavailable,
@@ -30,6 +32,7 @@ log = structlog.get_logger()
 MEDIA_TYPE = "application/problem+json"
 DATABASE_RETRY_SECONDS = 2
 MAX_FIELD_ERRORS = 100
+IDEMPOTENCY_HEADER = ("header", "Idempotency-Key")
 
 
 class FieldProblem(BaseModel):
@@ -54,8 +57,7 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Document the problem statuses of a route in OpenAPI."""
     schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
     return {
-        status: {"description": "Problem", "content": {MEDIA_TYPE: schema}}
-        for status in sorted(statuses)
+        status: {"description": "Problem", "content": {MEDIA_TYPE: schema}} for status in sorted(statuses)
     }
 
 
@@ -105,6 +107,9 @@ async def _on_validation(request: Request, error: Exception) -> JSONResponse:
     errors = error.errors()
     if any(entry["type"] == "json_invalid" for entry in errors):
         return answer_problem(request, BadRequest("The body is not valid JSON in UTF-8."))
+    if any(entry["type"] == "missing" and entry["loc"] == IDEMPOTENCY_HEADER for entry in errors):
+        missing = "Send an Idempotency-Key header: a fresh random value for each new piece of work."
+        return answer_problem(request, IdempotencyKeyMissing(missing))
     return answer_problem(request, validation_problem(errors))
 
 
@@ -120,6 +125,9 @@ async def _on_http(request: Request, error: Exception) -> JSONResponse:
     if error.status_code in _HTTP_PROBLEMS:
         problem, detail = _HTTP_PROBLEMS[error.status_code]
         return answer_problem(request, problem(detail), dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers |= _allow(request)
     body = {
         "type": f"{PROBLEM_BASE}http-{error.status_code}",
         "title": error.detail,
@@ -127,7 +135,13 @@ async def _on_http(request: Request, error: Exception) -> JSONResponse:
         "detail": error.detail,
         "request_id": getattr(request.state, "request_id", None),
     }
-    return JSONResponse(body, error.status_code, dict(error.headers or {}), MEDIA_TYPE)
+    return JSONResponse(body, error.status_code, headers, MEDIA_TYPE)
+
+
+def _allow(request: Request) -> dict[str, str]:
+    """The methods of a path, which may have several routes; the framework names those of the first only."""
+    operations = request.app.openapi()["paths"].get(request.scope["route"].path)
+    return {"Allow": ", ".join(operations).upper()} if operations else {}
 
 
 async def _on_database(request: Request, error: Exception) -> JSONResponse:

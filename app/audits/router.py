@@ -33,7 +33,7 @@ from app.store.unit_of_work import Store
 from app.strict_json import StrictJSONRoute
 from app.work import RETRY_AFTER_SECONDS, WORK_QUEUE, poll_until
 
-router = APIRouter(prefix="/audits", tags=["audits"], route_class=StrictJSONRoute)
+router = APIRouter(prefix="/v1/audits", tags=["audits"], route_class=StrictJSONRoute)
 
 
 @router.post("", status_code=202, responses=problem_responses(409))

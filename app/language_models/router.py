@@ -23,7 +23,7 @@ from app.store.language_models import get_language_model
 from app.strict_json import StrictJSONRoute
 from app.work import RETRY_AFTER_SECONDS, WORK_QUEUE
 
-router = APIRouter(prefix="/models", tags=["language models"], route_class=StrictJSONRoute)
+router = APIRouter(prefix="/v1/models", tags=["language models"], route_class=StrictJSONRoute)
 
 
 @router.post("", status_code=202, responses=problem_responses(409))

@@ -23,7 +23,7 @@ from app.store.identifiers import Prefix
 from app.strict_json import StrictJSONRoute
 from app.work import RETRY_AFTER_SECONDS, WORK_QUEUE, poll_until
 
-router = APIRouter(prefix="/score", tags=["scoring"], route_class=StrictJSONRoute)
+router = APIRouter(prefix="/v1/score", tags=["scoring"], route_class=StrictJSONRoute)
 
 
 @router.post(

@@ -30,7 +30,7 @@ from app.text_sets.formats import READERS
 from app.text_sets.schemas import TextOut, TextSetCreate, TextSetOut, TextSetReceipt
 from app.text_sets.submission import JSON_MEDIA_TYPE, open_submission, read_media_type, receive
 
-router = APIRouter(prefix="/text-sets", tags=["text sets"])
+router = APIRouter(prefix="/v1/text-sets", tags=["text sets"])
 
 
 def _request_body() -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """Text sets as they are sent and answered."""
 
 from datetime import datetime
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, JsonValue, SkipValidation
+from pydantic import BaseModel, Field, JsonValue, SkipValidation
 
 from app.contracts import Contract, Metadata, Name, TextRecord
 from app.store.identifiers import Prefix, format_id
@@ -18,7 +18,7 @@ class TextSetCreate(Contract):
     """
 
     name: Name
-    texts: list[SkipValidation[TextRecord]]
+    texts: Annotated[list[SkipValidation[TextRecord]], Field(min_length=1)]
     metadata: Metadata = {}
 
 

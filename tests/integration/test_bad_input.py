@@ -270,6 +270,11 @@ async def test_routes_that_do_not_exist(world: World) -> None:
         ("BREW", f"/v1/models/{CANARY}", 405),
     ):
         response = await world.writer.request(method, path, content=CANARY.encode())
+        if status == 405:
+            documented = world.document["paths"][
+                "/v1/models" if path == "/v1/models" else "/v1/models/{model_id}"
+            ]
+            assert {name.lower() for name in response.headers["allow"].split(", ")} == documented.keys()
         assert (response.status_code, response.json()["status"]) == (status, status)
         assert response.headers["content-type"] == "application/problem+json"
         assert CANARY not in response.text + str(response.headers.raw) + "".join(world.capfd.readouterr())

@@ -117,7 +117,7 @@ REFUSED: list[tuple[str, bytes | str, str, str]] = [
     (PARQUET, parquet({"text": CANARY + "\0"}), "/rows/0/text", "nul_character"),
     (PARQUET, parquet({"text": "a", "duplicates": 1.5}), "/rows/0/duplicates", "int_type"),
     (PARQUET, parquet({"text": "a", "metadata": {"x": float("nan")}}), "/rows/0/metadata", "finite_number"),
-    (JSON, '{"name":"s","texts":[]}', "", "empty_text_set"),
+    (JSON, '{"name":"s","texts":[]}', "/texts", "too_short"),
     (JSON, '{"name":"s"}', "/texts", "missing"),
     (JSON, '{"texts":[{"text":"a"}]}', "/name", "missing"),
     (JSON, '{"name":"","texts":[{"text":"a"}]}', "/name", "string_too_short"),
