@@ -74,7 +74,7 @@ class PathSource(Contract):
     """A directory on the workers' disk, under one of the allow-listed roots."""
 
     type: Literal["path"]
-    path: Annotated[CleanStr, Field(min_length=1, max_length=4096, pattern="^/")]
+    path: Annotated[str, Field(max_length=4096, pattern="^/"), AfterValidator(_without_nul)]
 
 
 def _source_tag(value: Any) -> str:
@@ -111,7 +111,7 @@ class TextRecord(Contract):
     prefix: CleanStr | None = None
     suffix: CleanStr | None = None
     duplicates: Annotated[int, Field(ge=0, le=2**53)] | None = None
-    group: Annotated[CleanStr, Field(min_length=1, max_length=200)] | None = None
+    group: Name | None = None
     member: bool | None = None
     choices: Annotated[list[CleanStr], Field(min_length=1, max_length=100)] | None = None
     answer: Annotated[int, Field(ge=0)] | None = None

@@ -66,7 +66,7 @@ REFUSED: list[tuple[str, bytes | str, str, str]] = [
     (JSONL, '{"text":"a","duplicates":1.0}', "/lines/1/duplicates", "int_type"),
     (JSONL, '{"text":"a","duplicates":99999999999999999999}', "/lines/1/duplicates", "int_type"),
     (JSONL, '{"text":"a","member":1}', "/lines/1/member", "bool_type"),
-    (JSONL, '{"text":"a","group":""}', "/lines/1/group", "too_short"),
+    (JSONL, '{"text":"a","group":""}', "/lines/1/group", "string_too_short"),
     (JSONL, '{"text":"a","choices":["x"],"answer":1}', "/lines/1", "answer_out_of_range"),
     (JSONL, '{"text":"a","choices":["x","y\\u0000"]}', "/lines/1/choices/1", "nul_character"),
     (JSONL, '{"text":"a","' + CANARY + '":1}', "/lines/1", "extra_forbidden"),
