@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ForeignKey, Index, Text, UniqueConstraint, select
+from sqlalchemy import BigInteger, ForeignKey, Index, Text, UniqueConstraint, func, or_, select
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -101,6 +101,22 @@ def read_texts(session: Session, text_set_id: UUID, start: int, stop: int) -> li
         .order_by(TextRow.ordinal)
     )
     return list(session.scalars(statement))
+
+
+def end_of_page(session: Session, text_set_id: UUID, start: int, *, limit: int, max_bytes: int) -> int:
+    """Where a page of texts that begins at ordinal `start` stops.
+
+    After `limit` texts, or before the one with which it would exceed `max_bytes` of text and choices; but a
+    page holds at least one text.
+    """
+    size = func.octet_length(TextRow.text) + func.coalesce(func.pg_column_size(TextRow.choices), 0)
+    up_to_here = (
+        select(TextRow.ordinal, func.sum(size).over(order_by=TextRow.ordinal).label("bytes"))
+        .where(TextRow.text_set_id == text_set_id, TextRow.ordinal >= start, TextRow.ordinal < start + limit)
+        .subquery()
+    )
+    fits = or_(up_to_here.c.bytes <= max_bytes, up_to_here.c.ordinal == start)
+    return int(session.scalars(select(func.max(up_to_here.c.ordinal)).where(fits)).one()) + 1
 
 
 def iterate_text_batches(session: Session, text_set_id: UUID, batch_size: int = 2000) -> Iterator[list[str]]:

@@ -103,7 +103,7 @@ async def list_texts(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     cursor: PageCursor = None,
 ) -> Page[TextOut]:
-    """List the texts of a set, in order."""
+    """List the texts of a set, in order. A page of long texts holds fewer than `limit`."""
     identifier = read_id(Prefix.TEXT_SET, text_set_id)
     return await store.run(service.texts_page, principal.tenant_id, identifier, limit, cursor)
 

@@ -2,7 +2,7 @@
 
 from asyncio import to_thread
 from collections.abc import AsyncIterator, Iterator
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from sqlalchemy.orm import Session
@@ -13,13 +13,15 @@ from app.settings import Settings
 from app.store.identifiers import new_id
 from app.store.tenants import Principal
 from app.store.text_copy import copy_texts
-from app.store.text_sets import TextSet, get_text_set, list_text_sets, read_texts
+from app.store.text_sets import TextSet, end_of_page, get_text_set, list_text_sets, read_texts
 from app.text_sets.formats import Row
 from app.text_sets.records import Intake
 from app.text_sets.schemas import TextOut, TextSetOut
 from app.text_sets.submission import Submission
 
 T = TypeVar("T")
+
+PAGE_BYTES: Final = 8 * 2**20
 
 
 def create(
@@ -104,7 +106,7 @@ def list_page(session: Session, tenant_id: UUID, limit: int, cursor: str | None)
 def texts_page(
     session: Session, tenant_id: UUID, text_set_id: UUID, limit: int, cursor: str | None
 ) -> Page[TextOut]:
-    """A page of a set's texts, in order.
+    """A page of a set's texts, in order; shorter than `limit` when they are long.
 
     Raises:
         NotFound: no such text set for this tenant, or it was erased.
@@ -116,8 +118,8 @@ def texts_page(
         (start,) = decode_cursor(cursor, int)
         if not 0 < start < text_set.text_count:
             raise invalid_cursor()
-    rows = read_texts(session, text_set.id, start, start + limit)
-    stop = start + len(rows)
+    stop = end_of_page(session, text_set.id, start, limit=limit, max_bytes=PAGE_BYTES)
+    rows = read_texts(session, text_set.id, start, stop)
     has_more = stop < text_set.text_count
     return Page(
         data=[TextOut.of(row) for row in rows],

@@ -201,6 +201,20 @@ async def test_texts_are_paged_in_order(client: httpx.AsyncClient) -> None:
     assert page["next_cursor"] is None
 
 
+async def test_a_page_of_long_texts_is_cut_short(client: httpx.AsyncClient) -> None:
+    texts = [{"text": "é" * length} for length in (500_000, 500_000, 4_000_000, 5)]
+    texts.insert(2, {"text": "𝄞" * 2_200_000})
+    location = f"/v1/text-sets/{(await upload_inline(client, texts))['id']}/texts"
+    pages: list[list[int]] = []
+    params: dict[str, str] = {}
+    while not pages or params:
+        page = (await client.get(location, params=params)).json()
+        pages.append([text["ordinal"] for text in page["data"]])
+        params = {"cursor": page["next_cursor"]} if page["has_more"] else {}
+    # A page holds 8 MiB at most, unless its only text is longer; é takes two bytes and 𝄞 four.
+    assert pages == [[0, 1], [2], [3, 4]]
+
+
 async def test_sets_are_listed_newest_first_for_their_tenant(
     client: httpx.AsyncClient, app: FastAPI, settings: Settings
 ) -> None:
