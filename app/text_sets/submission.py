@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Final
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from app.errors import BadRequest, FieldError, UnsupportedMediaType, ValidationFailed
+from app.errors import BadRequest, FieldError, ServiceUnavailable, UnsupportedMediaType, ValidationFailed
 from app.problems import validation_problem
 from app.text_sets.formats import READERS, Row
 from app.text_sets.schemas import TextSetCreate
@@ -56,12 +56,20 @@ async def receive(chunks: AsyncIterator[bytes], file: BinaryIO) -> str:
 
     Returns:
         The body's SHA-256.
+
+    Raises:
+        ServiceUnavailable: the disk for temporary files is full.
     """
     digest = hashlib.sha256()
-    async for chunk in chunks:
-        digest.update(chunk)
-        await to_thread(file.write, chunk)
-    file.seek(0)
+    try:
+        async for chunk in chunks:
+            digest.update(chunk)
+            await to_thread(file.write, chunk)
+        file.seek(0)
+    except OSError:
+        raise ServiceUnavailable(
+            "There is no room to receive the body now; repeat the request later."
+        ) from None
     return digest.hexdigest()
 
 

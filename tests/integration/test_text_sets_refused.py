@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,7 +14,9 @@ import pytest
 from fastapi import FastAPI
 from starlette.types import Message
 
+from app.errors import ServiceUnavailable
 from app.settings import Settings
+from app.text_sets.submission import receive
 from tests.http_api import client_of, make_key, running_app
 
 JSON = "application/json"
@@ -256,6 +259,14 @@ async def test_a_body_over_the_limit_is_too_large(
             assert response.json()["request_id"] == response.headers["x-request-id"]
             assert_nothing_stored(database)
             assert_silent(response, capfd)
+
+
+async def test_a_full_disk_is_unavailability() -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield GOOD.encode()
+
+    with Path("/dev/full").open("wb", buffering=0) as full, pytest.raises(ServiceUnavailable):
+        await receive(chunks(), full)
 
 
 async def test_a_client_that_goes_away_leaves_nothing(
