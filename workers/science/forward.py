@@ -14,7 +14,7 @@ from workers.science.likelihood import PositionScores, Sampling, base_hidden_sta
 from workers.science.loading import LanguageModel
 
 # Enough tokens to keep the matrix products busy, few enough to stay in a CPU's cache and to stop soon.
-_CPU_BATCH_TOKENS = 2048
+_CPU_BATCH_TOKENS = 1024
 _GPU_BATCH_TOKENS = 16384
 
 

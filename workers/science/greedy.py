@@ -14,7 +14,8 @@ from workers.science.extraction import TokenIds
 from workers.science.loading import LanguageModel
 
 # Rows that are decoded together: enough that reading the weights for each new token pays.
-_ROWS = 128
+_CPU_ROWS = 64
+_GPU_ROWS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,8 @@ def continue_greedily(
     Returns:
         int64 [at most n_new_tokens] for each prompt, in order.
     """
-    batches = list(_batches(prompts, language_model.context_length))
+    rows = _CPU_ROWS if language_model.device.type == "cpu" else _GPU_ROWS
+    batches = list(_batches(prompts, language_model.context_length, rows))
     continuations: dict[int, TokenIds] = {}
     end_tokens = end_token_ids(language_model)
     with _plain_argmax(language_model, end_tokens):
@@ -80,7 +82,7 @@ def _plain_argmax(language_model: LanguageModel, end_tokens: frozenset[int]) -> 
         model.generation_config = own
 
 
-def _batches(prompts: Sequence[Prompt], context_length: int) -> Iterator[list[int]]:
+def _batches(prompts: Sequence[Prompt], context_length: int, rows: int) -> Iterator[list[int]]:
     """Prompts with like numbers of tokens to decode: no row may outgrow the context while others go on."""
     batch: list[int] = []
     order = sorted(
@@ -90,7 +92,7 @@ def _batches(prompts: Sequence[Prompt], context_length: int) -> Iterator[list[in
         steps = prompts[batch[0] if batch else index].n_new_tokens
         # The last new token is never fed back.
         outgrows = len(prompts[index].token_ids) + steps - 1 > context_length
-        if batch and (outgrows or len(batch) == _ROWS):
+        if batch and (outgrows or len(batch) == rows):
             yield batch
             batch = []
         batch.append(index)
