@@ -1,6 +1,7 @@
 """The doorbell, rung after the commit, and the sweeper that rings again for what was lost."""
 
 import asyncio
+from datetime import timedelta
 
 import structlog
 from celery import Celery
@@ -8,10 +9,15 @@ from kombu.exceptions import OperationalError as BrokerError
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.settings import DOORBELL_TASK, Settings
+from app.store.idempotency import forget_old_keys
 from app.store.transitions import jobs_to_ring, sweep_leases
 from app.store.unit_of_work import Store
 
 log = structlog.get_logger()
+
+
+# How long a request with an Idempotency-Key can be repeated.
+KEYS_KEPT = timedelta(days=7)
 
 
 class Doorbell:
@@ -57,6 +63,7 @@ async def sweep(store: Store, doorbell: Doorbell, settings: Settings) -> None:
     expired = await store.run(sweep_leases, max_attempts=settings.max_attempts)
     if expired:
         log.info("leases_expired", jobs=expired)
+    await store.run(forget_old_keys, older_than=KEYS_KEPT)
     bells = await store.run(jobs_to_ring, stale_seconds=settings.lease_seconds)
     for queue, times in bells.items():
         await asyncio.to_thread(doorbell.ring, queue, times)

@@ -11,6 +11,7 @@ from app.dependencies import (
     PageLimit,
     SettingsDependency,
     StoreDependency,
+    WaitSeconds,
     read_id,
 )
 from app.language_models import service
@@ -19,9 +20,9 @@ from app.pagination import Page
 from app.problems import problem_responses
 from app.store.deletion import delete_language_model
 from app.store.identifiers import Prefix
-from app.store.language_models import get_language_model
+from app.store.language_models import LanguageModelStatus, get_language_model
 from app.strict_json import StrictJSONRoute
-from app.work import RETRY_AFTER_SECONDS, WORK_QUEUE
+from app.work import RETRY_AFTER_SECONDS, WORK_QUEUE, poll_until
 
 router = APIRouter(prefix="/v1/models", tags=["language models"], route_class=StrictJSONRoute)
 
@@ -55,10 +56,15 @@ async def list_language_models(
 
 @router.get("/{model_id}")
 async def read_language_model(
-    model_id: str, principal: AuditReader, store: StoreDependency
+    model_id: str, principal: AuditReader, store: StoreDependency, wait: WaitSeconds = 0
 ) -> LanguageModelOut:
-    """Read a language model."""
-    row = await store.run(get_language_model, principal.tenant_id, read_id(Prefix.LANGUAGE_MODEL, model_id))
+    """Read a language model. With `wait`, the answer comes when it is validated, or after that time."""
+    identifier = read_id(Prefix.LANGUAGE_MODEL, model_id)
+    row = await poll_until(
+        lambda: store.run(get_language_model, principal.tenant_id, identifier),
+        lambda reading: reading.status != LanguageModelStatus.QUEUED,
+        seconds=wait,
+    )
     return LanguageModelOut.of(row)
 
 

@@ -1,8 +1,9 @@
 """Idempotency keys: the first answer to a key is kept and given again, in the transaction of the work."""
 
+from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Text, func, select
+from sqlalchemy import ForeignKey, Text, delete, func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.errors import IdempotencyInFlight, IdempotencyMismatch
@@ -44,3 +45,9 @@ def remember(session: Session, *, tenant_id: UUID, key: str, fingerprint: str, r
     session.add(
         IdempotencyKey(tenant_id=tenant_id, key=key, fingerprint=fingerprint, response=response),
     )
+
+
+def forget_old_keys(session: Session, *, older_than: timedelta) -> None:
+    """Forget the answers to keys that were first used long ago."""
+    age = func.clock_timestamp() - older_than
+    session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at < age))

@@ -4,9 +4,8 @@ from sqlalchemy import Engine, create_engine
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session, sessionmaker
 
-from app.store.tables import metadata
-
 from app.store import tables  # noqa: F401 - a flush orders rows by foreign keys, so it needs every table
+from app.store.tables import metadata
 
 # Whoever has a session knows every table, so that foreign keys can be resolved.
 assert metadata.tables
