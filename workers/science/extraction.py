@@ -73,7 +73,7 @@ def split_for_verbatim(prefix_tokens: int, n_tokens: int, context_length: int) -
     return Split(status, prefix_tokens, suffix_tokens)
 
 
-def matched_tokens(suffix: TokenIds, choices: TokenIds, end_tokens: frozenset[int]) -> int:
+def matched_tokens(suffix: TokenIds, choices: TokenIds, ends: npt.NDArray[np.bool_]) -> int:
     """How many tokens of the suffix greedy decoding recites before its first mistake.
 
     Up to the first mistake greedy decoding has seen the text itself, so teacher-forced choices are its
@@ -82,9 +82,9 @@ def matched_tokens(suffix: TokenIds, choices: TokenIds, end_tokens: frozenset[in
     Args:
         suffix: int64 [L], the true tokens.
         choices: int64 [L], the greedy choices given the true tokens before each.
-        end_tokens: tokens after which generation stops.
+        ends: bool [L], where the true token is one after which generation stops.
     """
-    stops = np.flatnonzero((suffix != choices) | np.isin(suffix, list(end_tokens)))
+    stops = np.flatnonzero((suffix != choices) | ends)
     if len(stops) == 0:
         return len(suffix)
     first = int(stops[0])

@@ -22,12 +22,13 @@ class Recitations:
         self._language_model = language_model
         self._ledger = ledger
         self._end_tokens = end_token_ids(language_model)
+        self._ends = np.isin(ledger.token_ids, list(self._end_tokens))
         self._prompts: dict[int, Prompt] = {}
 
     def matched_tokens(self, text: int, split: Split) -> int:
         """How many tokens of the suffix are recited before the first mistake."""
         suffix = self._ledger.suffix(text, split)
-        return matched_tokens(self._ledger.token_ids[suffix], self._ledger.choice[suffix], self._end_tokens)
+        return matched_tokens(self._ledger.token_ids[suffix], self._ledger.choice[suffix], self._ends[suffix])
 
     def begin(self, text: int, split: Split) -> bool:
         """Read off what is known of a text's continuation; says whether that is all of it."""
