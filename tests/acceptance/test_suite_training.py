@@ -257,4 +257,4 @@ def test_an_interrupted_suite_never_looks_complete(tmp_path, corpus_path, ending
     assert len(family) >= 2
     assert not psutil.wait_procs(family, timeout=30)[1]
     assert not any((out / name).exists() for name in ("standard", "perturbed", "manifest.json"))
-    assert ending == signal.SIGKILL or b"Traceback" not in errors
+    assert b"Traceback" not in errors

@@ -7,6 +7,7 @@ ends its children, so that only directories with partial names are left.
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -108,6 +109,8 @@ def _child(run: Run, sender: Connection) -> None:
         train(run, lambda step, loss: sender.send((step, loss)))
     except SuiteError as error:
         sender.send(error)
+    except BrokenPipeError:
+        sys.exit(1)  # the parent is gone
 
 
 def _receive(connection: Connection) -> tuple[int, float]:
