@@ -47,7 +47,6 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = None
     broker_url: SecretStr | None = None
     database_pool_size: int = Field(default=10, ge=1)
-    artifact_store: str = "postgres:"
 
     model_roots: Annotated[list[AbsolutePath], NoDecode, BeforeValidator(_split_roots)] = []
 

@@ -1,9 +1,6 @@
 """The Celery application: it carries the doorbell, and nothing else."""
 
-import ctypes
 import multiprocessing
-import os
-import signal
 import threading
 from typing import Any
 
@@ -12,8 +9,6 @@ from celery.signals import setup_logging, worker_process_init, worker_shutting_d
 
 from app.logs import configure_logging
 from app.settings import get_settings
-
-_PR_SET_PDEATHSIG = 1
 
 celery_app = Celery("memaudit", include=["workers.tasks"])
 celery_app.conf.update(get_settings().celery_options())
@@ -35,12 +30,8 @@ def _let_jobs_go(**_: Any) -> None:
 
 
 @worker_process_init.connect
-def _prepare_child(**_: Any) -> None:
-    """In a fresh child: die with the parent, and load torch while nothing waits for it."""
-    parent = os.getppid()
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGKILL)
+def _warm_up(**_: Any) -> None:
+    """In a fresh child: load torch while nothing waits for it yet. It must not be loaded before the fork."""
     threading.Thread(target=_import_science, daemon=True).start()
 
 

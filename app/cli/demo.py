@@ -48,7 +48,7 @@ def demo(
                 _report(client, audits, screen)
             if once:
                 return
-            screen.print(f"The service goes on at [bold]{url}[/] (interactive documentation: {url}/docs).")
+            screen.print(f"The service goes on at [bold]{url}[/]; its contract is at {url}/openapi.json.")
             screen.print(f"Your API key is in {Settings().api_key_path}. Stop with Ctrl-C.")
             _wait_for_interrupt()
 

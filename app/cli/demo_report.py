@@ -15,12 +15,12 @@ _HEAT: Final = ("grey15", "rgb(70,40,20)", "rgb(130,60,20)", "rgb(190,80,20)", "
 
 def dose_response_table(summaries: dict[str, JSON]) -> Table:
     """Mean NL and the share recited strictly, by known number of duplicates, the models side by side."""
-    table = Table(title="Dose-response: mean NL (nats per token, 95 % interval) and strict extraction")
-    table.add_column("duplicates", justify="right")
-    table.add_column("texts", justify="right")
+    table = Table(title="Mean NL [95 % interval] in nats per token, and share recited strictly")
+    table.add_column("dup.", justify="right")
+    table.add_column("n", justify="right")
     for name in summaries:
         table.add_column(f"{name} NL", justify="right")
-        table.add_column(f"{name} strict", justify="right")
+        table.add_column("strict", justify="right")
     for levels in zip(*(summary["dose_response"] for summary in summaries.values()), strict=True):
         cells = [cell for level in levels for cell in (_interval(level["nl"]), _share(level["strict"]))]
         table.add_row(str(levels[0]["duplicates"]), str(levels[0]["nl"]["n"]), *cells)
@@ -31,8 +31,8 @@ def gain_lines(summaries: dict[str, JSON]) -> Iterator[str]:
     """How much more strongly the most duplicated texts are memorized than those never inserted."""
     for name, summary in summaries.items():
         gain = summary["gain"]
-        levels = f"{gain['to_duplicates']} against {gain['from_duplicates']} duplicates"
-        yield f"{name}: gain of NL at {levels} {_interval(gain)} nats per token"
+        levels = f"{gain['from_duplicates']} to {gain['to_duplicates']} duplicates"
+        yield f"{name}: NL gains {_interval(gain)} nats per token from {levels}"
 
 
 def heat_line(score: JSON, evidence: JSON) -> Text:
@@ -54,7 +54,7 @@ def _colour(token: dict[str, Any]) -> str:
 def _interval(interval: JSON) -> str:
     if interval["low"] is None:
         return f"{interval['mean']:.2f}"
-    return f"{interval['mean']:.2f} ({interval['low']:.2f} to {interval['high']:.2f})"
+    return f"{interval['mean']:.2f} [{interval['low']:.2f}, {interval['high']:.2f}]"
 
 
 def _share(interval: JSON | None) -> str:
