@@ -188,11 +188,15 @@ def test_a_cancel_that_meets_a_finishing_shard_wins_or_loses_whole(sessions: Ses
     """The finishing transaction holds its job's row; the cancel skips it, and the finish then gives way."""
     job = add(sessions, audit)[0]
     lease = take_one(sessions)
-    with pytest.raises(LeaseLost), sessions.begin() as finishing:
-        take_for_finish(finishing, lease)
-        with sessions.begin() as cancelling:
-            cancel_audit(cancelling, audit.tenant_id, audit.id)
-        complete_shard(finishing, audit.id, 10)
+    def finish_while_it_is_cancelled() -> None:
+        with sessions.begin() as finishing:
+            take_for_finish(finishing, lease)
+            with sessions.begin() as cancelling:
+                cancel_audit(cancelling, audit.tenant_id, audit.id)
+            complete_shard(finishing, audit.id, 10)
+
+    with pytest.raises(LeaseLost):
+        finish_while_it_is_cancelled()
     assert state_of(sessions, job) == JobState.RUNNING
     assert reread(sessions, audit).texts_done == 0
     with sessions.begin() as session:
