@@ -1,5 +1,6 @@
 """Greedy continuations of token prompts, many at a time."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,7 +51,10 @@ def continue_greedily(
     Returns:
         int64 [at most n_new_tokens] for each prompt, in order.
     """
-    rows = _CPU_ROWS if language_model.device.type == "cpu" else _GPU_ROWS
+    if language_model.device.type == "cpu":
+        rows = min(_CPU_ROWS, math.ceil(len(prompts) / torch.get_num_threads()))
+    else:
+        rows = _GPU_ROWS
     batches = list(_batches(prompts, language_model.context_length, rows))
     continuations: dict[int, TokenIds] = {}
     end_tokens = end_token_ids(language_model)

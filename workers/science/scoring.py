@@ -120,10 +120,15 @@ def _assemble(
         log_likelihood=log_likelihood,
         nl=nl,
         nl_byte=log_likelihood / plan.n_bytes,
-        perplexity=math.exp(min(-nl, _LARGEST_EXPONENT)),
+        perplexity=perplexity(nl),
         metrics=_metrics(index, plan, ledger, recitations, options),
         evidence=evidence,
     )
+
+
+def perplexity(nl: float) -> float:
+    """exp(-nl) for a mean log-likelihood per token in nats; at most the largest float."""
+    return math.exp(min(-nl, _LARGEST_EXPONENT))
 
 
 def _metrics(

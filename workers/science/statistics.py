@@ -1,4 +1,4 @@
-"""Means with bootstrap intervals: by number of duplicates, and the gain between two levels."""
+"""Means with bootstrap intervals, and the gain between two levels."""
 
 import math
 from collections.abc import Sequence
@@ -32,14 +32,6 @@ class Estimate:
     high: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class DoseLevel:
-    """The texts that were inserted `duplicates` times."""
-
-    duplicates: int
-    estimate: Estimate
-
-
 def mean_with_interval(values: Values, *, seed: int = 0) -> Estimate:
     """The mean and its percentile-bootstrap interval (Efron and Tibshirani 1993, section 13.3).
 
@@ -51,47 +43,18 @@ def mean_with_interval(values: Values, *, seed: int = 0) -> Estimate:
     return _estimate((sample,), _mean, n=len(sample), seed=seed)
 
 
-def dose_response(duplicates: Sequence[int], values: Values, *, seed: int = 0) -> list[DoseLevel]:
-    """The mean of `values` at each number of duplicates, lowest first.
-
-    Args:
-        duplicates: how often each text was inserted.
-        values: a finite number for each text.
-        seed: of the resampling.
-
-    Raises:
-        ValueError: if the two differ in length.
-    """
-    levels = np.asarray(duplicates)
-    sample = np.asarray(values, dtype=np.float64)
-    if len(levels) != len(sample):
-        raise ValueError("duplicates and values must have one entry for each text")
-    return [
-        DoseLevel(int(level), mean_with_interval(sample[levels == level], seed=seed))
-        for level in np.unique(levels)
-    ]
-
-
-def gain_between(low: Values, high: Values, *, paired: bool = False, seed: int = 0) -> Estimate:
+def gain_between(low: Values, high: Values, *, seed: int = 0) -> Estimate:
     """The mean of `high` less the mean of `low`, and the interval of that difference.
 
     Args:
         low: values at the lower level, such as NL of texts that were never inserted.
         high: values at the higher level, such as NL of texts that were inserted 256 times.
-        paired: whether the values belong together one by one, as the same texts under two models do.
         seed: of the resampling.
 
     Returns:
-        `n` counts pairs, or the smaller of the two samples.
-
-    Raises:
-        ValueError: if paired values differ in number.
+        `n` is the smaller of the two numbers of values.
     """
     lower, higher = np.asarray(low, dtype=np.float64), np.asarray(high, dtype=np.float64)
-    if paired:
-        if len(lower) != len(higher):
-            raise ValueError("paired values must be equal in number")
-        return mean_with_interval(higher - lower, seed=seed)
     return _estimate((higher, lower), _difference_of_means, n=min(len(lower), len(higher)), seed=seed)
 
 

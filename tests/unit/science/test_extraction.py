@@ -129,8 +129,14 @@ def test_extraction_metric_counts_edits_in_tokens():
         "loose": True,
         "matched_tokens": 2,
     }
-    one_more = tokens(1, 2, 4, 5, 6, 7, 9, 9)
-    assert extraction_metric(split, 2, one_more, suffix)["loose"] is False
+
+
+def test_loose_begins_at_three_quarters():
+    split = Split("ok", 64, 48)
+    suffix = np.arange(48)
+    for n_wrong, loose in ((12, True), (13, False)):
+        said = np.where(suffix < n_wrong, 999, suffix)
+        assert extraction_metric(split, 0, said, suffix)["loose"] is loose
 
 
 def test_extraction_that_was_not_decoded_still_says_strict():

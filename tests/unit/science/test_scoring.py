@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from lm_eval.utils import get_rolling_token_windows
 
 from tests.tiny_models import END_OF_TEXT, english_sentences, one_thread, save_tiny_model
 from workers.science.errors import ScoreNotFinite
@@ -84,6 +85,19 @@ def test_cores_do_not_change_the_bits_of_full_batches(reciting, texts):
         torch.set_num_threads(2)
         two = score_texts(reciting, texts, options)
     assert [score.log_likelihood for score in one] == [score.log_likelihood for score in two]
+
+
+def test_each_window_is_conditioned_as_lm_evaluation_harness_does(each_language_model):
+    model, prefix = each_language_model.model, each_language_model.prefix_token_id
+    text = " ".join(english_sentences())[5000:6200]
+    (score,) = score_texts(each_language_model, [TextInput(text)], EVERYTHING)
+    assert score.n_windows > 2
+    expected = []
+    for inputs, targets in get_rolling_token_windows(score.evidence.token_ids.tolist(), prefix, 128, 1):
+        with torch.inference_mode():
+            logits = model(torch.tensor([inputs])).logits[0, -len(targets) :].double()
+        expected += logits.log_softmax(-1).gather(-1, torch.tensor(targets)[:, None])[:, 0].tolist()
+    np.testing.assert_allclose(score.evidence.log_likelihood, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_evidence_adds_up_to_the_score(llama, texts):

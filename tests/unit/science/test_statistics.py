@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from workers.science import statistics
-from workers.science.statistics import Estimate, dose_response, gain_between, mean_with_interval
+from workers.science.statistics import Estimate, gain_between, mean_with_interval
 
 RANDOM = np.random.default_rng(7)
 
@@ -53,25 +53,6 @@ def test_degenerate_samples(values, expected):
     assert mean_with_interval(values) == expected
 
 
-def test_dose_response_groups_by_duplicates():
-    levels = dose_response([16, 0, 16, 0, 1], [-1.0, -4.0, -2.0, -5.0, -3.0])
-    assert [(level.duplicates, level.estimate.n, level.estimate.mean) for level in levels] == [
-        (0, 2, -4.5),
-        (1, 1, -3.0),
-        (16, 2, -1.5),
-    ]
-    assert levels[0].estimate == mean_with_interval([-4.0, -5.0])
-
-
-def test_dose_response_of_nothing_is_empty():
-    assert dose_response([], []) == []
-
-
-def test_dose_response_wants_one_value_for_each_text():
-    with pytest.raises(ValueError, match="one entry"):
-        dose_response([0, 1], [1.0])
-
-
 def test_gain_of_independent_samples_agrees_with_welch():
     low, high = RANDOM.normal(-4.0, 1.0, size=300), RANDOM.normal(-1.0, 0.3, size=120)
     gain = gain_between(low, high)
@@ -79,18 +60,3 @@ def test_gain_of_independent_samples_agrees_with_welch():
     assert gain.mean == pytest.approx(high.mean() - low.mean())
     assert gain.n == 120
     assert (gain.low, gain.high) == pytest.approx((welch.low, welch.high), abs=0.03)
-
-
-def test_pairs_cancel_what_they_share():
-    shared = RANDOM.normal(0.0, 10.0, size=200)
-    low, high = shared + RANDOM.normal(0.0, 0.1, size=200), shared + 1.0
-    paired = gain_between(low, high, paired=True)
-    independent = gain_between(low, high)
-    assert paired.mean == pytest.approx(independent.mean)
-    assert paired.high - paired.low < 0.05
-    assert independent.high - independent.low > 2.0
-
-
-def test_pairs_must_be_equal_in_number():
-    with pytest.raises(ValueError, match="equal in number"):
-        gain_between([1.0], [1.0, 2.0], paired=True)
