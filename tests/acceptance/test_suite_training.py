@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -236,22 +237,31 @@ def test_a_process_that_dies_is_noticed(tmp_path, quiet):
         train_all([run], 1, quiet)
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
-def test_an_interrupted_suite_never_looks_complete(tmp_path, corpus_path, ending):
+def press_control_c(pid):
+    os.killpg(pid, signal.SIGINT)
+
+
+def kill_the_parent_alone(pid):
+    os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("end", [press_control_c, kill_the_parent_alone])
+def test_an_interrupted_suite_never_looks_complete(tmp_path, corpus_path, end):
     """Checkpoints show that training is under way; then the command ends and so do its children."""
     out = tmp_path / "suite"
     arguments = ["--size", "tiny", "--steps", "4000", "--keep-steps", "10", "--out", str(out)]
     process = subprocess.Popen(
         [sys.executable, "-m", "workers.suite", "train", *arguments, "--corpus", str(corpus_path)],
         stderr=subprocess.PIPE,
+        start_new_session=True,
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while len(list(out.glob(".*.partial/steps/*"))) < 3:
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)
     family = psutil.Process(process.pid).children(recursive=True)
-    process.send_signal(ending)
+    end(process.pid)
     _, errors = process.communicate(timeout=60)
     assert process.returncode != 0
     assert len(family) >= 2

@@ -71,12 +71,13 @@ def test_the_learning_rate_rises_then_falls_to_a_tenth():
     assert factors[10:] == sorted(factors[10:], reverse=True)
 
 
-def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, prepared):
+@pytest.fixture
+def run(tmp_path, prepared):
     prepared.tokenizer.save_pretrained(tmp_path)
     np.save(tmp_path / "sequences.npy", prepared.background)
-    run = Run(
-        name="diverging",
-        size=replace(TINY, learning_rate=1e30),
+    return Run(
+        name="tiny",
+        size=replace(TINY, steps=2),
         seed=0,
         sequences=tmp_path / "sequences.npy",
         tokenizer=tmp_path,
@@ -85,8 +86,23 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, prepared):
         threads=torch.get_num_threads(),
         keep_steps=None,
     )
+
+
+def test_the_seed_decides_the_weights(run):
+    """Oracle: the bytes of the saved weights."""
+    weights = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        one = replace(run, seed=seed, output=run.output.with_name(name))
+        train(one, lambda *_: None)
+        weights.append((one.output / "model.safetensors").read_bytes())
+    assert weights[0] == weights[1]
+    assert weights[0] != weights[2]
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(run):
+    diverging = replace(run, size=replace(TINY, learning_rate=1e30))
     steps = []
-    with pytest.raises(TrainingDiverged, match="diverging is not finite at step"):
-        train(run, lambda step, loss: steps.append((step, loss)))
+    with pytest.raises(TrainingDiverged, match="tiny is not finite at step"):
+        train(diverging, lambda step, loss: steps.append((step, loss)))
     assert len(steps) < TINY.steps
     assert not run.output.exists()
