@@ -139,11 +139,11 @@ class TextRecord(Contract):
 
 
 class AuditOptions(Contract):
-    """How texts are scored; the defaults are DESIGN's definitions."""
+    """How texts are scored; the defaults are those of arXiv 2510.24256 (64 and 48) and 2410.19482 (40)."""
 
     prefix_tokens: Annotated[int, Field(ge=1, le=100_000)] = 64
     suffix_tokens: Annotated[int, Field(ge=1, le=100_000)] = 48
-    temperature: Annotated[float, Field(gt=0, le=100)] = 1.0
+    temperature: Annotated[float, Field(ge=0.01, le=100)] = 1.0
     top_k: Annotated[int, Field(ge=1, le=1_000_000)] = 40
     token_evidence: bool = True
     dtype: Literal["float32", "bfloat16"] = "float32"

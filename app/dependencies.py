@@ -18,17 +18,17 @@ ADMIN = "admin"
 _bearer = HTTPBearer(auto_error=False, description="An API key: `Authorization: Bearer mak_…`")
 
 
-def _settings(request: Request) -> Settings:
+async def _settings(request: Request) -> Settings:
     settings: Settings = request.app.state.settings
     return settings
 
 
-def _store(request: Request) -> Store:
+async def _store(request: Request) -> Store:
     store: Store = request.app.state.store
     return store
 
 
-def _doorbell(request: Request) -> Doorbell:
+async def _doorbell(request: Request) -> Doorbell:
     doorbell: Doorbell = request.app.state.doorbell
     return doorbell
 
@@ -56,7 +56,7 @@ class RequireScope:
     def __init__(self, scope: str) -> None:
         self._scope = scope
 
-    def __call__(self, principal: Annotated[Principal, Depends(_principal)]) -> Principal:
+    async def __call__(self, principal: Annotated[Principal, Depends(_principal)]) -> Principal:
         """The principal, if the key has the scope."""
         if not principal.scopes & {self._scope, ADMIN}:
             raise InsufficientScope(f"This needs an API key with the scope {self._scope}.")

@@ -33,7 +33,7 @@ class ServiceMetrics:
             registry=self.registry,
         )
         self.jobs = Gauge(
-            "memaudit_jobs", "Jobs by kind and state.", ("kind", "state"), registry=self.registry
+            "memaudit_jobs", "Open jobs by kind and state.", ("kind", "state"), registry=self.registry
         )
 
 

@@ -140,7 +140,8 @@ async def _on_http(request: Request, error: Exception) -> JSONResponse:
 
 def _allow(request: Request) -> dict[str, str]:
     """The methods of a path, which may have several routes; the framework names those of the first only."""
-    operations = request.app.openapi()["paths"].get(request.scope["route"].path)
+    path = getattr(request.scope.get("route"), "path", None)
+    operations = request.app.openapi()["paths"].get(path)
     return {"Allow": ", ".join(operations).upper()} if operations else {}
 
 

@@ -3,7 +3,7 @@
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -12,7 +12,9 @@ DOORBELL_TASK = "memaudit.work"
 # Where container engines mount secrets; `memaudit_database_url` there sets `database_url`.
 SECRETS_DIRECTORY = os.environ.get("MEMAUDIT_SECRETS_DIRECTORY", "/run/secrets")
 
-Queue = Literal["gpu", "io"]
+# The class of work that needs a language model in memory.
+WORK_QUEUE: Final = "gpu"
+Queue = Literal["gpu"]
 LogFormat = Literal["json", "console"]
 
 
@@ -113,7 +115,7 @@ class Settings(BaseSettings):
             "accept_content": ["json"],
             "task_ignore_result": True,
             "task_acks_late": False,
-            "task_default_queue": "gpu",
+            "task_default_queue": WORK_QUEUE,
             "worker_prefetch_multiplier": 1,
             "worker_hijack_root_logger": False,
             "broker_connection_retry_on_startup": True,

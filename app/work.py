@@ -1,11 +1,10 @@
-"""What routes of long work share: the queue they ring, and waiting for a change."""
+"""What routes of long work share: when to come back, and waiting for a change."""
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-WORK_QUEUE: Final = "gpu"
 RETRY_AFTER_SECONDS: Final = "1"
 POLL_SECONDS: Final = 0.1
 

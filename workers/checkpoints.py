@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from httpx2 import TransportError
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import (
     HfHubHTTPError,
+    HFValidationError,
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
@@ -38,11 +40,11 @@ def locate(source: HubSource | PathSource, commit: str | None, roots: list[Path]
     try:
         commit = commit or HfApi().model_info(source.repo, revision=source.revision).sha
         directory = snapshot_download(source.repo, revision=commit, allow_patterns=list(HUB_FILES))
-    except (RepositoryNotFoundError, RevisionNotFoundError):
+    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError):
         raise LanguageModelRejected(
             "The hub has no such repository or revision, or asks for a token."
         ) from None
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, LocalEntryNotFoundError, TransportError, OSError) as error:
         raise HubUnreachable(f"The hub did not answer ({type(error).__name__}).") from None
     return PinnedCheckpoint(Path(directory), commit)
 

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import psycopg
-import structlog
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
@@ -12,11 +11,20 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_e
 from app.store.jobs import Lease, take_for_finish
 from workers.runtime import Runtime
 
-log = structlog.get_logger()
 T = TypeVar("T")
 
 # The driver's own error comes through where rows are copied past SQLAlchemy.
 DATABASE_AWAY = (OperationalError, psycopg.OperationalError)
+
+
+def while_database_is_away(runtime: Runtime) -> Retrying:
+    """Repeat a transaction for as long as a lease lasts."""
+    return Retrying(
+        retry=retry_if_exception_type(DATABASE_AWAY),
+        stop=stop_after_delay(runtime.settings.lease_seconds),
+        wait=wait_exponential_jitter(initial=0.1, max=2),
+        reraise=True,
+    )
 
 
 def finish(runtime: Runtime, lease: Lease, write: Callable[[Session], T]) -> T:
@@ -28,16 +36,10 @@ def finish(runtime: Runtime, lease: Lease, write: Callable[[Session], T]) -> T:
     Raises:
         LeaseLost: the job was taken away, or its effect is committed already.
     """
-    attempts = Retrying(
-        retry=retry_if_exception_type(DATABASE_AWAY),
-        stop=stop_after_delay(runtime.settings.lease_seconds),
-        wait=wait_exponential_jitter(initial=0.1, max=2),
-        reraise=True,
-    )
 
     def transaction() -> T:
         with runtime.sessions.begin() as session:
             take_for_finish(session, lease)
             return write(session)
 
-    return attempts(transaction)
+    return while_database_is_away(runtime)(transaction)

@@ -12,7 +12,7 @@ from app.errors import JobCrashed, JobFailed
 from app.store.jobs import JobKind, Lease, LeaseLost, claim, close_cancelled, release, requeue
 from app.store.transitions import fail_job
 from workers.audit_job import plan_audit, score_shard
-from workers.finishing import DATABASE_AWAY
+from workers.finishing import DATABASE_AWAY, while_database_is_away
 from workers.language_model_job import validate_language_model
 from workers.lease_keeper import LeaseKeeper, Stopping
 from workers.runtime import Runtime
@@ -28,7 +28,7 @@ HANDLERS: Final[dict[JobKind, Handler]] = {
     JobKind.SCORE_SHARD: score_shard,
     JobKind.SUMMARIZE_AUDIT: summarize_audit,
 }
-RETRY_SECONDS: Final = 2.0
+RETRY_SECONDS: Final = 5.0
 
 
 def work_until_idle(
@@ -87,7 +87,8 @@ def run_job(runtime: Runtime, lease: Lease, stopping: SharedEvent) -> int:
         with runtime.sessions.begin() as session:
             release(session, lease)
     except DATABASE_AWAY as error:
-        job_log.warning("job_left_to_its_lease", error=type(error).__name__)
+        job_log.warning("database_away", error=type(error).__name__)
+        _hand_back(runtime, lease)
     except JobFailed as failure:
         _end_attempt(runtime, lease, failure)
     except Exception as error:  # noqa: BLE001 - whatever a model or a driver raises ends the attempt, not the worker
@@ -97,6 +98,20 @@ def run_job(runtime: Runtime, lease: Lease, stopping: SharedEvent) -> int:
         job_log.info("job_succeeded")
         return enqueued
     return 0
+
+
+def _hand_back(runtime: Runtime, lease: Lease) -> None:
+    """Queue a job again that the database's absence broke off; it is not an attempt.
+
+    When the database stays away for as long as a lease lasts, the job is left to its lease.
+    """
+
+    def transaction() -> None:
+        with runtime.sessions.begin() as session:
+            release(session, lease)
+
+    with suppress(*DATABASE_AWAY):
+        while_database_is_away(runtime)(transaction)
 
 
 def _end_attempt(runtime: Runtime, lease: Lease, failure: JobFailed) -> None:

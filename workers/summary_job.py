@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from math import exp
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +16,7 @@ from app.store.transitions import succeed_audit
 from workers.finishing import finish
 from workers.lease_keeper import LeaseKeeper
 from workers.runtime import Runtime
+from workers.science.scoring import perplexity
 from workers.science.statistics import gain_between, mean_with_interval
 
 # More levels than this are not summarised: the groups are then not levels of anything.
@@ -62,7 +62,7 @@ def summarize(facts: Sequence[ScoreFacts]) -> JSONObject:
         "errors": len(facts) - len(scored),
         "tokens": tokens,
         "log_likelihood": log_likelihood,
-        "perplexity": exp(-log_likelihood / tokens) if tokens else None,
+        "perplexity": perplexity(log_likelihood / tokens) if tokens else None,
         "nl": _interval(scored, lambda fact: fact.nl),
         "nl_byte": _interval(scored, lambda fact: fact.nl_byte),
         "strict": _interval(scored, lambda fact: fact.strict),

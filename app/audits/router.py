@@ -26,12 +26,13 @@ from app.dependencies import (
 )
 from app.pagination import Page
 from app.problems import problem_responses
+from app.settings import WORK_QUEUE
 from app.store.audits import ScoreOrder
 from app.store.identifiers import Prefix
 from app.store.tenants import Principal
 from app.store.unit_of_work import Store
 from app.strict_json import StrictJSONRoute
-from app.work import RETRY_AFTER_SECONDS, WORK_QUEUE, poll_until
+from app.work import RETRY_AFTER_SECONDS, poll_until
 
 router = APIRouter(prefix="/v1/audits", tags=["audits"], route_class=StrictJSONRoute)
 

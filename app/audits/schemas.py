@@ -12,7 +12,11 @@ from app.store.identifiers import Prefix, format_id
 
 
 class AuditCreate(AuditSpec):
-    """An audit to run. `model` is an id, or a source that is registered on the way."""
+    """An audit to run.
+
+    `model` is an id, or a source. A source that was registered before keeps the revision that was pinned
+    then; register it again to pin a newer one.
+    """
 
     model: LanguageModelReference
     text_set: Annotated[str, Field(max_length=100)]

@@ -15,7 +15,7 @@ from app.cli.failures import explained
 from app.cli.found_settings import find_settings
 from app.embedded.programs import api_command, worker_command
 from app.embedded.supervisor import supervise
-from app.settings import Queue, Settings
+from app.settings import WORK_QUEUE, Queue, Settings
 from app.store.migrate import upgrade
 
 cli = typer.Typer(
@@ -65,7 +65,7 @@ def api(host: HostOption = None, port: PortOption = None) -> None:
 
 @cli.command()
 def worker(
-    queue: Annotated[Queue, typer.Option(help="The class of work to take.")] = "gpu",
+    queue: Annotated[Queue, typer.Option(help="The class of work to take.")] = WORK_QUEUE,
     concurrency: Annotated[
         int, typer.Option(min=1, help="Processes, each with its own models in memory.")
     ] = 1,

@@ -18,11 +18,12 @@ from app.language_models import service
 from app.language_models.schemas import LanguageModelCreate, LanguageModelOut
 from app.pagination import Page
 from app.problems import problem_responses
+from app.settings import WORK_QUEUE
 from app.store.deletion import delete_language_model
 from app.store.identifiers import Prefix
 from app.store.language_models import LanguageModelStatus, get_language_model
 from app.strict_json import StrictJSONRoute
-from app.work import RETRY_AFTER_SECONDS, WORK_QUEUE, poll_until
+from app.work import RETRY_AFTER_SECONDS, poll_until
 
 router = APIRouter(prefix="/v1/models", tags=["language models"], route_class=StrictJSONRoute)
 

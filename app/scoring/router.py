@@ -18,10 +18,11 @@ from app.dependencies import (
 from app.problems import problem_responses
 from app.scoring import service
 from app.scoring.schemas import ScoreList, ScoreRequest
+from app.settings import WORK_QUEUE
 from app.store.audits import WorkStatus
 from app.store.identifiers import Prefix
 from app.strict_json import StrictJSONRoute
-from app.work import RETRY_AFTER_SECONDS, WORK_QUEUE, poll_until
+from app.work import RETRY_AFTER_SECONDS, poll_until
 
 router = APIRouter(prefix="/v1/score", tags=["scoring"], route_class=StrictJSONRoute)
 
@@ -51,6 +52,6 @@ async def score_texts(
         lambda: store.run(read_audit, principal.tenant_id, identifier), has_ended, seconds=request.timeout
     )
     if audit.status == WorkStatus.SUCCEEDED:
-        return await store.run(service.read_scores, principal.tenant_id, identifier)
+        return await store.run(service.read_scores, principal.tenant_id, audit)
     headers = {"Location": f"/v1/audits/{audit.id}", "Retry-After": RETRY_AFTER_SECONDS}
     return JSONResponse(audit.model_dump(mode="json"), status_code=202, headers=headers)

@@ -24,8 +24,12 @@ class ScoreRequest(AuditSpec):
 
 
 class ScoreList(BaseModel):
-    """The scores of all texts, in order. `audit` can be read like any other, with its evidence."""
+    """The scores of all texts, in order.
+
+    `audit` can be read like any other, with its evidence; `text_set` holds the texts until it is deleted.
+    """
 
     object: Literal["score_list"] = "score_list"
     audit: str
+    text_set: str
     data: list[ScoreOut]

@@ -10,7 +10,7 @@ from app.idempotency import answer_once
 from app.scoring.schemas import MAX_TEXTS, ScoreList, ScoreRequest
 from app.settings import Settings
 from app.store.audits import ScoreOrder
-from app.store.identifiers import Prefix, format_id
+from app.store.identifiers import Prefix, parse_id
 from app.store.tenants import Principal
 from app.text_sets.service import store_texts
 
@@ -45,13 +45,15 @@ def request_scores(
     return answer_once(session, principal, key, "score", request, AuditOut, work)
 
 
-def read_scores(session: Session, tenant_id: UUID, audit_id: UUID) -> ScoreList:
+def read_scores(session: Session, tenant_id: UUID, audit: AuditOut) -> ScoreList:
     """All scores of a succeeded audit of a few texts.
 
     Raises:
         AuditNotSucceeded: it has not ended, or ended otherwise.
     """
+    audit_id = parse_id(Prefix.AUDIT, audit.id)
+    assert audit_id is not None
     page = scores_page(
         session, tenant_id, audit_id, order=ScoreOrder.ORDINAL, group=None, limit=MAX_TEXTS, cursor=None
     )
-    return ScoreList(audit=format_id(Prefix.AUDIT, audit_id), data=page.data)
+    return ScoreList(audit=audit.id, text_set=audit.text_set, data=page.data)

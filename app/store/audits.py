@@ -152,8 +152,11 @@ def list_audits(session: Session, tenant_id: UUID, *, before: UUID | None, limit
 
 
 def lock_active_audit(session: Session, audit_id: UUID) -> Audit | None:
-    """The audit, locked, if it has not ended; else None."""
-    statement = select(Audit).where(Audit.id == audit_id, is_active()).with_for_update()
+    """The audit, locked, if it has not ended; else None.
+
+    The lock leaves room for the foreign keys of rows that other shards are writing meanwhile.
+    """
+    statement = select(Audit).where(Audit.id == audit_id, is_active()).with_for_update(key_share=True)
     return session.scalars(statement.execution_options(populate_existing=True)).one_or_none()
 
 

@@ -12,7 +12,6 @@ class Prefix(StrEnum):
     LANGUAGE_MODEL = "mdl"
     TEXT_SET = "txs"
     AUDIT = "aud"
-    JOB = "job"
 
 
 def new_id() -> UUID:

@@ -14,6 +14,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, ForeignKey, Index, Text, and_, exists, func, or_, select, text, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from app.settings import WORK_QUEUE
 from app.store.audits import Audit, is_active
 from app.store.base import Base, CreatedAt, JSONObject, PrimaryKey, one_of
 from app.store.identifiers import new_id
@@ -56,7 +57,7 @@ class Job(Base):
 
     id: Mapped[PrimaryKey]
     kind: Mapped[str] = mapped_column(Text)
-    queue: Mapped[str] = mapped_column(Text, default="gpu")
+    queue: Mapped[str] = mapped_column(Text, default=WORK_QUEUE)
     tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"))
     language_model_id: Mapped[UUID] = mapped_column(ForeignKey("language_models.id", ondelete="CASCADE"))
     audit_id: Mapped[UUID | None] = mapped_column(ForeignKey("audits.id", ondelete="CASCADE"))
@@ -261,8 +262,12 @@ def running_progress(session: Session, audit_id: UUID) -> int:
 
 
 def count_jobs(session: Session) -> dict[tuple[str, str], int]:
-    """How many jobs there are of each (kind, state)."""
-    statement = select(Job.kind, Job.state, func.count()).group_by(Job.kind, Job.state)
+    """How many open jobs there are of each (kind, state)."""
+    statement = (
+        select(Job.kind, Job.state, func.count())
+        .where(Job.state.in_((JobState.QUEUED, JobState.RUNNING)))
+        .group_by(Job.kind, Job.state)
+    )
     return {(kind, state): count for kind, state, count in session.execute(statement)}
 
 

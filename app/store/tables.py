@@ -1,7 +1,6 @@
-"""All tables, imported so that `Base.metadata` is complete."""
+"""All tables, imported so that `metadata` is complete."""
 
-from app.store import audits, idempotency, jobs, language_models, tenants, text_sets
+from app.store import audits, idempotency, jobs, language_models, tenants, text_sets  # noqa: F401 - for their tables
 from app.store.base import Base
 
-TABLE_MODULES = (audits, idempotency, jobs, language_models, tenants, text_sets)
 metadata = Base.metadata

@@ -108,6 +108,9 @@ def end_of_page(session: Session, text_set_id: UUID, start: int, *, limit: int, 
 
     After `limit` texts, or before the one with which it would exceed `max_bytes` of text and choices; but a
     page holds at least one text.
+
+    Raises:
+        NotFound: there is no text at `start`; the set may have been erased meanwhile.
     """
     size = func.octet_length(TextRow.text) + func.coalesce(func.pg_column_size(TextRow.choices), 0)
     up_to_here = (
@@ -116,24 +119,26 @@ def end_of_page(session: Session, text_set_id: UUID, start: int, *, limit: int, 
         .subquery()
     )
     fits = or_(up_to_here.c.bytes <= max_bytes, up_to_here.c.ordinal == start)
-    return int(session.scalars(select(func.max(up_to_here.c.ordinal)).where(fits)).one()) + 1
+    last = session.scalars(select(func.max(up_to_here.c.ordinal)).where(fits)).one()
+    if last is None:
+        raise NotFound("There is no such text set.")
+    return int(last) + 1
 
 
-def iterate_text_batches(session: Session, text_set_id: UUID, batch_size: int = 2000) -> Iterator[list[str]]:
-    """The bare texts of a set in order, a batch at a time."""
+def iterate_text_batches(
+    session: Session, text_set_id: UUID, batch_size: int = 2000, max_bytes: int = 8 * 2**20
+) -> Iterator[list[str]]:
+    """The bare texts of a set in order, a batch at a time: of `max_bytes`, or one text that is longer."""
     start = 0
     while True:
+        try:
+            stop = end_of_page(session, text_set_id, start, limit=batch_size, max_bytes=max_bytes)
+        except NotFound:
+            return
         statement = (
             select(TextRow.text)
-            .where(
-                TextRow.text_set_id == text_set_id,
-                TextRow.ordinal >= start,
-                TextRow.ordinal < start + batch_size,
-            )
+            .where(TextRow.text_set_id == text_set_id, TextRow.ordinal >= start, TextRow.ordinal < stop)
             .order_by(TextRow.ordinal)
         )
-        batch = list(session.scalars(statement))
-        if not batch:
-            return
-        yield batch
-        start += batch_size
+        yield list(session.scalars(statement))
+        start = stop

@@ -1,5 +1,6 @@
 """Transitions that move a job and the audit or language model it belongs to in one transaction."""
 
+from collections import Counter
 from collections.abc import Mapping
 from datetime import timedelta
 from uuid import UUID
@@ -239,12 +240,13 @@ def jobs_to_ring(session: Session, *, stale_seconds: float, limit: int = 64) -> 
     """Mark claimable jobs that were never rung, or whose bell may have been lost, as rung now.
 
     Returns:
-        How many bells each queue needs. The caller commits, then rings: a bell lost in between is rung
+        How many bells each queue needs: one for each job never rung, or one for all whose bell is old, since
+        a worker works until nothing is left. The caller commits, then rings: a bell lost in between is rung
         again after `stale_seconds`.
     """
     stale = func.clock_timestamp() - timedelta(seconds=stale_seconds)
-    unrung = (
-        select(Job.id)
+    statement = (
+        select(Job.id, Job.queue, Job.rung_at)
         .where(
             Job.state == JobState.QUEUED,
             Job.available_at <= func.clock_timestamp(),
@@ -254,14 +256,12 @@ def jobs_to_ring(session: Session, *, stale_seconds: float, limit: int = 64) -> 
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
-    statement = (
+    jobs = session.execute(statement).all()
+    session.execute(
         update(Job)
-        .where(Job.id.in_(unrung))
+        .where(Job.id.in_([job.id for job in jobs]))
         .values(rung_at=func.clock_timestamp())
-        .returning(Job.queue)
-        .execution_options(synchronize_session=False)
+        .execution_options(synchronize_session=False),
     )
-    bells: dict[str, int] = {}
-    for queue in session.scalars(statement):
-        bells[queue] = bells.get(queue, 0) + 1
-    return bells
+    fresh = Counter(job.queue for job in jobs if job.rung_at is None)
+    return {queue: max(1, fresh[queue]) for queue in {job.queue for job in jobs}}
