@@ -278,3 +278,9 @@ async def test_routes_that_do_not_exist(world: World) -> None:
         assert (response.status_code, response.json()["status"]) == (status, status)
         assert response.headers["content-type"] == "application/problem+json"
         assert CANARY not in response.text + str(response.headers.raw) + "".join(world.capfd.readouterr())
+
+
+async def test_another_method_on_the_document_of_the_api(world: World) -> None:
+    response = await world.writer.post("/openapi.json")
+    assert (response.status_code, response.json()["status"]) == (405, 405)
+    assert {"GET", "HEAD"} == set(response.headers["allow"].split(", "))
