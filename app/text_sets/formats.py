@@ -11,6 +11,7 @@ from typing import BinaryIO, Final, TypeAlias
 
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from app.contracts import TextRecord
@@ -73,25 +74,69 @@ def read_csv(file: BinaryIO, max_record: int) -> Iterator[Row]:
         raise _unreadable(f"/lines/{reader.line_num + 1}", "utf8_invalid") from None
 
 
-def read_parquet(file: BinaryIO, _max_record: int) -> Iterator[Row]:
+def read_parquet(file: BinaryIO, max_record: int) -> Iterator[Row]:
     """Parquet whose columns are fields of a record. Pointers are `/rows/0` for the first row.
 
     `choices` is a list of strings, `metadata` a struct; text in them, in `duplicates`, `member` or `answer`
-    is read as JSON. Row groups are read a buffer at a time.
+    is read as JSON. Row groups are read a buffer at a time, and a value that many rows share once. A row of
+    more than `max_record` bytes is an error of its own.
 
     Raises:
-        ValidationFailed: not Parquet, or an unknown column.
+        ValidationFailed: not Parquet, an unknown column, or a value that Python cannot hold.
     """
     try:
-        parquet = pq.ParquetFile(file, buffer_size=PARQUET_BUFFER_BYTES, pre_buffer=False)
+        parquet = pq.ParquetFile(
+            file,
+            buffer_size=PARQUET_BUFFER_BYTES,
+            pre_buffer=False,
+            read_dictionary=_byte_columns(pq.ParquetFile(file).schema),
+        )
         columns = _known_columns(parquet.schema_arrow.names)
         ordinal = 0
-        for batch in parquet.iter_batches(PARQUET_BATCH_ROWS, use_threads=False):
-            for record in batch.to_pylist():
-                yield f"/rows/{ordinal}", {column: _cell(column, record[column]) for column in columns}
-                ordinal += 1
-    except (pa.ArrowException, OSError, ValueError):
+        for batch in _parquet_batches(parquet):
+            for rows in [batch] if _size(batch) <= max_record else _single_rows(batch):
+                if _size(rows) > max_record:
+                    yield FieldError(f"/rows/{ordinal}", "record_too_large")
+                    ordinal += 1
+                    continue
+                for record in rows.to_pylist():
+                    yield f"/rows/{ordinal}", {column: _cell(column, record[column]) for column in columns}
+                    ordinal += 1
+    except (pa.ArrowException, OSError, ValueError, OverflowError, LookupError):
         raise _unreadable("", "parquet_invalid") from None
+
+
+def _byte_columns(schema: pq.ParquetSchema) -> list[str]:
+    leaves = (schema.column(place) for place in range(len(schema)))
+    return [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
+
+
+def _parquet_batches(parquet: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
+    """Batches that end with their row group: Arrow cannot join the dictionaries of nested columns."""
+    for group in range(parquet.num_row_groups):
+        yield from parquet.iter_batches(PARQUET_BATCH_ROWS, row_groups=[group], use_threads=False)
+
+
+def _single_rows(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    return (batch.slice(row, 1) for row in range(batch.num_rows))
+
+
+def _size(batch: pa.RecordBatch) -> int:
+    return sum(map(_expanded_bytes, batch.columns))
+
+
+def _expanded_bytes(array: pa.Array) -> int:
+    """The bytes of an array's values once each place has a value of its own."""
+    if isinstance(array, pa.ExtensionArray):
+        return _expanded_bytes(array.storage)
+    if isinstance(array, pa.DictionaryArray):
+        lengths = pc.binary_length(array.dictionary).cast(pa.int64())
+        return pc.sum(lengths.take(array.indices)).as_py() or 0
+    if isinstance(array, pa.StructArray):
+        return sum(map(_expanded_bytes, array.flatten()))
+    if isinstance(array, (pa.ListArray, pa.LargeListArray, pa.FixedSizeListArray)):
+        return _expanded_bytes(array.flatten())
+    return int(array.nbytes)
 
 
 READERS: Final[dict[str, Reader]] = {

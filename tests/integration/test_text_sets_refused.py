@@ -14,8 +14,9 @@ import pytest
 from fastapi import FastAPI
 from starlette.types import Message
 
-from app.errors import ServiceUnavailable
+from app.errors import FieldError, ServiceUnavailable
 from app.settings import Settings
+from app.text_sets.formats import read_parquet
 from app.text_sets.submission import receive
 from tests.http_api import client_of, make_key, running_app
 
@@ -26,6 +27,7 @@ PARQUET = "application/vnd.apache.parquet"
 CANARY = "canary-7f3a9"
 MAX_JSON = 40_000
 MAX_UPLOAD = 100_000
+PARQUET_CHOICES = pa.schema([("text", pa.string()), ("choices", pa.list_(pa.string()))])
 
 
 def parquet(*rows: dict[str, Any]) -> bytes:
@@ -40,6 +42,28 @@ def parquet_of_bad_utf8() -> bytes:
     )
     output = io.BytesIO()
     pq.write_table(pa.table({"text": bad}), output)
+    return output.getvalue()
+
+
+def parquet_of_repeated(size: int, rows: int) -> bytes:
+    """Rows that share a text, which is stored once."""
+    output = io.BytesIO()
+    shared = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), pa.array(["a" * size]))
+    pq.write_table(pa.table({"text": shared}), output, compression="zstd")
+    return output.getvalue()
+
+
+def parquet_of_long_choices(size: int, choices: int) -> bytes:
+    output = io.BytesIO()
+    rows = [{"text": "a"}, {"text": "a", "choices": ["a" * size] * choices}]
+    pq.write_table(pa.Table.from_pylist(rows, PARQUET_CHOICES), output, compression="zstd")
+    return output.getvalue()
+
+
+def parquet_of_far_dates(kind: pa.DataType, value: int) -> bytes:
+    width = pa.int32() if pa.types.is_date32(kind) else pa.int64()
+    output = io.BytesIO()
+    pq.write_table(pa.table({"text": pa.array([value], width).view(kind)}), output)
     return output.getvalue()
 
 
@@ -113,6 +137,11 @@ REFUSED: list[tuple[str, bytes | str, str, str]] = [
     (PARQUET, CANARY * 10, "", "parquet_invalid"),
     (PARQUET, parquet({"text": CANARY})[:-20], "", "parquet_invalid"),
     (PARQUET, parquet_of_bad_utf8(), "", "parquet_invalid"),
+    (PARQUET, parquet_of_repeated(MAX_JSON + 1, 1), "/rows/0", "record_too_large"),
+    (PARQUET, parquet_of_long_choices(1000, 41), "/rows/1", "record_too_large"),
+    (PARQUET, parquet_of_far_dates(pa.date32(), 2**30), "", "parquet_invalid"),
+    (PARQUET, parquet_of_far_dates(pa.timestamp("us"), 2**62), "", "parquet_invalid"),
+    (PARQUET, parquet_of_far_dates(pa.timestamp("us", tz="No/Where"), 5), "", "parquet_invalid"),
     (PARQUET, parquet(), "", "empty_text_set"),
     (PARQUET, parquet({"text": "a", CANARY: 1}), "/columns/1", "unknown_column"),
     (PARQUET, parquet({"text": "a"}, {"text": None}), "/rows/1", "missing_text"),
@@ -187,6 +216,16 @@ async def test_a_bad_text_is_pointed_at(
             assert response.json()["errors"] == [{"pointer": pointer, "code": code}]
             assert_nothing_stored(database)
             assert_silent(response, capfd)
+
+
+def test_a_text_that_many_rows_share_is_read_once() -> None:
+    size = 2**19
+    before = pa.total_allocated_bytes()
+    body = io.BytesIO(parquet_of_repeated(size, 3000))
+    for place, row in enumerate(read_parquet(body, size - 1)):
+        assert row == FieldError(f"/rows/{place}", "record_too_large")
+        assert pa.total_allocated_bytes() - before < 8 * size
+    assert place == 2999
 
 
 async def test_what_is_not_strict_json_is_a_bad_request(
