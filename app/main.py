@@ -32,6 +32,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     engine = async_engine(settings.require_database_url(), pool_size=settings.database_pool_size)
     app.state.store = Store(engine)
+    # Storing a text set holds a connection for minutes; half of the pool stays free for other requests.
+    app.state.text_set_writers = asyncio.Semaphore(max(1, settings.database_pool_size // 2))
     app.state.doorbell = Doorbell(settings)
     sweeper = asyncio.create_task(sweep_forever(app.state.store, app.state.doorbell, settings))
     try:

@@ -1,6 +1,6 @@
 """`/v1/text-sets`."""
 
-from asyncio import to_thread
+from asyncio import Semaphore, to_thread
 from tempfile import TemporaryFile
 from typing import Annotated, Any
 
@@ -18,7 +18,7 @@ from app.dependencies import (
     StoreDependency,
     read_id,
 )
-from app.errors import BadRequest
+from app.errors import BadRequest, ServiceUnavailable
 from app.pagination import Page
 from app.problems import problem_responses
 from app.store.deletion import erase_text_set
@@ -75,7 +75,11 @@ async def create_text_set(
             sha256=sha256,
             max_record=settings.max_json_bytes,
         )
-        text_set = await store.run(service.create, principal, key, submission, settings)
+        writers: Semaphore = request.app.state.text_set_writers
+        if writers.locked():
+            raise ServiceUnavailable("Too many text sets are being stored now; repeat the request later.")
+        async with writers:
+            text_set = await store.run(service.create, principal, key, submission, settings)
     response.headers["Location"] = f"/v1/text-sets/{text_set.id}"
     return text_set
 

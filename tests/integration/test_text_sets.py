@@ -21,6 +21,9 @@ from fastapi import FastAPI
 
 from app.settings import Settings
 from app.store.audits import WorkStatus
+from app.store.identifiers import Prefix, parse_id
+from app.store.text_sets import iterate_text_batches
+from app.store.unit_of_work import Store
 from tests.http_api import client_of, make_key
 from tests.integration.rows import add_audit
 
@@ -323,3 +326,27 @@ async def test_an_upload_does_not_starve_other_requests(client: httpx.AsyncClien
     assert uploading.result().status_code == 201
     longest_wait = max(later - earlier for earlier, later in itertools.pairwise(answered))
     assert longest_wait < (answered[-1] - answered[0]) / 4
+
+
+async def test_uploads_leave_connections_to_others(client: httpx.AsyncClient, app: FastAPI) -> None:
+    async with asyncio.timeout(60):
+        while not app.state.text_set_writers.locked():
+            await app.state.text_set_writers.acquire()
+    response = await upload(client, as_json_lines(TEXTS), JSONL)
+    assert (response.status_code, response.json()["status"]) == (503, 503)
+    assert int(response.headers["retry-after"]) > 0
+    app.state.text_set_writers.release()
+    assert (await upload(client, as_json_lines(TEXTS), JSONL)).status_code == 201
+
+
+async def test_batches_of_texts_are_bounded(client: httpx.AsyncClient, app: FastAPI) -> None:
+    texts = ["a" * 50, "b" * 40, "é" * 30, "c" * 500, "d"]
+    text_set = await upload_inline(client, [{"text": text} for text in texts])
+    identifier = parse_id(Prefix.TEXT_SET, text_set["id"])
+    assert identifier is not None
+    store: Store = app.state.store
+    batches = await store.run(
+        lambda session: list(iterate_text_batches(session, identifier, batch_size=2, max_bytes=100))
+    )
+    assert batches == [texts[:2], texts[2:3], texts[3:4], texts[4:]]
+    assert await store.run(lambda session: list(iterate_text_batches(session, identifier))) == [texts]
