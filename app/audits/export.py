@@ -7,6 +7,7 @@ column for each field, in the same order whatever was measured: an object of a m
 
 import csv
 import io
+import re
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Final, TypeAlias
 
@@ -22,6 +23,8 @@ from app.store.unit_of_work import Store
 Pages: TypeAlias = AsyncIterator[list[ScoreOut]]
 Encoder: TypeAlias = Callable[[Pages], AsyncIterator[bytes]]
 
+LIST_MEDIA_TYPES: Final = ("application/json", "application/*", "*/*")
+REFUSED_WEIGHT: Final = re.compile(r"q\s*=\s*0(\.0*)?")
 PAGE_ROWS: Final = 1000
 ROW_GROUP_ROWS: Final = 20_000
 COLUMNS: Final = tuple(ScoreOut.model_fields)
@@ -46,21 +49,38 @@ PARQUET_SCHEMA: Final = pa.schema(
 )
 
 
-def stream_scores(store: Store, audit: Audit, media_type: str) -> AsyncIterator[bytes]:
+def choose_export(accept: str) -> str | None:
+    """The first type of an Accept header that scores come in; None when it is the JSON list."""
+    for item in accept.lower().split(","):
+        media_type, *parameters = (part.strip() for part in item.split(";"))
+        if any(REFUSED_WEIGHT.fullmatch(parameter) for parameter in parameters):
+            continue
+        if media_type in EXPORT_MEDIA_TYPES:
+            return media_type
+        if media_type in LIST_MEDIA_TYPES:
+            return None
+    return None
+
+
+def stream_scores(
+    store: Store, audit: Audit, media_type: str, group: str | None = None
+) -> AsyncIterator[bytes]:
     """The score rows of a succeeded audit in the order of its texts, in one of EXPORT_MEDIA_TYPES."""
-    return EXPORT_MEDIA_TYPES[media_type](_pages(store, audit))
+    return EXPORT_MEDIA_TYPES[media_type](_pages(store, audit, group))
 
 
-async def _pages(store: Store, audit: Audit) -> Pages:
+async def _pages(store: Store, audit: Audit, group: str | None) -> Pages:
     """All rows, a page a transaction: they do not change any more, and a slow reader holds no connection."""
     after: tuple[None, int] | None = None
-    while rows := await store.run(_read_page, audit, after):
+    while rows := await store.run(_read_page, audit, group, after):
         yield [ScoreOut.of(row) for row in rows]
         after = (None, rows[-1].ordinal)
 
 
-def _read_page(session: Session, audit: Audit, after: tuple[None, int] | None) -> list[Score]:
-    return list_scores(session, audit.id, order=ScoreOrder.ORDINAL, group=None, after=after, limit=PAGE_ROWS)
+def _read_page(
+    session: Session, audit: Audit, group: str | None, after: tuple[None, int] | None
+) -> list[Score]:
+    return list_scores(session, audit.id, order=ScoreOrder.ORDINAL, group=group, after=after, limit=PAGE_ROWS)
 
 
 async def _json_lines(pages: Pages) -> AsyncIterator[bytes]:

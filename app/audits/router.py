@@ -9,7 +9,7 @@ from fastapi.responses import StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from app.audits import service
-from app.audits.export import EXPORT_MEDIA_TYPES, stream_scores
+from app.audits.export import EXPORT_MEDIA_TYPES, choose_export, stream_scores
 from app.audits.schemas import AuditCreate, AuditOut, ScoreOut, TokenEvidenceOut
 from app.contracts import CleanStr, TextId
 from app.dependencies import (
@@ -24,6 +24,7 @@ from app.dependencies import (
     WaitSeconds,
     read_id,
 )
+from app.errors import FieldError, ValidationFailed
 from app.pagination import Page
 from app.problems import problem_responses
 from app.settings import WORK_QUEUE
@@ -139,9 +140,13 @@ async def list_scores(
 ) -> Page[ScoreOut] | Response:
     """List scores. With `Accept: application/jsonl`, `text/csv` or Parquet, all rows are streamed instead."""
     identifier = read_id(Prefix.AUDIT, audit_id)
-    media_type = next((kind for kind in EXPORT_MEDIA_TYPES if kind in accept), None)
+    media_type = choose_export(accept)
     if media_type is not None:
-        return await _export(store, principal, identifier, media_type)
+        refused = {"/sort": sort is not ScoreOrder.ORDINAL, "/cursor": cursor is not None}
+        errors = [FieldError(pointer, "not_for_exports") for pointer, given in refused.items() if given]
+        if errors:
+            raise ValidationFailed("An export holds all rows in the order of the texts.", errors)
+        return await _export(store, principal, identifier, media_type, group)
     return await store.run(
         service.scores_page,
         principal.tenant_id,
@@ -153,9 +158,11 @@ async def list_scores(
     )
 
 
-async def _export(store: Store, principal: Principal, identifier: UUID, media_type: str) -> Response:
+async def _export(
+    store: Store, principal: Principal, identifier: UUID, media_type: str, group: str | None
+) -> Response:
     audit = await store.run(service.get_succeeded_audit, principal.tenant_id, identifier)
-    return StreamingResponse(stream_scores(store, audit, media_type), media_type=media_type)
+    return StreamingResponse(stream_scores(store, audit, media_type, group), media_type=media_type)
 
 
 @router.get("/{audit_id}/scores/{text_id}/tokens", responses=problem_responses(409))

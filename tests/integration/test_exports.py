@@ -159,3 +159,41 @@ async def test_exports_belong_to_their_tenant(app: FastAPI, audit: Audit, settin
         response = await stranger.get(scores_path(audit), headers={"Accept": CSV})
     assert response.status_code == 404
     assert "text-" not in response.text
+
+
+async def test_an_export_of_a_group_holds_its_rows(client: httpx.AsyncClient, audit: Audit) -> None:
+    group = 'a "quoted", group'
+    response = await client.get(scores_path(audit), params={"group": group}, headers={"Accept": JSONL})
+    rows = [json.loads(line) for line in response.text.split("\n")[:-1]]
+    assert rows == [row for row in await listed(client, audit) if row["group"] == group]
+
+
+async def test_exports_have_one_order_and_no_pages(
+    client: httpx.AsyncClient, audit: Audit, subtests: pytest.Subtests
+) -> None:
+    for params in ({"sort": "nl"}, {"sort": "-nl"}, {"cursor": "x"}, {"sort": "nl", "cursor": "x"}):
+        with subtests.test(params=params):
+            response = await client.get(scores_path(audit), params=params, headers={"Accept": CSV})
+            assert response.status_code == 422
+            expected = [{"pointer": f"/{name}", "code": "not_for_exports"} for name in params]
+            assert response.json()["errors"] == expected
+    response = await client.get(scores_path(audit), params={"sort": "ordinal"}, headers={"Accept": CSV})
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("accept", "media_type"),
+    [
+        ("*/*", None),
+        ("application/json, text/csv", None),
+        ("text/csv, application/json", CSV),
+        ("TEXT/CSV; q=0.5", CSV),
+        ("text/csv;q=0, application/jsonl;q=0.1", JSONL),
+        ("text/csv;q=0.000", None),
+        ("text/csv-schema", None),
+        ("text/html, application/vnd.apache.parquet", PARQUET),
+        ("", None),
+    ],
+)
+def test_the_media_type_is_the_first_accepted(accept: str, media_type: str | None) -> None:
+    assert export.choose_export(accept) == media_type
