@@ -23,7 +23,7 @@ Reader: TypeAlias = Callable[[BinaryIO, int], Iterator[Row]]
 COLUMNS: Final = tuple(TextRecord.model_fields)
 # Columns whose cells hold JSON when they are text.
 JSON_COLUMNS: Final = frozenset({"duplicates", "member", "choices", "answer", "metadata"})
-PARQUET_BATCH_ROWS: Final = 64
+PARQUET_BATCH_ROWS: Final = 1
 PARQUET_BUFFER_BYTES: Final = 2**20
 
 
@@ -78,7 +78,7 @@ def read_parquet(file: BinaryIO, max_record: int) -> Iterator[Row]:
     """Parquet whose columns are fields of a record. Pointers are `/rows/0` for the first row.
 
     `choices` is a list of strings, `metadata` a struct; text in them, in `duplicates`, `member` or `answer`
-    is read as JSON. Row groups are read a buffer at a time, and a value that many rows share once. A row of
+    is read as JSON. Rows are read one at a time, and a value that a row repeats is read once. A row of
     more than `max_record` bytes is an error of its own.
 
     Raises:
@@ -89,36 +89,28 @@ def read_parquet(file: BinaryIO, max_record: int) -> Iterator[Row]:
             file,
             buffer_size=PARQUET_BUFFER_BYTES,
             pre_buffer=False,
-            read_dictionary=_byte_columns(pq.ParquetFile(file).schema),
+            read_dictionary=_nested_byte_columns(pq.ParquetFile(file).schema),
         )
         columns = _known_columns(parquet.schema_arrow.names)
-        ordinal = 0
-        for batch in _parquet_batches(parquet):
-            for rows in [batch] if _size(batch) <= max_record else _single_rows(batch):
-                if _size(rows) > max_record:
-                    yield FieldError(f"/rows/{ordinal}", "record_too_large")
-                    ordinal += 1
-                    continue
-                for record in rows.to_pylist():
-                    yield f"/rows/{ordinal}", {column: _cell(column, record[column]) for column in columns}
-                    ordinal += 1
+        for ordinal, batch in enumerate(_parquet_batches(parquet)):
+            if _size(batch) > max_record:
+                yield FieldError(f"/rows/{ordinal}", "record_too_large")
+            else:
+                (record,) = batch.to_pylist()
+                yield f"/rows/{ordinal}", {column: _cell(column, record[column]) for column in columns}
     except (pa.ArrowException, OSError, ValueError, OverflowError, LookupError):
         raise _unreadable("", "parquet_invalid") from None
 
 
-def _byte_columns(schema: pq.ParquetSchema) -> list[str]:
+def _nested_byte_columns(schema: pq.ParquetSchema) -> list[str]:
     leaves = (schema.column(place) for place in range(len(schema)))
-    return [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
+    return [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY" and "." in leaf.path]
 
 
 def _parquet_batches(parquet: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
     """Batches that end with their row group: Arrow cannot join the dictionaries of nested columns."""
     for group in range(parquet.num_row_groups):
         yield from parquet.iter_batches(PARQUET_BATCH_ROWS, row_groups=[group], use_threads=False)
-
-
-def _single_rows(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-    return (batch.slice(row, 1) for row in range(batch.num_rows))
 
 
 def _size(batch: pa.RecordBatch) -> int:
