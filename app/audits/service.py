@@ -24,7 +24,7 @@ from app.store.audits import (
     read_evidence,
 )
 from app.store.identifiers import Prefix, format_id, new_id, parse_id
-from app.store.jobs import running_progress
+from app.store.jobs import read_with_progress
 from app.store.language_models import (
     LanguageModel,
     LanguageModelStatus,
@@ -117,9 +117,7 @@ def read_audit(session: Session, tenant_id: UUID, audit_id: UUID) -> AuditOut:
     Raises:
         NotFound: no such audit for this tenant.
     """
-    audit = get_audit(session, tenant_id, audit_id)
-    in_flight = running_progress(session, audit.id) if audit.status == WorkStatus.RUNNING else 0
-    return AuditOut.of(audit, in_flight)
+    return AuditOut.of(*read_with_progress(session, tenant_id, audit_id))
 
 
 def has_ended(audit: AuditOut) -> bool:

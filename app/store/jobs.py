@@ -14,8 +14,9 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, ForeignKey, Index, Text, and_, exists, func, or_, select, text, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from app.errors import NotFound
 from app.settings import WORK_QUEUE
-from app.store.audits import Audit, is_active
+from app.store.audits import Audit, WorkStatus, is_active
 from app.store.base import Base, CreatedAt, JSONObject, PrimaryKey, one_of
 from app.store.identifiers import new_id
 
@@ -253,12 +254,27 @@ def cancel_jobs_of_audit(session: Session, audit_id: UUID) -> None:
     )
 
 
-def running_progress(session: Session, audit_id: UUID) -> int:
-    """Texts scored in shards that are not committed yet, as their heartbeats report."""
-    statement = select(func.coalesce(func.sum(Job.progress), 0)).where(
-        Job.audit_id == audit_id, Job.kind == JobKind.SCORE_SHARD, Job.state == JobState.RUNNING
+def read_with_progress(session: Session, tenant_id: UUID, audit_id: UUID) -> tuple[Audit, int]:
+    """A tenant's audit, and the texts scored in shards not committed yet, as their heartbeats report.
+
+    One statement reads both, so a shard that is committed meanwhile is counted once.
+
+    Raises:
+        NotFound: no such audit for this tenant.
+    """
+    in_flight = (
+        select(func.coalesce(func.sum(Job.progress), 0))
+        .where(Job.audit_id == Audit.id, Job.kind == JobKind.SCORE_SHARD, Job.state == JobState.RUNNING)
+        .correlate(Audit)
+        .scalar_subquery()
     )
-    return int(session.scalar(statement) or 0)
+    row = session.execute(
+        select(Audit, in_flight).where(Audit.id == audit_id, Audit.tenant_id == tenant_id)
+    ).one_or_none()
+    if row is None:
+        raise NotFound("There is no such audit.")
+    audit, progress = row
+    return audit, int(progress) if audit.status == WorkStatus.RUNNING else 0
 
 
 def count_jobs(session: Session) -> dict[tuple[str, str], int]:
