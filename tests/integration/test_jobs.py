@@ -188,6 +188,7 @@ def test_a_cancel_that_meets_a_finishing_shard_wins_or_loses_whole(sessions: Ses
     """The finishing transaction holds its job's row; the cancel skips it, and the finish then gives way."""
     job = add(sessions, audit)[0]
     lease = take_one(sessions)
+
     def finish_while_it_is_cancelled() -> None:
         with sessions.begin() as finishing:
             take_for_finish(finishing, lease)
