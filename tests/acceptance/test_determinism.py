@@ -10,7 +10,10 @@ import pytest
 
 from tests.deployments import Deploy
 
-METRICS = ["nl", "extraction", "verbatim", "p_z"]
+REQUEST = {
+    "metrics": ["nl", "extraction", "verbatim", "p_z"],
+    "options": {"prefix_tokens": 16, "suffix_tokens": 8},
+}
 
 
 def by_text(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -21,13 +24,13 @@ def test_the_same_audit_twice_is_bit_equal_and_cuts_do_not_matter(
     deploy: Deploy, tiny_checkpoint: Path, audited_texts: list[dict[str, Any]]
 ) -> None:
     texts = audited_texts[:120]
-    whole, cut = deploy(), deploy(shard_tokens=300)
+    whole, cut = deploy(), deploy(shard_tokens=1000)
     audits = []
     for deployment, order in ((whole, texts), (whole, texts), (cut, texts[::-1])):
         service = deployment.service
         if not service.workers:
             service.start_worker()
-        audit = service.audit(service.register(tiny_checkpoint), service.upload(order), metrics=METRICS)
+        audit = service.audit(service.register(tiny_checkpoint), service.upload(order), **REQUEST)
         assert service.end_of(audit)["status"] == "succeeded"
         audits.append(service.scores(audit))
     first, second, otherwise_cut = audits
