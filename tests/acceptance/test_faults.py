@@ -9,9 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 import pytest
 
+from app.embedded.programs import Program
 from tests.deployments import Deploy, Deployment
 from tests.live_service import job_process, until
 
@@ -36,6 +38,22 @@ def shards(deployment: Deployment, state: str) -> int:
 
 def wait_for_shards(deployment: Deployment, state: str, count: int = 1) -> None:
     until(lambda: shards(deployment, state) >= count, f"{count} shards {state}")
+
+
+def suspend_within_a_shard(deployment: Deployment, worker: Program) -> psutil.Process:
+    """Stop the worker's job process while it computes a shard, before it has begun to commit."""
+    in_the_middle = """
+        SELECT 1 FROM jobs WHERE kind = 'score_shard' AND state = 'running' FOR UPDATE SKIP LOCKED
+    """
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        wait_for_shards(deployment, "running")
+        child = job_process(worker)
+        child.suspend()
+        if rows(deployment, in_the_middle):
+            return child
+        child.resume()
+    raise AssertionError("the worker was never seen within a shard")
 
 
 @pytest.fixture
@@ -84,8 +102,7 @@ def test_the_worker_is_killed_in_the_middle_of_a_shard(
     worker = deployment.service.start_worker()
     audit = request_audit(deployment)
     wait_for_shards(deployment, "succeeded", 1)
-    wait_for_shards(deployment, "running")
-    job_process(worker).send_signal(signal.SIGKILL)
+    suspend_within_a_shard(deployment, worker).send_signal(signal.SIGKILL)
     check(deployment, audit)
     assert rows(deployment, "SELECT max(attempts) FROM jobs") == [(2,)]
 
@@ -207,9 +224,7 @@ def test_a_worker_that_slept_past_its_lease_cannot_commit(
     sleeper = deployment.service.start_worker()
     audit = request_audit(deployment)
     wait_for_shards(deployment, "succeeded", 1)
-    wait_for_shards(deployment, "running")
-    child = job_process(sleeper)
-    child.suspend()
+    child = suspend_within_a_shard(deployment, sleeper)
     ((job, epoch),) = rows(deployment, "SELECT id, epoch FROM jobs WHERE state = 'running'")
     deployment.service.start_worker()
     until(
@@ -251,7 +266,7 @@ def test_a_shard_that_kills_its_worker_is_tried_three_times(
             f"SELECT 1 FROM jobs WHERE kind = 'score_shard' AND state = 'running' AND attempts = {attempt}"
         )
         until(lambda query=query: bool(rows(deployment, query)), f"attempt {attempt}")
-        job_process(worker).send_signal(signal.SIGKILL)
+        suspend_within_a_shard(deployment, worker).send_signal(signal.SIGKILL)
     ended = deployment.service.end_of(audit)
     assert ended["status"] == "failed"
     assert ended["error"]["type"].endswith("/attempts-exhausted")
