@@ -182,9 +182,5 @@ def samples_needed(log_p_z: float, probability: float) -> int | None:
         return None
     if p_z == 1:
         return 1
-    n = math.log1p(-probability) / math.log1p(-p_z)
-    if n > LARGEST_SAMPLE_COUNT:
-        return None
-    # An n that is whole but for rounding is the answer itself, not its upper neighbour.
-    whole = round(n)
-    return whole if math.isclose(n, whole, rel_tol=1e-12) else math.ceil(n)
+    n = math.ceil(math.log1p(-probability) / math.log1p(-p_z))
+    return n if n <= LARGEST_SAMPLE_COUNT else None
