@@ -1,6 +1,7 @@
 """Real Postgres and Redis for every test that asks for them."""
 
 import itertools
+import signal
 from collections.abc import Iterator
 
 import psycopg
@@ -14,6 +15,9 @@ from tests.servers import temporary_layout
 
 TEMPLATE = "template_memaudit"
 REDIS_DATABASES = range(1, 64)
+
+# Commands are interrupted in tests. A run started in the background ignores Ctrl-C, and so would they.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -255,16 +256,22 @@ def test_an_interrupted_suite_never_looks_complete(tmp_path, corpus_path, end):
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
-    deadline = time.monotonic() + 240
-    while len(list(out.glob(".*.partial/steps/*"))) < 3:
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    family = psutil.Process(process.pid).children(recursive=True)
-    end(process.pid)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode != 0
-    assert len(family) >= 2
-    assert not psutil.wait_procs(family, timeout=30)[1]
+    family = []
+    try:
+        deadline = time.monotonic() + 240
+        while len(list(out.glob(".*.partial/steps/*"))) < 3:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        family = psutil.Process(process.pid).children(recursive=True)
+        end(process.pid)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode != 0
+        assert len(family) >= 2
+        assert not psutil.wait_procs(family, timeout=30)[1]
+    finally:
+        for survivor in (process, *family):
+            with suppress(psutil.NoSuchProcess):
+                survivor.kill()
     assert not any((out / name).exists() for name in ("standard", "perturbed", "manifest.json"))
     assert b"Traceback" not in errors
