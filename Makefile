@@ -24,8 +24,11 @@ $(STAMP): requirements.lock pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[worker,embedded]'
 	touch $@
 
+# kronfluence asks for torchvision without using it, and brings a package `tests` that would hide ours.
 $(DEV_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[worker,embedded,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c requirements.lock kronfluence
+	rm -rf $(VENV)/lib/python3*/site-packages/tests
 	touch $@
 
 demo: setup ## Train a small suite, start the service, audit both models, show the result
@@ -55,6 +58,7 @@ imports: $(DEV_STAMP) ## Check who may import whom
 bench: $(DEV_STAMP) ## Measure speed side by side with its peers
 	$(BIN)/python -m tests.benchmarks.scoring
 	$(BIN)/python -m tests.benchmarks.service
+	$(BIN)/python -m tests.benchmarks.curvature
 
 openapi: $(DEV_STAMP) ## Rewrite the OpenAPI snapshot
 	$(BIN)/python -m tests.acceptance.openapi_snapshot

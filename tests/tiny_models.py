@@ -12,6 +12,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 ARCHITECTURES = ("llama", "olmo2", "qwen3", "gemma3", "mistral", "gpt_neox", "gpt2", "opt")
+# Those whose projections can be edited: Phi-3 keeps its gate and its up projection in one matrix.
+EDITABLE_ARCHITECTURES = (*ARCHITECTURES, "phi3")
 VOCABULARY_SIZE = 384
 END_OF_TEXT = "<|endoftext|>"
 BEGINNING_OF_TEXT = "<|beginoftext|>"
@@ -43,6 +45,7 @@ _SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
             "tie_word_embeddings": True,
         },
     ),
+    "phi3": ("phi3", _LLAMA_SHAPE),
     "mistral": ("mistral", {**_LLAMA_SHAPE, "sliding_window": 16}),
     "gpt_neox": (
         "gpt_neox",
@@ -118,7 +121,7 @@ def save_tiny_model(
 
     Args:
         directory: where to write; made if missing.
-        architecture: one of `ARCHITECTURES`.
+        architecture: one of `EDITABLE_ARCHITECTURES`.
         seed: of the weights.
         context_length: tokens that the model can see at once.
         bos: whether the tokenizer has a BOS token (and adds it by itself, as Llama's does).

@@ -2,6 +2,7 @@
 
     ScienceError
     ├── CheckpointRejected   the checkpoint cannot be used
+    ├── ProjectionNotFound   the model has no such layer or projection
     └── ScoreNotFinite       the language model gave a number that is not finite
 
 No message contains a submitted text.
@@ -22,6 +23,10 @@ class ScienceError(Exception):
 
 class CheckpointRejected(ScienceError):
     """The checkpoint cannot be used; the detail names the file and the remedy."""
+
+
+class ProjectionNotFound(ScienceError):
+    """The model has no such layer or projection; the detail lists those that it has."""
 
 
 class ScoreNotFinite(ScienceError):

@@ -7,6 +7,7 @@ import pytest
 
 from tests.tiny_models import (
     ARCHITECTURES,
+    EDITABLE_ARCHITECTURES,
     english_sentences,
     one_thread,
     save_reciting_model,
@@ -24,7 +25,7 @@ def _one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     directory = tmp_path_factory.mktemp("checkpoints")
-    return {name: save_tiny_model(directory / name, name) for name in ARCHITECTURES}
+    return {name: save_tiny_model(directory / name, name) for name in EDITABLE_ARCHITECTURES}
 
 
 @pytest.fixture(scope="session")
@@ -36,6 +37,14 @@ def language_models(checkpoints: dict[str, Path]) -> dict[str, LanguageModel]:
 def each_language_model(
     request: pytest.FixtureRequest, language_models: dict[str, LanguageModel]
 ) -> LanguageModel:
+    return language_models[request.param]
+
+
+@pytest.fixture(scope="session", params=EDITABLE_ARCHITECTURES)
+def each_editable_model(
+    request: pytest.FixtureRequest, language_models: dict[str, LanguageModel]
+) -> LanguageModel:
+    """Shared by all tests: whatever writes to it puts the weights back."""
     return language_models[request.param]
 
 

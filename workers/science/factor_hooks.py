@@ -1,0 +1,151 @@
+"""Hooks that add up outer products of a projection's inputs and output gradients.
+
+Shapes: N predicting positions of a batch, D inputs or outputs of a projection, P places of a batch.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from workers.science.projections import Projection
+
+_BLOCKS = 6
+_SMALLEST_BLOCK = 128
+
+
+@dataclass
+class FactorSums:
+    """Sums of outer products, float32, of which only the block upper triangle is filled until `join`.
+
+    Attributes:
+        activations: by module path, for modules that no earlier module shares its input with.
+        gradients: by projection key.
+        sources: for each module path the one whose input it shares, or itself.
+    """
+
+    activations: dict[str, Tensor] = field(default_factory=dict)
+    gradients: dict[str, Tensor] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
+
+    @staticmethod
+    def bytes_for(projections: Sequence[Projection]) -> int:
+        """Memory of the sums of these projections, at most."""
+        return 4 * sum(size**2 for projection in projections for size in projection.weight.shape)
+
+    @staticmethod
+    def join(parts: Sequence["FactorSums"]) -> "FactorSums":
+        """The total of several sums, both triangles filled; the first part is used up for it."""
+        total, *others = parts
+        for mine, theirs in [(total.activations, other.activations) for other in others] + [
+            (total.gradients, other.gradients) for other in others
+        ]:
+            for name, matrix in theirs.items():
+                mine[name] = mine[name].add_(matrix) if name in mine else matrix
+        for other in others:
+            total.sources.update(other.sources)
+        for matrix in (*total.activations.values(), *total.gradients.values()):
+            _mirror(matrix)
+        return total
+
+
+@dataclass
+class _Batch:
+    """What the hooks know of the batch in flight: its predicting positions [N] among P, and its sums."""
+
+    positions: Tensor
+    sums: FactorSums
+    last_path: str = ""
+    last_input: Tensor | None = None
+
+
+class Recorder:
+    """Hooks on the projections' modules, removed on exit; they are idle outside `recording`.
+
+    Each thread records a batch of its own.
+    """
+
+    def __init__(self, projections: Sequence[Projection]) -> None:
+        self._projections: dict[str, list[Projection]] = {}
+        for projection in projections:
+            self._projections.setdefault(projection.path, []).append(projection)
+        self._thread = threading.local()
+        self._handles: list[RemovableHandle] = []
+
+    def __enter__(self) -> Self:
+        for path, projections in self._projections.items():
+            self._handles.append(projections[0].module.register_forward_hook(self._forward_hook(path)))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    @contextmanager
+    def recording(self, positions: Tensor, sums: FactorSums) -> Iterator[None]:
+        """Add what this thread's forward pass and its backward pass bring to `sums`."""
+        batch = self._thread.batch = _Batch(positions, sums)
+        try:
+            yield
+        finally:
+            self._thread.batch = batch.last_input = None
+
+    def _forward_hook(self, path: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def record(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            batch: _Batch | None = getattr(self._thread, "batch", None)
+            if batch is None:
+                return
+            _add_activations(batch, path, inputs[0])
+            if not output.requires_grad:  # the first projections: the graph begins here
+                output.requires_grad_()
+            output.register_hook(  # type: ignore[no-untyped-call]
+                lambda gradient: self._add_gradients(batch, path, gradient)
+            )
+
+        return record
+
+    def _add_gradients(self, batch: _Batch, path: str, gradient: Tensor) -> None:
+        rows = gradient.flatten(0, -2)[batch.positions]
+        for projection in self._projections[path]:
+            part = rows if projection.rows is None else rows[:, projection.rows]
+            _add_products(batch.sums.gradients, projection.key, part)
+
+
+def _add_activations(batch: _Batch, path: str, inputs: Tensor) -> None:
+    """Add the outer products of a module's inputs, unless the module before it had the same inputs."""
+    if inputs is not batch.last_input:
+        batch.last_path, batch.last_input = path, inputs
+        _add_products(batch.sums.activations, path, inputs.detach().flatten(0, -2)[batch.positions])
+    batch.sums.sources[path] = batch.last_path
+
+
+@torch.no_grad()
+def _add_products(totals: dict[str, Tensor], name: str, rows: Tensor) -> None:
+    """Add rows^T rows, [D, D] of rows [N, D], to a total, the block upper triangle only."""
+    rows = rows.float()
+    width = rows.shape[1]
+    if name not in totals:
+        totals[name] = rows.new_zeros(width, width)
+    total = totals[name]
+    for block in _diagonal(width):
+        total[block, block.start :].addmm_(rows[:, block].T, rows[:, block.start :])
+
+
+def _mirror(total: Tensor) -> None:
+    """Fill the lower triangle in place."""
+    for block in _diagonal(len(total)):
+        total[block.stop :, block] = total[block, block.stop :].T
+
+
+def _diagonal(width: int) -> list[slice]:
+    """The diagonal's blocks: enough of them to save almost half of the work, none too small to be fast."""
+    step = max(_SMALLEST_BLOCK, -(-width // _BLOCKS))
+    return [slice(start, min(start + step, width)) for start in range(0, width, step)]

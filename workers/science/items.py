@@ -1,0 +1,59 @@
+"""Questions with a known answer: the likeliest choice, and short answers recited exactly."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from workers.science.loading import LanguageModel
+from workers.science.scoring import score_texts
+from workers.science.texts import ScoringOptions, TextInput
+
+_CHOICES = ScoringOptions(metrics=frozenset(), token_evidence=True)
+_ANSWERS = ScoringOptions(metrics=frozenset({"extraction"}), token_evidence=False, decode=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceItem:
+    """A question with its choices; `answer` is the index of the right one."""
+
+    question: str
+    choices: tuple[str, ...]
+    answer: int
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """How many of `n` items were right, as a share; None without items."""
+
+    n: int
+    accuracy: float | None
+
+
+def choice_accuracy(language_model: LanguageModel, items: Sequence[ChoiceItem]) -> Accuracy:
+    """The share of items whose right choice is the likeliest continuation of the question.
+
+    A choice's score is the sum of the log-likelihoods of its tokens after the question and a space, as
+    lm-evaluation-harness scores `acc` of a multiple-choice task.
+    """
+    inputs = [TextInput(f"{item.question} {choice}") for item in items for choice in item.choices]
+    scores = iter(score_texts(language_model, inputs, _CHOICES))
+    right = 0
+    for item in items:
+        continuations = []
+        for _ in item.choices:
+            evidence = next(scores).evidence
+            assert evidence is not None
+            after = evidence.offsets[:, 1] > len(item.question)
+            continuations.append(float(evidence.log_likelihood[after].sum()))
+        right += continuations.index(max(continuations)) == item.answer
+    return Accuracy(len(items), right / len(items) if items else None)
+
+
+def answer_accuracy(language_model: LanguageModel, items: Sequence[TextInput]) -> Accuracy:
+    """The share of items whose suffix is what greedy decoding says after the prefix, such as 12 + 5 = 17."""
+    answered = [
+        score.metrics["extraction"]["strict"]
+        for score in score_texts(language_model, items, _ANSWERS)
+        if score.error is None
+    ]
+    known = [bool(strict) for strict in answered if strict is not None]
+    return Accuracy(len(known), sum(known) / len(known) if known else None)

@@ -1,0 +1,228 @@
+"""Kronecker factors of the Fisher information of projections, and their eigenvectors.
+
+Martens and Grosse (arXiv 1503.05671), as arXiv 2510.24256 uses it on MLP projections.
+Shapes: `out` outputs and `in` inputs of a projection, N predicting positions of a batch, T places of a block.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from workers.science.calibration import TokenBlocks
+from workers.science.errors import ScienceError, ScoreNotFinite
+from workers.science.factor_hooks import FactorSums, Recorder
+from workers.science.gradients import frozen, loss_gradients
+from workers.science.likelihood import base_hidden_states
+from workers.science.loading import LanguageModel
+from workers.science.projections import Projection
+from workers.science.spectrum import decomposition_dtype
+
+Labels = Literal["sampled", "gold"]
+
+# Enough tokens to keep the matrix products busy, few enough that a batch's graph stays small.
+_CPU_BATCH_TOKENS = 1024
+_GPU_BATCH_TOKENS = 8192
+# Cores work on batches of their own, each with sums of its own, while those sums stay below this together.
+_LANE_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class Factors:
+    """What the curvature of the loss in one projection's weight is a Kronecker product of.
+
+    Attributes:
+        activations: A = E[a a^T], float32 [in, in], of the projection's inputs. Projections that read the
+            same input share one tensor.
+        gradients: G = E[g g^T], float32 [out, out], of the gradients of a position's summed loss with respect
+            to the projection's outputs.
+        tokens: predicting positions that both are means over.
+    """
+
+    activations: Tensor
+    gradients: Tensor
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Eigenbasis:
+    """Eigenvectors (columns) and eigenvalues (descending, not negative) of both factors.
+
+    Attributes:
+        output_vectors: U_G [out, out].
+        output_values: lambda [out].
+        input_vectors: U_A [in, in].
+        input_values: mu [in].
+    """
+
+    output_vectors: Tensor
+    output_values: Tensor
+    input_vectors: Tensor
+    input_values: Tensor
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Blocks that go through the model at once, with the quantiles [blocks, T] of their sampled labels."""
+
+    blocks: TokenBlocks
+    quantiles: Tensor | None
+
+
+def collect_factors(
+    language_model: LanguageModel,
+    blocks: TokenBlocks,
+    projections: Sequence[Projection],
+    *,
+    labels: Labels = "sampled",
+    seed: int = 0,
+    batch_blocks: int | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> dict[str, Factors]:
+    """Collect the factors of all projections in one pass over calibration blocks.
+
+    Means are over the positions that predict a real token. Sums are float32 whatever the model's dtype.
+    Sampled labels invert the model's cumulative distribution at uniform numbers, one for each place, drawn
+    from `seed` in the order of the blocks; how the blocks are batched changes them by rounding only.
+    Layers below the first projection run without a graph and no weight gradient is ever computed. Hooks,
+    gradient flags and the training mode are as before afterwards, also when it fails.
+
+    Args:
+        language_model: the model.
+        blocks: calibration text.
+        projections: those to collect for.
+        labels: `sampled` from the model (the Fisher information) or `gold` (the empirical one).
+        seed: of the sampled labels.
+        batch_blocks: blocks in a batch; by default what suits the device.
+        on_progress: told how many blocks are done; may raise to stop.
+
+    Returns:
+        Factors by the projections' keys, on the model's device.
+
+    Raises:
+        ScienceError: `calibration_empty`, if no position predicts a token.
+        ScoreNotFinite: `factors_not_finite`.
+        ValueError: if there is no projection or `labels` is neither.
+    """
+    if not projections or labels not in get_args(Labels):
+        raise ValueError("give projections, and labels sampled or gold")
+    tokens = blocks.predictions
+    if tokens == 0:
+        raise ScienceError("calibration_empty", "No calibration text has a token that can be predicted.")
+    on_cpu = language_model.device.type == "cpu"
+    budget = _CPU_BATCH_TOKENS if on_cpu else _GPU_BATCH_TOKENS
+    size = batch_blocks or max(1, budget // blocks.ids.shape[1])
+    batches = list(_batches(blocks, size, seed if labels == "sampled" else None))
+    threads = torch.get_num_threads() if on_cpu else 1
+    lanes = max(1, min(threads, len(batches), _LANE_BYTES // FactorSums.bytes_for(projections)))
+    sums = [FactorSums() for _ in range(lanes)]
+    with ExitStack() as stack:
+        stack.enter_context(frozen(language_model.model))
+        recorder = stack.enter_context(Recorder(projections))
+        run = _lane_runner(stack, lanes, threads)
+        for first in range(0, len(batches), lanes):
+            run(
+                lambda batch, lane: _collect_batch(language_model, recorder, batch, lane),
+                batches[first : first + lanes],
+                sums,
+            )
+            if on_progress is not None:
+                on_progress(min(len(blocks), (first + lanes) * size))
+    return _factors(FactorSums.join(sums), projections, tokens)
+
+
+def eigenbasis(factors: Factors) -> Eigenbasis:
+    """Decompose both factors: in float64 on a CPU, in float32 on a GPU; kept in that precision."""
+    input_values, input_vectors = _decompose(factors.activations)
+    output_values, output_vectors = _decompose(factors.gradients)
+    return Eigenbasis(output_vectors, output_values, input_vectors, input_values)
+
+
+def eigenbases(factors: Mapping[str, Factors]) -> dict[str, Eigenbasis]:
+    """The eigenbasis of each projection; a factor that several share is decomposed once."""
+    decomposed: dict[int, tuple[Tensor, Tensor]] = {}
+    for factor in factors.values():
+        if id(factor.activations) not in decomposed:
+            decomposed[id(factor.activations)] = _decompose(factor.activations)
+    bases: dict[str, Eigenbasis] = {}
+    for key, factor in factors.items():
+        output_values, output_vectors = _decompose(factor.gradients)
+        input_values, input_vectors = decomposed[id(factor.activations)]
+        bases[key] = Eigenbasis(output_vectors, output_values, input_vectors, input_values)
+    return bases
+
+
+def _decompose(factor: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues, descending, and eigenvectors; what rounding made negative becomes zero."""
+    matrix = factor.to(decomposition_dtype(factor.device))
+    values, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
+    return values.flip(0).clamp(min=0), vectors.flip(1)
+
+
+def _batches(blocks: TokenBlocks, size: int, seed: int | None) -> Iterator[_Batch]:
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    for start in range(0, len(blocks), size):
+        part = blocks.part(slice(start, start + size))
+        yield _Batch(part, None if generator is None else torch.rand(part.ids.shape, generator=generator))
+
+
+_Run = Callable[[Callable[[_Batch, FactorSums], None], Sequence[_Batch], Sequence[FactorSums]], None]
+
+
+def _lane_runner(stack: ExitStack, lanes: int, threads: int) -> _Run:
+    """What runs a batch in each lane and waits for them.
+
+    On a CPU whole batches beside each other beat operations that are split over the cores. A lane is always
+    given the same batches, so the sums come out the same again.
+    """
+    if lanes == 1:
+        return lambda function, batches, sums: function(batches[0], sums[0])
+    executor = ThreadPoolExecutor(lanes, initializer=torch.set_num_threads, initargs=(threads // lanes,))
+    stack.callback(torch.set_num_threads, threads)
+    stack.callback(executor.shutdown, cancel_futures=True)
+    return lambda function, batches, sums: [*executor.map(function, batches, sums)].clear()
+
+
+def _collect_batch(
+    language_model: LanguageModel, recorder: Recorder, batch: _Batch, sums: FactorSums
+) -> None:
+    """Run a batch forward, then its loss backward to the first projection, adding to the sums on the way."""
+    device = language_model.device
+    predicts = batch.blocks.predicts.flatten()
+    positions = predicts.nonzero()[:, 0].to(device)
+    if not len(positions):
+        return
+    with torch.enable_grad(), recorder.recording(positions, sums):
+        hidden = base_hidden_states(language_model.model, batch.blocks.ids.to(device)).flatten(0, 1)[
+            positions
+        ]
+    gold, quantiles = batch.blocks.labels.flatten(), batch.quantiles
+    gradients = loss_gradients(
+        language_model.model,
+        hidden,
+        labels=gold[predicts].to(device) if quantiles is None else None,
+        quantiles=None if quantiles is None else quantiles.flatten()[predicts].to(device),
+    )
+    torch.autograd.backward(hidden, gradients)
+
+
+def _factors(sums: FactorSums, projections: Sequence[Projection], tokens: int) -> dict[str, Factors]:
+    for matrix in (*sums.activations.values(), *sums.gradients.values()):
+        matrix.div_(tokens)
+        lowest, highest = torch.aminmax(matrix)  # both are NaN if any number is; takes no memory
+        if not torch.isfinite(highest - lowest):
+            raise ScoreNotFinite(
+                "factors_not_finite", "The curvature is not finite in this dtype; collect it in float32."
+            )
+    return {
+        projection.key: Factors(
+            activations=sums.activations[sums.sources[projection.path]],
+            gradients=sums.gradients[projection.key],
+            tokens=tokens,
+        )
+        for projection in projections
+    }

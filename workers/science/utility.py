@@ -1,0 +1,141 @@
+"""What a model is still good for: its loss on clean text and its ranking of next tokens.
+
+Shapes: N predicting positions, K ranks, V vocabulary.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from workers.science.batching import map_on_cores
+from workers.science.calibration import TokenBlocks
+from workers.science.errors import ScienceError, ScoreNotFinite
+from workers.science.likelihood import base_hidden_states, project_to_vocabulary, score_positions
+from workers.science.loading import LanguageModel
+
+_CPU_BATCH_TOKENS = 1024
+_GPU_BATCH_TOKENS = 16384
+_CPU_LOGIT_BYTES = 2 * 2**20
+_GPU_LOGIT_BYTES = 256 * 2**20
+_MINIMUM_ROWS = 64
+# Positions whose rankings are compared at once.
+_COMPARED_AT_ONCE = 2**16
+
+_Result = TypeVar("_Result")
+
+
+def mean_nll(
+    language_model: LanguageModel, blocks: TokenBlocks, *, stop_above: float | None = None
+) -> float | None:
+    """Mean negative log-likelihood in nats over all predicted tokens; its exponential is the perplexity.
+
+    Total NLL over total tokens, not a mean of batches' means. No token's NLL is negative, so once the sum
+    exceeds `stop_above` times all tokens the mean must exceed `stop_above`, and the rest is left out.
+
+    Args:
+        language_model: the model.
+        blocks: clean text.
+        stop_above: a mean beyond which the exact value does not matter.
+
+    Returns:
+        The mean, or None if it exceeds `stop_above`.
+
+    Raises:
+        ScienceError: `calibration_empty`, if nothing is predicted.
+        ScoreNotFinite: `log_likelihood_not_finite`.
+    """
+    tokens = _predictions(blocks)
+
+    def negative_log_likelihood(hidden: Tensor, targets: Tensor) -> float:
+        scores = score_positions(language_model.model, hidden, targets)
+        return -float(scores.log_likelihood.double().sum())
+
+    total = 0.0
+    for part in _map_predicting(language_model, blocks, negative_log_likelihood):
+        total += part
+        if not -torch.inf < total < torch.inf:
+            raise ScoreNotFinite(
+                "log_likelihood_not_finite",
+                "The language model gave a log-likelihood that is not finite; score it in float32.",
+            )
+        if stop_above is not None and total > stop_above * tokens:
+            return None
+    return total / tokens
+
+
+def top_ranked(language_model: LanguageModel, blocks: TokenBlocks, k: int = 10) -> Tensor:
+    """The `k` likeliest next tokens at each predicting position, likeliest first: int32 [N, K] on the CPU.
+
+    Raises:
+        ScienceError: `calibration_empty`, if nothing is predicted.
+    """
+    _predictions(blocks)
+    model = language_model.model
+    budget = _CPU_LOGIT_BYTES if language_model.device.type == "cpu" else _GPU_LOGIT_BYTES
+    rows = max(_MINIMUM_ROWS, budget // (4 * language_model.vocabulary_size))
+
+    def likeliest(hidden: Tensor, _targets: Tensor) -> Tensor:
+        chunks = [project_to_vocabulary(model, part).topk(k).indices for part in torch.split(hidden, rows)]
+        return torch.cat(chunks).int().cpu()
+
+    return torch.cat(list(_map_predicting(language_model, blocks, likeliest)))
+
+
+def ndcg(base_ranked: Tensor, edited_ranked: Tensor) -> float:
+    """Mean nDCG@K of an edited model's rankings against the base model's, in [0, 1]; 1 if all agree.
+
+    A token's gain is K - r + 1, with r its rank (from 1) in the base model's list, and 0 outside that list;
+    the token at place p of the edited list counts gain / log2(p + 1). The base list itself gives the ideal
+    sum. This follows the public code of arXiv 2510.24256; its appendix takes r from the edited list.
+
+    Args:
+        base_ranked: tokens [N, K], likeliest first.
+        edited_ranked: tokens [N, K] at the same positions.
+
+    Raises:
+        ValueError: if the shapes differ or there is no position.
+    """
+    if base_ranked.shape != edited_ranked.shape or not base_ranked.numel():
+        raise ValueError("the rankings must be of the same, non-empty shape [N, K]")
+    n_ranks = base_ranked.shape[1]
+    gains = torch.arange(n_ranks, 0, -1, dtype=torch.float64)  # by rank in the base list
+    discounts = torch.arange(2, n_ranks + 2, dtype=torch.float64).log2()  # by place in the edited list
+    worth = gains[:, None] / discounts
+    total = 0.0
+    for base, edited in zip(
+        torch.split(base_ranked, _COMPARED_AT_ONCE),
+        torch.split(edited_ranked, _COMPARED_AT_ONCE),
+        strict=True,
+    ):
+        same = (base[:, :, None] == edited[:, None, :]).sum(0)  # [rank, place]
+        total += float((same.cpu() * worth).sum())
+    ideal = float((gains / discounts).sum())
+    return total / (ideal * len(base_ranked))
+
+
+def _predictions(blocks: TokenBlocks) -> int:
+    tokens = blocks.predictions
+    if tokens == 0:
+        raise ScienceError("calibration_empty", "None of the texts has a token that can be predicted.")
+    return tokens
+
+
+def _map_predicting(
+    language_model: LanguageModel, blocks: TokenBlocks, function: Callable[[Tensor, Tensor], _Result]
+) -> Iterator[_Result]:
+    """Apply a function to the hidden states [N, H] and true next tokens [N] of batch after batch."""
+    on_cpu = language_model.device.type == "cpu"
+    budget = _CPU_BATCH_TOKENS if on_cpu else _GPU_BATCH_TOKENS
+    size = max(1, budget // blocks.ids.shape[1])
+
+    @torch.inference_mode()
+    def of_batch(start: int) -> _Result:
+        part = blocks.part(slice(start, start + size))
+        device = language_model.device
+        predicts = part.predicts
+        hidden = base_hidden_states(language_model.model, part.ids.to(device))[predicts.to(device)]
+        return function(hidden, part.labels[predicts].to(device))
+
+    return map_on_cores(of_batch, range(0, len(blocks), size), language_model.device)

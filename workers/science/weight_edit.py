@@ -1,0 +1,46 @@
+"""A weight without its low-curvature directions, and weights put in place for a while.
+
+Shapes: `out` outputs and `in` inputs of a projection.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from workers.science.kfac import Eigenbasis
+from workers.science.projections import Projection
+from workers.science.spectrum import KeptPairs
+
+
+def project(weight: Tensor, basis: Eigenbasis, kept: KeptPairs) -> Tensor:
+    """The weight's part in the kept pairs of eigenvectors: U_G (C * M) U_A^T with C = U_G^T W U_A.
+
+    Args:
+        weight: [out, in].
+        basis: eigenvectors of the two factors.
+        kept: which pairs are kept; M is one there and zero elsewhere.
+
+    Returns:
+        [out, in] in the basis' dtype (arXiv 2510.24256).
+    """
+    outputs, inputs = basis.output_vectors, basis.input_vectors
+    coefficients = outputs.T @ weight.detach().to(outputs) @ inputs
+    places = torch.arange(coefficients.shape[1], device=coefficients.device)
+    dropped = places >= kept.kept_per_output.to(coefficients.device)[:, None]
+    projected: Tensor = outputs @ coefficients.masked_fill_(dropped, 0) @ inputs.T
+    return projected
+
+
+@contextmanager
+def replaced(weights: Sequence[tuple[Projection, Tensor]]) -> Iterator[None]:
+    """Write new weights [out, in] and put the very bits that were there back afterwards."""
+    originals = [(projection, projection.weight.clone()) for projection, _ in weights]
+    try:
+        for projection, weight in weights:
+            projection.write(weight)
+        yield
+    finally:
+        for projection, original in reversed(originals):
+            projection.write(original)
