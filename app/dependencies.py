@@ -65,6 +65,8 @@ class RequireScope:
 
 AuditReader = Annotated[Principal, Depends(RequireScope("audit:read"))]
 AuditWriter = Annotated[Principal, Depends(RequireScope("audit:write"))]
+EditReader = Annotated[Principal, Depends(RequireScope("edit:read"))]
+EditWriter = Annotated[Principal, Depends(RequireScope("edit:write"))]
 
 
 _idempotency_header = Header(

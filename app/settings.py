@@ -1,8 +1,9 @@
 """Settings, read from `MEMAUDIT_*` environment variables or from files in a secrets directory."""
 
 import os
+import re
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
@@ -14,6 +15,7 @@ SECRETS_DIRECTORY = os.environ.get("MEMAUDIT_SECRETS_DIRECTORY", "/run/secrets")
 
 # The class of work that needs a language model in memory.
 WORK_QUEUE: Final = "gpu"
+_BUCKET: Final = re.compile(r"//[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._/-]*)?")
 Queue = Literal["gpu"]
 LogFormat = Literal["json", "console"]
 
@@ -27,6 +29,18 @@ def _split_roots(value: object) -> object:
     if isinstance(value, str):
         return [part for part in value.split(":") if part]
     return value
+
+
+def _store_url(value: str) -> str:
+    """Check the place of artifacts' bytes: `postgres:`, `file:///directory`, or `s3://bucket/prefix`."""
+    scheme, _, rest = value.partition(":")
+    if value in {"postgres:", "postgres://"}:
+        return "postgres:"
+    if scheme == "file" and rest.startswith("///") and len(PurePosixPath(rest[2:]).parts) > 1:
+        return f"file://{PurePosixPath(rest[2:])}"
+    if scheme == "s3" and _BUCKET.fullmatch(rest):
+        return value.rstrip("/")
+    raise ValueError("give postgres:, file:///directory or s3://bucket/prefix")
 
 
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
@@ -49,6 +63,8 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = None
     broker_url: SecretStr | None = None
     database_pool_size: int = Field(default=10, ge=1)
+
+    artifact_store: Annotated[str, AfterValidator(_store_url)] = "postgres:"
 
     model_roots: Annotated[list[AbsolutePath], NoDecode, BeforeValidator(_split_roots)] = []
 

@@ -1,7 +1,8 @@
-"""Where a checkpoint lies on this worker's disk: under an allow-listed root, or in a hub's snapshot."""
+"""Where a checkpoint lies on this worker's disk: under an allow-listed root, or fetched."""
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from httpx2 import TransportError
 from huggingface_hub import HfApi, snapshot_download
@@ -12,12 +13,22 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from pydantic import Discriminator, TypeAdapter
 
-from app.contracts import HubSource, PathSource
+from app.contracts import ArtifactSource, HubSource, PathSource
 from app.errors import HubUnreachable, LanguageModelRejected
+from app.settings import Settings
+from app.store.identifiers import Prefix, parse_id
+from app.store.language_models import LanguageModel
+from workers.artifact_files import ArtifactCache
 
 # Weights in safetensors and what describes them: nothing that could carry code.
 HUB_FILES = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja")
+
+
+_source: TypeAdapter[HubSource | PathSource | ArtifactSource] = TypeAdapter(
+    Annotated[HubSource | PathSource | ArtifactSource, Discriminator("type")]
+)
 
 
 @dataclass(frozen=True)
@@ -26,6 +37,42 @@ class PinnedCheckpoint:
 
     directory: Path
     commit: str | None
+
+
+class Checkpoints:
+    """Brings the files of language models to this worker's disk.
+
+    Args:
+        settings: which directories are allowed.
+        artifacts: the edited models' files.
+    """
+
+    def __init__(self, settings: Settings, artifacts: ArtifactCache) -> None:
+        self._settings = settings
+        self._artifacts = artifacts
+
+    def locate(self, row: LanguageModel) -> PinnedCheckpoint:
+        """Find a language model's files; once it is pinned, those of its revision.
+
+        Raises:
+            LanguageModelRejected: the directory is not allowed or not there; the repository or the artifact
+                does not exist.
+            HubUnreachable: the hub did not answer.
+            ArtifactCorrupt: the stored bytes of an edited model do not match their digests.
+            StorageFull: an edited model does not fit on this worker's disk.
+            StorageUnavailable: the artifact store did not answer.
+        """
+        source = read_source(row)
+        if not isinstance(source, ArtifactSource):
+            return locate(source, row.revision, self._settings.model_roots)
+        artifact_id = parse_id(Prefix.ARTIFACT, source.artifact)
+        assert artifact_id is not None
+        return PinnedCheckpoint(*self._artifacts.materialize(row.tenant_id, artifact_id))
+
+
+def read_source(row: LanguageModel) -> HubSource | PathSource | ArtifactSource:
+    """The source of a registered language model."""
+    return _source.validate_python(row.source)
 
 
 def locate(source: HubSource | PathSource, commit: str | None, roots: list[Path]) -> PinnedCheckpoint:

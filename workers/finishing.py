@@ -6,8 +6,9 @@ from typing import TypeVar
 import psycopg
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
+from app.blob_store.full import is_storage_full, storage_full_named
 from app.store.jobs import Lease, take_for_finish
 from workers.runtime import Runtime
 
@@ -17,12 +18,17 @@ T = TypeVar("T")
 DATABASE_AWAY = (OperationalError, psycopg.OperationalError)
 
 
+def _is_away(error: BaseException) -> bool:
+    """Whether waiting may help: not for a full disk, which the driver calls an operational error too."""
+    return isinstance(error, DATABASE_AWAY) and not is_storage_full(error)
+
+
 def while_database_is_away(runtime: Runtime) -> Retrying:
-    """Repeat a transaction for as long as a lease lasts."""
+    """Repeat a transaction for as long as a lease lasts, while the database cannot be reached."""
     return Retrying(
-        retry=retry_if_exception_type(DATABASE_AWAY),
+        retry=retry_if_exception(_is_away),
         stop=stop_after_delay(runtime.settings.lease_seconds),
-        wait=wait_exponential_jitter(initial=0.1, max=2),
+        wait=wait_exponential_jitter(multiplier=0.1, max=2),
         reraise=True,
     )
 
@@ -35,6 +41,7 @@ def finish(runtime: Runtime, lease: Lease, write: Callable[[Session], T]) -> T:
 
     Raises:
         LeaseLost: the job was taken away, or its effect is committed already.
+        StorageFull: the database has no room for it.
     """
 
     def transaction() -> T:
@@ -42,4 +49,5 @@ def finish(runtime: Runtime, lease: Lease, write: Callable[[Session], T]) -> T:
             take_for_finish(session, lease)
             return write(session)
 
-    return while_database_is_away(runtime)(transaction)
+    with storage_full_named():
+        return while_database_is_away(runtime)(transaction)

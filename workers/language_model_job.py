@@ -4,10 +4,8 @@ from app.errors import LanguageModelRejected
 from app.store.jobs import Lease, LeaseLost
 from app.store.language_models import LanguageModel
 from app.store.transitions import accept_language_model
-from workers.checkpoints import locate
 from workers.finishing import finish
 from workers.lease_keeper import LeaseKeeper
-from workers.model_cache import read_source
 from workers.runtime import Runtime
 from workers.science.errors import CheckpointRejected
 from workers.science.loading import describe_checkpoint
@@ -22,12 +20,13 @@ def validate_language_model(runtime: Runtime, lease: Lease, keeper: LeaseKeeper)
     Raises:
         LanguageModelRejected: the checkpoint cannot be used.
         HubUnreachable: the hub did not answer.
+        ArtifactCorrupt, StorageFull, StorageUnavailable: see `Checkpoints.locate`.
     """
     with runtime.sessions() as session:
         row = session.get(LanguageModel, lease.language_model_id)
     if row is None:
         raise LeaseLost
-    checkpoint = locate(read_source(row), row.revision, runtime.settings.model_roots)
+    checkpoint = runtime.checkpoints.locate(row)
     try:
         description = describe_checkpoint(checkpoint.directory)
     except CheckpointRejected as error:

@@ -4,31 +4,23 @@ from collections import OrderedDict
 from uuid import UUID
 
 import structlog
-from pydantic import TypeAdapter
 
-from app.contracts import HubSource, PathSource, Source
 from app.errors import LanguageModelChanged, LanguageModelRejected
 from app.settings import Settings
 from app.store.language_models import LanguageModel as LanguageModelRow
-from workers.checkpoints import locate
+from workers.checkpoints import Checkpoints
 from workers.science.errors import CheckpointRejected
 from workers.science.loading import LanguageModel, describe_checkpoint, load_language_model
 
 log = structlog.get_logger()
 
-_source: TypeAdapter[HubSource | PathSource] = TypeAdapter(Source)
-
-
-def read_source(row: LanguageModelRow) -> HubSource | PathSource:
-    """The source of a registered language model."""
-    return _source.validate_python(row.source)
-
 
 class ModelCache:
     """Loads checkpoints, after checking that their bytes are still those that were registered."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, checkpoints: Checkpoints) -> None:
         self._settings = settings
+        self._checkpoints = checkpoints
         self._loaded: OrderedDict[tuple[UUID, str], LanguageModel] = OrderedDict()
 
     @property
@@ -43,6 +35,7 @@ class ModelCache:
             LanguageModelChanged: its files differ from those that were registered.
             LanguageModelRejected: its files cannot be read any more.
             HubUnreachable: its files must be downloaded and the hub did not answer.
+            ArtifactCorrupt, StorageFull, StorageUnavailable: see `Checkpoints.locate`.
         """
         key = (row.id, dtype)
         if key not in self._loaded:
@@ -54,7 +47,7 @@ class ModelCache:
         return self._loaded[key]
 
     def _load(self, row: LanguageModelRow, dtype: str) -> LanguageModel:
-        checkpoint = locate(read_source(row), row.revision, self._settings.model_roots)
+        checkpoint = self._checkpoints.locate(row)
         try:
             if describe_checkpoint(checkpoint.directory).digest != row.digest:
                 raise LanguageModelChanged(

@@ -7,8 +7,11 @@ from functools import cache
 
 from sqlalchemy.orm import Session, sessionmaker
 
+from app.blob_store.writing import BlobStore
 from app.settings import Settings, get_settings
 from app.store.sessions import sync_engine, sync_sessions
+from workers.artifact_files import ArtifactCache
+from workers.checkpoints import Checkpoints
 from workers.model_cache import ModelCache
 
 
@@ -18,6 +21,8 @@ class Runtime:
 
     settings: Settings
     sessions: sessionmaker[Session]
+    blobs: BlobStore
+    checkpoints: Checkpoints
     models: ModelCache
     name: str
 
@@ -25,11 +30,20 @@ class Runtime:
 @cache
 def get_runtime() -> Runtime:
     """The runtime of this process, made when its first job begins (after the fork)."""
-    settings = get_settings()
-    engine = sync_engine(settings.require_database_url())
+    return make_runtime(get_settings())
+
+
+def make_runtime(settings: Settings) -> Runtime:
+    """A runtime of its own for these settings."""
+    sessions = sync_sessions(sync_engine(settings.require_database_url()))
+    blobs = BlobStore(settings.artifact_store, sessions)
+    artifacts = ArtifactCache(settings.home / "artifact-cache", sessions, blobs)
+    checkpoints = Checkpoints(settings, artifacts)
     return Runtime(
         settings=settings,
-        sessions=sync_sessions(engine),
-        models=ModelCache(settings),
+        sessions=sessions,
+        blobs=blobs,
+        checkpoints=checkpoints,
+        models=ModelCache(settings, checkpoints),
         name=f"{socket.gethostname()}:{os.getpid()}",
     )

@@ -12,6 +12,8 @@ class Prefix(StrEnum):
     LANGUAGE_MODEL = "mdl"
     TEXT_SET = "txs"
     AUDIT = "aud"
+    EDIT = "edt"
+    ARTIFACT = "art"
 
 
 def new_id() -> UUID:

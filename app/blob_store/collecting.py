@@ -1,0 +1,45 @@
+"""Deleting blobs that nothing refers to any more, from the API."""
+
+import asyncio
+from datetime import timedelta
+from typing import Final
+
+import structlog
+from sqlalchemy.orm import Session
+
+from app.blob_store.objects import POSTGRES, objects_at
+from app.store.blob_collection import condemn_blobs, delete_blob, lock_condemned_blob
+from app.store.unit_of_work import Store
+
+log = structlog.get_logger()
+
+# Long enough to store the files of an artifact one by one before the artifact is written.
+KEPT_UNREFERENCED: Final = timedelta(hours=1)
+_BLOBS_AT_ONCE: Final = 100
+
+
+async def collect_garbage(store: Store, *, older_than: timedelta = KEPT_UNREFERENCED) -> int:
+    """Delete blobs that nothing refers to and that nobody has put for a while.
+
+    Returns:
+        How many were deleted.
+
+    Raises:
+        StorageUnavailable: the object store does not answer; what is left is collected the next time.
+    """
+    deleted = 0
+    for sha256, location in await store.run(condemn_blobs, older_than=older_than, limit=_BLOBS_AT_ONCE):
+        async with store.session() as session, session.begin():
+            if not await session.run_sync(_lock, sha256, older_than):
+                continue
+            if location != POSTGRES:
+                await asyncio.to_thread(objects_at(location).delete, sha256)
+            await session.run_sync(delete_blob, sha256)
+            deleted += 1
+    if deleted:
+        log.info("blobs_collected", blobs=deleted)
+    return deleted
+
+
+def _lock(session: Session, sha256: str, older_than: timedelta) -> bool:
+    return lock_condemned_blob(session, sha256, older_than=older_than)

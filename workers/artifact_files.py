@@ -1,0 +1,124 @@
+"""Directories of files to and from artifacts."""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from uuid import UUID
+
+from sqlalchemy.orm import Session, sessionmaker
+
+from app.blob_store.full import storage_full_named
+from app.blob_store.writing import BlobStore
+from app.errors import ArtifactCorrupt, LanguageModelRejected, NotFound
+from app.store.artifacts import Artifact, ArtifactFile, StoredFile, get_artifact, list_files
+
+Progress = Callable[[int, int], None]
+
+
+def store_directory(
+    blobs: BlobStore, directory: Path, on_progress: Progress = lambda _done, _total: None
+) -> list[StoredFile]:
+    """Put every file of a directory into the store. Files that are there already are not written again.
+
+    Args:
+        blobs: the store.
+        directory: its files, those of its subdirectories included.
+        on_progress: called with the bytes done and the total; what it raises breaks off.
+
+    Returns:
+        The files by path, for `add_artifact`. They are kept for an hour without it.
+
+    Raises:
+        StorageFull: there is no room.
+        StorageUnavailable: the object store does not answer.
+        BlobMissing: a file was collected again before the last one was stored.
+    """
+    paths = sorted(path for path in directory.rglob("*") if path.is_file())
+    total = sum(path.stat().st_size for path in paths)
+    stored: list[StoredFile] = []
+    done = 0
+    for path in paths:
+        if stored:
+            blobs.keep({file.sha256 for file in stored})
+        sha256, size = blobs.put_file(path, lambda part, before=done: on_progress(before + part, total))  # type: ignore[misc]
+        stored.append(StoredFile(path.relative_to(directory).as_posix(), sha256, size))
+        done += size
+    return stored
+
+
+class ArtifactCache:
+    """Artifacts as directories on this worker's disk, each under the digest of its manifest.
+
+    Args:
+        directory: where they are kept.
+        sessions: of the database.
+        blobs: where their bytes come from.
+    """
+
+    def __init__(self, directory: Path, sessions: sessionmaker[Session], blobs: BlobStore) -> None:
+        self._directory = directory
+        self._sessions = sessions
+        self._blobs = blobs
+
+    def materialize(self, tenant_id: UUID, artifact_id: UUID) -> tuple[Path, str]:
+        """The directory with an artifact's files, every byte of which was verified just now.
+
+        Returns:
+            The directory and the artifact's commit.
+
+        Raises:
+            LanguageModelRejected: there is no such artifact.
+            ArtifactCorrupt: its bytes in the store do not match their digests.
+            StorageFull: this disk has no room for it.
+        """
+        with self._sessions() as session:
+            try:
+                artifact = get_artifact(session, tenant_id, artifact_id)
+            except NotFound:
+                raise LanguageModelRejected("The artifact was deleted.") from None
+            files = list_files(session, artifact.id)
+        directory = self._directory / artifact.manifest_sha256
+        if not _is_whole(directory, files):
+            with storage_full_named():
+                self._fetch(artifact, files, directory)
+        return directory, artifact.commit
+
+    def _fetch(self, artifact: Artifact, files: list[ArtifactFile], directory: Path) -> None:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="fetching-", dir=self._directory) as fresh:
+            whole = Path(fresh) / artifact.manifest_sha256
+            for file in files:
+                self._fetch_file(file, whole / file.path)
+            shutil.rmtree(directory, ignore_errors=True)
+            # Another worker may have put the same files there meanwhile.
+            with suppress(OSError):
+                whole.rename(directory)
+        if not _is_whole(directory, files):
+            raise ArtifactCorrupt("The artifact's files on the worker's disk do not match their digests.")
+
+    def _fetch_file(self, file: ArtifactFile, target: Path) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("wb") as output:
+            for chunk in self._blobs.read(file.sha256):
+                output.write(chunk)
+
+
+def _is_whole(directory: Path, files: list[ArtifactFile]) -> bool:
+    """Whether a directory holds just these files with these bytes."""
+    present = {
+        os.path.relpath(Path(parent) / name, directory)
+        for parent, _, names in os.walk(directory)
+        for name in names
+    }
+    return present == {file.path for file in files} and all(
+        _sha256(directory / file.path) == file.sha256 for file in files
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
