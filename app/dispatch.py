@@ -1,6 +1,7 @@
 """The doorbell, rung after the commit, and the sweeper that rings again for what was lost."""
 
 import asyncio
+import time
 from datetime import timedelta
 
 import structlog
@@ -8,9 +9,11 @@ from celery import Celery
 from kombu.exceptions import OperationalError as BrokerError
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.blob_store.collecting import collect_garbage
+from app.errors import MemauditError
 from app.settings import DOORBELL_TASK, Settings
 from app.store.idempotency import forget_old_keys
-from app.store.transitions import jobs_to_ring, sweep_leases
+from app.store.sweeping import jobs_to_ring, sweep_leases
 from app.store.unit_of_work import Store
 
 log = structlog.get_logger()
@@ -18,6 +21,8 @@ log = structlog.get_logger()
 
 # How long a request with an Idempotency-Key can be repeated.
 KEYS_KEPT = timedelta(days=7)
+# Between two collections of unreferenced blobs.
+COLLECT_SECONDS = 600.0
 
 
 class Doorbell:
@@ -49,11 +54,18 @@ class Doorbell:
 
 
 async def sweep_forever(store: Store, doorbell: Doorbell, settings: Settings) -> None:
-    """Until cancelled: take back expired leases, and ring for jobs whose bell was lost or never rung."""
+    """Until cancelled: take back expired leases, ring for jobs whose bell was lost or never rung.
+
+    And, less often, collect blobs that nothing refers to.
+    """
+    collect_at = time.monotonic() + COLLECT_SECONDS
     while True:
         try:
             await sweep(store, doorbell, settings)
-        except SQLAlchemyError as error:
+            if time.monotonic() >= collect_at:
+                collect_at = time.monotonic() + COLLECT_SECONDS
+                await collect_garbage(store)
+        except (SQLAlchemyError, MemauditError) as error:
             log.warning("sweep_failed", error=type(error).__name__)
         await asyncio.sleep(settings.sweep_seconds)
 

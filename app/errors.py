@@ -12,8 +12,10 @@
     │   ├── IdempotencyInFlight
     │   ├── LanguageModelNotReady
     │   └── ResourceInUse
+    ├── PreconditionFailed        412
     ├── BodyTooLarge              413
     ├── UnsupportedMediaType      415
+    ├── RangeNotSatisfiable       416
     ├── ValidationFailed          422
     │   ├── IdempotencyMismatch
     │   └── SourceNotAllowed
@@ -24,6 +26,13 @@
         ├── ScoringFailed
         ├── JobCrashed
         ├── HubUnreachable
+        ├── EditFailed
+        │   └── NoFeasibleSetting
+        ├── ArtifactCorrupt       500 when it is raised over HTTP
+        ├── ArtifactNameTaken     409 when it is raised over HTTP
+        ├── BlobMissing
+        ├── StorageFull           507 when it is raised over HTTP
+        ├── StorageUnavailable    503 when it is raised over HTTP
         └── ServiceUnavailable    503 when it is raised over HTTP
 
 No message may contain a submitted text: they are logged, stored and answered.
@@ -147,6 +156,14 @@ class ResourceInUse(Conflict):
     title = "Resource in use"
 
 
+class PreconditionFailed(MemauditError):
+    """The file is not the one that If-Match names."""
+
+    status = HTTPStatus.PRECONDITION_FAILED
+    slug = "precondition-failed"
+    title = "Precondition failed"
+
+
 class BodyTooLarge(MemauditError):
     """The request body is larger than this route accepts."""
 
@@ -161,6 +178,18 @@ class UnsupportedMediaType(MemauditError):
     status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
     slug = "unsupported-media-type"
     title = "Unsupported media type"
+
+
+class RangeNotSatisfiable(MemauditError):
+    """The range begins after the end of the file, whose size is `size`."""
+
+    status = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
+    slug = "range-not-satisfiable"
+    title = "Range not satisfiable"
+
+    def __init__(self, detail: str, size: int) -> None:
+        super().__init__(detail)
+        self.size = size
 
 
 class ValidationFailed(MemauditError):
@@ -243,6 +272,60 @@ class HubUnreachable(JobFailed):
 
     slug = "hub-unreachable"
     title = "Hub unreachable"
+    retryable = True
+
+
+class EditFailed(JobFailed):
+    """The edit cannot be made from what was given; the detail says what to change."""
+
+    slug = "edit-failed"
+    title = "Edit failed"
+
+
+class NoFeasibleSetting(EditFailed):
+    """Every setting that a search tried costs more than the constraint allows."""
+
+    slug = "no-feasible-setting"
+    title = "No feasible setting"
+
+
+class ArtifactCorrupt(JobFailed):
+    """Stored bytes do not match their digest. They are never served and never used."""
+
+    slug = "artifact-corrupt"
+    title = "Artifact corrupt"
+
+
+class ArtifactNameTaken(JobFailed):
+    """The tenant has an artifact of this name already."""
+
+    status = HTTPStatus.CONFLICT
+    slug = "artifact-name-taken"
+    title = "Artifact name taken"
+
+
+class BlobMissing(JobFailed):
+    """A blob that an artifact needs is not in the store any more; putting the files again helps."""
+
+    slug = "blob-missing"
+    title = "Blob missing"
+    retryable = True
+
+
+class StorageFull(JobFailed):
+    """The database or the artifact store has no room left."""
+
+    status = HTTPStatus.INSUFFICIENT_STORAGE
+    slug = "storage-full"
+    title = "Storage full"
+
+
+class StorageUnavailable(JobFailed):
+    """The artifact store cannot be reached right now."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    slug = "storage-unavailable"
+    title = "Artifact store unavailable"
     retryable = True
 
 

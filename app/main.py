@@ -7,8 +7,12 @@ from contextlib import asynccontextmanager, suppress
 from fastapi import APIRouter, FastAPI
 
 from app import __version__
+from app.artifacts.hub import router as hub
+from app.artifacts.router import router as artifacts
 from app.audits.router import router as audits
+from app.blob_store.objects import open_location
 from app.dispatch import Doorbell, sweep_forever
+from app.edits.router import router as edits
 from app.language_models.router import router as language_models
 from app.logs import configure_logging
 from app.observability import RequestObserver, ServiceMetrics
@@ -30,6 +34,7 @@ RFC 9457 problem document; no submitted text appears in an error.
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
+    open_location(settings.artifact_store)
     engine = async_engine(settings.require_database_url(), pool_size=settings.database_pool_size)
     app.state.store = Store(engine)
     # Storing a text set holds a connection for minutes; half of the pool stays free for other requests.
@@ -65,7 +70,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.metrics = ServiceMetrics()
     install_problem_handlers(app)
     v1 = APIRouter(responses=problem_responses(400, 401, 403, 404, 413, 422, 503))
-    for router in (language_models, text_sets, audits, scoring):
+    for router in (language_models, text_sets, audits, scoring, edits, artifacts, hub):
         v1.include_router(router)
     app.include_router(v1)
     app.include_router(operations)

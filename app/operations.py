@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from app.dependencies import StoreDependency
 from app.observability import ServiceMetrics
 from app.problems import problem_responses
-from app.store.jobs import count_jobs
+from app.store.progress import count_jobs
 
 router = APIRouter(tags=["operations"])
 

@@ -10,12 +10,14 @@ import orjson
 from pydantic import BaseModel
 
 from app.errors import FieldError, ValidationFailed
+from app.store.artifacts import Artifact
 from app.store.audits import Audit
+from app.store.edits import Edit
 from app.store.language_models import LanguageModel
 from app.store.text_sets import TextSet
 
 Item = TypeVar("Item", bound=BaseModel)
-Row = TypeVar("Row", LanguageModel, TextSet, Audit)
+Row = TypeVar("Row", LanguageModel, TextSet, Audit, Edit, Artifact)
 
 
 class Page(BaseModel, Generic[Item]):

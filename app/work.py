@@ -2,13 +2,26 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final, Protocol, TypeVar
+
+from fastapi.sse import ServerSentEvent
 
 RETRY_AFTER_SECONDS: Final = "1"
 POLL_SECONDS: Final = 0.1
 
 T = TypeVar("T")
+
+
+class Work(Protocol):
+    """A resource of long work as it is answered."""
+
+    @property
+    def status(self) -> str:
+        """Where it stands."""
+
+
+W = TypeVar("W", bound=Work)
 
 
 async def poll_until(read: Callable[[], Awaitable[T]], done: Callable[[T], bool], *, seconds: float) -> T:
@@ -20,3 +33,24 @@ async def poll_until(read: Callable[[], Awaitable[T]], done: Callable[[T], bool]
         if done(reading) or remaining <= 0:
             return reading
         await asyncio.sleep(min(POLL_SECONDS, remaining))
+
+
+async def follow(
+    work: W,
+    read: Callable[[], Awaitable[W]],
+    *,
+    event_id: Callable[[W], str],
+    has_ended: Callable[[W], bool],
+    seen: str | None,
+) -> AsyncIterator[ServerSentEvent]:
+    """An event with the resource at each change of its `event_id`, until it has ended.
+
+    A first state that the client has `seen`, as its event's id tells, is not sent again.
+    """
+    while True:
+        if event_id(work) != seen:
+            seen = event_id(work)
+            yield ServerSentEvent(data=work, event=work.status, id=seen, retry=1000)
+        if has_ended(work):
+            return
+        work = await poll_until(read, lambda reading, shown=seen: event_id(reading) != shown, seconds=60)  # type: ignore[misc]

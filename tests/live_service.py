@@ -15,7 +15,7 @@ from app.store.sessions import sync_engine, sync_sessions
 from app.store.tenants import create_key
 from tests.servers import free_port
 
-SCOPES = ["audit:read", "audit:write"]
+SCOPES = ["audit:read", "audit:write", "edit:read", "edit:write"]
 TERMINAL = {"succeeded", "failed", "cancelled"}
 
 
@@ -42,7 +42,7 @@ class LiveService:
         shard_tokens: int = 65_536,
         **environment: str,
     ) -> None:
-        self._directory = directory
+        self.directory = directory
         self._port = free_port()
         self.url = f"http://127.0.0.1:{self._port}"
         self.database_url = database_url
@@ -163,9 +163,9 @@ class LiveService:
         return Program(
             name,
             command,
-            logs=self._directory,
+            logs=self.directory,
             environment=self._environment,
-            directory=self._directory,
+            directory=self.directory,
             stop_steps=stop_steps,
         )
 

@@ -91,14 +91,14 @@ def score_shard(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
     spec = AuditSpec.model_validate(audit.spec)
     language_model = runtime.models.get(row, spec.options.dtype)
     keeper.report(0)
-    inputs = [_text_input(text) for text in texts]
+    inputs = [text_input(text) for text in texts]
     try:
         scores = score_texts(language_model, inputs, _scoring_options(spec), on_progress=keeper.report)
     except ScoreNotFinite as error:
         raise ScoringFailed(str(error)) from None
 
     def write(session: Session) -> int:
-        copy_scores(session, (_score_row(audit_id, *pair) for pair in zip(texts, scores, strict=True)))
+        copy_scores(session, (score_row(audit_id, *pair) for pair in zip(texts, scores, strict=True)))
         if spec.options.token_evidence:
             copy_evidence(session, _evidence_rows(audit_id, texts, scores))
         return complete_shard(session, audit_id, len(texts))
@@ -112,7 +112,8 @@ def _audit_of(lease: Lease) -> UUID:
     return lease.audit_id
 
 
-def _text_input(row: TextRow) -> TextInput:
+def text_input(row: TextRow) -> TextInput:
+    """A stored text as the scorer takes it."""
     if row.prefix_chars is None:
         return TextInput(row.text)
     return TextInput(row.text, prefix=row.text[: row.prefix_chars], suffix=row.text[row.prefix_chars :])
@@ -130,7 +131,8 @@ def _scoring_options(spec: AuditSpec) -> ScoringOptions:
     )
 
 
-def _score_row(audit_id: UUID, text: TextRow, score: TextScore) -> tuple[object, ...]:
+def score_row(audit_id: UUID, text: TextRow, score: TextScore) -> tuple[object, ...]:
+    """A row for `copy_scores`."""
     return (
         audit_id,
         text.ordinal,

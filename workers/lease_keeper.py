@@ -34,6 +34,7 @@ class LeaseKeeper:
         self._lease = lease
         self._stopping = stopping
         self._progress = 0
+        self._stage: str | None = None
         self._lost = threading.Event()
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="lease-keeper", daemon=True)
@@ -50,14 +51,18 @@ class LeaseKeeper:
         self._done.set()
         self._thread.join()
 
-    def report(self, texts_done: int) -> None:
+    def report(self, done: int, *, stage: str | None = None) -> None:
         """Note progress. Call it often: it is where a job learns that it should end.
+
+        Args:
+            done: texts of a shard, or per cent of an edit.
+            stage: what an edit is busy with.
 
         Raises:
             LeaseLost: the job was taken away or cancelled.
             Stopping: the worker was asked to stop.
         """
-        self._progress = texts_done
+        self._progress, self._stage = done, stage
         if self._lost.is_set():
             raise LeaseLost
         if self._stopping.is_set():
@@ -89,4 +94,5 @@ class LeaseKeeper:
                 self._lease,
                 lease_seconds=self._settings.lease_seconds,
                 progress=self._progress,
+                stage=self._stage,
             )

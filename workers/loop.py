@@ -1,5 +1,6 @@
 """Claim jobs and run them until none is left. Every way in which a job can end is here."""
 
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.synchronize import Event as SharedEvent
@@ -12,6 +13,7 @@ from app.errors import JobCrashed, JobFailed
 from app.store.jobs import JobKind, Lease, LeaseLost, claim, close_cancelled, release, requeue
 from app.store.transitions import fail_job
 from workers.audit_job import plan_audit, score_shard
+from workers.edit_job import run_edit
 from workers.finishing import DATABASE_AWAY, while_database_is_away
 from workers.language_model_job import validate_language_model
 from workers.lease_keeper import LeaseKeeper, Stopping
@@ -27,6 +29,7 @@ HANDLERS: Final[dict[JobKind, Handler]] = {
     JobKind.PLAN_AUDIT: plan_audit,
     JobKind.SCORE_SHARD: score_shard,
     JobKind.SUMMARIZE_AUDIT: summarize_audit,
+    JobKind.RUN_EDIT: run_edit,
 }
 RETRY_SECONDS: Final = 5.0
 
@@ -92,6 +95,9 @@ def run_job(runtime: Runtime, lease: Lease, stopping: SharedEvent) -> int:
     except JobFailed as failure:
         _end_attempt(runtime, lease, failure)
     except Exception as error:  # noqa: BLE001 - whatever a model or a driver raises ends the attempt, not the worker
+        # Where it broke, but not what the error says: that may quote a text.
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        job_log.error("job_crashed", error=type(error).__name__, where=f"{frame.filename}:{frame.lineno}")
         crash = JobCrashed(f"The worker failed at a {lease.kind} job ({type(error).__name__}).")
         _end_attempt(runtime, lease, crash)
     else:

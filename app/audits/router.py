@@ -33,7 +33,7 @@ from app.store.identifiers import Prefix
 from app.store.tenants import Principal
 from app.store.unit_of_work import Store
 from app.strict_json import StrictJSONRoute
-from app.work import RETRY_AFTER_SECONDS, poll_until
+from app.work import RETRY_AFTER_SECONDS, follow, poll_until
 
 router = APIRouter(prefix="/v1/audits", tags=["audits"], route_class=StrictJSONRoute)
 
@@ -104,18 +104,14 @@ async def follow_audit(
     An event's id names the state it shows; with `Last-Event-ID` a state that was seen is not sent again.
     """
     identifier = read_id(Prefix.AUDIT, audit_id)
-    seen = last_event_id
-    while True:
-        if _event_id(audit) != seen:
-            seen = _event_id(audit)
-            yield ServerSentEvent(data=audit, event=audit.status, id=seen, retry=1000)
-        if service.has_ended(audit):
-            return
-        audit = await poll_until(
-            lambda: store.run(service.read_audit, principal.tenant_id, identifier),
-            lambda reading, shown=seen: _event_id(reading) != shown,  # type: ignore[misc]
-            seconds=60,
-        )
+    async for event in follow(
+        audit,
+        lambda: store.run(service.read_audit, principal.tenant_id, identifier),
+        event_id=_event_id,
+        has_ended=service.has_ended,
+        seen=last_event_id,
+    ):
+        yield event
 
 
 _EXPORTS = {

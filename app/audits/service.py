@@ -8,10 +8,10 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from app.audits.schemas import AuditCreate, AuditOut, ScoreOut, Token, TokenEvidenceOut
-from app.contracts import AuditSpec, LanguageModelReference
+from app.contracts import AuditSpec
 from app.errors import AuditNotSucceeded, NotFound
 from app.idempotency import answer_once
-from app.language_models.service import add_language_model, require_allowed
+from app.language_models.service import resolve_language_model
 from app.pagination import Page, decode_cursor, encode_cursor, id_cursor, invalid_cursor, page_by_id
 from app.store.audits import (
     ACTIVE,
@@ -24,14 +24,8 @@ from app.store.audits import (
     read_evidence,
 )
 from app.store.identifiers import Prefix, format_id, new_id, parse_id
-from app.store.jobs import read_with_progress
-from app.store.language_models import (
-    LanguageModel,
-    LanguageModelStatus,
-    find_by_source,
-    get_language_model,
-    require_usable,
-)
+from app.store.language_models import LanguageModel, LanguageModelStatus
+from app.store.progress import read_audit_with_progress
 from app.store.tenants import Principal
 from app.store.text_sets import TextSet, get_text_set
 from app.store.transitions import cancel_audit, enqueue_audit
@@ -58,28 +52,6 @@ def request_audit(
         )
 
     return answer_once(session, principal, key, "audit", request, AuditOut, work)
-
-
-def resolve_language_model(
-    session: Session, principal: Principal, reference: LanguageModelReference, roots: list[Path]
-) -> LanguageModel:
-    """The language model that a request names, registered on the way if it is a new source.
-
-    Raises:
-        NotFound: no such language model for this tenant.
-        LanguageModelNotReady: the language model was rejected.
-        SourceNotAllowed: a path outside the allow-listed roots.
-    """
-    if isinstance(reference, str):
-        model_id = parse_id(Prefix.LANGUAGE_MODEL, reference)
-    else:
-        require_allowed(reference, roots, pointer="/model/path")
-        model_id = find_by_source(session, principal.tenant_id, reference.model_dump())
-        if model_id is None:
-            return add_language_model(session, principal, reference, {})
-    row = get_language_model(session, principal.tenant_id, model_id, share_lock=True)
-    require_usable(row)
-    return row
 
 
 def add_audit(
@@ -117,7 +89,7 @@ def read_audit(session: Session, tenant_id: UUID, audit_id: UUID) -> AuditOut:
     Raises:
         NotFound: no such audit for this tenant.
     """
-    return AuditOut.of(*read_with_progress(session, tenant_id, audit_id))
+    return AuditOut.of(*read_audit_with_progress(session, tenant_id, audit_id))
 
 
 def has_ended(audit: AuditOut) -> bool:

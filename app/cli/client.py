@@ -8,6 +8,7 @@ ClientError
 import json
 import uuid
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -106,6 +107,16 @@ class ServiceClient:
             with target.open("wb") as file:
                 file.writelines(response.iter_bytes())
             response.close()
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
+
+    @contextmanager
+    def stream(self, path: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
+        """An answer whose body is read as it comes. What breaks off while it is read is translated too."""
+        try:
+            with self._http.stream("GET", path, headers=headers) as response:
+                self._require_success(response)
+                yield response
         except httpx.TransportError as error:
             raise self._unreachable(error) from error
 

@@ -19,12 +19,16 @@ class LanguageModelCreate(Contract):
 
 
 class LanguageModelOut(BaseModel):
-    """A registered checkpoint. What a worker found in it is null until it is `ready`."""
+    """A registered checkpoint. What a worker found in it is null until it is `ready`.
+
+    `base_model` is what an edited model was derived from.
+    """
 
     object: Literal["language_model"] = "language_model"
     id: str
     status: str
     source: dict[str, Any]
+    base_model: str | None
     revision: str | None
     digest: str | None
     files: dict[str, str] | None
@@ -45,6 +49,7 @@ class LanguageModelOut(BaseModel):
             id=format_id(Prefix.LANGUAGE_MODEL, row.id),
             status=row.status,
             source=row.source,
+            base_model=format_id(Prefix.LANGUAGE_MODEL, row.base_model_id) if row.base_model_id else None,
             revision=row.revision,
             digest=row.digest,
             files=row.files,

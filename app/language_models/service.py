@@ -7,13 +7,19 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from app.contracts import HubSource, PathSource
+from app.contracts import HubSource, LanguageModelReference, PathSource
 from app.errors import FieldError, SourceNotAllowed
 from app.idempotency import answer_once
 from app.language_models.schemas import LanguageModelCreate, LanguageModelOut
 from app.pagination import Page, id_cursor, page_by_id
-from app.store.identifiers import new_id
-from app.store.language_models import LanguageModel, list_language_models
+from app.store.identifiers import Prefix, new_id, parse_id
+from app.store.language_models import (
+    LanguageModel,
+    find_by_source,
+    get_language_model,
+    list_language_models,
+    require_usable,
+)
 from app.store.tenants import Principal
 from app.store.transitions import enqueue_validation
 
@@ -62,6 +68,28 @@ def require_allowed(source: HubSource | PathSource, roots: list[Path], *, pointe
             "The path is not under a directory that MEMAUDIT_MODEL_ROOTS allows.",
             [FieldError(pointer=pointer, code="path_not_allowed")],
         )
+
+
+def resolve_language_model(
+    session: Session, principal: Principal, reference: LanguageModelReference, roots: list[Path]
+) -> LanguageModel:
+    """The language model that a request names, registered on the way if it is a new source.
+
+    Raises:
+        NotFound: no such language model for this tenant.
+        LanguageModelNotReady: the language model was rejected.
+        SourceNotAllowed: a path outside the allow-listed roots.
+    """
+    if isinstance(reference, str):
+        model_id = parse_id(Prefix.LANGUAGE_MODEL, reference)
+    else:
+        require_allowed(reference, roots, pointer="/model/path")
+        model_id = find_by_source(session, principal.tenant_id, reference.model_dump())
+        if model_id is None:
+            return add_language_model(session, principal, reference, {})
+    row = get_language_model(session, principal.tenant_id, model_id, share_lock=True)
+    require_usable(row)
+    return row
 
 
 def list_page(session: Session, tenant_id: UUID, limit: int, cursor: str | None) -> Page[LanguageModelOut]:

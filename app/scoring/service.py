@@ -5,8 +5,9 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from app.audits.schemas import AuditOut
-from app.audits.service import add_audit, resolve_language_model, scores_page
+from app.audits.service import add_audit, scores_page
 from app.idempotency import answer_once
+from app.language_models.service import resolve_language_model
 from app.scoring.schemas import MAX_TEXTS, ScoreList, ScoreRequest
 from app.settings import Settings
 from app.store.audits import ScoreOrder

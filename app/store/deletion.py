@@ -2,11 +2,12 @@
 
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, delete, exists, func, select, update
+from sqlalchemy import Exists, delete, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from app.errors import ResourceInUse
 from app.store.audits import Audit, TokenEvidence, is_active
+from app.store.edits import Edit, EditTextSet, is_active_edit
 from app.store.language_models import LanguageModel, get_language_model
 from app.store.text_sets import TextRow, TextSet, get_text_set
 
@@ -16,11 +17,12 @@ def delete_language_model(session: Session, tenant_id: UUID, model_id: UUID | No
 
     Raises:
         NotFound: no such language model for this tenant.
-        ResourceInUse: an unfinished audit still needs it.
+        ResourceInUse: an unfinished audit or edit still needs it.
     """
     row = get_language_model(session, tenant_id, model_id)
     session.execute(select(LanguageModel.id).where(LanguageModel.id == row.id).with_for_update())
-    _require_unused(session, Audit.language_model_id == row.id)
+    _require_unused(session, exists().where(Audit.language_model_id == row.id, is_active()))
+    _require_unused(session, exists().where(Edit.language_model_id == row.id, is_active_edit()))
     row.deleted_at = session.scalar(select(func.now()))
     session.flush()
 
@@ -32,11 +34,13 @@ def erase_text_set(session: Session, tenant_id: UUID, text_set_id: UUID | None) 
 
     Raises:
         NotFound: no such text set for this tenant, or it was erased before.
-        ResourceInUse: an unfinished audit still needs it.
+        ResourceInUse: an unfinished audit or edit still needs it.
     """
     row = get_text_set(session, tenant_id, text_set_id)
     session.execute(select(TextSet.id).where(TextSet.id == row.id).with_for_update())
-    _require_unused(session, Audit.text_set_id == row.id)
+    _require_unused(session, exists().where(Audit.text_set_id == row.id, is_active()))
+    edits = select(EditTextSet.edit_id).where(EditTextSet.text_set_id == row.id)
+    _require_unused(session, exists().where(Edit.id.in_(edits), is_active_edit()))
     audits = select(Audit.id).where(Audit.text_set_id == row.id)
     session.execute(delete(TokenEvidence).where(TokenEvidence.audit_id.in_(audits)))
     session.execute(delete(TextRow).where(TextRow.text_set_id == row.id))
@@ -44,6 +48,6 @@ def erase_text_set(session: Session, tenant_id: UUID, text_set_id: UUID | None) 
     return session.scalars(statement).one()
 
 
-def _require_unused(session: Session, condition: ColumnElement[bool]) -> None:
-    if session.scalar(select(exists().where(condition, is_active()))):
-        raise ResourceInUse("An unfinished audit needs this resource; cancel the audit first.")
+def _require_unused(session: Session, use: Exists) -> None:
+    if session.scalar(select(use)):
+        raise ResourceInUse("Unfinished work needs this resource; cancel it first.")

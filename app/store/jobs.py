@@ -2,7 +2,8 @@
 
 A claim raises the epoch and takes a lease from the database's clock. A heartbeat extends it. Finishing is one
 transaction that begins with `take_for_finish`: when the lease was lost in between, nothing can be committed.
-Locks are taken in one order: a job's own row, then its audit's row, then sibling jobs with SKIP LOCKED.
+Locks are taken in one order: a job's own row, then its audit's or edit's row, then sibling jobs with SKIP
+LOCKED.
 """
 
 from dataclasses import dataclass
@@ -14,10 +15,10 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, ForeignKey, Index, Text, and_, exists, func, or_, select, text, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from app.errors import NotFound
 from app.settings import WORK_QUEUE
-from app.store.audits import Audit, WorkStatus, is_active
+from app.store.audits import Audit, is_active
 from app.store.base import Base, CreatedAt, JSONObject, PrimaryKey, one_of
+from app.store.edits import Edit, is_active_edit
 from app.store.identifiers import new_id
 
 
@@ -28,6 +29,7 @@ class JobKind(StrEnum):
     PLAN_AUDIT = "plan_audit"  # count tokens and cut the text set into shards
     SCORE_SHARD = "score_shard"  # score texts [start, stop) of a text set
     SUMMARIZE_AUDIT = "summarize_audit"  # check that the audit is whole, summarise and end it
+    RUN_EDIT = "run_edit"  # edit a language model, prove what changed, write the artifact
 
 
 class JobState(StrEnum):
@@ -52,6 +54,7 @@ class Job(Base):
         Index("ix_jobs_claimable", "queue", "priority", "id", postgresql_where=text("state = 'queued'")),
         Index("ix_jobs_leased", "lease_expires_at", postgresql_where=text("state = 'running'")),
         Index("ix_jobs_audit_id_state", "audit_id", "state"),
+        Index("ix_jobs_edit_id", "edit_id"),
         Index("ix_jobs_language_model_id", "language_model_id"),
         one_of("state", JobState),
     )
@@ -62,12 +65,14 @@ class Job(Base):
     tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"))
     language_model_id: Mapped[UUID] = mapped_column(ForeignKey("language_models.id", ondelete="CASCADE"))
     audit_id: Mapped[UUID | None] = mapped_column(ForeignKey("audits.id", ondelete="CASCADE"))
+    edit_id: Mapped[UUID | None] = mapped_column(ForeignKey("edits.id", ondelete="CASCADE"))
     payload: Mapped[JSONObject] = mapped_column(default=dict)
     state: Mapped[str] = mapped_column(Text, default=JobState.QUEUED)
     priority: Mapped[int] = mapped_column(default=0)
     epoch: Mapped[int] = mapped_column(default=0)
     attempts: Mapped[int] = mapped_column(default=0)
     progress: Mapped[int] = mapped_column(default=0)
+    stage: Mapped[str | None] = mapped_column(Text)
     worker: Mapped[str | None] = mapped_column(Text)
     lease_expires_at: Mapped[datetime | None]
     available_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
@@ -88,6 +93,7 @@ class Lease:
     tenant_id: UUID
     language_model_id: UUID
     audit_id: UUID | None
+    edit_id: UUID | None
     payload: dict[str, Any]
 
 
@@ -98,6 +104,7 @@ def add_job(
     tenant_id: UUID,
     language_model_id: UUID,
     audit_id: UUID | None = None,
+    edit_id: UUID | None = None,
     payload: JSONObject | None = None,
     priority: int = 0,
 ) -> Job:
@@ -108,6 +115,7 @@ def add_job(
         tenant_id=tenant_id,
         language_model_id=language_model_id,
         audit_id=audit_id,
+        edit_id=edit_id,
         payload=payload or {},
         priority=priority,
     )
@@ -155,6 +163,7 @@ def claim(
             epoch=Job.epoch + 1,
             attempts=Job.attempts + 1,
             progress=0,
+            stage=None,
             worker=worker,
             lease_expires_at=_lease_end(lease_seconds),
         )
@@ -172,17 +181,19 @@ def claim(
         tenant_id=job.tenant_id,
         language_model_id=job.language_model_id,
         audit_id=job.audit_id,
+        edit_id=job.edit_id,
         payload=job.payload,
     )
 
 
-def heartbeat(session: Session, lease: Lease, *, lease_seconds: float, progress: int) -> bool:
-    """Extend the lease and report progress; False when the job was taken away or its audit has ended."""
-    audit_active = select(Audit.id).where(Audit.id == Job.audit_id, is_active()).exists()
+def heartbeat(
+    session: Session, lease: Lease, *, lease_seconds: float, progress: int, stage: str | None = None
+) -> bool:
+    """Extend the lease and report progress; False when the job was taken away or its owner has ended."""
     statement = (
         update(Job)
-        .where(_held(lease), or_(Job.audit_id.is_(None), audit_active))
-        .values(lease_expires_at=_lease_end(lease_seconds), progress=progress)
+        .where(_held(lease), is_wanted())
+        .values(lease_expires_at=_lease_end(lease_seconds), progress=progress, stage=stage)
         .returning(Job.id)
         .execution_options(synchronize_session=False)
     )
@@ -190,12 +201,16 @@ def heartbeat(session: Session, lease: Lease, *, lease_seconds: float, progress:
 
 
 def is_held(session: Session, lease: Lease) -> bool:
-    """Whether the lease still stands and its audit is still wanted."""
-    wanted = or_(
-        Job.audit_id.is_(None),
-        exists().where(Audit.id == Job.audit_id, is_active()),
+    """Whether the lease still stands and its audit or edit is still wanted."""
+    return session.scalar(select(Job.id).where(_held(lease), is_wanted())) is not None
+
+
+def is_wanted() -> ColumnElement[bool]:
+    """The condition that the audit or edit of a job, if it has one, has not ended."""
+    return and_(
+        or_(Job.audit_id.is_(None), exists().where(Audit.id == Job.audit_id, is_active())),
+        or_(Job.edit_id.is_(None), exists().where(Edit.id == Job.edit_id, is_active_edit())),
     )
-    return session.scalar(select(Job.id).where(_held(lease), wanted)) is not None
 
 
 def take_for_finish(session: Session, lease: Lease) -> None:
@@ -239,11 +254,14 @@ def release(session: Session, lease: Lease) -> None:
     _put_back(session, lease, {"attempts": Job.attempts - 1})
 
 
-def cancel_jobs_of_audit(session: Session, audit_id: UUID) -> None:
-    """Cancel an ended audit's open jobs. Rows locked by their workers are skipped: they see it themselves."""
+def cancel_jobs(session: Session, owner: ColumnElement[bool]) -> None:
+    """Cancel the open jobs of an ended audit or edit.
+
+    Rows locked by their workers are skipped: these see it themselves.
+    """
     open_jobs = (
         select(Job.id)
-        .where(Job.audit_id == audit_id, Job.state.in_((JobState.QUEUED, JobState.RUNNING)))
+        .where(owner, Job.state.in_((JobState.QUEUED, JobState.RUNNING)))
         .with_for_update(skip_locked=True)
     )
     session.execute(
@@ -252,39 +270,6 @@ def cancel_jobs_of_audit(session: Session, audit_id: UUID) -> None:
         .values(state=JobState.CANCELLED, lease_expires_at=None, finished_at=func.clock_timestamp())
         .execution_options(synchronize_session=False),
     )
-
-
-def read_with_progress(session: Session, tenant_id: UUID, audit_id: UUID) -> tuple[Audit, int]:
-    """A tenant's audit, and the texts scored in shards not committed yet, as their heartbeats report.
-
-    One statement reads both, so a shard that is committed meanwhile is counted once.
-
-    Raises:
-        NotFound: no such audit for this tenant.
-    """
-    in_flight = (
-        select(func.coalesce(func.sum(Job.progress), 0))
-        .where(Job.audit_id == Audit.id, Job.kind == JobKind.SCORE_SHARD, Job.state == JobState.RUNNING)
-        .correlate(Audit)
-        .scalar_subquery()
-    )
-    row = session.execute(
-        select(Audit, in_flight).where(Audit.id == audit_id, Audit.tenant_id == tenant_id)
-    ).one_or_none()
-    if row is None:
-        raise NotFound("There is no such audit.")
-    audit, progress = row
-    return audit, int(progress) if audit.status == WorkStatus.RUNNING else 0
-
-
-def count_jobs(session: Session) -> dict[tuple[str, str], int]:
-    """How many open jobs there are of each (kind, state)."""
-    statement = (
-        select(Job.kind, Job.state, func.count())
-        .where(Job.state.in_((JobState.QUEUED, JobState.RUNNING)))
-        .group_by(Job.kind, Job.state)
-    )
-    return {(kind, state): count for kind, state, count in session.execute(statement)}
 
 
 def _close(session: Session, lease: Lease, state: JobState, error: JSONObject | None) -> bool:

@@ -32,6 +32,8 @@ class LanguageModel(Base):
     tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"))
     status: Mapped[str] = mapped_column(Text, default=LanguageModelStatus.QUEUED)
     source: Mapped[JSONObject]
+    # Of an edited model: what it was derived from.
+    base_model_id: Mapped[UUID | None] = mapped_column(ForeignKey("language_models.id"), index=True)
     # What the worker found (null until it is ready).
     revision: Mapped[str | None] = mapped_column(Text)
     digest: Mapped[str | None] = mapped_column(Text)

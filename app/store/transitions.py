@@ -1,24 +1,22 @@
 """Transitions that move a job and the audit or language model it belongs to in one transaction."""
 
-from collections import Counter
 from collections.abc import Mapping
-from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import exists, func, or_, select, update
+from sqlalchemy import exists, func, select, update
 from sqlalchemy.orm import Session
 
-from app.errors import AlreadyTerminal, LanguageModelRejected, ShardPoisoned
+from app.errors import AlreadyTerminal, LanguageModelRejected
 from app.store.audits import Audit, WorkStatus, end_audit, get_audit, is_active, lock_active_audit
 from app.store.base import JSONObject
+from app.store.edits import Edit, end_edit, get_edit, is_active_edit, lock_active_edit
 from app.store.jobs import (
     Job,
     JobKind,
-    JobState,
     Lease,
     LeaseLost,
     add_job,
-    cancel_jobs_of_audit,
+    cancel_jobs,
     close_failed,
 )
 from app.store.language_models import LanguageModel, LanguageModelStatus
@@ -120,8 +118,45 @@ def succeed_audit(session: Session, audit_id: UUID, summary: JSONObject) -> None
     audit.finished_at = session.scalar(select(func.clock_timestamp()))
 
 
+def enqueue_edit(session: Session, edit: Edit) -> Job:
+    """Let a worker run an edit; its language model must be ready."""
+    return add_job(
+        session,
+        JobKind.RUN_EDIT,
+        tenant_id=edit.tenant_id,
+        language_model_id=edit.language_model_id,
+        edit_id=edit.id,
+    )
+
+
+def begin_edit(session: Session, edit_id: UUID, language_model_digest: str) -> Edit:
+    """Mark an edit as running and record which bytes of the base it will use.
+
+    Raises:
+        LeaseLost: the edit has ended, so its work is not wanted any more.
+    """
+    edit = take_edit(session, edit_id)
+    if edit.status == WorkStatus.QUEUED:
+        edit.status = WorkStatus.RUNNING
+        edit.started_at = session.scalar(select(func.clock_timestamp()))
+    edit.language_model_digest = language_model_digest
+    return edit
+
+
+def take_edit(session: Session, edit_id: UUID) -> Edit:
+    """The edit, locked until the commit, for the transaction that writes its result.
+
+    Raises:
+        LeaseLost: the edit has ended.
+    """
+    edit = lock_active_edit(session, edit_id)
+    if edit is None:
+        raise LeaseLost
+    return edit
+
+
 def accept_language_model(session: Session, model_id: UUID, facts: Mapping[str, object]) -> int:
-    """Mark a language model as ready with what the worker found, and start the audits that waited for it.
+    """Mark a language model as ready with what the worker found, and start the work that waited for it.
 
     Returns:
         How many jobs were enqueued.
@@ -131,14 +166,16 @@ def accept_language_model(session: Session, model_id: UUID, facts: Mapping[str, 
         .where(LanguageModel.id == model_id)
         .values(status=LanguageModelStatus.READY, ready_at=func.clock_timestamp(), **facts),
     )
-    waiting = _waiting_audits(session, model_id)
-    for audit in waiting:
+    audits, edits = _waiting_audits(session, model_id), _waiting_edits(session, model_id)
+    for audit in audits:
         enqueue_audit(session, audit)
-    return len(waiting)
+    for edit in edits:
+        enqueue_edit(session, edit)
+    return len(audits) + len(edits)
 
 
 def reject_language_model(session: Session, model_id: UUID, error: JSONObject) -> None:
-    """Mark a language model as rejected, and fail the audits that waited for it."""
+    """Mark a language model as rejected, and fail the work that waited for it."""
     session.execute(
         update(LanguageModel)
         .where(LanguageModel.id == model_id, LanguageModel.status == LanguageModelStatus.QUEUED)
@@ -146,6 +183,8 @@ def reject_language_model(session: Session, model_id: UUID, error: JSONObject) -
     )
     for audit in _waiting_audits(session, model_id):
         end_audit(session, audit.id, WorkStatus.FAILED, error)
+    for edit in _waiting_edits(session, model_id):
+        end_edit(session, edit.id, WorkStatus.FAILED, error)
 
 
 def fail_job(session: Session, lease: Lease, error: JSONObject) -> None:
@@ -155,7 +194,7 @@ def fail_job(session: Session, lease: Lease, error: JSONObject) -> None:
         LeaseLost: the job was taken away before.
     """
     close_failed(session, lease, error)
-    _fail_owner(session, lease.audit_id, lease.language_model_id, error)
+    fail_owner(session, lease, error)
 
 
 def cancel_audit(session: Session, tenant_id: UUID, audit_id: UUID | None) -> Audit:
@@ -168,66 +207,37 @@ def cancel_audit(session: Session, tenant_id: UUID, audit_id: UUID | None) -> Au
     audit = get_audit(session, tenant_id, audit_id)
     if not end_audit(session, audit.id, WorkStatus.CANCELLED):
         raise AlreadyTerminal("The audit has ended; it cannot be cancelled any more.")
-    cancel_jobs_of_audit(session, audit.id)
+    cancel_jobs(session, Job.audit_id == audit.id)
     session.refresh(audit)
     return audit
 
 
-def sweep_leases(session: Session, *, max_attempts: int) -> int:
-    """Take jobs back whose lease ran out: queue them again, or give them up after `max_attempts`.
+def cancel_edit(session: Session, tenant_id: UUID, edit_id: UUID | None) -> Edit:
+    """End an edit at the client's word. Whatever a worker still computes for it cannot be committed.
 
-    Returns:
-        How many leases had run out.
+    Raises:
+        NotFound: no such edit for this tenant.
+        AlreadyTerminal: the edit had ended before.
     """
-    expired = list(
-        session.scalars(
-            select(Job)
-            .where(Job.state == JobState.RUNNING, Job.lease_expires_at < func.clock_timestamp())
-            .with_for_update(skip_locked=True),
-        ),
-    )
-    for job in expired:
-        job.lease_expires_at = None
-        job.rung_at = None
-        if job.attempts < max_attempts:
-            job.state = JobState.QUEUED
-            continue
-        problem = ShardPoisoned(
-            f"Each of {job.attempts} attempts at a {job.kind} job ended without an answer: "
-            "the worker died or stopped responding.",
-        ).problem()
-        job.state, job.error = JobState.FAILED, problem
-        session.flush()
-        _fail_owner(session, job.audit_id, job.language_model_id, problem)
-    _cancel_orphans(session)
-    return len(expired)
+    edit = get_edit(session, tenant_id, edit_id)
+    if not end_edit(session, edit.id, WorkStatus.CANCELLED):
+        raise AlreadyTerminal("The edit has ended; it cannot be cancelled any more.")
+    cancel_jobs(session, Job.edit_id == edit.id)
+    session.refresh(edit)
+    return edit
 
 
-def _fail_owner(session: Session, audit_id: UUID | None, model_id: UUID, error: JSONObject) -> None:
-    if audit_id is None:
+def fail_owner(session: Session, job: Job | Lease, error: JSONObject) -> None:
+    """Fail the audit or edit of a job that was given up, or reject the language model it validates."""
+    if job.edit_id is not None:
+        if end_edit(session, job.edit_id, WorkStatus.FAILED, error):
+            cancel_jobs(session, Job.edit_id == job.edit_id)
+    elif job.audit_id is not None:
+        if end_audit(session, job.audit_id, WorkStatus.FAILED, error):
+            cancel_jobs(session, Job.audit_id == job.audit_id)
+    else:
         rejection = LanguageModelRejected(str(error["detail"])).problem()
-        reject_language_model(session, model_id, rejection)
-    elif end_audit(session, audit_id, WorkStatus.FAILED, error):
-        cancel_jobs_of_audit(session, audit_id)
-
-
-def _cancel_orphans(session: Session) -> None:
-    """Cancel queued jobs of ended audits (their rows were locked when the audit ended)."""
-    orphans = (
-        select(Job.id)
-        .where(
-            Job.state == JobState.QUEUED,
-            Job.audit_id.is_not(None),
-            ~exists().where(Audit.id == Job.audit_id, is_active()),
-        )
-        .with_for_update(skip_locked=True)
-    )
-    session.execute(
-        update(Job)
-        .where(Job.id.in_(orphans))
-        .values(state=JobState.CANCELLED, finished_at=func.clock_timestamp())
-        .execution_options(synchronize_session=False),
-    )
+        reject_language_model(session, job.language_model_id, rejection)
 
 
 def _waiting_audits(session: Session, model_id: UUID) -> list[Audit]:
@@ -236,32 +246,7 @@ def _waiting_audits(session: Session, model_id: UUID) -> list[Audit]:
     return list(session.scalars(statement))
 
 
-def jobs_to_ring(session: Session, *, stale_seconds: float, limit: int = 64) -> dict[str, int]:
-    """Mark claimable jobs that were never rung, or whose bell may have been lost, as rung now.
-
-    Returns:
-        How many bells each queue needs: one for each job never rung, or one for all whose bell is old, since
-        a worker works until nothing is left. The caller commits, then rings: a bell lost in between is rung
-        again after `stale_seconds`.
-    """
-    stale = func.clock_timestamp() - timedelta(seconds=stale_seconds)
-    statement = (
-        select(Job.id, Job.queue, Job.rung_at)
-        .where(
-            Job.state == JobState.QUEUED,
-            Job.available_at <= func.clock_timestamp(),
-            or_(Job.rung_at.is_(None), Job.rung_at < stale),
-        )
-        .order_by(Job.id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    jobs = session.execute(statement).all()
-    session.execute(
-        update(Job)
-        .where(Job.id.in_([job.id for job in jobs]))
-        .values(rung_at=func.clock_timestamp())
-        .execution_options(synchronize_session=False),
-    )
-    fresh = Counter(job.queue for job in jobs if job.rung_at is None)
-    return {queue: max(1, fresh[queue]) for queue in {job.queue for job in jobs}}
+def _waiting_edits(session: Session, model_id: UUID) -> list[Edit]:
+    has_job = exists().where(Job.edit_id == Edit.id)
+    statement = select(Edit).where(Edit.language_model_id == model_id, is_active_edit(), ~has_job)
+    return list(session.scalars(statement))

@@ -116,7 +116,7 @@ async def list_texts(
 async def erase(text_set_id: str, principal: AuditWriter, store: StoreDependency) -> TextSetReceipt:
     """Erase a text set and the token evidence made from it; the receipt proves it. Scores stay.
 
-    A set that an unfinished audit needs answers 409.
+    A set that unfinished work needs answers 409.
     """
     row = await store.run(erase_text_set, principal.tenant_id, read_id(Prefix.TEXT_SET, text_set_id))
     return TextSetReceipt.of(row)

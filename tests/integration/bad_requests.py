@@ -4,6 +4,7 @@ import copy
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -20,7 +21,8 @@ from app.store.base import Base
 from app.store.identifiers import Prefix, format_id
 from app.store.sessions import sync_engine
 from app.store.tenants import Tenant
-from tests.integration.rows import add_audit, add_ready_model
+from tests.artifacts import make_artifact
+from tests.integration.rows import add_audit, add_edit, add_ready_model
 
 CANARY = "canary-7f3a9"
 MAX_REQUEST = 20_000
@@ -49,7 +51,9 @@ class World:
     ids: dict[str, str]
     writer: httpx.AsyncClient
     reader: httpx.AsyncClient
+    auditor: httpx.AsyncClient
     editor: httpx.AsyncClient
+    edit_reader: httpx.AsyncClient
     stranger: httpx.AsyncClient
     nobody: httpx.AsyncClient
     document: dict[str, Any]
@@ -62,7 +66,8 @@ class World:
         counts = ", ".join(f"(SELECT count(*) FROM {table})" for table in Base.metadata.tables)
         states = "(SELECT string_agg(status, ',') FROM audits), (SELECT count(deleted_at) FROM text_sets)"
         row = self.database.execute(
-            f"SELECT {counts}, {states}, (SELECT count(deleted_at) FROM language_models)"
+            f"SELECT {counts}, {states}, (SELECT count(deleted_at) FROM language_models), "
+            "(SELECT count(deleted_at) FROM artifacts)"
         )
         return tuple(row.fetchone() or ())
 
@@ -98,6 +103,7 @@ def cases(ids: dict[str, str]) -> dict[str, Case]:
     text = {"id": CANARY, "text": CANARY, "duplicates": 1, "group": CANARY, "member": True}
     text |= {"choices": [CANARY], "answer": 0, "metadata": metadata}
     read, write = "audit:read", "audit:write"
+    repository = "/api/models/{tenant}/{name}"
     return {
         "POST /v1/models": Case(write, {"source": source, "metadata": metadata}, needs_key=True),
         "GET /v1/models": Case(read, lists=True),
@@ -120,11 +126,68 @@ def cases(ids: dict[str, str]) -> dict[str, Case]:
         "GET /v1/audits/{audit_id}/events": Case(read),
         "GET /v1/audits/{audit_id}/scores": Case(read, lists=True),
         "GET /v1/audits/{audit_id}/scores/{text_id}/tokens": Case(read),
+        "GET /v1/artifacts": Case("edit:read", lists=True),
+        "GET /v1/artifacts/{artifact_id}": Case("edit:read"),
+        "DELETE /v1/artifacts/{artifact_id}": Case("edit:write"),
+        "GET /v1/artifacts/{artifact_id}/files/{path}": Case("edit:read"),
+        "GET /v1/artifacts/{artifact_id}/archive.tar": Case("edit:read"),
+        f"GET {repository}": Case("edit:read"),
+        f"GET {repository}/revision/{{revision}}": Case("edit:read"),
+        f"GET {repository}/tree/{{revision}}": Case("edit:read"),
+        f"GET {repository}/tree/{{revision}}/{{folder}}": Case("edit:read"),
+        "GET /{tenant}/{name}/resolve/{revision}/{path}": Case("edit:read"),
+        "POST /v1/edits": Case(
+            "edit:write",
+            edit_request(ids) | {"metadata": metadata},
+            owned=("model", "calibration_text_set", "forget_text_set"),
+            needs_key=True,
+        ),
+        "GET /v1/edits": Case("edit:read", lists=True),
+        "GET /v1/edits/{edit_id}": Case("edit:read"),
+        "POST /v1/edits/{edit_id}/cancel": Case("edit:write"),
+        "GET /v1/edits/{edit_id}/events": Case("edit:read"),
         "POST /v1/score": Case(write, {**measured, "texts": [text], "timeout": 0.5}, owned=("model",)),
     }
 
 
-async def make_resources(client: httpx.AsyncClient, settings: Settings) -> dict[str, str]:
+def edit_request(ids: dict[str, str]) -> dict[str, Any]:
+    """A valid edit with every part that a K-FAC edit can have."""
+    text_set = ids["text_set_id"]
+    roles = ("memorized", "unseen", "control", "clean", "items")
+    return {
+        "model": ids["model_id"],
+        "method": "kfac",
+        "name": CANARY,
+        "calibration_text_set": text_set,
+        "forget_text_set": text_set,
+        "layers": [0],
+        "projections": ["gate", "up"],
+        "keep_mass": 0.8,
+        "labels": "gold",
+        "calibration_tokens": 1000,
+        "block_tokens": 64,
+        "seed": 3,
+        "dtype": "float32",
+        "sweep": {"layers": [[0], [1]], "keep_mass": [0.6, 0.8], "projections": [["up"]]},
+        "constraint": {"max_perplexity_increase": 0.1},
+        "evaluation": {
+            **{f"{role}_text_set": text_set for role in roles},
+            "prefix_tokens": 5,
+            "suffix_tokens": 5,
+            "stress": True,
+            "limits": {"max_strict": 0.1, "max_perplexity_increase": 0.1, "min_ndcg": 0.9},
+        },
+    }
+
+
+def wrong_clients(world: World, scope: str) -> list[httpx.AsyncClient]:
+    """Clients whose keys lack a scope."""
+    if scope.startswith("audit:"):
+        return [world.editor] if scope == "audit:read" else [world.editor, world.reader]
+    return [world.auditor] if scope == "edit:read" else [world.auditor, world.edit_reader]
+
+
+async def make_resources(client: httpx.AsyncClient, settings: Settings, directory: Path) -> dict[str, str]:
     texts = {"name": "texts", "texts": [{"id": "first", "text": "a"}, {"text": "b"}]}
     text_set_id = (await client.post("/v1/text-sets", json=texts)).json()["id"]
     audit = add_audit(settings, text_set_id, WorkStatus.SUCCEEDED)
@@ -132,12 +195,21 @@ async def make_resources(client: httpx.AsyncClient, settings: Settings) -> dict[
     with Session(engine) as session, session.begin():
         tenant_id = session.scalars(select(Tenant.id).where(Tenant.name == "acme")).one()
         model_id = add_ready_model(session, tenant_id).id
+        edit_id = add_edit(session, tenant_id, WorkStatus.CANCELLED).id
     engine.dispose()
+    artifact = make_artifact(settings.require_database_url(), directory, name="edited")
     return {
         "model_id": format_id(Prefix.LANGUAGE_MODEL, model_id),
         "text_set_id": text_set_id,
         "audit_id": format_id(Prefix.AUDIT, audit.id),
         "text_id": "first",
+        "artifact_id": format_id(Prefix.ARTIFACT, artifact.id),
+        "edit_id": format_id(Prefix.EDIT, edit_id),
+        "tenant": "acme",
+        "name": "edited",
+        "revision": "main",
+        "path": "config.json",
+        "folder": "sub",
     }
 
 

@@ -6,8 +6,12 @@ import httpx
 import psycopg
 import pytest
 from fastapi import FastAPI
+from sqlalchemy.orm import Session, sessionmaker
 
+from app.blob_store.objects import objects_at
 from app.settings import Settings
+from app.store.sessions import sync_engine, sync_sessions
+from tests.bucket_server import Bucket, bucket
 from tests.http_api import client_of, make_key, running_app
 
 
@@ -35,3 +39,45 @@ def database(settings: Settings) -> Iterator[psycopg.Connection]:
     url = settings.require_database_url().replace("+psycopg", "")
     with psycopg.connect(url, autocommit=True) as connection:
         yield connection
+
+
+@pytest.fixture
+def sessions(settings: Settings) -> Iterator[sessionmaker[Session]]:
+    engine = sync_engine(settings.require_database_url())
+    yield sync_sessions(engine)
+    engine.dispose()
+
+
+@pytest.fixture
+def bucket_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    with bucket() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        objects_at.cache_clear()
+        yield server
+        objects_at.cache_clear()
+
+
+EDIT_SCOPES = ("edit:read", "edit:write")
+
+
+@pytest.fixture
+async def editor(app: FastAPI, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(app, make_key(settings, scopes=EDIT_SCOPES)) as client:
+        yield client
+
+
+@pytest.fixture
+def artifact_directory(tmp_path: Path) -> Path:
+    files = tmp_path / "files"
+    (files / "sub").mkdir(parents=True)
+    (files / "small.txt").write_bytes(b"0123456789")
+    (files / "empty").write_bytes(b"")
+    (files / "sub" / "large.bin").write_bytes(os.urandom(2 * CHUNK_BYTES + 1000))
+    return files
+
+
+@pytest.fixture
+def artifact(settings: Settings, artifact_directory: Path) -> str:
+    made = make_artifact(settings.require_database_url(), artifact_directory)
+    return format_id(Prefix.ARTIFACT, made.id)

@@ -5,9 +5,10 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.contracts import AuditSpec
+from app.contracts import AuditSpec, EditSpec
 from app.settings import Settings
 from app.store.audits import Audit, TokenEvidence, WorkStatus
+from app.store.edits import Edit
 from app.store.identifiers import Prefix, new_id, parse_id
 from app.store.jobs import Job, JobKind, add_job
 from app.store.language_models import LanguageModel, LanguageModelStatus
@@ -63,6 +64,21 @@ def add_audit_rows(session: Session, tenant_id: UUID, *, texts: int = 10) -> Aud
     session.add(audit)
     session.flush()
     return audit
+
+
+def add_edit(session: Session, tenant_id: UUID, status: WorkStatus = WorkStatus.QUEUED) -> Edit:
+    """An edit of a ready language model, without any job."""
+    edit = Edit(
+        id=new_id(),
+        tenant_id=tenant_id,
+        language_model_id=add_ready_model(session, tenant_id).id,
+        name="edited-before",
+        status=status,
+        spec=EditSpec(method="svd").model_dump(),
+    )
+    session.add(edit)
+    session.flush()
+    return edit
 
 
 def add_shard(session: Session, audit: Audit, *, priority: int = 0) -> Job:

@@ -6,6 +6,7 @@ The requests are valid ones in which one thing is broken. A new route without a 
 
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -27,6 +28,7 @@ from tests.integration.bad_requests import (
     replaced,
     routes_with_bodies,
     send,
+    wrong_clients,
 )
 
 BAD_CURSORS = (
@@ -66,18 +68,24 @@ def settings(database_url: str, broker_url: str) -> Settings:
 
 @pytest.fixture
 async def world(
-    settings: Settings, database: psycopg.Connection, capfd: pytest.CaptureFixture[str]
+    settings: Settings, database: psycopg.Connection, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> AsyncIterator[World]:
+    all_scopes = ("audit:read", "audit:write", "edit:read", "edit:write")
     keys = {
-        "writer": make_key(settings),
+        "writer": make_key(settings, scopes=all_scopes),
         "reader": make_key(settings, scopes=("audit:read",)),
+        "auditor": make_key(settings, scopes=("audit:read", "audit:write")),
         "editor": make_key(settings, scopes=("edit:read", "edit:write")),
-        "stranger": make_key(settings, tenant="other"),
+        "edit_reader": make_key(settings, scopes=("edit:read",)),
+        "stranger": make_key(settings, tenant="other", scopes=all_scopes),
         "nobody": None,
     }
     async with running_app(settings) as app:
         clients = {name: client_of(app, key) for name, key in keys.items()}
-        ids = await make_resources(clients["writer"], settings)
+        (tmp_path / "config.json").write_text("{}")
+        (tmp_path / "sub").mkdir()
+        (tmp_path / "sub" / "config.json").write_text("{}")
+        ids = await make_resources(clients["writer"], settings, tmp_path)
         world = World(app, database, capfd, ids, **clients, document=app.openapi())
         world.before = world.count_rows()
         yield world
@@ -122,8 +130,7 @@ async def test_without_a_valid_key(world: World, subtests: pytest.Subtests) -> N
 
 async def test_with_a_key_of_another_scope(world: World, subtests: pytest.Subtests) -> None:
     for route, case in cases(world.ids).items():
-        clients = [world.editor] if case.scope == "audit:read" else [world.editor, world.reader]
-        for client in clients:
+        for client in wrong_clients(world, case.scope):
             with subtests.test(route=route):
                 world.assert_refused(route, await send(world, route, client), 403)
 

@@ -22,13 +22,8 @@ from app.store.jobs import (
     take_for_finish,
 )
 from app.store.sessions import sync_engine, sync_sessions
-from app.store.transitions import (
-    cancel_audit,
-    complete_shard,
-    fail_job,
-    jobs_to_ring,
-    sweep_leases,
-)
+from app.store.sweeping import jobs_to_ring, sweep_leases
+from app.store.transitions import cancel_audit, complete_shard, fail_job
 from tests.integration.rows import add_audit_rows, add_shard, add_tenant
 
 Sessions = sessionmaker[Session]

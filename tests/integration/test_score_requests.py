@@ -17,8 +17,9 @@ from app.settings import Settings
 from app.store.audits import WorkStatus, copy_scores, end_audit
 from app.store.identifiers import Prefix, format_id, parse_id
 from app.store.sessions import sync_engine, sync_sessions
+from app.store.sweeping import sweep_leases
 from app.store.tenants import Tenant
-from app.store.transitions import begin_audit, succeed_audit, sweep_leases
+from app.store.transitions import begin_audit, succeed_audit
 from tests.http_api import client_of, make_key
 from tests.integration.rows import add_ready_model
 

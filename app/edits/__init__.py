@@ -1,0 +1,1 @@
+"""Routes for edits: request, follow, cancel."""

@@ -1,0 +1,108 @@
+"""`/v1/edits`."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, BackgroundTasks, Depends, Header, Response
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+
+from app.dependencies import (
+    DoorbellDependency,
+    EditReader,
+    EditWriter,
+    IdempotencyKey,
+    PageCursor,
+    PageLimit,
+    SettingsDependency,
+    StoreDependency,
+    WaitSeconds,
+    read_id,
+)
+from app.edits import service
+from app.edits.schemas import EditCreate, EditOut
+from app.pagination import Page
+from app.problems import problem_responses
+from app.settings import WORK_QUEUE
+from app.store.identifiers import Prefix
+from app.strict_json import StrictJSONRoute
+from app.work import RETRY_AFTER_SECONDS, follow, poll_until
+
+router = APIRouter(prefix="/v1/edits", tags=["edits"], route_class=StrictJSONRoute)
+
+
+@router.post("", status_code=202, responses=problem_responses(409))
+async def request_edit(
+    request: EditCreate,
+    key: IdempotencyKey,
+    principal: EditWriter,
+    store: StoreDependency,
+    settings: SettingsDependency,
+    doorbell: DoorbellDependency,
+    background: BackgroundTasks,
+    response: Response,
+) -> EditOut:
+    """Request an edited model: one that recites less, with the proof of what it forgot and what it kept."""
+    edit = await store.run(service.request_edit, principal, key, request, settings.model_roots)
+    background.add_task(doorbell.ring, WORK_QUEUE)
+    response.headers["Location"] = f"/v1/edits/{edit.id}"
+    response.headers["Retry-After"] = RETRY_AFTER_SECONDS
+    return edit
+
+
+@router.get("")
+async def list_edits(
+    principal: EditReader, store: StoreDependency, limit: PageLimit = 20, cursor: PageCursor = None
+) -> Page[EditOut]:
+    """List edits, newest first."""
+    return await store.run(service.list_page, principal, limit, cursor)
+
+
+@router.get("/{edit_id}")
+async def read_edit(
+    edit_id: str, principal: EditReader, store: StoreDependency, response: Response, wait: WaitSeconds = 0
+) -> EditOut:
+    """Read an edit. With `wait`, the answer comes when the edit has ended, or after that many seconds."""
+    identifier = read_id(Prefix.EDIT, edit_id)
+    edit = await poll_until(
+        lambda: store.run(service.read_edit, principal, identifier), service.has_ended, seconds=wait
+    )
+    if not service.has_ended(edit):
+        response.headers["Retry-After"] = RETRY_AFTER_SECONDS
+    return edit
+
+
+@router.post("/{edit_id}/cancel", status_code=202, responses=problem_responses(409))
+async def cancel_edit(edit_id: str, principal: EditWriter, store: StoreDependency) -> EditOut:
+    """Cancel an edit. It ends at once: nothing that a worker still computes for it is stored."""
+    return await store.run(service.cancel, principal, read_id(Prefix.EDIT, edit_id))
+
+
+async def _existing_edit(edit_id: str, principal: EditReader, store: StoreDependency) -> EditOut:
+    return await store.run(service.read_edit, principal, read_id(Prefix.EDIT, edit_id))
+
+
+@router.get("/{edit_id}/events", response_class=EventSourceResponse)
+async def follow_edit(
+    edit_id: str,
+    edit: Annotated[EditOut, Depends(_existing_edit)],
+    principal: EditReader,
+    store: StoreDependency,
+    last_event_id: Annotated[str | None, Header(max_length=100)] = None,
+) -> AsyncIterator[ServerSentEvent]:
+    """Follow an edit: an event with the resource at each change, until it has ended.
+
+    An event's id names the state it shows; with `Last-Event-ID` a state that was seen is not sent again.
+    """
+    identifier = read_id(Prefix.EDIT, edit_id)
+    async for event in follow(
+        edit,
+        lambda: store.run(service.read_edit, principal, identifier),
+        event_id=_event_id,
+        has_ended=service.has_ended,
+        seen=last_event_id,
+    ):
+        yield event
+
+
+def _event_id(edit: EditOut) -> str:
+    return f"{edit.status}-{edit.progress.done}-{edit.progress.stage}"

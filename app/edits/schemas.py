@@ -1,0 +1,196 @@
+"""Edits as they are sent and answered."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, Field, JsonValue, model_validator
+from pydantic_core import PydanticCustomError
+
+from app.contracts import EditMethod, EditSpec, LanguageModelReference, Metadata, TextSetId
+from app.problems import Problem
+from app.store.edits import Edit, EditTextSet, TextSetRole
+from app.store.identifiers import Prefix, format_id
+
+# Which parameters belong to one method alone.
+_ONLY_FOR = {
+    "kfac": ("keep_mass", "labels", "sweep", "constraint", "calibration_tokens", "block_tokens"),
+    "balanced_subnet": ("balanced_subnet",),
+    "svd": ("rank_ratio",),
+}
+
+
+class EditCreate(EditSpec):
+    """An edit to run: which language model, by which method, and what to measure before and after.
+
+    K-FAC needs a calibration set and no forget set, unless settings are searched (`sweep`, or `layers` as
+    "auto"): then the forget set is what the search aims at. BalancedSubnet needs both. SVD needs neither.
+    """
+
+    model: LanguageModelReference
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$")]
+    calibration_text_set: TextSetId | None = None
+    forget_text_set: TextSetId | None = None
+    metadata: Metadata = {}
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for method, parameters in _ONLY_FOR.items():
+            if method != self.method and self.model_fields_set.intersection(parameters):
+                raise PydanticCustomError("parameter_of_another_method", "A parameter of another method")
+        if self.searches and self.method != "kfac":
+            raise PydanticCustomError("search_needs_kfac", "Only K-FAC settings can be searched")
+        if self.layers == "auto" and self.sweep is not None:
+            raise PydanticCustomError("auto_with_sweep", "Give layers as auto, or a sweep")
+        if self.calibration_text_set is None and self.method != "svd":
+            raise PydanticCustomError("calibration_missing", "This method needs a calibration text set")
+        if self.forget_text_set is None and (self.method == "balanced_subnet" or self.searches):
+            raise PydanticCustomError("forget_set_missing", "This needs a forget text set")
+        return self
+
+    def spec(self) -> EditSpec:
+        """What the workers need of it."""
+        return EditSpec.model_validate(self.model_dump(include=set(EditSpec.model_fields)))
+
+    def text_sets(self) -> dict[TextSetRole, str]:
+        """The public ids of the text sets by role, the defaults of an evaluation included."""
+        evaluation = self.evaluation
+        given = {
+            TextSetRole.CALIBRATION: self.calibration_text_set,
+            TextSetRole.FORGET: self.forget_text_set,
+            TextSetRole.MEMORIZED: evaluation.memorized_text_set or self.forget_text_set,
+            TextSetRole.UNSEEN: evaluation.unseen_text_set,
+            TextSetRole.CONTROL: evaluation.control_text_set,
+            TextSetRole.CLEAN: evaluation.clean_text_set or self.calibration_text_set,
+            TextSetRole.ITEMS: evaluation.items_text_set,
+        }
+        return {role: public_id for role, public_id in given.items() if public_id is not None}
+
+
+class EditProgress(BaseModel):
+    """How far an edit has come: per cent, and the stage that its worker reported last."""
+
+    done: int
+    total: int = 100
+    unit: Literal["percent"] = "percent"
+    stage: str | None
+
+
+class Measured(BaseModel):
+    """One text set before and after. `audits` hold a row for every text."""
+
+    texts: int
+    nl: dict[str, float | None]
+    strict: dict[str, float | None]
+    loose: dict[str, float | None]
+    perplexity: dict[str, float | None]
+    audits: dict[str, str]
+
+
+class Check(BaseModel):
+    """One of the client's limits against what was measured."""
+
+    name: str
+    limit: float
+    value: float | None
+    passed: bool
+
+
+class Verdict(BaseModel):
+    """Whether the edited model keeps every limit that was given; null without limits."""
+
+    passed: bool | None
+    checks: list[Check]
+
+
+class Evaluation(BaseModel):
+    """What changed: each text set before and after, rankings, stress, items and the verdict.
+
+    `ndcg` compares the ten likeliest next tokens of both models on clean text: 1 means the same order.
+    """
+
+    sets: dict[str, Measured]
+    perplexity_increase: float | None
+    ndcg: float | None
+    stress: dict[str, dict[str, dict[str, float | None]]] | None
+    items: dict[str, dict[str, float | int | None]] | None
+    verdict: Verdict
+
+
+class FrontierPoint(BaseModel):
+    """One setting that a search tried. What was not measured, because it was infeasible, is null."""
+
+    layers: list[int]
+    projections: list[str]
+    keep_mass: float
+    perplexity: float | None
+    perplexity_increase: float | None
+    strict: float | None
+    loose: float | None
+    feasible: bool
+    chosen: bool
+
+
+class EditOut(BaseModel):
+    """An edited language model in the making. The resource is the operation.
+
+    Once it has succeeded: `receipt` says how it was made, `evaluation` what changed, `artifact` where the
+    files are, `edited_model` the id under which it can be audited, and `model_repo` its name on this
+    service's Hub routes.
+    """
+
+    object: Literal["edit"] = "edit"
+    id: str
+    status: str
+    model: str
+    method: EditMethod
+    name: str
+    text_sets: dict[str, str]
+    spec: dict[str, Any]
+    progress: EditProgress
+    receipt: dict[str, Any] | None
+    evaluation: Evaluation | None
+    frontier: list[FrontierPoint] | None
+    artifact: str | None
+    edited_model: str | None
+    model_repo: str | None
+    error: Problem | None
+    metadata: dict[str, JsonValue]
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+    @classmethod
+    def of(
+        cls,
+        row: Edit,
+        text_sets: dict[TextSetRole, EditTextSet],
+        tenant_name: str,
+        percent: int = 0,
+        stage: str | None = None,
+    ) -> Self:
+        """The resource for a row; `percent` and `stage` are what its worker reported."""
+        return cls(
+            id=format_id(Prefix.EDIT, row.id),
+            status=row.status,
+            model=format_id(Prefix.LANGUAGE_MODEL, row.language_model_id),
+            method=row.spec["method"],
+            name=row.name,
+            text_sets={
+                role: format_id(Prefix.TEXT_SET, used.text_set_id) for role, used in text_sets.items()
+            },
+            spec={key: value for key, value in row.spec.items() if key != "method"},
+            progress=EditProgress(done=100 if row.artifact_id else percent, stage=stage),
+            receipt=row.receipt,
+            evaluation=Evaluation.model_validate(row.evaluation) if row.evaluation else None,
+            frontier=row.frontier["points"] if row.frontier else None,
+            artifact=format_id(Prefix.ARTIFACT, row.artifact_id) if row.artifact_id else None,
+            edited_model=format_id(Prefix.LANGUAGE_MODEL, row.edited_model_id)
+            if row.edited_model_id
+            else None,
+            model_repo=f"{tenant_name}/{row.name}" if row.artifact_id else None,
+            error=Problem.model_validate(row.error) if row.error else None,
+            metadata=row.metadata_,
+            created_at=row.created_at,
+            started_at=row.started_at,
+            finished_at=row.finished_at,
+        )

@@ -1,0 +1,108 @@
+"""Requesting and reading edits."""
+
+from pathlib import Path
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from app.edits.schemas import EditCreate, EditOut
+from app.errors import ArtifactNameTaken
+from app.idempotency import answer_once
+from app.language_models.service import resolve_language_model
+from app.pagination import Page, id_cursor, page_by_id
+from app.store.artifacts import artifact_exists
+from app.store.audits import ACTIVE
+from app.store.edits import Edit, EditTextSet, list_edits, name_is_taken, text_sets_of_edit
+from app.store.identifiers import Prefix, new_id, parse_id
+from app.store.language_models import LanguageModelStatus
+from app.store.progress import read_edit_with_progress
+from app.store.tenants import Principal
+from app.store.text_sets import get_text_set
+from app.store.transitions import cancel_edit, enqueue_edit
+
+
+def request_edit(
+    session: Session, principal: Principal, key: str, request: EditCreate, roots: list[Path]
+) -> EditOut:
+    """Accept an edit. It starts at once, or when its language model has been validated.
+
+    Raises:
+        NotFound: no such language model or text set for this tenant.
+        ArtifactNameTaken: an artifact of this name exists, or an unfinished edit will write it.
+        LanguageModelNotReady: the language model was rejected.
+        SourceNotAllowed: an inline path outside the allow-listed roots.
+        IdempotencyInFlight, IdempotencyMismatch: see `answer_once`.
+    """
+
+    def work() -> EditOut:
+        text_sets = {
+            role: get_text_set(
+                session, principal.tenant_id, parse_id(Prefix.TEXT_SET, public_id), share_lock=True
+            )
+            for role, public_id in request.text_sets().items()
+        }
+        language_model = resolve_language_model(session, principal, request.model, roots)
+        if name_is_taken(session, principal.tenant_id, request.name) or artifact_exists(
+            session, principal.tenant_id, request.name
+        ):
+            raise ArtifactNameTaken(
+                "An edited model of this name exists or is being made; choose another name."
+            )
+        edit = Edit(
+            id=new_id(),
+            tenant_id=principal.tenant_id,
+            language_model_id=language_model.id,
+            name=request.name,
+            spec=request.spec().model_dump(),
+            language_model_digest=language_model.digest,
+            metadata_=dict(request.metadata),
+        )
+        session.add(edit)
+        session.flush()
+        used = {
+            role: EditTextSet(edit_id=edit.id, role=role, text_set_id=text_set.id, sha256=text_set.sha256)
+            for role, text_set in text_sets.items()
+        }
+        session.add_all(used.values())
+        if language_model.status == LanguageModelStatus.READY:
+            enqueue_edit(session, edit)
+        session.flush()
+        return EditOut.of(edit, used, principal.tenant_name)
+
+    return answer_once(session, principal, key, "edit", request, EditOut, work)
+
+
+def read_edit(session: Session, principal: Principal, edit_id: UUID) -> EditOut:
+    """An edit with its progress.
+
+    Raises:
+        NotFound: no such edit for this tenant.
+    """
+    edit, percent, stage = read_edit_with_progress(session, principal.tenant_id, edit_id)
+    return EditOut.of(edit, text_sets_of_edit(session, edit.id), principal.tenant_name, percent, stage)
+
+
+def has_ended(edit: EditOut) -> bool:
+    """Whether an edit is in a terminal state."""
+    return edit.status not in ACTIVE
+
+
+def cancel(session: Session, principal: Principal, edit_id: UUID) -> EditOut:
+    """End an edit at the client's word.
+
+    Raises:
+        NotFound: no such edit for this tenant.
+        AlreadyTerminal: the edit had ended before.
+    """
+    edit = cancel_edit(session, principal.tenant_id, edit_id)
+    return EditOut.of(edit, text_sets_of_edit(session, edit.id), principal.tenant_name)
+
+
+def list_page(session: Session, principal: Principal, limit: int, cursor: str | None) -> Page[EditOut]:
+    """A tenant's edits, newest first."""
+    rows = list_edits(session, principal.tenant_id, before=id_cursor(cursor), limit=limit + 1)
+    return page_by_id(
+        rows,
+        limit,
+        lambda row: EditOut.of(row, text_sets_of_edit(session, row.id), principal.tenant_name),
+    )

@@ -1,0 +1,62 @@
+"""Readings of work under way: what is committed together with what heartbeats report."""
+
+from uuid import UUID
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app.errors import NotFound
+from app.store.audits import Audit, WorkStatus
+from app.store.edits import Edit
+from app.store.jobs import Job, JobKind, JobState
+
+
+def read_audit_with_progress(session: Session, tenant_id: UUID, audit_id: UUID) -> tuple[Audit, int]:
+    """A tenant's audit, and the texts scored in shards not committed yet, as their heartbeats report.
+
+    One statement reads both, so a shard that is committed meanwhile is counted once.
+
+    Raises:
+        NotFound: no such audit for this tenant.
+    """
+    in_flight = (
+        select(func.coalesce(func.sum(Job.progress), 0))
+        .where(Job.audit_id == Audit.id, Job.kind == JobKind.SCORE_SHARD, Job.state == JobState.RUNNING)
+        .correlate(Audit)
+        .scalar_subquery()
+    )
+    row = session.execute(
+        select(Audit, in_flight).where(Audit.id == audit_id, Audit.tenant_id == tenant_id)
+    ).one_or_none()
+    if row is None:
+        raise NotFound("There is no such audit.")
+    audit, progress = row
+    return audit, int(progress) if audit.status == WorkStatus.RUNNING else 0
+
+
+def read_edit_with_progress(session: Session, tenant_id: UUID, edit_id: UUID) -> tuple[Edit, int, str | None]:
+    """A tenant's edit, and the per cent done and the stage that its worker reported last.
+
+    Raises:
+        NotFound: no such edit for this tenant.
+    """
+    statement = (
+        select(Edit, Job.progress, Job.stage)
+        .outerjoin(Job, (Job.edit_id == Edit.id) & (Job.state == JobState.RUNNING))
+        .where(Edit.id == edit_id, Edit.tenant_id == tenant_id)
+    )
+    row = session.execute(statement).one_or_none()
+    if row is None:
+        raise NotFound("There is no such edit.")
+    edit, progress, stage = row
+    return edit, progress or 0, stage
+
+
+def count_jobs(session: Session) -> dict[tuple[str, str], int]:
+    """How many open jobs there are of each (kind, state)."""
+    statement = (
+        select(Job.kind, Job.state, func.count())
+        .where(Job.state.in_((JobState.QUEUED, JobState.RUNNING)))
+        .group_by(Job.kind, Job.state)
+    )
+    return {(kind, state): count for kind, state, count in session.execute(statement)}

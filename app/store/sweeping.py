@@ -1,0 +1,85 @@
+"""The sweep: leases that ran out, work that nobody wants any more, and bells that were never heard."""
+
+from collections import Counter
+from datetime import timedelta
+
+from sqlalchemy import func, or_, select, update
+from sqlalchemy.orm import Session
+
+from app.errors import ShardPoisoned
+from app.store.jobs import Job, JobState, is_wanted
+from app.store.transitions import fail_owner
+
+
+def sweep_leases(session: Session, *, max_attempts: int) -> int:
+    """Take jobs back whose lease ran out: queue them again, or give them up after `max_attempts`.
+
+    Returns:
+        How many leases had run out.
+    """
+    expired = list(
+        session.scalars(
+            select(Job)
+            .where(Job.state == JobState.RUNNING, Job.lease_expires_at < func.clock_timestamp())
+            .with_for_update(skip_locked=True),
+        ),
+    )
+    for job in expired:
+        job.lease_expires_at = None
+        job.rung_at = None
+        if job.attempts < max_attempts:
+            job.state = JobState.QUEUED
+            continue
+        problem = ShardPoisoned(
+            f"Each of {job.attempts} attempts at a {job.kind} job ended without an answer: "
+            "the worker died or stopped responding.",
+        ).problem()
+        job.state, job.error = JobState.FAILED, problem
+        session.flush()
+        fail_owner(session, job, problem)
+    _cancel_orphans(session)
+    return len(expired)
+
+
+def _cancel_orphans(session: Session) -> None:
+    """Cancel queued jobs of ended audits and edits (their rows were locked when these ended)."""
+    orphans = (
+        select(Job.id).where(Job.state == JobState.QUEUED, ~is_wanted()).with_for_update(skip_locked=True)
+    )
+    session.execute(
+        update(Job)
+        .where(Job.id.in_(orphans))
+        .values(state=JobState.CANCELLED, finished_at=func.clock_timestamp())
+        .execution_options(synchronize_session=False),
+    )
+
+
+def jobs_to_ring(session: Session, *, stale_seconds: float, limit: int = 64) -> dict[str, int]:
+    """Mark claimable jobs that were never rung, or whose bell may have been lost, as rung now.
+
+    Returns:
+        How many bells each queue needs: one for each job never rung, or one for all whose bell is old, since
+        a worker works until nothing is left. The caller commits, then rings: a bell lost in between is rung
+        again after `stale_seconds`.
+    """
+    stale = func.clock_timestamp() - timedelta(seconds=stale_seconds)
+    statement = (
+        select(Job.id, Job.queue, Job.rung_at)
+        .where(
+            Job.state == JobState.QUEUED,
+            Job.available_at <= func.clock_timestamp(),
+            or_(Job.rung_at.is_(None), Job.rung_at < stale),
+        )
+        .order_by(Job.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    jobs = session.execute(statement).all()
+    session.execute(
+        update(Job)
+        .where(Job.id.in_([job.id for job in jobs]))
+        .values(rung_at=func.clock_timestamp())
+        .execution_options(synchronize_session=False),
+    )
+    fresh = Counter(job.queue for job in jobs if job.rung_at is None)
+    return {queue: max(1, fresh[queue]) for queue in {job.queue for job in jobs}}

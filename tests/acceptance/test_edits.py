@@ -1,0 +1,327 @@
+"""Edits against a live service: what is proved is what is served, and nothing is left of what did not end."""
+
+import hashlib
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+import torch
+from huggingface_hub import snapshot_download
+from transformers import AutoModelForCausalLM
+
+from tests.deployments import Deploy, Deployment
+from tests.live_service import LiveService, fresh_key, job_process, until
+from tests.tiny_models import EDITABLE_ARCHITECTURES, english_sentences, save_reciting_model, save_tiny_model
+from workers.science.calibration import pack_texts
+from workers.science.kfac import collect_factors, eigenbases
+from workers.science.loading import load_language_model
+from workers.science.projections import find_projections
+from workers.science.spectrum import select_top_mass
+from workers.science.weight_edit import project, replaced
+
+TOKENS = torch.arange(5, 45)[None]
+SPLIT = {"prefix_tokens": 16, "suffix_tokens": 8}
+ENDED = {"succeeded", "failed", "cancelled"}
+
+
+@pytest.fixture(scope="module")
+def sentences() -> list[str]:
+    return [sentence[:200] for sentence in english_sentences()]
+
+
+@pytest.fixture(scope="module")
+def reciting_checkpoint(tiny_checkpoint: Path, sentences: list[str]) -> Path:
+    return save_reciting_model(tiny_checkpoint.parent / "reciting", sentences[:12])
+
+
+@pytest.fixture(scope="module")
+def deployment(module_deploy: Deploy) -> Deployment:
+    deployment = module_deploy(lease_seconds=4.0)
+    deployment.service.start_worker()
+    return deployment
+
+
+@pytest.fixture(scope="module")
+def service(deployment: Deployment) -> LiveService:
+    return deployment.service
+
+
+@pytest.fixture(scope="module")
+def sets(service: LiveService, sentences: list[str]) -> dict[str, str]:
+    """Text sets by their role: two halves of what the model recites, and text that it never saw."""
+    parts = {
+        "seen": sentences[:6],
+        "unseen": sentences[6:12],
+        "control": sentences[100:110],
+        "clean": sentences[200:220],
+        "calibration": sentences[300:360],
+    }
+    return {name: service.upload([{"text": text} for text in texts]) for name, texts in parts.items()}
+
+
+def kfac_request(model: str, sets: dict[str, str], name: str, **fields: Any) -> dict[str, Any]:
+    evaluation = {
+        "memorized_text_set": sets["seen"],
+        "unseen_text_set": sets["unseen"],
+        "control_text_set": sets["control"],
+        "clean_text_set": sets["clean"],
+        **SPLIT,
+    }
+    return {
+        "model": model,
+        "method": "kfac",
+        "name": name,
+        "layers": [0, 1],
+        "calibration_text_set": sets["calibration"],
+        "block_tokens": 64,
+        "evaluation": evaluation,
+        **fields,
+    }
+
+
+def request(service: LiveService, body: dict[str, Any]) -> dict[str, Any]:
+    response = service.client.post("/v1/edits", json=body, headers=fresh_key())
+    assert response.status_code == 202, response.text
+    edit: dict[str, Any] = response.json()
+    return edit
+
+
+def end_of(service: LiveService, edit: dict[str, Any], seconds: float = 180) -> dict[str, Any]:
+    deadline = time.monotonic() + seconds
+    while edit["status"] not in ENDED:
+        assert time.monotonic() < deadline, (edit, service.logs()[-2000:])
+        edit = service.client.get(f"/v1/edits/{edit['id']}", params={"wait": 5}).json()
+    return edit
+
+
+def succeeded(service: LiveService, body: dict[str, Any]) -> dict[str, Any]:
+    edit = end_of(service, request(service, body))
+    assert edit["status"] == "succeeded", (edit["error"], service.logs()[-2000:])
+    return edit
+
+
+def loaded_over_http(service: LiveService, repository: str, cache: Path) -> Any:
+    directory = snapshot_download(
+        repository, endpoint=service.url, token=service.key, cache_dir=cache, local_files_only=False
+    )
+    return AutoModelForCausalLM.from_pretrained(directory).eval()
+
+
+@torch.inference_mode()
+def logits_of(model: Any) -> torch.Tensor:
+    logits: torch.Tensor = model(input_ids=TOKENS).logits
+    return logits
+
+
+@pytest.fixture(scope="module")
+def base(service: LiveService, reciting_checkpoint: Path) -> str:
+    return service.register(reciting_checkpoint)
+
+
+@pytest.fixture(scope="module")
+def edited(service: LiveService, base: str, sets: dict[str, str]) -> dict[str, Any]:
+    limits = {"max_strict": 0.5, "max_perplexity_increase": 5.0, "min_ndcg": 0.2}
+    body = kfac_request(base, sets, "forgetful", keep_mass=0.6)
+    return succeeded(service, body | {"evaluation": body["evaluation"] | {"limits": limits, "stress": True}})
+
+
+def test_an_edit_recites_less_and_says_so(edited: dict[str, Any]) -> None:
+    measured = edited["evaluation"]["sets"]
+    assert set(measured) == {"memorized", "unseen", "control", "clean"}
+    for role in ("memorized", "unseen"):
+        assert measured[role]["strict"]["before"] > 0.5
+        assert measured[role]["strict"]["after"] < 0.5 * measured[role]["strict"]["before"]
+        assert measured[role]["nl"]["after"] < measured[role]["nl"]["before"]
+    assert 0 < edited["evaluation"]["ndcg"] < 1
+    assert set(edited["evaluation"]["stress"]) >= {"prefix_shifted", "int8", "bfloat16", "fine_tuned"}
+    checks = {check["name"]: check["passed"] for check in edited["evaluation"]["verdict"]["checks"]}
+    assert len(checks) == 4
+    assert checks["max_strict:memorized"]
+    assert edited["progress"] == {"done": 100, "total": 100, "unit": "percent", "stage": None}
+    matrices = edited["receipt"]["matrices"]
+    assert len(matrices) == 4
+    assert all(0.6 <= matrix["kept_mass"] < 0.61 for matrix in matrices)
+
+
+def test_the_proof_rests_on_audits_that_anyone_can_repeat(
+    service: LiveService, edited: dict[str, Any], sets: dict[str, str]
+) -> None:
+    """Oracle: audits through the ordinary path give the very numbers of the edit's own."""
+    for when, model in (("before", edited["model"]), ("after", edited["edited_model"])):
+        proof = edited["evaluation"]["sets"]["unseen"]["audits"][when]
+        options = {**SPLIT, "token_evidence": False}
+        again = service.audit(model, sets["unseen"], metrics=["nl", "extraction"], options=options)
+        assert service.end_of(again)["status"] == "succeeded"
+        assert service.scores(proof) == service.scores(again)
+        assert service.read(proof)["summary"] == service.read(again)["summary"]
+        assert service.read(proof)["digests"] == service.read(again)["digests"]
+
+
+def test_lineage_is_a_chain_and_factors_are_collected_once(
+    service: LiveService, edited: dict[str, Any], sets: dict[str, str]
+) -> None:
+    assert edited["receipt"]["parameters"]["factors_collected"] == 4
+    narrower = kfac_request(edited["model"], sets, "narrower", keep_mass=0.8, layers=[1])
+    again = succeeded(service, narrower)
+    assert again["receipt"]["parameters"]["factors_reused"] == 2
+    assert again["receipt"]["parameters"]["factors_collected"] == 0
+    chained = succeeded(service, kfac_request(edited["edited_model"], sets, "chained", keep_mass=0.9))
+    second = service.model(chained["edited_model"])
+    first = service.model(second["base_model"])
+    assert (first["id"], first["base_model"]) == (edited["edited_model"], edited["model"])
+    assert first["status"] == second["status"] == "ready"
+
+
+def test_the_artifact_is_whole_and_explains_itself(service: LiveService, edited: dict[str, Any]) -> None:
+    manifest = service.client.get(f"/v1/artifacts/{edited['artifact']}").json()
+    files = {file["path"]: file for file in manifest["files"]}
+    assert {"config.json", "model.safetensors", "tokenizer.json", "README.md", "receipt.json"} <= set(files)
+    for path, file in files.items():
+        content = service.client.get(f"/v1/artifacts/{edited['artifact']}/files/{path}").content
+        assert hashlib.sha256(content).hexdigest() == file["sha256"]
+    card = service.client.get(f"/v1/artifacts/{edited['artifact']}/files/README.md").text
+    assert f"base_model: {edited['model']}" in card
+    assert "resurface" in card
+    receipt = service.client.get(f"/v1/artifacts/{edited['artifact']}/files/receipt.json").json()
+    assert receipt["matrices"] == edited["receipt"]["matrices"]
+
+
+@pytest.mark.parametrize("method", ["svd", "balanced_subnet"])
+def test_the_baselines_give_edited_models_too(
+    service: LiveService, base: str, sets: dict[str, str], method: str
+) -> None:
+    body = kfac_request(base, sets, f"by-{method.replace('_', '-')}") | {"method": method}
+    del body["block_tokens"]
+    if method == "svd":
+        body |= {"rank_ratio": 0.25}
+    else:
+        options = {"ratio": 0.05, "epochs": 2}
+        body |= {"forget_text_set": sets["seen"], "balanced_subnet": options}
+    edit = succeeded(service, body)
+    assert edit["evaluation"]["sets"]["memorized"]["nl"]["after"] != pytest.approx(
+        edit["evaluation"]["sets"]["memorized"]["nl"]["before"], abs=1e-6
+    )
+
+
+def test_a_search_writes_its_best_feasible_setting(
+    service: LiveService, base: str, sets: dict[str, str]
+) -> None:
+    sweep = {"layers": [[1], [0, 1]], "keep_mass": [0.3, 0.9]}
+    body = kfac_request(base, sets, "searched", forget_text_set=sets["seen"], sweep=sweep)
+    edit = succeeded(service, body | {"constraint": {"max_perplexity_increase": 2.0}})
+    points = edit["frontier"]
+    assert len(points) == 4
+    (chosen,) = [point for point in points if point["chosen"]]
+    feasible = [point for point in points if point["feasible"]]
+    assert chosen["strict"] == min(point["strict"] for point in feasible)
+    assert edit["receipt"]["parameters"]["keep_mass"] == chosen["keep_mass"]
+    assert {matrix["layer"] for matrix in edit["receipt"]["matrices"]} == set(chosen["layers"])
+    nothing = body | {"name": "infeasible", "constraint": {"max_perplexity_increase": 0.0}}
+    nothing["sweep"] = {"keep_mass": [0.01]}
+    nothing["evaluation"] = body["evaluation"] | {"clean_text_set": sets["seen"]}
+    failed = end_of(service, request(service, nothing))
+    assert failed["status"] == "failed"
+    assert failed["error"]["type"].endswith("/no-feasible-setting")
+    assert failed["artifact"] is None
+
+
+@pytest.mark.parametrize("architecture", EDITABLE_ARCHITECTURES)
+def test_an_edit_of_any_architecture_loads_back_over_http(
+    service: LiveService,
+    sets: dict[str, str],
+    sentences: list[str],
+    tiny_checkpoint: Path,
+    tmp_path: Path,
+    architecture: str,
+) -> None:
+    """Oracle: the same edit, made by the science alone in this process."""
+    directory = save_tiny_model(tiny_checkpoint.parent / f"edit-{architecture}", architecture)
+    body = kfac_request(service.register(directory), sets, f"of-{architecture}", keep_mass=0.5, layers=[1])
+    edit = succeeded(service, body | {"evaluation": {"clean_text_set": sets["clean"]}})
+    served = logits_of(loaded_over_http(service, edit["model_repo"], tmp_path))
+
+    language_model = load_language_model(directory)
+    projections = find_projections(language_model.model, layers=[1])
+    blocks = pack_texts(language_model, sentences[300:360], block_tokens=64)
+    bases = eigenbases(collect_factors(language_model, blocks, projections, labels="sampled", seed=0))
+    weights = []
+    for projection in projections:
+        basis = bases[projection.key]
+        kept = select_top_mass(basis.output_values, basis.input_values, 0.5)
+        weights.append((projection, project(projection.weight, basis, kept)))
+    before = logits_of(language_model.model)
+    with replaced(weights):
+        expected = logits_of(language_model.model)
+    assert (served - expected).abs().max() <= 1e-6 * max(1.0, float(expected.abs().max()))
+    assert (served - before).abs().max() > 1e-3
+
+
+def test_a_killed_worker_leaves_the_base_and_the_store_as_they_were(
+    deployment: Deployment, reciting_checkpoint: Path, base: str, sets: dict[str, str]
+) -> None:
+    """The edit is tried again by another process and ends whole; of the first try nothing is left."""
+    service = deployment.service
+    before = digests(reciting_checkpoint)
+    body = kfac_request(base, sets, "survivor", seed=7)
+    edit = request(service, body)
+    until(lambda: running_stage(service, edit) is not None, "the edit begins")
+    job_process(service.workers[0]).kill()
+    edit = end_of(service, edit)
+    assert edit["status"] == "succeeded", edit["error"]
+    assert digests(reciting_checkpoint) == before
+    with psycopg.connect(deployment.postgres.url) as connection:
+        counted = connection.execute("SELECT count(*) FROM artifacts WHERE name = 'survivor'").fetchone()
+    assert counted == (1,)
+
+
+def running_stage(service: LiveService, edit: dict[str, Any]) -> str | None:
+    stage: str | None = service.client.get(f"/v1/edits/{edit['id']}").json()["progress"]["stage"]
+    return stage
+
+
+def digests(directory: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(directory.iterdir())}
+
+
+def test_a_full_database_fails_the_edit_and_a_retry_succeeds(
+    deployment: Deployment, base: str, sets: dict[str, str]
+) -> None:
+    """Postgres itself raises its own error for a full disk, at the first chunk of the artifact."""
+    service = deployment.service
+    body = kfac_request(base, sets, "full", keep_mass=0.7)
+    with psycopg.connect(deployment.postgres.url, autocommit=True) as connection:
+        connection.execute(
+            "CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN RAISE EXCEPTION 'no room' USING ERRCODE = '53100'; END $$"
+        )
+        connection.execute(
+            "CREATE TRIGGER full_disk BEFORE INSERT ON blob_chunks FOR EACH ROW EXECUTE FUNCTION no_room()"
+        )
+        try:
+            failed = end_of(service, request(service, body))
+        finally:
+            connection.execute("DROP TRIGGER full_disk ON blob_chunks")
+    assert failed["status"] == "failed"
+    assert failed["error"]["type"].endswith("/storage-full")
+    assert failed["artifact"] is None
+    assert succeeded(service, body)["artifact"] is not None
+
+
+def test_a_name_is_used_once(service: LiveService, edited: dict[str, Any], sets: dict[str, str]) -> None:
+    body = kfac_request(edited["model"], sets, edited["name"])
+    response = service.client.post("/v1/edits", json=body, headers=fresh_key())
+    assert response.status_code == httpx.codes.CONFLICT
+    assert response.json()["type"].endswith("/artifact-name-taken")
+
+
+def test_an_unsupported_layer_is_named(service: LiveService, base: str, sets: dict[str, str]) -> None:
+    edit = end_of(service, request(service, kfac_request(base, sets, "nowhere", layers=[7])))
+    assert edit["status"] == "failed"
+    assert edit["error"]["type"].endswith("/edit-failed")
+    assert "0" in edit["error"]["detail"]
+    assert "1" in edit["error"]["detail"]
+    assert os.fspath(Path.home()) not in edit["error"]["detail"]

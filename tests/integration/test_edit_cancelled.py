@@ -1,0 +1,134 @@
+"""An edit that is cancelled leaves no artifact and no changed weight, whatever its worker was busy with."""
+
+import asyncio
+import hashlib
+from collections.abc import Iterator
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import psycopg
+import pytest
+
+from app.settings import Settings
+from app.store.jobs import JobState, claim
+from app.store.language_models import LanguageModel
+from app.store.tenants import find_principal
+from app.store.transitions import cancel_edit
+from tests.http_api import client_of, make_key
+from tests.tiny_models import english_sentences, save_tiny_model
+from workers import edit_job
+from workers.edit_progress import STAGES, EditProgress
+from workers.loop import run_job
+from workers.runtime import Runtime, make_runtime
+
+SCOPES = ("audit:read", "audit:write", "edit:read", "edit:write")
+# BalancedSubnet alone learns a mask; all other stages are those of a search.
+REACHED = {stage: "balanced_subnet" if stage == "learning_mask" else "kfac" for stage in STAGES}
+
+
+@pytest.fixture
+def settings(database_url: str, broker_url: str, tmp_path: Path) -> Settings:
+    return Settings(
+        database_url=database_url,
+        broker_url=broker_url,
+        home=tmp_path / "home",
+        model_roots=[tmp_path],
+        lease_seconds=6,
+    )
+
+
+@pytest.fixture
+def runtime(settings: Settings) -> Iterator[Runtime]:
+    runtime = make_runtime(settings)
+    yield runtime
+    runtime.sessions.kw["bind"].dispose()
+
+
+def run_next(runtime: Runtime) -> None:
+    with runtime.sessions.begin() as session:
+        lease = claim(session, queue="gpu", worker="test", lease_seconds=6, loaded=[])
+    assert lease is not None
+    run_job(runtime, lease, get_context("fork").Event())
+
+
+async def request_edit(client: httpx.AsyncClient, runtime: Runtime, model: Path, method: str) -> str:
+    """An edit that waits for a worker; its language model is validated."""
+    source = {"source": {"type": "path", "path": str(model)}}
+    key = {"Idempotency-Key": uuid4().hex}
+    registered = (await client.post("/v1/models", json=source, headers=key)).json()
+    await asyncio.to_thread(run_next, runtime)
+    texts = [{"text": sentence[:200]} for sentence in english_sentences()[:12]]
+    text_set = (await client.post("/v1/text-sets", json={"name": "texts", "texts": texts})).json()["id"]
+    body: dict[str, Any] = {
+        "model": registered["id"],
+        "name": "never",
+        "method": method,
+        "layers": [0, 1],
+        "calibration_text_set": text_set,
+        "forget_text_set": text_set,
+        "evaluation": {"prefix_tokens": 16, "suffix_tokens": 8, "stress": True},
+    }
+    if method == "kfac":
+        body |= {"sweep": {"keep_mass": [0.9, 1.0]}, "constraint": {"max_perplexity_increase": 100}}
+    answer = await client.post("/v1/edits", json=body, headers={"Idempotency-Key": uuid4().hex})
+    assert answer.status_code == 202, answer.text
+    edit_id: str = answer.json()["id"]
+    return edit_id
+
+
+def weights_in_memory(runtime: Runtime) -> str:
+    with runtime.sessions() as session:
+        (row,) = session.query(LanguageModel).all()
+    digest = hashlib.sha256()
+    for parameter in runtime.models.get(row, "float32").model.parameters():
+        digest.update(parameter.detach().numpy().tobytes())
+    return digest.hexdigest()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+async def test_cancel_in_a_stage_leaves_nothing(
+    client: httpx.AsyncClient,
+    app: Any,
+    settings: Settings,
+    runtime: Runtime,
+    database: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    stage: str,
+) -> None:
+    key = make_key(settings, scopes=SCOPES)
+    with runtime.sessions() as session:
+        principal = find_principal(session, key)
+    assert principal is not None
+    reached = []
+
+    class Cancelling(EditProgress):
+        def enter(self, entered: str) -> None:
+            super().enter(entered)
+            if entered == stage:
+                reached.append(entered)
+                with runtime.sessions.begin() as session:
+                    cancel_edit(session, principal.tenant_id, edit_uuid)
+
+    monkeypatch.setattr(edit_job, "EditProgress", Cancelling)
+    model = save_tiny_model(tmp_path / "model")
+    async with client_of(app, key) as editor:
+        edit_id = await request_edit(editor, runtime, model, REACHED[stage])
+        edit_uuid = UUID(hex=edit_id.removeprefix("edt_"))
+        before = await asyncio.to_thread(weights_in_memory, runtime)
+        await asyncio.to_thread(run_next, runtime)
+        ended = (await editor.get(f"/v1/edits/{edit_id}")).json()
+    assert reached == [stage]
+    assert ended["status"] == "cancelled"
+    assert ended["artifact"] is ended["edited_model"] is ended["receipt"] is None
+    assert await asyncio.to_thread(weights_in_memory, runtime) == before
+    counted = database.execute(
+        "SELECT (SELECT count(*) FROM artifacts), (SELECT count(*) FROM audits), "
+        "(SELECT count(*) FROM language_models), "
+        "(SELECT string_agg(state, ',') FROM jobs WHERE edit_id IS NOT NULL)"
+    ).fetchone()
+    assert counted == (0, 0, 1, JobState.CANCELLED)
+    assert not list((settings.home / "edits").iterdir())

@@ -1,0 +1,138 @@
+"""The files of an edited model: the base's, with new numbers in the tensors that were edited."""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from app.contracts import HubSource
+from app.errors import EditFailed
+from app.store.identifiers import Prefix, format_id
+from workers.checkpoints import read_source
+from workers.edit_inputs import EditInputs
+from workers.science.checkpoint_files import weight_files
+
+JSONObject = dict[str, Any]
+
+RECEIPT: Final = "receipt.json"
+MODEL_CARD: Final = "README.md"
+# What a checkpoint's directory may hold beside its weights that from_pretrained reads.
+_COMPANIONS: Final = ("*.json", "*.model", "*.txt", "*.jinja")
+_NOT_COPIED: Final = frozenset({RECEIPT})
+
+
+def write_checkpoint(base: Path, edited: Mapping[str, Tensor], prefix: str, target: Path) -> None:
+    """Write a checkpoint: shards without an edited tensor and all other files are copied byte by byte.
+
+    Args:
+        base: directory of the base's checkpoint.
+        edited: whole parameters by their name in the model.
+        prefix: name of the base model inside the causal model, which some checkpoints leave out of names.
+        target: an empty directory.
+
+    Raises:
+        EditFailed: the checkpoint has no tensor of one of these names and shapes.
+    """
+    left = dict(edited)
+    shards = weight_files(base)
+    for shard in shards:
+        with safe_open(shard, framework="pt") as file:
+            names = set(file.keys())
+            metadata = file.metadata()
+        found = {name: stored for name in left if (stored := _stored_name(name, names, prefix)) is not None}
+        if not found:
+            shutil.copyfile(shard, target / shard.name)
+            continue
+        tensors = load_file(shard)
+        for name, stored in found.items():
+            new = left.pop(name)
+            if new.shape != tensors[stored].shape:
+                raise EditFailed(f"The checkpoint stores {stored} in another shape than the model has it.")
+            tensors[stored] = new.detach().to("cpu", tensors[stored].dtype).contiguous()
+        save_file(tensors, target / shard.name, metadata=metadata)
+    if left:
+        raise EditFailed(f"The checkpoint has no tensor of the name {min(left)}.")
+    for path in sorted({path for pattern in _COMPANIONS for path in base.glob(pattern)}):
+        if path.is_file() and path.name not in _NOT_COPIED:
+            shutil.copyfile(path, target / path.name)
+
+
+def _stored_name(name: str, stored: set[str], prefix: str) -> str | None:
+    for candidate in (name, name.removeprefix(f"{prefix}."), f"{prefix}.{name}"):
+        if candidate in stored:
+            return candidate
+    return None
+
+
+def write_papers(inputs: EditInputs, receipt: JSONObject, evaluation: JSONObject, target: Path) -> None:
+    """Write the receipt and the model card beside the weights."""
+    (target / RECEIPT).write_text(json.dumps(receipt | {"evaluation": evaluation}, indent=2) + "\n")
+    (target / MODEL_CARD).write_text(model_card(inputs, receipt, evaluation))
+
+
+def model_card(inputs: EditInputs, receipt: JSONObject, evaluation: JSONObject) -> str:
+    """The card of an edited model, in Hugging Face's form: lineage, method, the proof and its limits."""
+    source = read_source(inputs.base)
+    name = source.repo if isinstance(source, HubSource) else format_id(Prefix.LANGUAGE_MODEL, inputs.base.id)
+    lines = [
+        "---",
+        f"base_model: {name}",
+        "base_model_relation: finetune",
+        "library_name: transformers",
+        "tags: [memaudit, memorization, edited]",
+        "---",
+        "",
+        f"# {inputs.name}",
+        "",
+        f"Derived from `{name}` by memaudit with the method `{receipt['method']}`, to recite less.",
+        f"The base's digest is `{receipt['base']['digest']}`.",
+        "",
+        "## Parameters",
+        "",
+        *_parameters(receipt),
+        "",
+        "## Before and after",
+        "",
+        *_table(evaluation),
+        "",
+        "## Limits",
+        "",
+        "- The numbers hold for the texts that were measured. Other memories may remain.",
+        "- Memories may resurface: after further training, under quantisation, or with other prompts.",
+        "- Knowledge that resembles memorization suffers first: closed-book facts and arithmetic.",
+        f"- The full receipt is in `{RECEIPT}`.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _parameters(receipt: JSONObject) -> Sequence[str]:
+    layers = sorted({matrix["layer"] for matrix in receipt["matrices"]})
+    roles = sorted({matrix["role"] for matrix in receipt["matrices"]})
+    facts = {"layers": layers, "projections": roles} | receipt["parameters"]
+    return [f"- {name.replace('_', ' ')}: {value}" for name, value in facts.items()]
+
+
+def _table(evaluation: JSONObject) -> Sequence[str]:
+    rows = [
+        "| texts | n | strict | after | loose | after | mean NL | after | perplexity | after |",
+        "|---" * 10 + "|",
+    ]
+    for role, measured in evaluation["sets"].items():
+        numbers = [
+            _number(measured[name][when])
+            for name in ("strict", "loose", "nl", "perplexity")
+            for when in ("before", "after")
+        ]
+        rows.append(f"| {role} | {measured['texts']} | {' | '.join(numbers)} |")
+    if evaluation["ndcg"] is not None:
+        rows += ["", f"nDCG@10 of next-token rankings on clean text: {evaluation['ndcg']:.3f}"]
+    return rows
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"

@@ -1,0 +1,160 @@
+"""Curvature factors, collected once for a base and a calibration set and kept for later edits."""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from safetensors.torch import load, save_file
+from sqlalchemy.dialects.postgresql import insert
+from torch import Tensor
+
+from app.errors import EditFailed
+from app.store.edits import StoredFactor, TextSetRole, find_factors
+from app.store.identifiers import new_id
+from workers.edit_inputs import EditInputs
+from workers.edit_progress import EditProgress
+from workers.runtime import Runtime
+from workers.science.calibration import TokenBlocks, pack_texts
+from workers.science.errors import ScienceError
+from workers.science.kfac import Factors, collect_factors
+from workers.science.loading import LanguageModel
+from workers.science.projections import Projection
+
+# To be raised when the same input gives other factors than before.
+COLLECTION_VERSION: Final = 1
+_SIDES: Final = ("activations", "gradients")
+_TENSOR: Final = "covariance"
+_TEXTS_AT_ONCE: Final = 256
+
+
+class FactorStore:
+    """The factors of one edit: those that an earlier edit left, and those that are collected now.
+
+    Attributes:
+        reused: projections whose factors were there.
+        tokens: tokens that the factors average over.
+    """
+
+    def __init__(self, runtime: Runtime, inputs: EditInputs, language_model: LanguageModel) -> None:
+        self._runtime = runtime
+        self._inputs = inputs
+        self._language_model = language_model
+        self._key = _key(inputs, language_model)
+        self.reused = 0
+        self.tokens = 0
+
+    def get(self, projections: Sequence[Projection], progress: EditProgress) -> dict[str, Factors]:
+        """The factors of each projection, by its key. One pass collects all that are missing.
+
+        Raises:
+            EditFailed: the calibration set has no tokens.
+            StorageFull, StorageUnavailable, ArtifactCorrupt: the store cannot keep them or give them back.
+        """
+        factors = self._stored(projections)
+        self.reused = len(factors)
+        missing = [projection for projection in projections if projection.key not in factors]
+        if missing:
+            progress.enter("collecting_factors")
+            blocks = calibration_blocks(self._runtime, self._inputs, self._language_model)
+            collected = collect_factors(
+                self._language_model,
+                blocks,
+                missing,
+                labels=self._inputs.spec.labels,
+                seed=self._inputs.spec.seed,
+                on_progress=progress.counter(len(blocks)),
+            )
+            self._keep(collected)
+            factors |= collected
+        self.tokens = next(iter(factors.values())).tokens
+        return factors
+
+    def _stored(self, projections: Sequence[Projection]) -> dict[str, Factors]:
+        with self._runtime.sessions() as session:
+            rows = find_factors(session, self._inputs.tenant_id, self._key)
+        found = {}
+        matrices: dict[str, Tensor] = {}  # by digest: what several projections share is read once
+        for key in (projection.key for projection in projections):
+            sides = [row for side in _SIDES if (row := rows.get((key, side))) is not None]
+            if len(sides) == len(_SIDES):
+                for row in sides:
+                    if row.sha256 not in matrices:
+                        matrices[row.sha256] = self._read(row.sha256)
+                activations, gradients = (matrices[row.sha256] for row in sides)
+                found[key] = Factors(activations=activations, gradients=gradients, tokens=sides[0].tokens)
+        return found
+
+    def _read(self, sha256: str) -> Tensor:
+        content = b"".join(self._runtime.blobs.read(sha256))
+        tensor: Tensor = load(content)[_TENSOR].to(self._language_model.device)
+        return tensor
+
+    def _keep(self, collected: dict[str, Factors]) -> None:
+        """Store factors. Projections that read the same input share the bytes of that side."""
+        with tempfile.TemporaryDirectory() as directory:
+            for projection, factors in collected.items():
+                values = []
+                for side in _SIDES:
+                    path = Path(directory) / f"{side}.safetensors"
+                    save_file({_TENSOR: getattr(factors, side).contiguous().cpu()}, path)
+                    sha256, _ = self._runtime.blobs.put_file(path)
+                    values.append(
+                        {
+                            "id": new_id(),
+                            "tenant_id": self._inputs.tenant_id,
+                            "key": self._key,
+                            "projection": projection,
+                            "side": side,
+                            "tokens": factors.tokens,
+                            "sha256": sha256,
+                        }
+                    )
+                with self._runtime.sessions.begin() as session:
+                    session.execute(insert(StoredFactor).values(values).on_conflict_do_nothing())
+
+
+def calibration_blocks(runtime: Runtime, inputs: EditInputs, language_model: LanguageModel) -> TokenBlocks:
+    """The calibration set as blocks, up to the tokens that the edit asks for.
+
+    Raises:
+        EditFailed: no text of the set has a token.
+    """
+    spec = inputs.spec
+    with runtime.sessions() as session:
+        try:
+            blocks = pack_texts(
+                language_model,
+                _first_texts(language_model, inputs.calibration_texts(session), spec.calibration_tokens),
+                block_tokens=spec.block_tokens,
+            )
+        except ScienceError as error:
+            raise EditFailed(error.detail) from None
+    return blocks.part(slice(0, max(1, spec.calibration_tokens // blocks.ids.shape[1])))
+
+
+def _first_texts(language_model: LanguageModel, texts: Iterator[str], tokens: int) -> Iterator[str]:
+    """Texts until they have the tokens that are wanted."""
+    while tokens > 0 and (batch := list(islice(texts, _TEXTS_AT_ONCE))):
+        encoded = language_model.tokenizer(batch, add_special_tokens=False, verbose=False)["input_ids"]
+        tokens -= sum(map(len, encoded))
+        yield from batch
+
+
+def _key(inputs: EditInputs, language_model: LanguageModel) -> str:
+    spec = inputs.spec
+    facts = {
+        "version": COLLECTION_VERSION,
+        "base": inputs.base.digest,
+        "calibration": inputs.text_sets[TextSetRole.CALIBRATION].sha256,
+        "tokens": spec.calibration_tokens,
+        "block": spec.block_tokens,
+        "labels": spec.labels,
+        "seed": spec.seed,
+        "dtype": spec.dtype,
+        "device": language_model.device.type,
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

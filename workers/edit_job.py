@@ -1,0 +1,175 @@
+"""Editing: rows in; an edited model, its proof and its files out. Everything is committed at once."""
+
+import resource
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+import transformers
+from torch import Tensor
+
+from app import __version__
+from app.blob_store.full import storage_full_named
+from app.errors import EditFailed
+from app.store.edits import TextSetRole
+from app.store.identifiers import Prefix, format_id
+from app.store.jobs import Lease
+from workers.artifact_files import store_directory
+from workers.edit_artifact import write_checkpoint, write_papers
+from workers.edit_evaluation import Evaluation, Readings, compare
+from workers.edit_inputs import EditInputs, begin
+from workers.edit_methods import EditedWeights, edited_weights
+from workers.edit_progress import EditProgress
+from workers.edit_result import EditResult, commit
+from workers.finishing import finish
+from workers.lease_keeper import LeaseKeeper
+from workers.runtime import Runtime
+from workers.science.errors import ScienceError
+from workers.science.loading import LanguageModel, describe_checkpoint, load_language_model
+from workers.science.weight_edit import replaced
+
+JSONObject = dict[str, Any]
+
+_PROBE_TOKENS: Final = 16
+# Weights are written in the file's format, so a model in bfloat16 comes back rounded.
+_TOLERANCE: Final = {torch.float32: 1e-5, torch.bfloat16: 5e-2}
+
+
+def run_edit(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
+    """Edit a language model, prove what changed, and store the edited model.
+
+    What is proved is what will be served: the written files are loaded again and measured.
+
+    Raises:
+        LeaseLost: the edit was cancelled or the lease ran out.
+        EditFailed, NoFeasibleSetting: the edit cannot be made from what was given.
+        StorageFull, StorageUnavailable: the files cannot be kept.
+        LanguageModelChanged, LanguageModelRejected, HubUnreachable: see `ModelCache.get`.
+    """
+    progress = EditProgress(keeper)
+    inputs = begin(runtime, lease)
+    progress.enter("loading")
+    try:
+        with storage_full_named(), _workplace(runtime, inputs) as directory:
+            result = _Edit(runtime, inputs, progress).make(directory)
+    except ScienceError as error:
+        raise EditFailed(error.detail) from None
+    return finish(runtime, lease, lambda session: commit(session, inputs, result))
+
+
+class _Edit:
+    """One try at an edit."""
+
+    def __init__(self, runtime: Runtime, inputs: EditInputs, progress: EditProgress) -> None:
+        self._runtime = runtime
+        self._inputs = inputs
+        self._progress = progress
+        self._evaluation = Evaluation(runtime, inputs, progress)
+        self._began = time.monotonic()
+
+    def make(self, directory: Path) -> EditResult:
+        base = self._runtime.models.get(self._inputs.base, self._inputs.spec.dtype)
+        edited = edited_weights(self._runtime, self._inputs, base, self._progress)
+        self._write(base, edited, directory)
+        self._progress.enter("evaluating")
+        before = self._evaluation.read(base)
+        after, stress = self._read_written(directory)
+        evaluation = compare(self._inputs, before, after, stress)
+        receipt = self._receipt(base, edited)
+        write_papers(self._inputs, receipt, evaluation, directory)
+        self._progress.enter("storing")
+        return EditResult(
+            receipt=receipt,
+            evaluation=evaluation,
+            frontier=edited.frontier,
+            before=before,
+            after=after,
+            files=store_directory(self._runtime.blobs, directory, self._progress.report),
+            description=describe_checkpoint(directory),
+        )
+
+    def _write(self, base: LanguageModel, edited: EditedWeights, directory: Path) -> None:
+        """Write the edited checkpoint, and see that it comes back as what was in memory."""
+        self._progress.enter("writing")
+        source = self._runtime.checkpoints.locate(self._inputs.base).directory
+        with replaced(edited.weights):
+            parameters = {
+                projection.parameter_name: base.model.get_parameter(projection.parameter_name)
+                for projection, _ in edited.weights
+            }
+            write_checkpoint(source, parameters, base.model.base_model_prefix, directory)
+            meant = _probe(base)
+        came_back = _probe(load_language_model(directory, dtype=self._inputs.spec.dtype))
+        difference = float((came_back - meant).abs().max() / meant.abs().max())
+        if not difference <= _TOLERANCE[base.dtype]:
+            raise EditFailed(
+                "The written checkpoint gives other logits than the edited model in memory; "
+                "this architecture's checkpoints cannot be edited."
+            )
+
+    def _read_written(
+        self, directory: Path
+    ) -> tuple[Readings, dict[str, dict[TextSetRole, float | None]] | None]:
+        written = load_language_model(directory, dtype=self._inputs.spec.dtype)
+        readings = self._evaluation.read(written)
+        stress = self._evaluation.stress(written) if self._inputs.spec.evaluation.stress else None
+        return readings, stress
+
+    def _receipt(self, base: LanguageModel, edited: EditedWeights) -> JSONObject:
+        inputs = self._inputs
+        return {
+            "method": inputs.spec.method,
+            "parameters": edited.facts,
+            "matrices": edited.matrices,
+            "base": {
+                "model": format_id(Prefix.LANGUAGE_MODEL, inputs.base.id),
+                "digest": inputs.base.digest,
+                "revision": inputs.base.revision,
+            },
+            "text_sets": {
+                role: {"id": format_id(Prefix.TEXT_SET, used.text_set_id), "sha256": used.sha256}
+                for role, used in inputs.text_sets.items()
+            },
+            "seed": inputs.spec.seed,
+            "dtype": inputs.spec.dtype,
+            "device": base.device.type,
+            "code": {
+                "memaudit": __version__,
+                "torch": torch.__version__,
+                "transformers": transformers.__version__,
+            },
+            "wall_seconds": round(time.monotonic() - self._began, 3),
+            "peak_memory_bytes": _peak_memory(base.device),
+        }
+
+
+@torch.inference_mode()
+def _probe(language_model: LanguageModel) -> Tensor:
+    """Logits of a few tokens."""
+    count = min(_PROBE_TOKENS, language_model.context_length)
+    tokens = torch.arange(count, device=language_model.device)[None] % language_model.vocabulary_size
+    logits: Tensor = language_model.model(input_ids=tokens, use_cache=False).logits.float()
+    return logits
+
+
+def _peak_memory(device: torch.device) -> int:
+    """The most memory that was held so far: of the GPU if there is one, else of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+@contextmanager
+def _workplace(runtime: Runtime, inputs: EditInputs) -> Iterator[Path]:
+    """An empty directory for the edit's files. What a killed try left there is removed."""
+    directory = runtime.settings.home / "edits" / inputs.edit_id.hex
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)

@@ -1,0 +1,237 @@
+"""The three methods: from an edit's settings to new weights, with what the receipt says of each matrix."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from app.contracts import EditSpec
+from app.errors import NoFeasibleSetting
+from app.store.edits import TextSetRole
+from workers.audit_job import text_input
+from workers.edit_factors import FactorStore, calibration_blocks
+from workers.edit_inputs import EditInputs
+from workers.edit_progress import EditProgress
+from workers.runtime import Runtime
+from workers.science.balanced_subnet import BalancedSubnetOptions, learn_subnet
+from workers.science.calibration import text_blocks
+from workers.science.kfac import Eigenbasis, eigenbases
+from workers.science.loading import LanguageModel
+from workers.science.projections import Projection, find_projections, layer_count
+from workers.science.search import Objective, Point, Setting, automatic_settings, best, try_settings
+from workers.science.spectrum import KeptPairs, select_top_mass
+from workers.science.svd import truncate
+from workers.science.weight_edit import project
+
+JSONObject = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class EditedWeights:
+    """New weights, and how they came about.
+
+    Attributes:
+        weights: each projection with its new weight [out, in].
+        matrices: what the receipt says of each.
+        facts: what the receipt says of the method's run.
+        frontier: the settings that a search tried, if it was one.
+    """
+
+    weights: list[tuple[Projection, Tensor]]
+    matrices: list[JSONObject]
+    facts: JSONObject = field(default_factory=dict)
+    frontier: list[JSONObject] | None = None
+
+
+def edited_weights(
+    runtime: Runtime, inputs: EditInputs, language_model: LanguageModel, progress: EditProgress
+) -> EditedWeights:
+    """Run the edit's method.
+
+    Raises:
+        ProjectionNotFound: the model has no such layer or projection.
+        EditFailed: a text set that the method needs has no tokens.
+        NoFeasibleSetting: no setting of a search keeps the constraint.
+    """
+    if inputs.spec.method == "kfac":
+        return _KFAC(runtime, inputs, language_model, progress).run()
+    layers = _explicit_layers(inputs.spec)
+    projections = find_projections(language_model.model, layers=layers, roles=inputs.spec.projections)
+    if inputs.spec.method == "svd":
+        return _svd(projections, inputs.spec.rank_ratio)
+    return _balanced_subnet(runtime, inputs, language_model, projections, progress)
+
+
+def _explicit_layers(spec: EditSpec) -> list[int] | None:
+    return None if spec.layers == "auto" else spec.layers
+
+
+class _KFAC:
+    """One K-FAC edit: factors, eigenbases, perhaps a search, and the projected weights."""
+
+    def __init__(
+        self, runtime: Runtime, inputs: EditInputs, language_model: LanguageModel, progress: EditProgress
+    ) -> None:
+        self._runtime = runtime
+        self._inputs = inputs
+        self._language_model = language_model
+        self._progress = progress
+        self._factors = FactorStore(runtime, inputs, language_model)
+        self._bases: dict[str, Eigenbasis] = {}
+        self._projections: dict[str, Projection] = {}
+
+    def run(self) -> EditedWeights:
+        settings = self._settings()
+        for setting in settings:
+            for projection in self._of(setting):
+                self._projections.setdefault(projection.key, projection)
+        factors = self._factors.get(list(self._projections.values()), self._progress)
+        self._progress.enter("decomposing")
+        self._bases = eigenbases(factors)
+        frontier = None
+        chosen = settings[0]
+        if self._inputs.spec.searches:
+            chosen, points = self._search(settings)
+            frontier = [_describe(point, chosen) for point in points]
+        edited = [(projection, *self._edit(projection, chosen.keep_mass)) for projection in self._of(chosen)]
+        return EditedWeights(
+            weights=[(projection, weight) for projection, weight, _ in edited],
+            matrices=[_matrix(projection) | _kept(kept) for projection, _, kept in edited],
+            facts={
+                "keep_mass": chosen.keep_mass,
+                "calibration_tokens": self._factors.tokens,
+                "factors_reused": self._factors.reused,
+                "factors_collected": len(factors) - self._factors.reused,
+            },
+            frontier=frontier,
+        )
+
+    def _settings(self) -> list[Setting]:
+        spec, model = self._inputs.spec, self._language_model.model
+        layers = list(range(layer_count(model))) if spec.layers == "auto" else spec.layers
+        found = find_projections(model, layers=layers, roles=spec.projections)
+        roles = tuple(dict.fromkeys(str(projection.role) for projection in found))
+        single = tuple(dict.fromkeys(projection.layer for projection in found))
+        if spec.layers == "auto":
+            return automatic_settings(len(single), roles)
+        if spec.sweep is None:
+            return [Setting(single, roles, spec.keep_mass)]
+        runs = [tuple(run) for run in spec.sweep.layers or [list(single)]]
+        role_sets = [tuple(map(str, chosen)) for chosen in spec.sweep.projections or [[]]]
+        masses = spec.sweep.keep_mass or [spec.keep_mass]
+        return [
+            Setting(run, chosen or roles, mass) for run in runs for chosen in role_sets for mass in masses
+        ]
+
+    def _of(self, setting: Setting) -> list[Projection]:
+        return find_projections(self._language_model.model, layers=setting.layers, roles=setting.roles)
+
+    def _edit(self, projection: Projection, keep_mass: float) -> tuple[Tensor, KeptPairs]:
+        basis = self._bases[projection.key]
+        kept = select_top_mass(basis.output_values, basis.input_values, keep_mass)
+        return project(projection.weight, basis, kept), kept
+
+    def _search(self, settings: Sequence[Setting]) -> tuple[Setting, list[Point]]:
+        self._progress.enter("searching")
+        memorized = [text_input(row) for row in self._inputs.rows(self._runtime, TextSetRole.FORGET)]
+        clean = [row.text for row in self._inputs.rows(self._runtime, TextSetRole.CLEAN)]
+        objective = Objective(
+            memorized=memorized,
+            options=self._inputs.options,
+            clean=text_blocks(self._language_model, clean, max_tokens=self._language_model.context_length),
+            max_increase=self._inputs.spec.constraint.max_perplexity_increase,
+        )
+        points: list[Point] = []
+        for point in try_settings(self._language_model, settings, self._weights, objective):
+            points.append(point)
+            self._progress.report(len(points), len(settings))
+        chosen = best(points)
+        if chosen is None:
+            raise NoFeasibleSetting(
+                f"None of {len(points)} settings keeps perplexity within "
+                f"{objective.max_increase:.0%} of the base; allow more, or keep more mass."
+            )
+        return chosen.setting, points
+
+    def _weights(self, setting: Setting) -> list[tuple[Projection, Tensor]]:
+        return [
+            (projection, self._edit(projection, setting.keep_mass)[0]) for projection in self._of(setting)
+        ]
+
+
+def _svd(projections: Sequence[Projection], ratio: float) -> EditedWeights:
+    return EditedWeights(
+        weights=[(projection, truncate(projection.weight, ratio)) for projection in projections],
+        matrices=[_matrix(projection) for projection in projections],
+        facts={"rank_ratio": ratio},
+    )
+
+
+def _balanced_subnet(
+    runtime: Runtime,
+    inputs: EditInputs,
+    language_model: LanguageModel,
+    projections: Sequence[Projection],
+    progress: EditProgress,
+) -> EditedWeights:
+    progress.enter("learning_mask")
+    retain = calibration_blocks(runtime, inputs, language_model)
+    forget_texts = [row.text for row in inputs.rows(runtime, TextSetRole.FORGET)]
+    forget = text_blocks(language_model, forget_texts, max_tokens=retain.ids.shape[1])
+    asked = inputs.spec.balanced_subnet
+    options = BalancedSubnetOptions(**asked.model_dump())
+    total = options.epochs * (len(forget) + len(retain))
+    kept = learn_subnet(
+        language_model,
+        projections,
+        forget,
+        retain,
+        options,
+        seed=inputs.spec.seed,
+        on_progress=progress.counter(total),
+    )
+    return EditedWeights(
+        weights=[(projection, projection.weight * kept[projection.key]) for projection in projections],
+        matrices=[
+            _matrix(projection) | {"weights_dropped": int((~kept[projection.key]).sum())}
+            for projection in projections
+        ],
+        facts=asdict(options),
+    )
+
+
+def _matrix(projection: Projection) -> JSONObject:
+    return {
+        "projection": projection.key,
+        "layer": projection.layer,
+        "role": str(projection.role),
+        "shape": list(projection.weight.shape),
+    }
+
+
+def _kept(kept: KeptPairs) -> JSONObject:
+    """Of a projected matrix: the mass and pairs kept, and the most that its rank can be."""
+    outputs = int((kept.kept_per_output > 0).sum())
+    inputs = int(kept.kept_per_output.max())
+    return {
+        "kept_mass": kept.kept_mass,
+        "kept_pairs": kept.kept,
+        "pairs": kept.total,
+        "largest_rank": min(outputs, inputs),
+    }
+
+
+def _describe(point: Point, chosen: Setting) -> JSONObject:
+    setting = point.setting
+    return {
+        "layers": list(setting.layers),
+        "projections": list(setting.roles),
+        "keep_mass": setting.keep_mass,
+        "perplexity": point.perplexity,
+        "perplexity_increase": point.perplexity_increase,
+        "strict": point.strict,
+        "loose": point.loose,
+        "feasible": point.feasible,
+        "chosen": setting == chosen,
+    }

@@ -1,0 +1,125 @@
+"""The finishing transaction of an edit: its artifact, edited language model, audits and end, together."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app.contracts import ArtifactSource, AuditOptions, AuditSpec
+from app.store.artifacts import StoredFile, add_artifact
+from app.store.audits import Audit, WorkStatus, copy_scores
+from app.store.edits import TextSetRole
+from app.store.identifiers import Prefix, format_id, new_id
+from app.store.language_models import LanguageModel, LanguageModelStatus
+from app.store.transitions import take_edit
+from workers.audit_job import score_row
+from workers.edit_evaluation import AFTER, BEFORE, Readings, Scored
+from workers.edit_inputs import EditInputs
+from workers.science.loading import CheckpointDescription
+
+JSONObject = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class EditResult:
+    """Everything that an edit commits."""
+
+    receipt: JSONObject
+    evaluation: JSONObject
+    frontier: list[JSONObject] | None
+    before: Readings
+    after: Readings
+    files: list[StoredFile]
+    description: CheckpointDescription
+
+
+def commit(session: Session, inputs: EditInputs, result: EditResult) -> int:
+    """Write the result of an edit and end it.
+
+    Returns:
+        How many jobs were enqueued: none.
+
+    Raises:
+        LeaseLost: the edit has ended otherwise.
+        ArtifactNameTaken: another artifact has taken the name meanwhile.
+        BlobMissing: a file is not in the store any more.
+    """
+    edit = take_edit(session, inputs.edit_id)
+    artifact = add_artifact(session, inputs.tenant_id, inputs.name, result.files)
+    source = ArtifactSource(type="artifact", artifact=format_id(Prefix.ARTIFACT, artifact.id))
+    description = result.description
+    edited = LanguageModel(
+        id=new_id(),
+        tenant_id=inputs.tenant_id,
+        status=LanguageModelStatus.READY,
+        source=source.model_dump(),
+        base_model_id=inputs.base.id,
+        revision=artifact.commit,
+        digest=description.digest,
+        files=description.files,
+        architecture=description.architecture,
+        parameter_count=description.parameter_count,
+        context_length=description.context_length,
+        vocabulary_size=description.vocabulary_size,
+        dtype=description.dtype,
+        ready_at=session.scalar(select(func.clock_timestamp())),
+    )
+    session.add(edited)
+    session.flush()
+    audits: dict[str, dict[str, str]] = {}
+    for when, model, readings in ((BEFORE, inputs.base, result.before), (AFTER, edited, result.after)):
+        for role, scored in readings.sets.items():
+            audit = _add_audit(session, inputs, model, scored)
+            audits.setdefault(role, {})[when] = format_id(Prefix.AUDIT, audit.id)
+    sets = {role: measured | {"audits": audits[role]} for role, measured in result.evaluation["sets"].items()}
+    edit.receipt = result.receipt
+    edit.evaluation = result.evaluation | {"sets": sets}
+    edit.frontier = None if result.frontier is None else {"points": result.frontier}
+    edit.artifact_id = artifact.id
+    edit.edited_model_id = edited.id
+    edit.status = WorkStatus.SUCCEEDED
+    edit.finished_at = session.scalar(select(func.clock_timestamp()))
+    return 0
+
+
+def _add_audit(session: Session, inputs: EditInputs, model: LanguageModel, scored: Scored) -> Audit:
+    """An audit that has succeeded already, with a row for every text."""
+    used = inputs.text_sets[scored.role]
+    evaluation = inputs.spec.evaluation
+    spec = AuditSpec(
+        metrics=["nl"] if scored.role is TextSetRole.CLEAN else ["nl", "extraction"],
+        options=AuditOptions(
+            prefix_tokens=evaluation.prefix_tokens,
+            suffix_tokens=evaluation.suffix_tokens,
+            token_evidence=False,
+            dtype=inputs.spec.dtype,
+        ),
+    )
+    now = session.scalar(select(func.clock_timestamp()))
+    audit = Audit(
+        id=new_id(),
+        tenant_id=inputs.tenant_id,
+        language_model_id=model.id,
+        text_set_id=used.text_set_id,
+        status=WorkStatus.SUCCEEDED,
+        spec=spec.model_dump(),
+        texts_total=len(scored.rows),
+        texts_done=len(scored.rows),
+        language_model_digest=model.digest,
+        text_set_sha256=used.sha256,
+        summary=scored.summary,
+        metadata_={"edit": format_id(Prefix.EDIT, inputs.edit_id), "role": str(scored.role)},
+        started_at=now,
+        finished_at=now,
+    )
+    session.add(audit)
+    session.flush()
+
+    def rows() -> Iterator[tuple[object, ...]]:
+        for text, score in zip(scored.rows, scored.scores, strict=True):
+            yield score_row(audit.id, text, score)
+
+    copy_scores(session, rows())
+    return audit
