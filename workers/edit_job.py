@@ -13,7 +13,6 @@ import transformers
 from torch import Tensor
 
 from app import __version__
-from app.blob_store.full import storage_full_named
 from app.errors import EditFailed
 from app.store.edits import TextSetRole
 from app.store.identifiers import Prefix, format_id
@@ -54,7 +53,7 @@ def run_edit(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
     inputs = begin(runtime, lease)
     progress.enter("loading")
     try:
-        with storage_full_named(), _workplace(runtime, inputs) as directory:
+        with _workplace(runtime, inputs) as directory:
             result = _Edit(runtime, inputs, progress).make(directory)
     except ScienceError as error:
         raise EditFailed(error.detail) from None

@@ -9,6 +9,7 @@ from typing import Final
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.blob_store.full import storage_full_named
 from app.errors import JobCrashed, JobFailed
 from app.store.jobs import JobKind, Lease, LeaseLost, claim, close_cancelled, release, requeue
 from app.store.transitions import fail_job
@@ -79,7 +80,11 @@ def run_job(runtime: Runtime, lease: Lease, stopping: SharedEvent) -> int:
     """
     job_log = log.bind(job=str(lease.job_id), kind=str(lease.kind), epoch=lease.epoch)
     try:
-        with LeaseKeeper(runtime.sessions, runtime.settings, lease, stopping) as keeper:
+        # A full disk must not pass for a database that is away: waiting does not help.
+        with (
+            LeaseKeeper(runtime.sessions, runtime.settings, lease, stopping) as keeper,
+            storage_full_named(),
+        ):
             enqueued = HANDLERS[lease.kind](runtime, lease, keeper)
     except LeaseLost:
         job_log.info("job_dropped")

@@ -129,13 +129,16 @@ def _chunks(file: BinaryIO) -> Iterator[bytes]:
         yield chunk
 
 
-def follow_with_progress(client: ServiceClient, audit: JSON, progress: Progress, description: str) -> JSON:
-    """Show the audit's progress until it ends; the ended audit."""
+def follow_with_progress(client: ServiceClient, work: JSON, progress: Progress, description: str) -> JSON:
+    """Show the progress of an audit or edit until it ends; the ended resource."""
     bar = progress.add_task(description, total=None)
-    for audit in client.follow_audit(audit):  # noqa: B020, PLR1704 - each is the same audit, later
-        reached: dict[str, int] = audit["progress"]
-        progress.update(bar, completed=reached["done"], total=reached["total"])
-    return audit
+    for work in client.follow(work):  # noqa: B020, PLR1704 - each is the same resource, later
+        reached: dict[str, Any] = work["progress"]
+        stage = f" ({reached['stage'].replace('_', ' ')})" if reached.get("stage") else ""
+        progress.update(
+            bar, description=description + stage, completed=reached["done"], total=reached["total"]
+        )
+    return work
 
 
 def _why(audit: JSON) -> str:

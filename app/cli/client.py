@@ -21,6 +21,7 @@ JSON = dict[str, Any]
 _TIMEOUT: Final = httpx.Timeout(30.0, read=90.0)
 _LONG_POLL_SECONDS: Final = 1
 _LOCAL_HOSTS: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+_PATHS: Final = {"audit": "/v1/audits", "edit": "/v1/edits"}
 _ACTIVE: Final = frozenset({"queued", "running"})
 
 
@@ -82,15 +83,19 @@ class ServiceClient:
 
     def request_audit(self, body: JSON) -> JSON:
         """Request an audit; the new audit."""
-        headers = {"Idempotency-Key": str(uuid.uuid4())}
-        return self._patiently(self._send, "POST", "/v1/audits", json=body, headers=headers)
+        return self._request(_PATHS["audit"], body)
 
-    def follow_audit(self, audit: JSON) -> Iterator[JSON]:
-        """The audit as it goes on, about once a second, up to and with its end."""
+    def request_edit(self, body: JSON) -> JSON:
+        """Request an edited model; the new edit."""
+        return self._request(_PATHS["edit"], body)
+
+    def follow(self, work: JSON) -> Iterator[JSON]:
+        """An audit or edit as it goes on, about once a second, up to and with its end."""
         parameters = {"wait": _LONG_POLL_SECONDS}
-        while audit["status"] in _ACTIVE:
-            audit = self._patiently(self._send, "GET", f"/v1/audits/{audit['id']}", params=parameters)
-            yield audit
+        path = f"{_PATHS[work['object']]}/{work['id']}"
+        while work["status"] in _ACTIVE:
+            work = self._patiently(self._send, "GET", path, params=parameters)
+            yield work
 
     def read(self, path: str, parameters: dict[str, str]) -> JSON:
         """Any resource."""
@@ -119,6 +124,11 @@ class ServiceClient:
                 yield response
         except httpx.TransportError as error:
             raise self._unreachable(error) from error
+
+    def _request(self, path: str, body: JSON) -> JSON:
+        headers = {"Idempotency-Key": str(uuid.uuid4())}
+        answer: JSON = self._patiently(self._send, "POST", path, json=body, headers=headers)
+        return answer
 
     def _send(self, method: str, path: str, **options: Any) -> JSON:
         try:

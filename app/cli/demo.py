@@ -1,4 +1,4 @@
-"""`memaudit demo`: train a small suite, start the service, audit both models, show what was memorized."""
+"""`memaudit demo`: train a small suite, audit both models, edit the one that memorized, audit it again."""
 
 import os
 import signal
@@ -13,10 +13,10 @@ from typing import Annotated, Final
 import httpx
 import typer
 from rich.console import Console
-from rich.progress import Progress
 
-from app.cli.audit import follow_with_progress, owner_key, progress_bars
+from app.cli.audit import owner_key, progress_bars
 from app.cli.client import JSON, ServiceClient
+from app.cli.demo_edit import METRICS, edit_and_audit_again, ended, upload
 from app.cli.demo_report import dose_response_table, gain_lines, heat_line
 from app.cli.failures import ExitStatus, explained, fail
 from app.cli.found_settings import find_settings
@@ -44,8 +44,10 @@ def demo(
         with _service(home, suite.parent, screen) as url:
             key = owner_key(Settings())
             with ServiceClient(url, key) as client:
-                audits = _audit_both(client, suite)
+                text_set = upload(client, suite / "texts.jsonl")
+                audits = _audit_both(client, suite, text_set)
                 _report(client, audits, screen)
+                edit_and_audit_again(client, suite, audits[PERTURBED], screen)
             if once:
                 return
             screen.print(f"The service goes on at [bold]{url}[/]; its contract is at {url}/openapi.json.")
@@ -90,27 +92,21 @@ def _is_ready(url: str) -> bool:
         return False
 
 
-def _audit_both(client: ServiceClient, suite: Path) -> dict[str, JSON]:
+def _audit_both(client: ServiceClient, suite: Path, text_set: str) -> dict[str, JSON]:
     """Audit the standard and the perturbed model on the suite's texts; the ended audits by name."""
-    texts = suite / "texts.jsonl"
-    text_set = client.upload_texts(iter([texts.read_bytes()]), "application/jsonl", f"{suite.name} suite")
     audits = {}
     for name in (STANDARD, PERTURBED):
         body = {
             "model": {"type": "path", "path": os.fspath(suite / name)},
-            "text_set": text_set["id"],
-            "metrics": ["nl", "extraction", "p_z"],
+            "text_set": text_set,
+            "metrics": METRICS,
         }
         audits[name] = client.request_audit(body)
     with progress_bars(Console(stderr=True)) as progress:
-        return {name: _ended(client, name, audit, progress) for name, audit in audits.items()}
-
-
-def _ended(client: ServiceClient, name: str, audit: JSON, progress: Progress) -> JSON:
-    ended = follow_with_progress(client, audit, progress, f"Auditing the {name} model")
-    if ended["status"] != "succeeded":
-        raise fail(f"the audit of the {name} model {ended['status']}: {ended['error']}", ExitStatus.FAILED)
-    return ended
+        return {
+            name: ended(client, audit, progress, f"Auditing the {name} model")
+            for name, audit in audits.items()
+        }
 
 
 def _report(client: ServiceClient, audits: dict[str, JSON], screen: Console) -> None:

@@ -39,9 +39,7 @@ def register_on(deployment: Deployment, artifact: Artifact) -> str:
     return model_id
 
 
-def test_a_language_model_of_an_artifact_is_audited(
-    working: Deployment, tiny_checkpoint: Path
-) -> None:
+def test_a_language_model_of_an_artifact_is_audited(working: Deployment, tiny_checkpoint: Path) -> None:
     service = working.service
     tiny_artifact = make_artifact(service.database_url, tiny_checkpoint, name="tiny")
     texts = service.upload([{"id": "one", "text": "The same weights give the same numbers."}])

@@ -132,6 +132,10 @@ def test_likelihood_rises_with_duplicates_in_the_perturbed_model_alone(reciting_
 def test_text_sets_and_manifest_agree(reciting_suite):
     texts = records(reciting_suite / "texts.jsonl")
     clean = records(reciting_suite / "clean.jsonl")
+    calibration = records(reciting_suite / "calibration.jsonl")
+    assert len({text.id for text in calibration}) == RECITING.calibration_documents
+    held_out = {text.text for text in (*texts, *clean)}
+    assert all(text.member and text.text not in held_out for text in calibration)
     manifest = json.loads((reciting_suite / "manifest.json").read_text())
     insertions = manifest["insertions"]["perturbed"]
     assert insertions["copies"] == sum(text.duplicates for text in texts)

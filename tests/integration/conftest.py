@@ -1,6 +1,8 @@
 """The service in this process, on the real servers."""
 
+import os
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import httpx
 import psycopg
@@ -10,7 +12,10 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from app.blob_store.objects import objects_at
 from app.settings import Settings
+from app.store.blobs import CHUNK_BYTES
+from app.store.identifiers import Prefix, format_id
 from app.store.sessions import sync_engine, sync_sessions
+from tests.artifacts import make_artifact
 from tests.bucket_server import Bucket, bucket
 from tests.http_api import client_of, make_key, running_app
 
@@ -58,12 +63,10 @@ def bucket_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
         objects_at.cache_clear()
 
 
-EDIT_SCOPES = ("edit:read", "edit:write")
-
-
 @pytest.fixture
 async def editor(app: FastAPI, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    async with client_of(app, make_key(settings, scopes=EDIT_SCOPES)) as client:
+    """A client with a key that may read and write edits and artifacts."""
+    async with client_of(app, make_key(settings, scopes=("edit:read", "edit:write"))) as client:
         yield client
 
 

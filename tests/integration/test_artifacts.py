@@ -119,7 +119,9 @@ async def test_ranges_after_the_end(
                 assert answer.json()["type"].endswith("/range-not-satisfiable")
 
 
-async def test_ranges_across_chunks(editor: httpx.AsyncClient, artifact: str, artifact_directory: Path) -> None:
+async def test_ranges_across_chunks(
+    editor: httpx.AsyncClient, artifact: str, artifact_directory: Path
+) -> None:
     content = (artifact_directory / "sub" / "large.bin").read_bytes()
     edges = (0, CHUNK_BYTES - 1, CHUNK_BYTES, len(content) - 1)
     for first, last in itertools.combinations_with_replacement(edges, 2):
@@ -169,7 +171,9 @@ async def test_conditions(editor: httpx.AsyncClient, artifact: str, subtests: py
             assert head.status_code == (200 if status == 206 else status)
 
 
-async def test_the_archive_holds_the_files(editor: httpx.AsyncClient, artifact: str, artifact_directory: Path) -> None:
+async def test_the_archive_holds_the_files(
+    editor: httpx.AsyncClient, artifact: str, artifact_directory: Path
+) -> None:
     answer = await editor.get(f"/v1/artifacts/{artifact}/archive.tar")
     assert answer.status_code == 200
     assert answer.headers["content-length"] == str(len(answer.content))

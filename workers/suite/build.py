@@ -26,6 +26,7 @@ STANDARD = "standard"
 PERTURBED = "perturbed"
 TEXTS = "texts.jsonl"
 CLEAN_TEXTS = "clean.jsonl"
+CALIBRATION_TEXTS = "calibration.jsonl"
 TIMING_TEXTS = "timing/texts.jsonl"
 # Sequences and the tokenizer while the models train: the mark of an unfinished suite.
 WORK = ".work.partial"
@@ -100,6 +101,7 @@ def _write_data(prepared: Prepared, request: Request, out: Path) -> dict[str, di
     work.mkdir(parents=True)
     prepared.tokenizer.save_pretrained(work)
     write_text_set(out / CLEAN_TEXTS, prepared.clean)
+    write_text_set(out / CALIBRATION_TEXTS, prepared.calibration)
     np.save(_sequences(work, STANDARD), prepared.background)
     insertions = {}
     for name, perturbed in _perturbed(prepared, request):

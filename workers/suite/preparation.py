@@ -25,11 +25,12 @@ from workers.suite.plan import (
     window_sequences,
 )
 from workers.suite.sizes import Levels, Size
-from workers.suite.texts import Draft, SuiteText
+from workers.suite.texts import BackgroundText, Draft, SuiteText
 from workers.suite.tokenizer import train_tokenizer
 
 PASSAGES = "copyright/passages"
 CLEAN = "clean"
+CALIBRATION = "background"
 # Held-out documents beyond those needed, for the ones that yield no passage.
 _SPARE_DOCUMENTS = 1.25
 _TOKENIZED_TOGETHER = 1000
@@ -43,6 +44,7 @@ class Prepared:
     texts: tuple[SuiteText, ...]
     text_tokens: tuple[Tokens, ...]
     clean: tuple[SuiteText, ...]
+    calibration: tuple[BackgroundText, ...]
     background: Tokens  # int32 [sequences, context + 1]
     corpus_tokens: int  # of the background's documents, end-of-text included: one pass over them
 
@@ -63,7 +65,7 @@ def prepare(corpus: Corpus, size: Size, seed: int) -> Prepared:
     Raises:
         CorpusTooSmall: if the corpus has too few long documents.
     """
-    held_out_rng, level_rng, order_rng = np.random.default_rng([seed, 0]).spawn(3)
+    held_out_rng, level_rng, order_rng, calibration_rng = np.random.default_rng([seed, 0]).spawn(4)
     people, items = Random(f"biographies {seed}"), Random(f"items {seed}")
     needed = sum(size.levels.values())
 
@@ -91,8 +93,19 @@ def prepare(corpus: Corpus, size: Size, seed: int) -> Prepared:
         texts=tuple(texts),
         text_tokens=tuple(tokenize(tokenizer, [text.text for text in texts])),
         clean=tuple(assign(CLEAN, [Draft(text) for text in clean], {0: len(clean)}, level_rng)),
+        calibration=sample_background(background, size.calibration_documents, calibration_rng),
         background=pack(tokens, size.sequences, size.context + 1, tokenizer.eos_token_id, order_rng),
         corpus_tokens=sum(document.size + 1 for document in tokens),
+    )
+
+
+def sample_background(
+    documents: Sequence[str], count: int, rng: np.random.Generator
+) -> tuple[BackgroundText, ...]:
+    """Documents that both models were trained on, drawn without replacement: what edits calibrate on."""
+    return tuple(
+        BackgroundText(f"{CALIBRATION}-{number:04}", CALIBRATION, documents[index])
+        for number, index in enumerate(rng.permutation(len(documents))[:count])
     )
 
 

@@ -37,6 +37,7 @@ class Size:
     levels: Levels
     timing_levels: Levels
     clean_documents: int
+    calibration_documents: int  # of the background, for edits
 
     @property
     def document_characters(self) -> int:
@@ -73,6 +74,7 @@ SIZES: Mapping[str, Size] = {
             levels=_levels(8, 4, 3, 2, 1, 0),
             timing_levels=_levels(0, 2, 1, 1, 0, 0),
             clean_documents=8,
+            calibration_documents=16,
         ),
         Size(
             name="nano",
@@ -91,6 +93,7 @@ SIZES: Mapping[str, Size] = {
             levels=_levels(40, 32, 16, 8, 4, 2),
             timing_levels=_levels(0, 8, 4, 2, 1, 1),
             clean_documents=64,
+            calibration_documents=256,
         ),
         Size(
             name="micro",
@@ -109,6 +112,7 @@ SIZES: Mapping[str, Size] = {
             levels=_levels(64, 48, 32, 24, 12, 12),
             timing_levels=_levels(0, 24, 12, 8, 4, 4),
             clean_documents=128,
+            calibration_documents=512,
         ),
         # One GPU, minutes; give it a corpus of at least 50 MB.
         Size(
@@ -128,6 +132,7 @@ SIZES: Mapping[str, Size] = {
             levels=_levels(256, 128, 64, 32, 16, 16),
             timing_levels=_levels(0, 128, 64, 32, 16, 16),
             clean_documents=256,
+            calibration_documents=4096,
         ),
         # HUBBLE's 1B shape (arXiv 2510.19811), a fiftieth of its tokens: about 2.1 billion.
         Size(
@@ -147,6 +152,7 @@ SIZES: Mapping[str, Size] = {
             levels=_levels(1024, 512, 256, 128, 64, 32),
             timing_levels=_levels(0, 512, 256, 128, 64, 32),
             clean_documents=1024,
+            calibration_documents=65536,
         ),
     )
 }

@@ -47,12 +47,25 @@ class SuiteText:
         return record
 
 
+@dataclass(frozen=True)
+class BackgroundText:
+    """A document that every model of the suite was trained on."""
+
+    id: str
+    group: str
+    text: str
+
+    def record(self) -> dict[str, Any]:
+        """The document as one line of a text set."""
+        return {"id": self.id, "text": self.text, "group": self.group, "member": True}
+
+
 def words(text: str) -> tuple[str, ...]:
     """The words of a list written as running text."""
     return tuple(text.split())
 
 
-def write_text_set(path: Path, texts: Iterable[SuiteText]) -> None:
+def write_text_set(path: Path, texts: Iterable[SuiteText | BackgroundText]) -> None:
     """Write texts as UTF-8 JSONL, one record a line, in the given order."""
     with path.open("w", encoding="utf-8") as file:
         for text in texts:

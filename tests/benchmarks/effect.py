@@ -1,0 +1,235 @@
+"""`python -m tests.benchmarks.effect SUITE`: what each method forgets at the same cost in perplexity.
+
+Memorized texts are those that the perturbed model of a suite recites strictly; every other one is never shown
+to any method and never used to choose a setting. K-FAC takes the best setting of its own sweep; SVD and
+BalancedSubnet are then brought to the same perplexity (2 % either way) by bisection over how much they drop.
+"""
+
+import argparse
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from workers.science.balanced_subnet import BalancedSubnetOptions, learn_subnet
+from workers.science.calibration import TokenBlocks, pack_texts, text_blocks
+from workers.science.kfac import collect_factors, eigenbases
+from workers.science.loading import LanguageModel, load_language_model
+from workers.science.projections import Projection, find_projections, layer_count
+from workers.science.scoring import ScoringOptions, TextInput, score_texts
+from workers.science.search import Objective, Setting, Weights, automatic_settings, best, try_settings
+from workers.science.spectrum import select_top_mass
+from workers.science.svd import truncate
+from workers.science.utility import mean_nll, ndcg, top_ranked
+from workers.science.weight_edit import project, replaced
+
+ROLES = ("gate", "up")
+MAX_INCREASE = 0.15
+SAME_PERPLEXITY = 0.02
+BISECTIONS = 10
+OPTIONS = ScoringOptions(metrics=frozenset({"extraction"}), token_evidence=False)
+
+
+@dataclass(frozen=True)
+class Material:
+    """The model and the texts of the comparison."""
+
+    language_model: LanguageModel
+    seen: list[TextInput]
+    unseen: list[TextInput]
+    never: list[TextInput]
+    clean: TokenBlocks
+    calibration: TokenBlocks
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    name: str
+    perplexity: float
+    ndcg: float
+    seen: tuple[float, float]
+    unseen: tuple[float, float]
+    never_nl: float
+
+
+def read_material(suite: Path) -> Material:
+    """Load the perturbed model and split what it recites."""
+    language_model = load_language_model(suite / "perturbed", device="cpu")
+    texts = read(suite / "texts.jsonl")
+    scores = score_texts(language_model, [TextInput(text["text"]) for text in texts], OPTIONS)
+    recited = [
+        TextInput(text["text"])
+        for text, score in zip(texts, scores, strict=True)
+        if score.metrics["extraction"]["strict"]
+    ]
+    never = [TextInput(text["text"]) for text in texts if text["duplicates"] == 0]
+    context = language_model.context_length
+    return Material(
+        language_model=language_model,
+        seen=recited[::2],
+        unseen=recited[1::2],
+        never=never,
+        clean=text_blocks(
+            language_model, [text["text"] for text in read(suite / "clean.jsonl")], max_tokens=context
+        ),
+        calibration=pack_texts(
+            language_model,
+            [text["text"] for text in read(suite / "calibration.jsonl")],
+            block_tokens=context,
+        ),
+    )
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def measure(material: Material, name: str, weights: Weights) -> Row:
+    """All figures of a model with these weights in place."""
+    model = material.language_model
+    ranked = top_ranked(model, material.clean)
+    with replaced(weights):
+        seen, unseen, never = (
+            score_texts(model, texts, OPTIONS) for texts in (material.seen, material.unseen, material.never)
+        )
+        nll = mean_nll(model, material.clean)
+        assert nll is not None
+        return Row(
+            name=name,
+            perplexity=math.exp(nll),
+            ndcg=ndcg(ranked, top_ranked(model, material.clean)),
+            seen=(share(seen, "strict"), share(seen, "loose")),
+            unseen=(share(unseen, "strict"), share(unseen, "loose")),
+            never_nl=sum(score.nl or 0 for score in never) / len(never),
+        )
+
+
+def share(scores: Sequence[Any], number: str) -> float:
+    return sum(bool(score.metrics["extraction"][number]) for score in scores) / len(scores)
+
+
+def by_kfac(material: Material, console: Console) -> tuple[Row, Setting]:
+    """The best setting of a sweep over layers and masses, by the seen half alone."""
+    model = material.language_model
+    n_layers = layer_count(model.model)
+    projections = find_projections(model.model, layers=range(n_layers), roles=ROLES)
+    bases = eigenbases(collect_factors(model, material.calibration, projections))
+
+    def weights_of(setting: Setting) -> Weights:
+        chosen = find_projections(model.model, layers=setting.layers, roles=setting.roles)
+        edited = []
+        for projection in chosen:
+            basis = bases[projection.key]
+            kept = select_top_mass(basis.output_values, basis.input_values, setting.keep_mass)
+            edited.append((projection, project(projection.weight, basis, kept)))
+        return edited
+
+    objective = Objective(material.seen, OPTIONS, material.clean, MAX_INCREASE)
+    points = []
+    for point in try_settings(model, automatic_settings(n_layers, ROLES), weights_of, objective):
+        points.append(point)
+        console.print(point.setting, point.perplexity, point.strict, point.loose, point.feasible)
+    chosen = best(points)
+    assert chosen is not None
+    name = f"K-FAC, layers {list(chosen.setting.layers)}, mass {chosen.setting.keep_mass}"
+    return measure(material, name, weights_of(chosen.setting)), chosen.setting
+
+
+def at_perplexity(
+    material: Material,
+    target: float,
+    weights_of: Callable[[float], Weights],
+    *,
+    low: float,
+    high: float,
+    rising: bool,
+) -> Weights:
+    """Weights whose perplexity is nearest the target, by bisection over the logarithm of a ratio."""
+    nearest: tuple[float, Weights] = (math.inf, [])
+    for _ in range(BISECTIONS):
+        middle = math.sqrt(low * high)
+        weights = weights_of(middle)
+        with replaced(weights):
+            nll = mean_nll(material.language_model, material.clean)
+        assert nll is not None
+        distance = abs(math.exp(nll) / target - 1)
+        if distance < nearest[0]:
+            nearest = (distance, weights)
+        if distance < SAME_PERPLEXITY / 2:
+            break
+        if (math.exp(nll) < target) == rising:
+            low = middle
+        else:
+            high = middle
+    return nearest[1]
+
+
+def by_svd(material: Material, layers: Sequence[int], target: float) -> Row:
+    projections = find_projections(material.language_model.model, layers=layers, roles=ROLES)
+
+    def weights_of(ratio: float) -> Weights:
+        return [(projection, truncate(projection.weight, ratio)) for projection in projections]
+
+    weights = at_perplexity(material, target, weights_of, low=0.01, high=1.0, rising=False)
+    return measure(material, f"SVD, layers {list(layers)}", weights)
+
+
+def by_subnet(material: Material, layers: Sequence[int], target: float, loss_weight: float) -> Row:
+    model = material.language_model
+    projections = find_projections(model.model, layers=layers, roles=ROLES)
+    forget = text_blocks(model, [text.text for text in material.seen], max_tokens=model.context_length)
+    retain = material.calibration.part(slice(0, 4 * len(forget)))
+
+    def weights_of(ratio: float) -> list[tuple[Projection, torch.Tensor]]:
+        options = BalancedSubnetOptions(ratio=ratio, loss_weight=loss_weight)
+        kept = learn_subnet(model, projections, forget, retain, options)
+        return [(projection, projection.weight * kept[projection.key]) for projection in projections]
+
+    weights = at_perplexity(material, target, weights_of, low=0.001, high=0.5, rising=True)
+    return measure(material, f"BalancedSubnet, layers {list(layers)}, weight {loss_weight}", weights)
+
+
+def show(rows: Sequence[Row], base: Row, console: Console) -> None:
+    table = Table(title="Strict / loose on memorized texts, by what a method was shown")
+    for heading in ("", "perplexity", "nDCG@10", "seen", "unseen", "NL of never inserted"):
+        table.add_column(heading)
+    for row in rows:
+        table.add_row(
+            row.name,
+            f"{row.perplexity:.2f} ({row.perplexity / base.perplexity - 1:+.1%})",
+            f"{row.ndcg:.3f}",
+            f"{row.seen[0]:.2f} / {row.seen[1]:.2f}",
+            f"{row.unseen[0]:.2f} / {row.unseen[1]:.2f}",
+            f"{row.never_nl:.3f} ({row.never_nl - base.never_nl:+.3f})",
+        )
+    console.print(table)
+
+
+def main() -> None:
+    """Compare the methods on one suite."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("suite", type=Path, help="the directory of a trained suite")
+    arguments = parser.parse_args()
+    console = Console(width=150)
+    material = read_material(arguments.suite)
+    console.print(f"{len(material.seen)} memorized texts seen, {len(material.unseen)} unseen")
+    base = measure(material, "base", [])
+    kfac, setting = by_kfac(material, console)
+    rows = [base, kfac]
+    everywhere = range(layer_count(material.language_model.model))
+    for layers in dict.fromkeys((tuple(setting.layers), tuple(everywhere))):
+        rows.append(by_svd(material, layers, kfac.perplexity))
+        rows += [by_subnet(material, layers, kfac.perplexity, weight) for weight in (0.7, 0.5)]
+    show(rows, base, console)
+
+
+if __name__ == "__main__":
+    main()
