@@ -117,12 +117,13 @@ class _KFAC:
             return automatic_settings(len(single), roles)
         if spec.sweep is None:
             return [Setting(single, roles, spec.keep_mass)]
-        runs = [tuple(run) for run in spec.sweep.layers or [list(single)]]
+        runs = [tuple(sorted(set(run))) for run in spec.sweep.layers or [list(single)]]
         role_sets = [tuple(map(str, chosen)) for chosen in spec.sweep.projections or [[]]]
         masses = spec.sweep.keep_mass or [spec.keep_mass]
-        return [
+        asked = (
             Setting(run, chosen or roles, mass) for run in runs for chosen in role_sets for mass in masses
-        ]
+        )
+        return list(dict.fromkeys(asked))
 
     def _of(self, setting: Setting) -> list[Projection]:
         return find_projections(self._language_model.model, layers=setting.layers, roles=setting.roles)

@@ -11,11 +11,16 @@ from app.problems import Problem
 from app.store.edits import Edit, EditTextSet, TextSetRole
 from app.store.identifiers import Prefix, format_id
 
-# Which parameters belong to one method alone.
+# The parameters that only some methods have.
 _ONLY_FOR = {
-    "kfac": ("keep_mass", "labels", "sweep", "constraint", "calibration_tokens", "block_tokens"),
-    "balanced_subnet": ("balanced_subnet",),
-    "svd": ("rank_ratio",),
+    "keep_mass": {"kfac"},
+    "labels": {"kfac"},
+    "sweep": {"kfac"},
+    "constraint": {"kfac"},
+    "calibration_tokens": {"kfac", "balanced_subnet"},
+    "block_tokens": {"kfac", "balanced_subnet"},
+    "balanced_subnet": {"balanced_subnet"},
+    "rank_ratio": {"svd"},
 }
 
 
@@ -34,8 +39,8 @@ class EditCreate(EditSpec):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for method, parameters in _ONLY_FOR.items():
-            if method != self.method and self.model_fields_set.intersection(parameters):
+        for parameter, methods in _ONLY_FOR.items():
+            if parameter in self.model_fields_set and self.method not in methods:
                 raise PydanticCustomError("parameter_of_another_method", "A parameter of another method")
         if self.searches and self.method != "kfac":
             raise PydanticCustomError("search_needs_kfac", "Only K-FAC settings can be searched")

@@ -32,7 +32,7 @@ from workers.science.weight_edit import project, replaced
 ROLES = ("gate", "up")
 MAX_INCREASE = 0.15
 SAME_PERPLEXITY = 0.02
-BISECTIONS = 10
+BISECTIONS = 7
 OPTIONS = ScoringOptions(metrics=frozenset({"extraction"}), token_evidence=False)
 
 
@@ -43,7 +43,7 @@ class Material:
     language_model: LanguageModel
     seen: list[TextInput]
     unseen: list[TextInput]
-    never: list[TextInput]
+    never: dict[str, list[TextInput]]
     clean: TokenBlocks
     calibration: TokenBlocks
 
@@ -57,7 +57,7 @@ class Row:
     ndcg: float
     seen: tuple[float, float]
     unseen: tuple[float, float]
-    never_nl: float
+    never_nl: dict[str, float]
 
 
 def read_material(suite: Path) -> Material:
@@ -70,7 +70,10 @@ def read_material(suite: Path) -> Material:
         for text, score in zip(texts, scores, strict=True)
         if score.metrics["extraction"]["strict"]
     ]
-    never = [TextInput(text["text"]) for text in texts if text["duplicates"] == 0]
+    never: dict[str, list[TextInput]] = {}
+    for text in texts:
+        if text["duplicates"] == 0:
+            never.setdefault(text["group"], []).append(TextInput(text["text"]))
     context = language_model.context_length
     return Material(
         language_model=language_model,
@@ -97,9 +100,8 @@ def measure(material: Material, name: str, weights: Weights) -> Row:
     model = material.language_model
     ranked = top_ranked(model, material.clean)
     with replaced(weights):
-        seen, unseen, never = (
-            score_texts(model, texts, OPTIONS) for texts in (material.seen, material.unseen, material.never)
-        )
+        seen, unseen = (score_texts(model, texts, OPTIONS) for texts in (material.seen, material.unseen))
+        never = {group: mean_nl_of(model, texts) for group, texts in material.never.items()}
         nll = mean_nll(model, material.clean)
         assert nll is not None
         return Row(
@@ -108,8 +110,14 @@ def measure(material: Material, name: str, weights: Weights) -> Row:
             ndcg=ndcg(ranked, top_ranked(model, material.clean)),
             seen=(share(seen, "strict"), share(seen, "loose")),
             unseen=(share(unseen, "strict"), share(unseen, "loose")),
-            never_nl=sum(score.nl or 0 for score in never) / len(never),
+            never_nl=never
+            | {"all": mean_nl_of(model, [text for part in material.never.values() for text in part])},
         )
+
+
+def mean_nl_of(language_model: LanguageModel, texts: Sequence[TextInput]) -> float:
+    scores = score_texts(language_model, texts, ScoringOptions(metrics=frozenset(), token_evidence=False))
+    return sum(score.nl or 0.0 for score in scores) / len(scores)
 
 
 def share(scores: Sequence[Any], number: str) -> float:
@@ -186,7 +194,7 @@ def by_subnet(material: Material, layers: Sequence[int], target: float, loss_wei
     model = material.language_model
     projections = find_projections(model.model, layers=layers, roles=ROLES)
     forget = text_blocks(model, [text.text for text in material.seen], max_tokens=model.context_length)
-    retain = material.calibration.part(slice(0, 4 * len(forget)))
+    retain = material.calibration.part(slice(0, 2 * len(forget)))
 
     def weights_of(ratio: float) -> list[tuple[Projection, torch.Tensor]]:
         options = BalancedSubnetOptions(ratio=ratio, loss_weight=loss_weight)
@@ -199,7 +207,8 @@ def by_subnet(material: Material, layers: Sequence[int], target: float, loss_wei
 
 def show(rows: Sequence[Row], base: Row, console: Console) -> None:
     table = Table(title="Strict / loose on memorized texts, by what a method was shown")
-    for heading in ("", "perplexity", "nDCG@10", "seen", "unseen", "NL of never inserted"):
+    never = [f"never inserted: {group}" for group in base.never_nl]
+    for heading in ("", "perplexity", "nDCG@10", "seen", "unseen", *never):
         table.add_column(heading)
     for row in rows:
         table.add_row(
@@ -208,7 +217,7 @@ def show(rows: Sequence[Row], base: Row, console: Console) -> None:
             f"{row.ndcg:.3f}",
             f"{row.seen[0]:.2f} / {row.seen[1]:.2f}",
             f"{row.unseen[0]:.2f} / {row.unseen[1]:.2f}",
-            f"{row.never_nl:.3f} ({row.never_nl - base.never_nl:+.3f})",
+            *(f"{nl:.2f} ({nl - base.never_nl[group]:+.2f})" for group, nl in row.never_nl.items()),
         )
     console.print(table)
 
@@ -218,7 +227,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("suite", type=Path, help="the directory of a trained suite")
     arguments = parser.parse_args()
-    console = Console(width=150)
+    console = Console(width=180)
     material = read_material(arguments.suite)
     console.print(f"{len(material.seen)} memorized texts seen, {len(material.unseen)} unseen")
     base = measure(material, "base", [])
@@ -227,8 +236,8 @@ def main() -> None:
     everywhere = range(layer_count(material.language_model.model))
     for layers in dict.fromkeys((tuple(setting.layers), tuple(everywhere))):
         rows.append(by_svd(material, layers, kfac.perplexity))
-        rows += [by_subnet(material, layers, kfac.perplexity, weight) for weight in (0.7, 0.5)]
-    show(rows, base, console)
+        rows.append(by_subnet(material, layers, kfac.perplexity, loss_weight=0.7))
+        show(rows, base, console)
 
 
 if __name__ == "__main__":

@@ -32,20 +32,21 @@ def choice_accuracy(language_model: LanguageModel, items: Sequence[ChoiceItem]) 
     """The share of items whose right choice is the likeliest continuation of the question.
 
     A choice's score is the sum of the log-likelihoods of its tokens after the question and a space, as
-    lm-evaluation-harness scores `acc` of a multiple-choice task.
+    lm-evaluation-harness scores `acc` of a multiple-choice task. Items with a choice that cannot be scored
+    are left out.
     """
     inputs = [TextInput(f"{item.question} {choice}") for item in items for choice in item.choices]
     scores = iter(score_texts(language_model, inputs, _CHOICES))
-    right = 0
+    answered = []
     for item in items:
         continuations = []
-        for _ in item.choices:
-            evidence = next(scores).evidence
-            assert evidence is not None
-            after = evidence.offsets[:, 1] > len(item.question)
-            continuations.append(float(evidence.log_likelihood[after].sum()))
-        right += continuations.index(max(continuations)) == item.answer
-    return Accuracy(len(items), right / len(items) if items else None)
+        for evidence in [next(scores).evidence for _ in item.choices]:
+            if evidence is not None:
+                after = evidence.offsets[:, 1] > len(item.question)
+                continuations.append(float(evidence.log_likelihood[after].sum()))
+        if len(continuations) == len(item.choices):
+            answered.append(continuations.index(max(continuations)) == item.answer)
+    return Accuracy(len(answered), sum(answered) / len(answered) if answered else None)
 
 
 def answer_accuracy(language_model: LanguageModel, items: Sequence[TextInput]) -> Accuracy:

@@ -83,21 +83,27 @@ def try_settings(
     """Measure each setting in turn, with its weights in place for just as long.
 
     A setting is given up as soon as its perplexity must exceed three times the allowed increase: the NLL of
-    what is left cannot be negative, so that the bound is exact.
+    what is left cannot be negative, so that the bound is exact. So is one whose numbers are not finite.
     """
     base = mean_nll(language_model, objective.clean)
     assert base is not None
     limit = base + math.log1p(objective.max_increase)
     interest = base + math.log1p(_BEYOND_INTEREST * objective.max_increase)
     for setting in settings:
+        strict: float | None = None
+        loose: float | None = None
         with replaced(weights_of(setting)):
             nll = mean_nll(language_model, objective.clean, stop_above=interest)
-            if nll is None:
-                yield Point(setting, None, None, None, None, feasible=False)
-                continue
-            strict, loose = _recitation(language_model, objective)
-        increase = math.expm1(nll - base)
-        yield Point(setting, perplexity(-nll), increase, strict, loose, feasible=nll <= limit)
+            if nll is not None and not math.isfinite(nll):
+                nll = None
+            if nll is not None:
+                strict, loose = _recitation(language_model, objective)
+        # The base's weights are back before the caller goes on, who may stop here.
+        if nll is None:
+            yield Point(setting, None, None, None, None, feasible=False)
+        else:
+            increase = math.expm1(nll - base)
+            yield Point(setting, perplexity(-nll), increase, strict, loose, feasible=nll <= limit)
 
 
 def best(points: Sequence[Point]) -> Point | None:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from workers.science.calibration import TokenBlocks
 from workers.science.loading import LanguageModel
+from workers.science.plan import plan_text
 from workers.science.scoring import score_texts
 from workers.science.texts import ScoringOptions, TextInput
 from workers.science.tokenization import tokenize
@@ -37,23 +38,22 @@ def with_changed_prompts(
     """The texts with prefixes that are shifted (their first quarter is dropped) or shortened to their half.
 
     The suffix stays, so that it is asked for at other positions than those at which it was learned
-    (arXiv 2510.24256, positional perturbation). Texts without room for a prefix stay as they are.
+    (arXiv 2510.24256, positional perturbation). The split is the one that scoring uses, so that short texts
+    are asked for the same suffix as before. Texts without room for a prefix stay as they are.
     """
+    asked = replace(options, metrics=frozenset({"extraction"}))
     shifted, shortened = [], []
     for text, tokens in zip(
         texts, tokenize(language_model.tokenizer, [text.text for text in texts]), strict=True
     ):
-        prefix_tokens = (
-            options.prefix_tokens if text.prefix is None else tokens.tokens_within(len(text.prefix))
-        )
-        end = prefix_tokens + (options.suffix_tokens if text.suffix is None else len(tokens.token_ids))
-        if prefix_tokens < 2 or len(tokens.token_ids) <= prefix_tokens:  # noqa: PLR2004 - nothing to drop
+        split = plan_text(text, tokens, language_model, asked).extraction
+        if split.prefix_tokens < 2:  # noqa: PLR2004 - nothing to drop
             shifted.append(text)
             shortened.append(text)
             continue
-        boundary = int(tokens.offsets[prefix_tokens, 0])
-        stop = int(tokens.offsets[min(end, len(tokens.token_ids)) - 1, 1])
-        for changed, dropped in ((shifted, prefix_tokens // 4), (shortened, prefix_tokens // 2)):
+        boundary = int(tokens.offsets[split.prefix_tokens, 0])
+        stop = int(tokens.offsets[split.prefix_tokens + split.suffix_tokens - 1, 1])
+        for changed, dropped in ((shifted, split.prefix_tokens // 4), (shortened, split.prefix_tokens // 2)):
             start = int(tokens.offsets[max(1, dropped), 0])
             prefix, suffix = text.text[start:boundary], text.text[boundary:stop]
             changed.append(TextInput(prefix + suffix, prefix=prefix, suffix=suffix))

@@ -112,7 +112,8 @@ def ndcg(base_ranked: Tensor, edited_ranked: Tensor) -> float:
         same = (base[:, :, None] == edited[:, None, :]).sum(0)  # [rank, place]
         total += float((same.cpu() * worth).sum())
     ideal = float((gains / discounts).sum())
-    return total / (ideal * len(base_ranked))
+    # Rounded, so that equal rankings give 1 exactly and not a bit more.
+    return round(total / (ideal * len(base_ranked)), 12)
 
 
 def _predictions(blocks: TokenBlocks) -> int:

@@ -7,7 +7,6 @@ import pytest
 import torch
 from rapidfuzz.distance import Levenshtein
 
-from tests.tiny_models import english_sentences
 from workers.science.calibration import text_blocks
 from workers.science.projections import find_projections
 from workers.science.search import (

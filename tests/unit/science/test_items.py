@@ -1,0 +1,164 @@
+"""Questions with a known answer. Oracles: a loop over transformers' logits, choice by choice; `generate`."""
+
+import copy
+import random
+
+import pytest
+import torch
+
+from tests.tiny_models import english_sentences
+from workers.science.items import Accuracy, ChoiceItem, answer_accuracy, choice_accuracy
+from workers.science.loading import LanguageModel, load_language_model
+from workers.science.texts import TextInput
+
+
+@torch.inference_mode()
+def log_likelihoods_by_hand(language_model, item):
+    """Of each choice: the log-probabilities of the tokens that it adds to the question's own."""
+    question = language_model.tokenizer(item.question)["input_ids"]
+    choices = []
+    for choice in item.choices:
+        ids = language_model.tokenizer(f"{item.question} {choice}")["input_ids"]
+        assert ids[: len(question)] == question
+        inputs = torch.tensor([[language_model.prefix_token_id, *ids]])
+        log_probabilities = language_model.model(inputs).logits[0].double().log_softmax(-1)
+        places = range(len(question), len(ids))
+        choices.append([float(log_probabilities[place, ids[place]]) for place in places])
+    return choices
+
+
+def likeliest(choices, key=sum):
+    scores = [key(tokens) for tokens in choices]
+    return scores.index(max(scores))
+
+
+def questions():
+    """Single words and phrases as choices, of very different lengths."""
+    generator = random.Random(1)
+    phrases = [
+        " ".join(sentence.split()[: generator.randint(1, 6)]) for sentence in english_sentences()[:200]
+    ]
+    items = [
+        ChoiceItem(sentence[:80].strip(), tuple(generator.sample(phrases, k=generator.randint(2, 5))), 0)
+        for sentence in english_sentences()[300:318]
+    ]
+    items += [
+        ChoiceItem(sentence[:60].strip(), tuple("abcd"), 0) for sentence in english_sentences()[330:336]
+    ]
+    return [*items, ChoiceItem("", ("one", "two words"), 0), ChoiceItem("Only one?", ("yes",), 0)]
+
+
+ITEMS = questions()
+
+
+def answered(items, answers):
+    return [
+        ChoiceItem(item.question, item.choices, answer) for item, answer in zip(items, answers, strict=True)
+    ]
+
+
+def test_the_likeliest_choice_is_the_one_of_a_loop_over_logits(each_language_model):
+    by_hand = [log_likelihoods_by_hand(each_language_model, item) for item in ITEMS]
+    right = [likeliest(choices) for choices in by_hand]
+    assert len(set(right)) > 2
+    assert choice_accuracy(each_language_model, answered(ITEMS, right)) == Accuracy(len(ITEMS), 1.0)
+    wrong = [
+        (answer + 1) % len(item.choices) if place % 3 == 0 else answer
+        for place, (answer, item) in enumerate(zip(right, ITEMS, strict=True))
+    ]
+    n_wrong = sum(a != b for a, b in zip(wrong, right, strict=True))
+    expected = Accuracy(len(ITEMS), pytest.approx(1 - n_wrong / len(ITEMS)))
+    assert choice_accuracy(each_language_model, answered(ITEMS, wrong)) == expected
+
+
+def test_each_item_is_judged_by_itself(llama):
+    for item in ITEMS:
+        right = likeliest(log_likelihoods_by_hand(llama, item))
+        every = [ChoiceItem(item.question, item.choices, answer) for answer in range(len(item.choices))]
+        judged = [choice_accuracy(llama, [one]).accuracy for one in every]
+        assert judged == [float(answer == right) for answer in range(len(every))]
+
+
+def test_a_choice_is_scored_by_the_sum_over_its_tokens_not_by_their_mean(llama):
+    """The items hold cases in which both disagree, and choices of one token and of many."""
+    by_hand = [log_likelihoods_by_hand(llama, item) for item in ITEMS]
+    lengths = {len(tokens) for choices in by_hand for tokens in choices}
+    assert 1 in lengths
+    assert max(lengths) > 5
+    disputed = [
+        item
+        for item, choices in zip(ITEMS, by_hand, strict=True)
+        if likeliest(choices) != likeliest(choices, key=lambda tokens: sum(tokens) / len(tokens))
+    ]
+    assert disputed
+    by_sum = answered(disputed, [likeliest(log_likelihoods_by_hand(llama, item)) for item in disputed])
+    assert choice_accuracy(llama, by_sum).accuracy == 1
+
+
+def test_of_equally_likely_choices_the_first_counts(llama):
+    """Without an output projection every token has the same probability."""
+    model = copy.deepcopy(llama.model)
+    with torch.no_grad():
+        model.get_output_embeddings().weight.zero_()
+    indifferent = LanguageModel(**{**vars(llama), "model": model})
+    for choices, right in ((("a", "b", "c"), 0), (("many more words", "b", "c"), 1)):
+        items = [ChoiceItem("Which?", choices, answer) for answer in range(3)]
+        judged = [choice_accuracy(indifferent, [item]).accuracy for item in items]
+        assert judged == [float(answer == right) for answer in range(3)]
+
+
+def test_an_item_that_cannot_be_scored_is_left_out(checkpoints):
+    language_model = load_language_model(checkpoints["llama"], device="cpu")
+    right = [likeliest(log_likelihoods_by_hand(language_model, item)) for item in ITEMS[:3]]
+    language_model.tokenizer.add_tokens(["<|image|>"])
+    items = answered(ITEMS[:3], [right[0], (right[1] + 1) % len(ITEMS[1].choices), right[2]])
+    items.insert(1, ChoiceItem("What is it?", ("a <|image|>", "a word"), 0))
+    items.append(ChoiceItem("What is <|image|>?", ("a", "b"), 0))
+    assert choice_accuracy(language_model, items) == Accuracy(3, 2 / 3)
+    assert choice_accuracy(language_model, items[-1:]) == Accuracy(0, None)
+
+
+@torch.inference_mode()
+def said_by_generate(language_model, text):
+    """Whether `generate` says the tokens after those that lie within the prefix."""
+    encoded = language_model.tokenizer(text.text, return_offsets_mapping=True)
+    ids = encoded["input_ids"]
+    boundary = sum(end <= len(text.prefix) for _, end in encoded["offset_mapping"])
+    prompt = torch.tensor([[language_model.prefix_token_id, *ids[:boundary]]])
+    said = language_model.model.generate(
+        prompt,
+        attention_mask=torch.ones_like(prompt),
+        do_sample=False,
+        max_new_tokens=len(ids) - boundary,
+        pad_token_id=0,
+    )
+    return said[0, prompt.shape[1] :].tolist() == ids[boundary:]
+
+
+def split(text, place):
+    return TextInput(text, prefix=text[:place], suffix=text[place:])
+
+
+def test_an_answer_is_right_if_generate_says_it(reciting, recited_texts):
+    whole_words = [text[: text.index(" ", 150)] for text in recited_texts]
+    items = [split(text, place) for text in whole_words for place in (100, 125, 140)]
+    items += [split(text + suffix, 140) for text in whole_words for suffix in (" 17", "#")]
+    items += [TextInput("12 + 5 = 17", prefix="12 + 5 = ", suffix="17")]
+    right = [said_by_generate(reciting, item) for item in items]
+    assert 4 < sum(right) < len(right) - 4
+    assert answer_accuracy(reciting, items) == Accuracy(len(items), sum(right) / len(right))
+    for item, expected in zip(items[::5], right[::5], strict=True):
+        assert answer_accuracy(reciting, [item]) == Accuracy(1, float(expected))
+
+
+def test_only_questions_with_an_answer_are_counted(reciting, recited_texts):
+    known = split(recited_texts[0][: recited_texts[0].index(" ", 150)], 140)
+    assert said_by_generate(reciting, known)
+    unknown = [TextInput("", prefix="", suffix=""), split(recited_texts[0][:50], 50)]
+    assert answer_accuracy(reciting, [unknown[0], known, unknown[1]]) == Accuracy(1, 1.0)
+    assert answer_accuracy(reciting, unknown) == Accuracy(0, None)
+
+
+def test_without_items_there_is_no_accuracy(llama):
+    assert choice_accuracy(llama, []) == Accuracy(0, None)
+    assert answer_accuracy(llama, []) == Accuracy(0, None)
