@@ -1,6 +1,7 @@
 """What clients may ask for, as strict pydantic models shared with the workers."""
 
 import re
+from math import prod
 from typing import Annotated, Any, Literal, Self
 
 import orjson
@@ -200,6 +201,11 @@ class Sweep(Contract):
     layers: Annotated[list[Layers], Field(min_length=1, max_length=64)] | None = None
     keep_mass: Annotated[list[KeepMass], Field(min_length=1, max_length=64)] | None = None
     projections: Annotated[list[Roles], Field(min_length=1, max_length=8)] | None = None
+
+    @property
+    def combinations(self) -> int:
+        """How many settings there are."""
+        return prod(len(values or [None]) for values in (self.layers, self.keep_mass, self.projections))
 
 
 class Constraint(Contract):

@@ -1,11 +1,12 @@
 """Directories of files to and from artifacts."""
 
+import fcntl
 import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID
 
@@ -82,21 +83,26 @@ class ArtifactCache:
                 raise LanguageModelRejected("The artifact was deleted.") from None
             files = list_files(session, artifact.id)
         directory = self._directory / artifact.manifest_sha256
-        if not _is_whole(directory, files):
-            with storage_full_named():
+        with storage_full_named(), self._alone(artifact.manifest_sha256):
+            if not _is_whole(directory, files):
                 self._fetch(artifact, files, directory)
         return directory, artifact.commit
 
+    @contextmanager
+    def _alone(self, name: str) -> Iterator[None]:
+        """Keep other workers of this disk from fetching the same artifact meanwhile."""
+        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with (self._directory / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
     def _fetch(self, artifact: Artifact, files: list[ArtifactFile], directory: Path) -> None:
-        self._directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="fetching-", dir=self._directory) as fresh:
             whole = Path(fresh) / artifact.manifest_sha256
             for file in files:
                 self._fetch_file(file, whole / file.path)
             shutil.rmtree(directory, ignore_errors=True)
-            # Another worker may have put the same files there meanwhile.
-            with suppress(OSError):
-                whole.rename(directory)
+            whole.rename(directory)
         if not _is_whole(directory, files):
             raise ArtifactCorrupt("The artifact's files on the worker's disk do not match their digests.")
 

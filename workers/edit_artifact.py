@@ -1,5 +1,6 @@
 """The files of an edited model: the base's, with new numbers in the tensors that were edited."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from app.contracts import HubSource
-from app.errors import EditFailed
+from app.errors import EditFailed, LanguageModelChanged
 from app.store.identifiers import Prefix, format_id
 from workers.checkpoints import read_source
 from workers.edit_inputs import EditInputs
@@ -21,23 +22,33 @@ JSONObject = dict[str, Any]
 
 RECEIPT: Final = "receipt.json"
 MODEL_CARD: Final = "README.md"
-# What a checkpoint's directory may hold beside its weights that from_pretrained reads.
-_COMPANIONS: Final = ("*.json", "*.model", "*.txt", "*.jinja")
-_NOT_COPIED: Final = frozenset({RECEIPT})
+_CHAT_TEMPLATES: Final = "*.jinja"
 
 
-def write_checkpoint(base: Path, edited: Mapping[str, Tensor], prefix: str, target: Path) -> None:
-    """Write a checkpoint: shards without an edited tensor and all other files are copied byte by byte.
+def write_checkpoint(
+    base: Path, files: Mapping[str, str], edited: Mapping[str, Tensor], prefix: str, target: Path
+) -> None:
+    """Write a checkpoint: shards without an edited tensor and the other files are copied byte by byte.
+
+    Only files that were registered are copied, and chat templates.
 
     Args:
         base: directory of the base's checkpoint.
+        files: its registered files with their sha256.
         edited: whole parameters by their name in the model.
         prefix: name of the base model inside the causal model, which some checkpoints leave out of names.
         target: an empty directory.
 
     Raises:
         EditFailed: the checkpoint has no tensor of one of these names and shapes.
+        LanguageModelChanged: a file differs from what was registered.
     """
+    for name, sha256 in files.items():
+        with (base / name).open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+                raise LanguageModelChanged(
+                    "The files differ from those that were registered; register the language model again."
+                )
     left = dict(edited)
     shards = weight_files(base)
     for shard in shards:
@@ -57,9 +68,10 @@ def write_checkpoint(base: Path, edited: Mapping[str, Tensor], prefix: str, targ
         save_file(tensors, target / shard.name, metadata=metadata)
     if left:
         raise EditFailed(f"The checkpoint has no tensor of the name {min(left)}.")
-    for path in sorted({path for pattern in _COMPANIONS for path in base.glob(pattern)}):
-        if path.is_file() and path.name not in _NOT_COPIED:
-            shutil.copyfile(path, target / path.name)
+    weights = {shard.name for shard in shards}
+    templates = {path.name for path in base.glob(_CHAT_TEMPLATES)}
+    for name in sorted(templates.union(files) - weights):
+        shutil.copyfile(base / name, target / name)
 
 
 def _stored_name(name: str, stored: set[str], prefix: str) -> str | None:

@@ -119,7 +119,11 @@ class Evaluation:
         texts = self._recited_texts()
 
         def measure(name: str) -> None:
-            found[name] = {role: recited(edited, inputs, self._inputs.options) for role, inputs in texts}
+            try:
+                found[name] = {role: recited(edited, inputs, self._inputs.options) for role, inputs in texts}
+            except ScoreNotFinite:
+                # The change broke the model, which is no fault of the edit.
+                found[name] = dict.fromkeys(role for role, _ in texts)
             self._progress.report(self._done, self._total)
 
         for name, rounding in (("int8", to_int8), ("bfloat16", to_bfloat16)):
@@ -167,7 +171,7 @@ class Evaluation:
         blocks = text_blocks(
             language_model, [row.text for row in rows], max_tokens=language_model.context_length
         )
-        return blocks.part(slice(0, max(1, _RANKED_TOKENS // blocks.ids.shape[1])))
+        return blocks.first_tokens(_RANKED_TOKENS)
 
     def _answer_items(self, language_model: LanguageModel) -> dict[str, JSONObject]:
         choices = [

@@ -8,11 +8,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
+import torch
+import transformers
 from safetensors.torch import load, save_file
 from sqlalchemy.dialects.postgresql import insert
 from torch import Tensor
 
-from app.errors import EditFailed
+from app.errors import ArtifactCorrupt, EditFailed
 from app.store.edits import StoredFactor, TextSetRole, find_factors
 from app.store.identifiers import new_id
 from workers.edit_inputs import EditInputs
@@ -52,7 +54,7 @@ class FactorStore:
 
         Raises:
             EditFailed: the calibration set has no tokens.
-            StorageFull, StorageUnavailable, ArtifactCorrupt: the store cannot keep them or give them back.
+            StorageFull, StorageUnavailable: the store cannot keep them or give them back.
         """
         factors = self._stored(projections)
         self.reused = len(factors)
@@ -81,9 +83,12 @@ class FactorStore:
         for key in (projection.key for projection in projections):
             sides = [row for side in _SIDES if (row := rows.get((key, side))) is not None]
             if len(sides) == len(_SIDES):
-                for row in sides:
-                    if row.sha256 not in matrices:
-                        matrices[row.sha256] = self._read(row.sha256)
+                try:
+                    for row in sides:
+                        if row.sha256 not in matrices:
+                            matrices[row.sha256] = self._read(row.sha256)
+                except ArtifactCorrupt:
+                    continue  # they are collected again
                 activations, gradients = (matrices[row.sha256] for row in sides)
                 found[key] = Factors(activations=activations, gradients=gradients, tokens=sides[0].tokens)
         return found
@@ -95,7 +100,7 @@ class FactorStore:
 
     def _keep(self, collected: dict[str, Factors]) -> None:
         """Store factors. Projections that read the same input share the bytes of that side."""
-        with tempfile.TemporaryDirectory() as directory:
+        with tempfile.TemporaryDirectory(dir=self._runtime.settings.home) as directory:
             for projection, factors in collected.items():
                 values = []
                 for side in _SIDES:
@@ -133,7 +138,7 @@ def calibration_blocks(runtime: Runtime, inputs: EditInputs, language_model: Lan
             )
         except ScienceError as error:
             raise EditFailed(error.detail) from None
-    return blocks.part(slice(0, max(1, spec.calibration_tokens // blocks.ids.shape[1])))
+    return blocks.first_tokens(spec.calibration_tokens)
 
 
 def _first_texts(language_model: LanguageModel, texts: Iterator[str], tokens: int) -> Iterator[str]:
@@ -156,5 +161,7 @@ def _key(inputs: EditInputs, language_model: LanguageModel) -> str:
         "seed": spec.seed,
         "dtype": spec.dtype,
         "device": language_model.device.type,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

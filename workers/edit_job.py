@@ -102,7 +102,8 @@ class _Edit:
                 projection.parameter_name: base.model.get_parameter(projection.parameter_name)
                 for projection, _ in edited.weights
             }
-            write_checkpoint(source, parameters, base.model.base_model_prefix, directory)
+            files = self._inputs.base.files or {}
+            write_checkpoint(source, files, parameters, base.model.base_model_prefix, directory)
             meant = _probe(base)
         came_back = _probe(load_language_model(directory, dtype=self._inputs.spec.dtype))
         difference = float((came_back - meant).abs().max() / meant.abs().max())

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from torch import Tensor
 
 from app.contracts import EditSpec
-from app.errors import NoFeasibleSetting
+from app.errors import EditFailed, NoFeasibleSetting
 from app.store.edits import TextSetRole
 from workers.audit_job import text_input
 from workers.edit_factors import FactorStore, calibration_blocks
@@ -25,6 +25,9 @@ from workers.science.svd import truncate
 from workers.science.weight_edit import project
 
 JSONObject = dict[str, Any]
+
+# A search measures perplexity on so many tokens of the clean set at most.
+_SEARCHED_TOKENS: Final = 200_000
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ def edited_weights(
     layers = _explicit_layers(inputs.spec)
     projections = find_projections(language_model.model, layers=layers, roles=inputs.spec.projections)
     if inputs.spec.method == "svd":
-        return _svd(projections, inputs.spec.rank_ratio)
+        return _svd(projections, inputs.spec.rank_ratio, progress)
     return _balanced_subnet(runtime, inputs, language_model, projections, progress)
 
 
@@ -140,13 +143,19 @@ class _KFAC:
         objective = Objective(
             memorized=memorized,
             options=self._inputs.options,
-            clean=text_blocks(self._language_model, clean, max_tokens=self._language_model.context_length),
+            clean=text_blocks(
+                self._language_model, clean, max_tokens=self._language_model.context_length
+            ).first_tokens(_SEARCHED_TOKENS),
             max_increase=self._inputs.spec.constraint.max_perplexity_increase,
         )
         points: list[Point] = []
         for point in try_settings(self._language_model, settings, self._weights, objective):
             points.append(point)
             self._progress.report(len(points), len(settings))
+        if any(point.perplexity is not None and point.strict is None for point in points):
+            raise EditFailed(
+                "No text of the forget set is long enough to be recited, so nothing can be aimed at."
+            )
         chosen = best(points)
         if chosen is None:
             raise NoFeasibleSetting(
@@ -161,9 +170,14 @@ class _KFAC:
         ]
 
 
-def _svd(projections: Sequence[Projection], ratio: float) -> EditedWeights:
+def _svd(projections: Sequence[Projection], ratio: float, progress: EditProgress) -> EditedWeights:
+    progress.enter("decomposing")
+    weights = []
+    for projection in projections:
+        weights.append((projection, truncate(projection.weight, ratio)))
+        progress.report(len(weights), len(projections))
     return EditedWeights(
-        weights=[(projection, truncate(projection.weight, ratio)) for projection in projections],
+        weights=weights,
         matrices=[_matrix(projection) for projection in projections],
         facts={"rank_ratio": ratio},
     )

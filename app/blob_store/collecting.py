@@ -8,6 +8,7 @@ import structlog
 from sqlalchemy.orm import Session
 
 from app.blob_store.objects import POSTGRES, objects_at
+from app.errors import StorageUnavailable
 from app.store.blob_collection import condemn_blobs, delete_blob, lock_condemned_blob
 from app.store.unit_of_work import Store
 
@@ -23,9 +24,6 @@ async def collect_garbage(store: Store, *, older_than: timedelta = KEPT_UNREFERE
 
     Returns:
         How many were deleted.
-
-    Raises:
-        StorageUnavailable: the object store does not answer; what is left is collected the next time.
     """
     deleted = 0
     for sha256, location in await store.run(condemn_blobs, older_than=older_than, limit=_BLOBS_AT_ONCE):
@@ -33,7 +31,10 @@ async def collect_garbage(store: Store, *, older_than: timedelta = KEPT_UNREFERE
             if not await session.run_sync(_lock, sha256, older_than):
                 continue
             if location != POSTGRES:
-                await asyncio.to_thread(objects_at(location).delete, sha256)
+                try:
+                    await asyncio.to_thread(objects_at(location).delete, sha256)
+                except StorageUnavailable:
+                    continue  # it is condemned, and collected another time
             await session.run_sync(delete_blob, sha256)
             deleted += 1
     if deleted:

@@ -15,7 +15,7 @@ from app.errors import StorageFull
 _ERRNOS: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 # How object stores say it: the operating system's error numbers, S3's and its imitators' codes.
 _WORDS: Final = re.compile(
-    rf"os error ({errno.ENOSPC}|{errno.EDQUOT})\b"
+    rf"(os error|code:) ({errno.ENOSPC}|{errno.EDQUOT})\b"
     r"|507 Insufficient Storage|InsufficientStorage|StorageFull|QuotaExceeded|EntityTooLarge"
 )
 
@@ -26,11 +26,16 @@ def is_storage_full(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError) and error.errno in _ERRNOS:
         return True
-    if isinstance(error, BaseError | OSError) and _WORDS.search(str(error)):
+    if (isinstance(error, BaseError | OSError) or _is_of_safetensors(error)) and _WORDS.search(str(error)):
         return True
     if isinstance(error, DBAPIError) and error.orig is not None:
         return is_storage_full(error.orig)
     return error.__cause__ is not None and is_storage_full(error.__cause__)
+
+
+def _is_of_safetensors(error: BaseException) -> bool:
+    """Told by its name: the API, which shares this code, has no safetensors."""
+    return type(error).__name__ == "SafetensorError"
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from app.blob_store.full import storage_full_named
 from app.blob_store.objects import POSTGRES, objects_at, open_location
 from app.blob_store.reading import read_blob
-from app.errors import MemauditError
+from app.errors import ArtifactCorrupt, MemauditError
 from app.store.blobs import (
     CHUNK_BYTES,
     ChunkDigest,
@@ -18,6 +18,7 @@ from app.store.blobs import (
     keep_blobs,
     lock_unwritten_blob,
     reserve_blob,
+    unwrite_blob,
 )
 
 Progress = Callable[[int], None]
@@ -44,6 +45,8 @@ class BlobStore:
     def put_file(self, path: Path, on_progress: Progress = lambda _: None) -> tuple[str, int]:
         """Put a file into the store, unless its bytes are there already. It is there whole, or not at all.
 
+        Bytes that are there are read and verified before they are shared; damaged ones are written anew.
+
         Nothing is kept for long that no row refers to: see `keep`.
 
         Args:
@@ -64,6 +67,10 @@ class BlobStore:
         with storage_full_named():
             with self._sessions.begin() as session:
                 written = reserve_blob(session, sha256, size, self._location)
+            if written and not self._is_intact(sha256):
+                with self._sessions.begin() as session:
+                    unwrite_blob(session, sha256)
+                written = False
             if not written:
                 self._write(sha256, _unchanged_chunks(path, digests, on_progress), digests)
         on_progress(size)
@@ -81,6 +88,15 @@ class BlobStore:
     def read(self, sha256: str) -> Iterator[bytes]:
         """All bytes of a blob, a verified chunk at a time; see `read_blob`."""
         return read_blob(self._sessions, sha256)
+
+    def _is_intact(self, sha256: str) -> bool:
+        """Whether a blob is what its digests say, so that it can be shared."""
+        try:
+            for _ in self.read(sha256):
+                pass
+        except ArtifactCorrupt:
+            return False
+        return True
 
     def _write(self, sha256: str, chunks: Iterator[bytes], digests: list[ChunkDigest]) -> None:
         in_database = self._location == POSTGRES

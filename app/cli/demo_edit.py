@@ -17,6 +17,7 @@ from app.cli.failures import ExitStatus, fail
 from app.cli.pull import pull_artifact
 
 METRICS: Final = ["nl", "extraction", "p_z"]
+_ROLES: Final = ("memorized", "unseen", "control", "clean")
 _PAGE: Final = 1000
 
 
@@ -91,7 +92,9 @@ def before_and_after(edit: JSON) -> Table:
     table.add_column("n", justify="right")
     for heading in ("strict", "loose", "mean NL", "perplexity"):
         table.add_column(heading, justify="right")
-    for role, measured in edit["evaluation"]["sets"].items():
+    sets = edit["evaluation"]["sets"]
+    for role in (role for role in _ROLES if role in sets):
+        measured = sets[role]
         cells = [_pair(measured[number]) for number in ("strict", "loose", "nl", "perplexity")]
         table.add_row(role, str(measured["texts"]), *cells)
     return table
@@ -110,7 +113,7 @@ def _verdict(edit: JSON) -> str:
 
 def _pair(number: dict[str, float | None]) -> str:
     before, after = number["before"], number["after"]
-    return "" if before is None or after is None else f"{before:.2f} -> {after:.2f}"
+    return "" if before is None or after is None else f"{before:.2f}→{after:.2f}"
 
 
 def _recited(client: ServiceClient, audit: JSON) -> set[str]:

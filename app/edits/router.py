@@ -73,7 +73,7 @@ async def read_edit(
 
 @router.post("/{edit_id}/cancel", status_code=202, responses=problem_responses(409))
 async def cancel_edit(edit_id: str, principal: EditWriter, store: StoreDependency) -> EditOut:
-    """Cancel an edit. It ends at once: nothing that a worker still computes for it is stored."""
+    """Cancel an edit. It ends at once: nothing that a worker still computes becomes an artifact."""
     return await store.run(service.cancel, principal, read_id(Prefix.EDIT, edit_id))
 
 

@@ -1,16 +1,19 @@
 """Edits as they are sent and answered."""
 
+from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, LiteralString, Self
 
 from pydantic import BaseModel, Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
 
 from app.contracts import EditMethod, EditSpec, LanguageModelReference, Metadata, TextSetId
 from app.problems import Problem
+from app.store.artifacts import ARTIFACT_NAME, MAX_NAME_CHARS
 from app.store.edits import Edit, EditTextSet, TextSetRole
 from app.store.identifiers import Prefix, format_id
 
+_MOST_SETTINGS = 256
 # The parameters that only some methods have.
 _ONLY_FOR = {
     "keep_mass": {"kfac"},
@@ -32,25 +35,24 @@ class EditCreate(EditSpec):
     """
 
     model: LanguageModelReference
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$")]
+    name: Annotated[str, Field(pattern=ARTIFACT_NAME, max_length=MAX_NAME_CHARS)]
     calibration_text_set: TextSetId | None = None
     forget_text_set: TextSetId | None = None
     metadata: Metadata = {}
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for parameter, methods in _ONLY_FOR.items():
-            if parameter in self.model_fields_set and self.method not in methods:
-                raise PydanticCustomError("parameter_of_another_method", "A parameter of another method")
-        if self.searches and self.method != "kfac":
-            raise PydanticCustomError("search_needs_kfac", "Only K-FAC settings can be searched")
-        if self.layers == "auto" and self.sweep is not None:
-            raise PydanticCustomError("auto_with_sweep", "Give layers as auto, or a sweep")
-        if self.calibration_text_set is None and self.method != "svd":
-            raise PydanticCustomError("calibration_missing", "This method needs a calibration text set")
-        if self.forget_text_set is None and (self.method == "balanced_subnet" or self.searches):
-            raise PydanticCustomError("forget_set_missing", "This needs a forget text set")
+        for code, message, applies in _REFUSALS:
+            if applies(self):
+                raise PydanticCustomError(code, message)
         return self
+
+    def has_foreign_parameter(self) -> bool:
+        """Whether a parameter was given that the method does not have."""
+        return any(
+            name in self.model_fields_set and self.method not in methods
+            for name, methods in _ONLY_FOR.items()
+        )
 
     def spec(self) -> EditSpec:
         """What the workers need of it."""
@@ -69,6 +71,54 @@ class EditCreate(EditSpec):
             TextSetRole.ITEMS: evaluation.items_text_set,
         }
         return {role: public_id for role, public_id in given.items() if public_id is not None}
+
+
+# What one field alone cannot tell to be wrong: a code, a message, and when it is.
+_REFUSALS: tuple[tuple[LiteralString, LiteralString, Callable[[EditCreate], bool]], ...] = (
+    ("parameter_of_another_method", "A parameter of another method", EditCreate.has_foreign_parameter),
+    (
+        "search_needs_kfac",
+        "Only K-FAC settings can be searched",
+        lambda edit: edit.searches and edit.method != "kfac",
+    ),
+    (
+        "auto_with_sweep",
+        "Give layers as auto, or a sweep",
+        lambda edit: edit.layers == "auto" and edit.sweep is not None,
+    ),
+    (
+        "auto_with_keep_mass",
+        "Automatic layers come with masses of their own",
+        lambda edit: edit.layers == "auto" and "keep_mass" in edit.model_fields_set,
+    ),
+    (
+        "sweep_too_large",
+        "A sweep may have up to 256 settings",
+        lambda edit: edit.sweep is not None and edit.sweep.combinations > _MOST_SETTINGS,
+    ),
+    (
+        "constraint_without_search",
+        "A constraint needs a search",
+        lambda edit: "constraint" in edit.model_fields_set and not edit.searches,
+    ),
+    (
+        "calibration_missing",
+        "This method needs a calibration text set",
+        lambda edit: edit.calibration_text_set is None and edit.method != "svd",
+    ),
+    (
+        "forget_set_missing",
+        "This needs a forget text set",
+        lambda edit: edit.forget_text_set is None and (edit.method == "balanced_subnet" or edit.searches),
+    ),
+    (
+        "unseen_was_seen",
+        "The unseen set must not be the forget set",
+        lambda edit: (
+            edit.forget_text_set is not None and edit.evaluation.unseen_text_set == edit.forget_text_set
+        ),
+    ),
+)
 
 
 class EditProgress(BaseModel):

@@ -18,9 +18,11 @@ from app.store.identifiers import Prefix, format_id, new_id
 from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.tenants import Tenant
 
-ARTIFACT_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$"
+# As hubs have it: no two separators in a row, none at the ends.
+ARTIFACT_NAME: Final = r"^[A-Za-z0-9]+([._-][A-Za-z0-9]+)*$"
 # A git commit's length: Hugging Face's client takes a revision of 40 hex digits for one.
 COMMIT_DIGITS: Final = 40
+MAX_NAME_CHARS: Final = 96
 _MAX_PATH_CHARS: Final = 200
 _FILE_PATH: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
 
@@ -104,7 +106,8 @@ def add_artifact(session: Session, tenant_id: UUID, name: str, files: Sequence[S
         ValueError: the name or a path is not a plain one, a path comes twice, or there is no file.
     """
     paths = {file.path for file in files}
-    if not re.fullmatch(ARTIFACT_NAME, name) or not all(map(is_file_path, paths)):
+    plain = len(name) <= MAX_NAME_CHARS and re.fullmatch(ARTIFACT_NAME, name)
+    if not plain or not all(map(is_file_path, paths)):
         raise ValueError("names and paths of an artifact consist of plain characters")
     if not files or len(paths) != len(files):
         raise ValueError("an artifact has at least one file, and each path once")

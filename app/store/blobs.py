@@ -18,6 +18,7 @@ from sqlalchemy import (
     delete,
     func,
     select,
+    text,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert
@@ -79,6 +80,7 @@ def reserve_blob(session: Session, sha256: str, size: int, location: str) -> boo
     Returns:
         Whether its bytes are already there.
     """
+    _wait_briefly_for_locks(session)
     statement = (
         insert(Blob)
         .values(sha256=sha256, size=size, chunk_bytes=CHUNK_BYTES, location=location)
@@ -88,12 +90,28 @@ def reserve_blob(session: Session, sha256: str, size: int, location: str) -> boo
     return session.scalars(statement).one() is not None
 
 
+def _wait_briefly_for_locks(session: Session) -> None:
+    """Give up, to be tried again, when another worker holds a blob: it may have stopped while writing it."""
+    session.execute(text("SET LOCAL lock_timeout = '30s'"))
+
+
+def unwrite_blob(session: Session, sha256: str) -> None:
+    """Let a damaged blob not count any more, so that it is written anew."""
+    session.execute(
+        update(Blob)
+        .where(Blob.sha256 == sha256)
+        .values(written_at=None)
+        .execution_options(synchronize_session=False)
+    )
+
+
 def lock_unwritten_blob(session: Session, sha256: str, location: str) -> Blob | None:
     """Take a reserved blob for writing, without the chunks of an earlier try; None when it is written.
 
     Raises:
         BlobMissing: it is not reserved any more.
     """
+    _wait_briefly_for_locks(session)
     blob = session.scalars(select(Blob).where(Blob.sha256 == sha256).with_for_update()).one_or_none()
     if blob is None:
         raise BlobMissing("The blob was collected while it was being put; put it again.")
@@ -118,7 +136,7 @@ def add_chunk(
 
 def finish_blob(session: Session, blob: Blob) -> None:
     """Let a locked blob count: every chunk of it is written."""
-    blob.written_at = session.scalar(select(func.clock_timestamp()))
+    blob.written_at = blob.last_put_at = session.scalars(select(func.clock_timestamp())).one()
     session.flush()
 
 

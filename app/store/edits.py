@@ -11,6 +11,7 @@ from app.errors import NotFound
 from app.store.audits import ACTIVE, WorkStatus
 from app.store.base import Base, CreatedAt, JSONObject, PrimaryKey, newest_first, one_of
 from app.store.blobs import REFERENCES
+from app.store.tenants import Tenant
 
 
 class TextSetRole(StrEnum):
@@ -117,7 +118,11 @@ def text_sets_of_edit(session: Session, edit_id: UUID) -> dict[TextSetRole, Edit
 
 
 def name_is_taken(session: Session, tenant_id: UUID, name: str) -> bool:
-    """Whether an unfinished edit of this tenant will write an artifact of this name."""
+    """Whether an unfinished edit of this tenant will write an artifact of this name.
+
+    No other edit of the tenant can be written before the transaction ends.
+    """
+    session.execute(select(Tenant.id).where(Tenant.id == tenant_id).with_for_update(key_share=True))
     statement = select(Edit.id).where(Edit.tenant_id == tenant_id, Edit.name == name, is_active_edit())
     return session.scalar(statement.limit(1)) is not None
 

@@ -9,6 +9,8 @@ from app.store import tables  # noqa: F401 - a flush orders rows by foreign keys
 # No parameter values in SQLAlchemy's messages: they may be submitted texts.
 _ENGINE_OPTIONS = {"pool_pre_ping": True, "hide_parameters": True}
 _CONNECT_ARGS = {"connect_timeout": 5, "application_name": "memaudit"}
+# Longer than the upload of a chunk to an object store, shorter than anybody's patience.
+_IDLE_OPTION = "-c idle_in_transaction_session_timeout=10min"
 
 
 def sqlalchemy_url(url: str) -> str:
@@ -34,12 +36,15 @@ def async_sessions(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
 
 
 def sync_engine(url: str, *, pool_size: int = 2) -> Engine:
-    """A worker's engine: one connection for the job, one for its heartbeat."""
+    """A worker's engine: one connection for the job, one for its heartbeat.
+
+    A worker that stops in the middle of a transaction must not keep its locks for ever.
+    """
     return create_engine(
         sqlalchemy_url(url),
         pool_size=pool_size,
         max_overflow=2,
-        connect_args=_CONNECT_ARGS,
+        connect_args=_CONNECT_ARGS | {"options": _IDLE_OPTION},
         **_ENGINE_OPTIONS,
     )
 

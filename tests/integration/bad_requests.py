@@ -153,7 +153,7 @@ def cases(ids: dict[str, str]) -> dict[str, Case]:
 def edit_request(ids: dict[str, str]) -> dict[str, Any]:
     """A valid edit with every part that a K-FAC edit can have."""
     text_set = ids["text_set_id"]
-    roles = ("memorized", "unseen", "control", "clean", "items")
+    roles = ("memorized", "control", "clean", "items")
     return {
         "model": ids["model_id"],
         "method": "kfac",

@@ -44,7 +44,7 @@ def test_only_stored_files_with_plain_names_make_an_artifact(
 
     with pytest.raises(BlobMissing):
         add("new", StoredFile("file", "0" * 64, 5))
-    for name in ("", "a/b", "a b", ".a", "x" * 97, "ü", "a\n"):
+    for name in ("", "a/b", "a b", ".a", "x" * 97, "ü", "a\n", "a--b", "a..b", "a."):
         with pytest.raises(ValueError, match="plain"):
             add(name, here)
     for files in ((), (here, here)):

@@ -128,6 +128,20 @@ def test_a_flipped_byte_is_never_given_out(
         next(chunks)
 
 
+def test_a_damaged_blob_is_written_anew_when_it_is_put_again(
+    blobs: BlobStore,
+    location: str,
+    objects: dict[str, bytes],
+    database: psycopg.Connection,
+    tmp_path: Path,
+) -> None:
+    path = random_file(tmp_path / "file", 2 * CHUNK_BYTES)
+    sha256, _ = blobs.put_file(path)
+    flip_a_byte(database, location, objects, sha256, 1)
+    assert blobs.put_file(path)[0] == sha256
+    assert b"".join(blobs.read(sha256)) == path.read_bytes()
+
+
 def test_bytes_that_are_gone_are_corrupt(
     blobs: BlobStore,
     location: str,

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from app.contracts import EditEvaluation, EditSpec, Limits
-from app.errors import EditFailed
+from app.errors import EditFailed, LanguageModelChanged
 from app.store.edits import TextSetRole
 from app.store.identifiers import Prefix, format_id, new_id
 from app.store.language_models import LanguageModel as LanguageModelRow
@@ -91,6 +91,21 @@ def metadata_of(file: Path) -> dict[str, str]:
     return metadata
 
 
+def registered(base: Path) -> dict[str, str]:
+    """The files that registration would have recorded, by their digests."""
+    kinds = {".json", ".safetensors", ".model", ".txt"}
+    strange = {"receipt.json", "adapter.safetensors"}
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in base.iterdir()
+        if path.is_file() and path.suffix in kinds and path.name not in strange
+    }
+
+
+def write(base: Path, edited: dict[str, torch.Tensor], prefix: str, target: Path) -> None:
+    write_checkpoint(base, registered(base), edited, prefix, target)
+
+
 def new_tensor(base: Path, name: str) -> torch.Tensor:
     return torch.randn(tensors_in(base)[name].shape, generator=torch.Generator().manual_seed(3))
 
@@ -105,7 +120,7 @@ def test_only_the_shards_of_edited_tensors_change_and_only_in_them(
 ) -> None:
     before = digests(sharded)
     edited = {name: new_tensor(sharded, name) for name in names}
-    write_checkpoint(sharded, edited, "model", target)
+    write(sharded, edited, "model", target)
     places = json.loads((sharded / INDEX).read_bytes())["weight_map"]
     rewritten = {places[name] for name in names}
     assert len(rewritten) == len(names) < len(set(places.values())) - 1
@@ -122,7 +137,7 @@ def test_only_the_shards_of_edited_tensors_change_and_only_in_them(
 
 def test_a_written_checkpoint_loads_as_the_base_with_the_edited_weights(sharded: Path, target: Path) -> None:
     edited = {name: new_tensor(sharded, name) for name in (UP, DOWN)}
-    write_checkpoint(sharded, edited, "model", target)
+    write(sharded, edited, "model", target)
     base = AutoModelForCausalLM.from_pretrained(sharded).state_dict()
     loaded = AutoModelForCausalLM.from_pretrained(target).state_dict()
     assert set(loaded) == set(base)
@@ -132,7 +147,7 @@ def test_a_written_checkpoint_loads_as_the_base_with_the_edited_weights(sharded:
 
 def test_a_single_file_is_written_alike(llama: Path, target: Path) -> None:
     edited = new_tensor(llama, UP)
-    write_checkpoint(llama, {UP: torch.nn.Parameter(edited.T.contiguous()).T}, "model", target)
+    write(llama, {UP: torch.nn.Parameter(edited.T.contiguous()).T}, "model", target)
     expected = tensors_in(llama) | {UP: edited}
     written = tensors_in(target)
     assert set(written) == set(expected)
@@ -144,7 +159,7 @@ def test_a_single_file_is_written_alike(llama: Path, target: Path) -> None:
 def test_the_file_keeps_its_number_format(llama: Path, target: Path, dtype: torch.dtype) -> None:
     base = save_again(llama, target.parent / "short", dtype=dtype)
     edited = new_tensor(base, UP)
-    write_checkpoint(base, {UP: edited}, "model", target)
+    write(base, {UP: edited}, "model", target)
     expected = tensors_in(base) | {UP: edited.to(dtype)}
     assert {value.dtype for value in expected.values()} == {dtype}
     assert all(same(value, expected[name]) for name, value in tensors_in(target).items())
@@ -161,7 +176,7 @@ def test_names_without_the_base_models_prefix_are_found(tmp_path: Path, target: 
     model = AutoModelForCausalLM.from_pretrained(base)
     name = "transformer.h.1.mlp.c_fc.weight"
     edited = new_tensor(base, "h.1.mlp.c_fc.weight")
-    write_checkpoint(base, {name: edited}, model.base_model_prefix, target)
+    write(base, {name: edited}, model.base_model_prefix, target)
     written = tensors_in(target)
     assert set(written) == set(bare)
     assert all(same(value, edited if name.endswith(key) else bare[key]) for key, value in written.items())
@@ -172,7 +187,7 @@ def test_names_without_the_base_models_prefix_are_found(tmp_path: Path, target: 
 
 def test_names_that_only_the_checkpoint_prefixes_are_found(llama: Path, target: Path) -> None:
     edited = new_tensor(llama, UP)
-    write_checkpoint(llama, {UP.removeprefix("model."): edited}, "model", target)
+    write(llama, {UP.removeprefix("model."): edited}, "model", target)
     assert same(tensors_in(target)[UP], edited)
 
 
@@ -180,13 +195,13 @@ def test_names_that_only_the_checkpoint_prefixes_are_found(llama: Path, target: 
 def test_a_tensor_that_is_not_there_fails_the_edit(sharded: Path, target: Path, name: str) -> None:
     edited = {UP: new_tensor(sharded, UP), name: new_tensor(sharded, UP)}
     with pytest.raises(EditFailed, match=name):
-        write_checkpoint(sharded, edited, "model", target)
+        write(sharded, edited, "model", target)
 
 
 def test_another_shape_fails_the_edit(sharded: Path, target: Path) -> None:
     turned = new_tensor(sharded, UP).T.contiguous()
     with pytest.raises(EditFailed, match="shape"):
-        write_checkpoint(sharded, {UP: turned}, "model", target)
+        write(sharded, {UP: turned}, "model", target)
 
 
 def test_only_what_from_pretrained_reads_is_copied(llama: Path, target: Path) -> None:
@@ -204,12 +219,19 @@ def test_only_what_from_pretrained_reads_is_copied(llama: Path, target: Path) ->
     for name in ("directory.json", "onnx"):
         (base / name).mkdir()
         (base / name / "config.json").write_text("{}")
-    write_checkpoint(base, {UP: new_tensor(llama, UP)}, "model", target)
+    write(base, {UP: new_tensor(llama, UP)}, "model", target)
     names = {path.name for path in target.iterdir()}
     assert names == {path.name for path in llama.iterdir()} | wanted
     assert not any(path.is_symlink() or path.is_dir() for path in target.iterdir())
     for name in names - {"model.safetensors"}:
         assert (target / name).read_bytes() == (base / name).read_bytes()
+
+
+def test_files_that_changed_since_they_were_registered_are_not_copied(llama: Path, target: Path) -> None:
+    files = registered(llama) | {"tokenizer.json": "0" * 64}
+    with pytest.raises(LanguageModelChanged):
+        write_checkpoint(llama, files, {UP: new_tensor(llama, UP)}, "model", target)
+    assert not list(target.iterdir())
 
 
 FORMATS = [
@@ -229,7 +251,7 @@ def written_by_the_job(llama: Path, tmp_path: Path, stored: str, in_memory: str)
         tenant_id=new_id(),
         name="scaled",
         spec=EditSpec(method="svd", dtype=in_memory),
-        base=LanguageModelRow(id=new_id(), dtype=stored),
+        base=LanguageModelRow(id=new_id(), dtype=stored, files=registered(base)),
         text_sets={},
     )
     locate = SimpleNamespace(locate=lambda _row: SimpleNamespace(directory=base))
@@ -260,7 +282,7 @@ def test_a_job_takes_back_what_it_wrote_in_any_number_format(
 def test_a_job_refuses_a_checkpoint_that_comes_back_as_another_model(
     llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stored: str, in_memory: str
 ) -> None:
-    def forgets_the_edit(base: Path, _edited: Any, _prefix: str, target: Path) -> None:
+    def forgets_the_edit(base: Path, _files: Any, _edited: Any, _prefix: str, target: Path) -> None:
         shutil.copytree(base, target, dirs_exist_ok=True)
 
     monkeypatch.setattr(edit_job, "write_checkpoint", forgets_the_edit)

@@ -72,6 +72,8 @@ OWN_PARAMETERS: dict[str, dict[str, Any]] = {
 def test_a_parameter_belongs_to_its_method_alone(method: str, owner: str, parameter: str) -> None:
     """Also when it has its default value: it would not do what it says."""
     body = {**AIMED, "method": method, parameter: OWN_PARAMETERS[owner][parameter]}
+    if parameter == "constraint" and method == "kfac":
+        body["sweep"] = SWEEP
     if parameter in OWN_PARAMETERS[method]:
         assert parameter in EditCreate.model_validate(body).model_fields_set
     else:
@@ -100,6 +102,16 @@ def test_a_parameter_belongs_to_its_method_alone(method: str, owner: str, parame
             "forget_set_missing",
         ),
         ({**MODEL, "method": "kfac", "evaluation": {"clean_text_set": "txs_b"}}, "calibration_missing"),
+        ({**AIMED, "method": "kfac", "layers": "auto", "keep_mass": 0.6}, "auto_with_keep_mass"),
+        ({**KFAC, "constraint": {"max_perplexity_increase": 0.1}}, "constraint_without_search"),
+        (
+            {**AIMED, "method": "kfac", "sweep": {"keep_mass": [0.5] * 20, "layers": [[0]] * 13}},
+            "sweep_too_large",
+        ),
+        (
+            {**AIMED, "method": "kfac", "evaluation": {"unseen_text_set": AIMED["forget_text_set"]}},
+            "unseen_was_seen",
+        ),
     ],
 )
 def test_what_contradicts_itself_is_refused_with_its_code(body: dict[str, Any], code: str) -> None:
@@ -132,7 +144,7 @@ def test_what_contradicts_itself_is_refused_with_its_code(body: dict[str, Any], 
         ({"name": "../etc"}, "string_pattern_mismatch", ("name",)),
         ({"name": ".hidden"}, "string_pattern_mismatch", ("name",)),
         ({"name": "forgetful\n"}, "string_pattern_mismatch", ("name",)),
-        ({"name": "a" * 97}, "string_pattern_mismatch", ("name",)),
+        ({"name": "a" * 97}, "string_too_long", ("name",)),
         ({"unknown": 1}, "extra_forbidden", ("unknown",)),
         ({"sweep": {"keep_mass": [0.6, 0.0]}}, "greater_than", ("sweep", "keep_mass", 1)),
         ({"sweep": {"layers": [[0], []]}}, "too_short", ("sweep", "layers", 1)),

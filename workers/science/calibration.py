@@ -55,6 +55,10 @@ class TokenBlocks:
         """Places that predict a token."""
         return int(self.predicts.sum())
 
+    def first_tokens(self, count: int) -> "TokenBlocks":
+        """As many whole blocks as have room for `count` places, at least one."""
+        return self.part(slice(0, max(1, count // self.ids.shape[1])))
+
     def part(self, rows: slice | Tensor) -> "TokenBlocks":
         """Some of the blocks."""
         return TokenBlocks(self.ids[rows], self.mask[rows])

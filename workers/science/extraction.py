@@ -182,5 +182,6 @@ def samples_needed(log_p_z: float, probability: float) -> int | None:
         return None
     if p_z == 1:
         return 1
-    n = math.ceil(math.log1p(-probability) / math.log1p(-p_z))
-    return n if n <= LARGEST_SAMPLE_COUNT else None
+    # Compared before it is rounded up: the quotient is infinite for the smallest of probabilities.
+    samples = math.log1p(-probability) / math.log1p(-p_z)
+    return math.ceil(samples) if samples <= LARGEST_SAMPLE_COUNT else None

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from workers.science.calibration import TokenBlocks
+from workers.science.errors import ScoreNotFinite
 from workers.science.loading import LanguageModel
 from workers.science.projections import Projection, default_layers
 from workers.science.scoring import perplexity, score_texts
@@ -92,12 +94,12 @@ def try_settings(
     for setting in settings:
         strict: float | None = None
         loose: float | None = None
-        with replaced(weights_of(setting)):
-            nll = mean_nll(language_model, objective.clean, stop_above=interest)
-            if nll is not None and not math.isfinite(nll):
-                nll = None
-            if nll is not None:
+        nll: float | None = None
+        with replaced(weights_of(setting)), suppress(ScoreNotFinite):
+            reached = mean_nll(language_model, objective.clean, stop_above=interest)
+            if reached is not None:
                 strict, loose = _recitation(language_model, objective)
+                nll = reached
         # The base's weights are back before the caller goes on, who may stop here.
         if nll is None:
             yield Point(setting, None, None, None, None, feasible=False)

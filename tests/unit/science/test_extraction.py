@@ -164,7 +164,7 @@ def test_samples_needed_is_right_where_one_less_p_z_rounds_to_one():
     assert samples_needed(math.log(p_z), 0.5) == pytest.approx(math.log(2) / p_z, rel=1e-12)
 
 
-@pytest.mark.parametrize("log_p_z", [-50.0, -2000.0, -math.inf])
+@pytest.mark.parametrize("log_p_z", [-50.0, -708.0, -720.0, -744.0, -2000.0, -math.inf])
 def test_more_samples_than_can_be_counted_are_none(log_p_z):
     metric = sampling_metric(Split("ok", 64, 48), log_p_z)
     assert metric["n_50"] is None

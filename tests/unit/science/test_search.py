@@ -156,6 +156,15 @@ def test_a_failure_in_the_middle_of_a_setting_leaves_the_bits_of_the_base(
     assert all(torch.equal(value, bits[name]) for name, value in reciting.model.state_dict().items())
 
 
+def test_a_setting_whose_numbers_are_not_finite_is_given_up(reciting, memorized, clean):
+    def broken(setting):
+        return [(p, torch.full_like(weight, torch.nan)) for p, weight in faded(reciting.model, setting)]
+
+    objective = Objective(memorized, OPTIONS, clean, 1e6)
+    (point,) = try_settings(reciting, SETTINGS[3:4], broken, objective)
+    assert (point.perplexity, point.strict, point.feasible) == (None, None, False)
+
+
 @pytest.mark.parametrize("max_increase", [0.0, 0.01, 0.05, 1.0, 30.0])
 def test_only_what_costs_beyond_interest_is_given_up(reciting, memorized, clean, exact, max_increase):
     base, perplexities = exact
