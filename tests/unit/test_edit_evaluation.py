@@ -274,7 +274,7 @@ def with_scaled_up_projections(base: LanguageModel, factor: float) -> LanguageMo
 
 @pytest.fixture(scope="module")
 def edited(base: LanguageModel) -> LanguageModel:
-    return with_scaled_up_projections(base, 0.5)
+    return with_scaled_up_projections(base, -1.0)
 
 
 def rows_of(texts: Sequence[str]) -> list[TextRow]:
