@@ -61,11 +61,17 @@ def works_in(home: Path, process: psutil.Process) -> bool:
         return False
 
 
+def still_runs(process: psutil.Process) -> bool:
+    """Whether a process has not ended; it may end while it is asked."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def left_behind(home: Path, processes: list[psutil.Process]) -> list[psutil.Process]:
     """Those of the processes that still run, and whoever else works in the home."""
-    alive = [
-        process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    ]
+    alive = [process for process in processes if still_runs(process)]
     return alive + [process for process in psutil.process_iter() if works_in(home, process)]
 
 
