@@ -91,10 +91,11 @@ def train_all(runs: Sequence[Run], parallel: int, console: Console) -> dict[str,
 
 
 def _start(run: Run) -> tuple[Connection, BaseProcess]:
-    """Start a process that trains, deaf to Ctrl-C: its parent ends it."""
+    """Start a process that trains."""
     receiver, sender = _FORKSERVER.Pipe(duplex=False)
     process = _FORKSERVER.Process(target=_child, args=(run, sender), name=f"train {run.name}", daemon=True)
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # its server and it inherit this
+    # Ctrl-C is the parent's own: it ends its children. The server inherits this while it gets ready.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         process.start()
     finally:
@@ -104,6 +105,7 @@ def _start(run: Run) -> tuple[Connection, BaseProcess]:
 
 
 def _child(run: Run, sender: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whatever mask was inherited
     configure_process(run)
     try:
         train(run, lambda step, loss: sender.send((step, loss)))
