@@ -5,10 +5,13 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final, Protocol, TypeVar
 
+from fastapi import Response
 from fastapi.sse import ServerSentEvent
 
-RETRY_AFTER_SECONDS: Final = "1"
-POLL_SECONDS: Final = 0.1
+from app.store.work import ACTIVE
+
+_RETRY_AFTER_SECONDS: Final = "1"
+_POLL_SECONDS: Final = 0.1
 
 T = TypeVar("T")
 
@@ -24,6 +27,26 @@ class Work(Protocol):
 W = TypeVar("W", bound=Work)
 
 
+def come_back(response: Response, path: str | None = None) -> None:
+    """Say in the headers of an answer when to ask again, and, when something was accepted, where."""
+    response.headers["Retry-After"] = _RETRY_AFTER_SECONDS
+    if path is not None:
+        response.headers["Location"] = path
+
+
+def has_ended(work: Work) -> bool:
+    """Whether work is in a terminal state."""
+    return work.status not in ACTIVE
+
+
+async def read_waiting(read: Callable[[], Awaitable[W]], response: Response, *, seconds: float) -> W:
+    """Work as it is when it has ended, or after some seconds; then the answer says when to ask again."""
+    work = await poll_until(read, has_ended, seconds=seconds)
+    if not has_ended(work):
+        come_back(response)
+    return work
+
+
 async def poll_until(read: Callable[[], Awaitable[T]], done: Callable[[T], bool], *, seconds: float) -> T:
     """Read until `done`, or until the time is over; the last reading is returned either way."""
     deadline = time.monotonic() + seconds
@@ -32,7 +55,7 @@ async def poll_until(read: Callable[[], Awaitable[T]], done: Callable[[T], bool]
         remaining = deadline - time.monotonic()
         if done(reading) or remaining <= 0:
             return reading
-        await asyncio.sleep(min(POLL_SECONDS, remaining))
+        await asyncio.sleep(min(_POLL_SECONDS, remaining))
 
 
 async def follow(
@@ -40,7 +63,6 @@ async def follow(
     read: Callable[[], Awaitable[W]],
     *,
     event_id: Callable[[W], str],
-    has_ended: Callable[[W], bool],
     seen: str | None,
 ) -> AsyncIterator[ServerSentEvent]:
     """An event with the resource at each change of its `event_id`, until it has ended.

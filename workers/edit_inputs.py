@@ -7,11 +7,11 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from app.contracts import EditSpec
-from app.store.edits import EditTextSet, TextSetRole, text_sets_of_edit
+from app.store import transitions
+from app.store.edits import Edit, EditTextSet, TextSetRole, text_sets_of
 from app.store.jobs import Lease, LeaseLost
 from app.store.language_models import LanguageModel as LanguageModelRow
 from app.store.text_sets import TextRow, iterate_text_batches, read_texts
-from app.store.transitions import begin_edit
 from workers.runtime import Runtime
 from workers.science.texts import ScoringOptions
 
@@ -65,12 +65,12 @@ def begin(runtime: Runtime, lease: Lease) -> EditInputs:
     with runtime.sessions.begin() as session:
         base = session.get_one(LanguageModelRow, lease.language_model_id)
         assert base.digest is not None
-        edit = begin_edit(session, lease.edit_id, base.digest)
+        edit = transitions.begin(session, Edit, lease.edit_id, base.digest)
         return EditInputs(
             edit_id=edit.id,
             tenant_id=edit.tenant_id,
             name=edit.name,
             spec=EditSpec.model_validate(edit.spec),
             base=base,
-            text_sets=text_sets_of_edit(session, edit.id),
+            text_sets=text_sets_of(session, [edit.id])[edit.id],
         )

@@ -9,11 +9,12 @@ from sqlalchemy.orm import Session
 
 from app.contracts import ArtifactSource, AuditOptions, AuditSpec
 from app.store.artifacts import StoredFile, add_artifact
-from app.store.audits import Audit, WorkStatus, copy_scores
-from app.store.edits import TextSetRole
+from app.store.audits import Audit, copy_scores
+from app.store.edits import Edit, TextSetRole
 from app.store.identifiers import Prefix, format_id, new_id
 from app.store.language_models import LanguageModel, LanguageModelStatus
-from app.store.transitions import take_edit
+from app.store.transitions import take
+from app.store.work import WorkStatus
 from workers.audit_job import score_row
 from workers.edit_evaluation import AFTER, BEFORE, Readings, Scored
 from workers.edit_inputs import EditInputs
@@ -46,7 +47,7 @@ def commit(session: Session, inputs: EditInputs, result: EditResult) -> int:
         ArtifactNameTaken: another artifact has taken the name meanwhile.
         BlobMissing: a file is not in the store any more.
     """
-    edit = take_edit(session, inputs.edit_id)
+    edit = take(session, Edit, inputs.edit_id)
     artifact = add_artifact(session, inputs.tenant_id, inputs.name, result.files)
     source = ArtifactSource(type="artifact", artifact=format_id(Prefix.ARTIFACT, artifact.id))
     description = result.description

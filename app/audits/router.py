@@ -33,7 +33,7 @@ from app.store.identifiers import Prefix
 from app.store.tenants import Principal
 from app.store.unit_of_work import Store
 from app.strict_json import StrictJSONRoute
-from app.work import RETRY_AFTER_SECONDS, follow, poll_until
+from app.work import come_back, follow, read_waiting
 
 router = APIRouter(prefix="/v1/audits", tags=["audits"], route_class=StrictJSONRoute)
 
@@ -52,8 +52,7 @@ async def request_audit(
     """Request an audit: every text of a text set is scored under a language model."""
     audit = await store.run(service.request_audit, principal, key, request, settings.model_roots)
     background.add_task(doorbell.ring, WORK_QUEUE)
-    response.headers["Location"] = f"/v1/audits/{audit.id}"
-    response.headers["Retry-After"] = RETRY_AFTER_SECONDS
+    come_back(response, f"/v1/audits/{audit.id}")
     return audit
 
 
@@ -71,14 +70,9 @@ async def read_audit(
 ) -> AuditOut:
     """Read an audit. With `wait`, the answer comes when the audit has ended, or after that many seconds."""
     identifier = read_id(Prefix.AUDIT, audit_id)
-    audit = await poll_until(
-        lambda: store.run(service.read_audit, principal.tenant_id, identifier),
-        service.has_ended,
-        seconds=wait,
+    return await read_waiting(
+        lambda: store.run(service.read_audit, principal.tenant_id, identifier), response, seconds=wait
     )
-    if not service.has_ended(audit):
-        response.headers["Retry-After"] = RETRY_AFTER_SECONDS
-    return audit
 
 
 @router.post("/{audit_id}/cancel", status_code=202, responses=problem_responses(409))
@@ -108,7 +102,6 @@ async def follow_audit(
         audit,
         lambda: store.run(service.read_audit, principal.tenant_id, identifier),
         event_id=_event_id,
-        has_ended=service.has_ended,
         seen=last_event_id,
     ):
         yield event

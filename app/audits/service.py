@@ -13,13 +13,10 @@ from app.errors import AuditNotSucceeded, NotFound
 from app.idempotency import answer_once
 from app.language_models.service import resolve_language_model
 from app.pagination import Page, decode_cursor, encode_cursor, id_cursor, invalid_cursor, page_by_id
+from app.store import transitions
 from app.store.audits import (
-    ACTIVE,
     Audit,
     ScoreOrder,
-    WorkStatus,
-    get_audit,
-    list_audits,
     list_scores,
     read_evidence,
 )
@@ -28,7 +25,7 @@ from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.progress import read_audit_with_progress
 from app.store.tenants import Principal
 from app.store.text_sets import TextSet, get_text_set
-from app.store.transitions import cancel_audit, enqueue_audit
+from app.store.work import WorkStatus, get_work, list_work
 
 
 def request_audit(
@@ -79,7 +76,7 @@ def add_audit(
     session.add(audit)
     session.flush()
     if language_model.status == LanguageModelStatus.READY:
-        enqueue_audit(session, audit)
+        transitions.enqueue_audit(session, audit)
     return audit
 
 
@@ -92,11 +89,6 @@ def read_audit(session: Session, tenant_id: UUID, audit_id: UUID) -> AuditOut:
     return AuditOut.of(*read_audit_with_progress(session, tenant_id, audit_id))
 
 
-def has_ended(audit: AuditOut) -> bool:
-    """Whether an audit is in a terminal state."""
-    return audit.status not in ACTIVE
-
-
 def cancel(session: Session, tenant_id: UUID, audit_id: UUID) -> AuditOut:
     """End an audit at the client's word.
 
@@ -104,12 +96,12 @@ def cancel(session: Session, tenant_id: UUID, audit_id: UUID) -> AuditOut:
         NotFound: no such audit for this tenant.
         AlreadyTerminal: the audit had ended before.
     """
-    return AuditOut.of(cancel_audit(session, tenant_id, audit_id))
+    return AuditOut.of(transitions.cancel(session, Audit, tenant_id, audit_id))
 
 
 def list_page(session: Session, tenant_id: UUID, limit: int, cursor: str | None) -> Page[AuditOut]:
     """A tenant's audits, newest first."""
-    rows = list_audits(session, tenant_id, before=id_cursor(cursor), limit=limit + 1)
+    rows = list_work(session, Audit, tenant_id, id_cursor(cursor), limit + 1)
     return page_by_id(rows, limit, AuditOut.of)
 
 
@@ -120,7 +112,7 @@ def get_succeeded_audit(session: Session, tenant_id: UUID, audit_id: UUID) -> Au
         NotFound: no such audit for this tenant.
         AuditNotSucceeded: it has not ended, or ended otherwise.
     """
-    audit = get_audit(session, tenant_id, audit_id)
+    audit = get_work(session, Audit, tenant_id, audit_id)
     if audit.status != WorkStatus.SUCCEEDED:
         raise AuditNotSucceeded(f"The audit is {audit.status}; scores are given out once it has succeeded.")
     return audit

@@ -25,7 +25,7 @@ from app.problems import problem_responses
 from app.settings import WORK_QUEUE
 from app.store.identifiers import Prefix
 from app.strict_json import StrictJSONRoute
-from app.work import RETRY_AFTER_SECONDS, follow, poll_until
+from app.work import come_back, follow, read_waiting
 
 router = APIRouter(prefix="/v1/edits", tags=["edits"], route_class=StrictJSONRoute)
 
@@ -44,8 +44,7 @@ async def request_edit(
     """Request an edited model: one that recites less, with the proof of what it forgot and what it kept."""
     edit = await store.run(service.request_edit, principal, key, request, settings.model_roots)
     background.add_task(doorbell.ring, WORK_QUEUE)
-    response.headers["Location"] = f"/v1/edits/{edit.id}"
-    response.headers["Retry-After"] = RETRY_AFTER_SECONDS
+    come_back(response, f"/v1/edits/{edit.id}")
     return edit
 
 
@@ -63,12 +62,9 @@ async def read_edit(
 ) -> EditOut:
     """Read an edit. With `wait`, the answer comes when the edit has ended, or after that many seconds."""
     identifier = read_id(Prefix.EDIT, edit_id)
-    edit = await poll_until(
-        lambda: store.run(service.read_edit, principal, identifier), service.has_ended, seconds=wait
+    return await read_waiting(
+        lambda: store.run(service.read_edit, principal, identifier), response, seconds=wait
     )
-    if not service.has_ended(edit):
-        response.headers["Retry-After"] = RETRY_AFTER_SECONDS
-    return edit
 
 
 @router.post("/{edit_id}/cancel", status_code=202, responses=problem_responses(409))
@@ -98,7 +94,6 @@ async def follow_edit(
         edit,
         lambda: store.run(service.read_edit, principal, identifier),
         event_id=_event_id,
-        has_ended=service.has_ended,
         seen=last_event_id,
     ):
         yield event

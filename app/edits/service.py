@@ -10,15 +10,15 @@ from app.errors import ArtifactNameTaken
 from app.idempotency import answer_once
 from app.language_models.service import resolve_language_model
 from app.pagination import Page, id_cursor, page_by_id
+from app.store import transitions
 from app.store.artifacts import artifact_exists
-from app.store.audits import ACTIVE
-from app.store.edits import Edit, EditTextSet, list_edits, name_is_taken, text_sets_of_edit
+from app.store.edits import Edit, EditTextSet, name_is_taken, text_sets_of
 from app.store.identifiers import Prefix, new_id, parse_id
 from app.store.language_models import LanguageModelStatus
 from app.store.progress import read_edit_with_progress
 from app.store.tenants import Principal
 from app.store.text_sets import get_text_set
-from app.store.transitions import cancel_edit, enqueue_edit
+from app.store.work import list_work
 
 
 def request_edit(
@@ -65,7 +65,7 @@ def request_edit(
         }
         session.add_all(used.values())
         if language_model.status == LanguageModelStatus.READY:
-            enqueue_edit(session, edit)
+            transitions.enqueue_edit(session, edit)
         session.flush()
         return EditOut.of(edit, used, principal.tenant_name)
 
@@ -79,12 +79,7 @@ def read_edit(session: Session, principal: Principal, edit_id: UUID) -> EditOut:
         NotFound: no such edit for this tenant.
     """
     edit, percent, stage = read_edit_with_progress(session, principal.tenant_id, edit_id)
-    return EditOut.of(edit, text_sets_of_edit(session, edit.id), principal.tenant_name, percent, stage)
-
-
-def has_ended(edit: EditOut) -> bool:
-    """Whether an edit is in a terminal state."""
-    return edit.status not in ACTIVE
+    return EditOut.of(edit, text_sets_of(session, [edit.id])[edit.id], principal.tenant_name, percent, stage)
 
 
 def cancel(session: Session, principal: Principal, edit_id: UUID) -> EditOut:
@@ -94,15 +89,12 @@ def cancel(session: Session, principal: Principal, edit_id: UUID) -> EditOut:
         NotFound: no such edit for this tenant.
         AlreadyTerminal: the edit had ended before.
     """
-    edit = cancel_edit(session, principal.tenant_id, edit_id)
-    return EditOut.of(edit, text_sets_of_edit(session, edit.id), principal.tenant_name)
+    edit = transitions.cancel(session, Edit, principal.tenant_id, edit_id)
+    return EditOut.of(edit, text_sets_of(session, [edit.id])[edit.id], principal.tenant_name)
 
 
 def list_page(session: Session, principal: Principal, limit: int, cursor: str | None) -> Page[EditOut]:
     """A tenant's edits, newest first."""
-    rows = list_edits(session, principal.tenant_id, before=id_cursor(cursor), limit=limit + 1)
-    return page_by_id(
-        rows,
-        limit,
-        lambda row: EditOut.of(row, text_sets_of_edit(session, row.id), principal.tenant_name),
-    )
+    rows = list_work(session, Edit, principal.tenant_id, id_cursor(cursor), limit + 1)
+    text_sets = text_sets_of(session, [row.id for row in rows])
+    return page_by_id(rows, limit, lambda row: EditOut.of(row, text_sets[row.id], principal.tenant_name))

@@ -23,7 +23,7 @@ from app.store.deletion import delete_language_model
 from app.store.identifiers import Prefix
 from app.store.language_models import LanguageModelStatus, get_language_model
 from app.strict_json import StrictJSONRoute
-from app.work import RETRY_AFTER_SECONDS, poll_until
+from app.work import come_back, poll_until
 
 router = APIRouter(prefix="/v1/models", tags=["language models"], route_class=StrictJSONRoute)
 
@@ -42,8 +42,7 @@ async def register_language_model(
     """Register a checkpoint. A worker validates and pins it: follow `status` until `ready` or `rejected`."""
     answer = await store.run(service.register, principal, key, request, settings.model_roots)
     background.add_task(doorbell.ring, WORK_QUEUE)
-    response.headers["Location"] = f"/v1/models/{answer.id}"
-    response.headers["Retry-After"] = RETRY_AFTER_SECONDS
+    come_back(response, f"/v1/models/{answer.id}")
     return answer
 
 

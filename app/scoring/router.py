@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from app.audits.schemas import AuditOut
-from app.audits.service import has_ended, read_audit
+from app.audits.service import read_audit
 from app.dependencies import (
     AuditWriter,
     DoorbellDependency,
@@ -19,10 +19,10 @@ from app.problems import problem_responses
 from app.scoring import service
 from app.scoring.schemas import ScoreList, ScoreRequest
 from app.settings import WORK_QUEUE
-from app.store.audits import WorkStatus
 from app.store.identifiers import Prefix
+from app.store.work import WorkStatus
 from app.strict_json import StrictJSONRoute
-from app.work import RETRY_AFTER_SECONDS, poll_until
+from app.work import come_back, has_ended, poll_until
 
 router = APIRouter(prefix="/v1/score", tags=["scoring"], route_class=StrictJSONRoute)
 
@@ -53,5 +53,6 @@ async def score_texts(
     )
     if audit.status == WorkStatus.SUCCEEDED:
         return await store.run(service.read_scores, principal.tenant_id, audit)
-    headers = {"Location": f"/v1/audits/{audit.id}", "Retry-After": RETRY_AFTER_SECONDS}
-    return JSONResponse(audit.model_dump(mode="json"), status_code=202, headers=headers)
+    answer = JSONResponse(audit.model_dump(mode="json"), status_code=202)
+    come_back(answer, f"/v1/audits/{audit.id}")
+    return answer

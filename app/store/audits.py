@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
@@ -18,57 +17,32 @@ from sqlalchemy import (
     LargeBinary,
     Text,
     and_,
-    func,
     or_,
     select,
-    update,
 )
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from app.errors import NotFound
-from app.store.base import Base, CreatedAt, JSONObject, PrimaryKey, newest_first, one_of
+from app.store.base import Base, JSONObject, one_of
 from app.store.text_sets import TextRow
+from app.store.work import Work, WorkStatus
 
 
-class WorkStatus(StrEnum):
-    """Where long work stands. The last three are terminal."""
-
-    QUEUED = "queued"  # accepted, no worker has begun
-    RUNNING = "running"  # a worker has claimed its first job
-    SUCCEEDED = "succeeded"  # every text has a row and every number is finite
-    FAILED = "failed"  # `error` says why
-    CANCELLED = "cancelled"  # the client asked for it
-
-
-ACTIVE = (WorkStatus.QUEUED, WorkStatus.RUNNING)
-
-
-class Audit(Base):
+class Audit(Work):
     """One text set scored under one language model."""
 
     __tablename__ = "audits"
+    noun = "audit"
     __table_args__ = (
         Index("ix_audits_tenant_id_id", "tenant_id", "id"),
         one_of("status", WorkStatus),
     )
 
-    id: Mapped[PrimaryKey]
-    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"))
-    language_model_id: Mapped[UUID] = mapped_column(ForeignKey("language_models.id"), index=True)
     text_set_id: Mapped[UUID] = mapped_column(ForeignKey("text_sets.id"), index=True)
-    status: Mapped[str] = mapped_column(Text, default=WorkStatus.QUEUED)
     priority: Mapped[int] = mapped_column(default=0)
-    spec: Mapped[JSONObject]
     texts_total: Mapped[int]
     texts_done: Mapped[int] = mapped_column(default=0)
-    language_model_digest: Mapped[str | None] = mapped_column(Text)
     text_set_sha256: Mapped[str] = mapped_column(Text)
     summary: Mapped[JSONObject | None]
-    error: Mapped[JSONObject | None]
-    metadata_: Mapped[JSONObject] = mapped_column("metadata", default=dict)
-    created_at: Mapped[CreatedAt]
-    started_at: Mapped[datetime | None]
-    finished_at: Mapped[datetime | None]
 
 
 class Score(Base):
@@ -124,51 +98,6 @@ class ScoreOrder(StrEnum):
     ORDINAL = "ordinal"  # as the texts were uploaded
     NL_ASCENDING = "nl"  # least memorized first
     NL_DESCENDING = "-nl"  # most memorized first
-
-
-def is_active() -> ColumnElement[bool]:
-    """The condition that an audit has not ended."""
-    return Audit.status.in_(ACTIVE)
-
-
-def get_audit(session: Session, tenant_id: UUID, audit_id: UUID | None) -> Audit:
-    """A tenant's audit.
-
-    Raises:
-        NotFound: no such audit for this tenant.
-    """
-    row = session.scalars(
-        select(Audit).where(Audit.id == audit_id, Audit.tenant_id == tenant_id)
-    ).one_or_none()
-    if row is None:
-        raise NotFound("There is no such audit.")
-    return row
-
-
-def list_audits(session: Session, tenant_id: UUID, *, before: UUID | None, limit: int) -> list[Audit]:
-    """A tenant's audits, newest first, those older than `before`."""
-    statement = select(Audit).where(Audit.tenant_id == tenant_id)
-    return newest_first(session, statement, Audit.id, before, limit)
-
-
-def lock_active_audit(session: Session, audit_id: UUID) -> Audit | None:
-    """The audit, locked, if it has not ended; else None.
-
-    The lock leaves room for the foreign keys of rows that other shards are writing meanwhile.
-    """
-    statement = select(Audit).where(Audit.id == audit_id, is_active()).with_for_update(key_share=True)
-    return session.scalars(statement.execution_options(populate_existing=True)).one_or_none()
-
-
-def end_audit(session: Session, audit_id: UUID, status: WorkStatus, error: JSONObject | None = None) -> bool:
-    """Bring an audit to its terminal state; False when it had ended before."""
-    statement = (
-        update(Audit)
-        .where(Audit.id == audit_id, is_active())
-        .values(status=status, error=error, finished_at=func.clock_timestamp())
-        .returning(Audit.id)
-    )
-    return session.scalar(statement) is not None
 
 
 def list_scores(

@@ -6,10 +6,11 @@ from sqlalchemy import Exists, delete, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from app.errors import ResourceInUse
-from app.store.audits import Audit, TokenEvidence, is_active
-from app.store.edits import Edit, EditTextSet, is_active_edit
+from app.store.audits import Audit, TokenEvidence
+from app.store.edits import Edit, EditTextSet
 from app.store.language_models import LanguageModel, get_language_model
 from app.store.text_sets import TextRow, TextSet, get_text_set
+from app.store.work import is_active
 
 
 def delete_language_model(session: Session, tenant_id: UUID, model_id: UUID | None) -> None:
@@ -21,8 +22,8 @@ def delete_language_model(session: Session, tenant_id: UUID, model_id: UUID | No
     """
     row = get_language_model(session, tenant_id, model_id)
     session.execute(select(LanguageModel.id).where(LanguageModel.id == row.id).with_for_update())
-    _require_unused(session, exists().where(Audit.language_model_id == row.id, is_active()))
-    _require_unused(session, exists().where(Edit.language_model_id == row.id, is_active_edit()))
+    _require_unused(session, exists().where(Audit.language_model_id == row.id, is_active(Audit)))
+    _require_unused(session, exists().where(Edit.language_model_id == row.id, is_active(Edit)))
     row.deleted_at = session.scalar(select(func.now()))
     session.flush()
 
@@ -38,9 +39,9 @@ def erase_text_set(session: Session, tenant_id: UUID, text_set_id: UUID | None) 
     """
     row = get_text_set(session, tenant_id, text_set_id)
     session.execute(select(TextSet.id).where(TextSet.id == row.id).with_for_update())
-    _require_unused(session, exists().where(Audit.text_set_id == row.id, is_active()))
+    _require_unused(session, exists().where(Audit.text_set_id == row.id, is_active(Audit)))
     edits = select(EditTextSet.edit_id).where(EditTextSet.text_set_id == row.id)
-    _require_unused(session, exists().where(Edit.id.in_(edits), is_active_edit()))
+    _require_unused(session, exists().where(Edit.id.in_(edits), is_active(Edit)))
     audits = select(Audit.id).where(Audit.text_set_id == row.id)
     session.execute(delete(TokenEvidence).where(TokenEvidence.audit_id.in_(audits)))
     session.execute(delete(TextRow).where(TextRow.text_set_id == row.id))

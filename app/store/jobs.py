@@ -6,20 +6,22 @@ Locks are taken in one order: a job's own row, then its audit's or edit's row, t
 LOCKED.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, ForeignKey, Index, Text, and_, exists, func, or_, select, text, update
-from sqlalchemy.orm import Mapped, Session, mapped_column
+from sqlalchemy.orm import InstrumentedAttribute, Mapped, Session, mapped_column
 
 from app.settings import WORK_QUEUE
-from app.store.audits import Audit, is_active
+from app.store.audits import Audit
 from app.store.base import Base, CreatedAt, JSONObject, PrimaryKey, one_of
-from app.store.edits import Edit, is_active_edit
+from app.store.edits import Edit
 from app.store.identifiers import new_id
+from app.store.work import Work, is_active
 
 
 class JobKind(StrEnum):
@@ -80,6 +82,13 @@ class Job(Base):
     error: Mapped[JSONObject | None]
     created_at: Mapped[CreatedAt]
     finished_at: Mapped[datetime | None]
+
+
+# What a job can belong to, and the column that says to which.
+OWNERS: Final[Mapping[type[Work], InstrumentedAttribute[UUID | None]]] = {
+    Audit: Job.audit_id,
+    Edit: Job.edit_id,
+}
 
 
 @dataclass(frozen=True)
@@ -208,8 +217,10 @@ def is_held(session: Session, lease: Lease) -> bool:
 def is_wanted() -> ColumnElement[bool]:
     """The condition that the audit or edit of a job, if it has one, has not ended."""
     return and_(
-        or_(Job.audit_id.is_(None), exists().where(Audit.id == Job.audit_id, is_active())),
-        or_(Job.edit_id.is_(None), exists().where(Edit.id == Job.edit_id, is_active_edit())),
+        *(
+            or_(column.is_(None), exists().where(kind.id == column, is_active(kind)))
+            for kind, column in OWNERS.items()
+        )
     )
 
 

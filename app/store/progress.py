@@ -6,9 +6,10 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.errors import NotFound
-from app.store.audits import Audit, WorkStatus
+from app.store.audits import Audit
 from app.store.edits import Edit
 from app.store.jobs import Job, JobKind, JobState
+from app.store.work import WorkStatus
 
 
 def read_audit_with_progress(session: Session, tenant_id: UUID, audit_id: UUID) -> tuple[Audit, int]:

@@ -16,11 +16,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.settings import Settings
-from app.store.audits import WorkStatus
 from app.store.base import Base
 from app.store.identifiers import Prefix, format_id
 from app.store.sessions import sync_engine
 from app.store.tenants import Tenant
+from app.store.work import WorkStatus
 from tests.artifacts import make_artifact
 from tests.integration.rows import add_audit, add_edit, add_ready_model
 

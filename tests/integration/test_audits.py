@@ -17,12 +17,13 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.settings import Settings
-from app.store.audits import Audit, WorkStatus, copy_evidence, copy_scores, end_audit
+from app.store.audits import Audit, copy_evidence, copy_scores
 from app.store.identifiers import Prefix, format_id, parse_id
 from app.store.jobs import Lease, claim, heartbeat, take_for_finish
 from app.store.sessions import sync_engine, sync_sessions
 from app.store.tenants import Tenant
-from app.store.transitions import begin_audit, complete_shard, succeed_audit
+from app.store.transitions import begin, complete_shard, succeed_audit
+from app.store.work import WorkStatus, end_work
 from app.work import poll_until
 from tests.http_api import make_key
 from tests.integration.rows import add_audit_rows, add_ready_model, add_shard
@@ -140,7 +141,7 @@ async def test_each_change_is_an_event_until_the_end(
 
     leases: list[Lease] = []
     changes: list[tuple[Callable[[Session], object], str, int]] = [
-        (lambda session: begin_audit(session, audit.id, "d" * 64), "running", 0),
+        (lambda session: begin(session, Audit, audit.id, "d" * 64), "running", 0),
         (claim_and_beat, "running", 3),
         (finish_shard, "running", 10),
         (lambda session: succeed_audit(session, audit.id, {}), "succeeded", 10),
@@ -175,14 +176,14 @@ async def test_a_state_that_was_seen_is_not_sent_again(
 
     queued = await next_event("never seen")
     assert queued["event"] == "queued"
-    running = await next_event(queued["id"], lambda session: begin_audit(session, audit.id, "d" * 64))
+    running = await next_event(queued["id"], lambda session: begin(session, Audit, audit.id, "d" * 64))
     assert running["event"] == "running"
     counted = await next_event(running["id"], lambda session: complete_shard(session, audit.id, 4))
     assert json.loads(counted["data"])["progress"]["done"] == 4
     # After an older state the current one is sent at once.
     assert await next_event(queued["id"]) == counted
     with sessions.begin() as session:
-        end_audit(session, audit.id, WorkStatus.FAILED, None)
+        end_work(session, Audit, audit.id, WorkStatus.FAILED, None)
     failed = await next_event(counted["id"])
     assert failed["event"] == "failed"
     assert await next_event(failed["id"]) == {}
@@ -276,7 +277,7 @@ async def test_waiting_lasts_until_the_end(
     reading = asyncio.create_task(client.get(path_of(audit), params={"wait": 30}))
     await asyncio.sleep(0.25)
     with sessions.begin() as session:
-        begin_audit(session, audit.id, "d" * 64)
+        begin(session, Audit, audit.id, "d" * 64)
     await asyncio.sleep(0.25)
     assert not reading.done()
     with sessions.begin() as session:

@@ -14,10 +14,11 @@ import psycopg
 import pytest
 
 from app.settings import Settings
+from app.store.edits import Edit
 from app.store.jobs import JobState, claim
 from app.store.language_models import LanguageModel
 from app.store.tenants import find_principal
-from app.store.transitions import cancel_edit
+from app.store.transitions import cancel
 from tests.http_api import client_of, make_key
 from tests.tiny_models import english_sentences, save_tiny_model
 from workers import edit_job
@@ -116,7 +117,7 @@ async def test_cancel_in_a_stage_leaves_nothing(
             if entered == stage:
                 reached.append(entered)
                 with runtime.sessions.begin() as session:
-                    cancel_edit(session, principal.tenant_id, edit_uuid)
+                    cancel(session, Edit, principal.tenant_id, edit_uuid)
 
     monkeypatch.setattr(edit_job, "EditProgress", Cancelling)
     model = save_tiny_model(tmp_path / "model")

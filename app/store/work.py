@@ -1,0 +1,82 @@
+"""What audits and edits share: where they stand, and how they are read and ended."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import ClassVar, TypeVar
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, ForeignKey, Text, func, select, update
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from app.errors import NotFound
+from app.store.base import Base, CreatedAt, JSONObject, PrimaryKey, newest_first
+
+
+class WorkStatus(StrEnum):
+    """Where long work stands. The last three are terminal."""
+
+    QUEUED = "queued"  # accepted, no worker has begun
+    RUNNING = "running"  # a worker has claimed its first job
+    SUCCEEDED = "succeeded"  # all of its results are there, and every number is finite
+    FAILED = "failed"  # `error` says why
+    CANCELLED = "cancelled"  # the client asked for it
+
+
+ACTIVE = (WorkStatus.QUEUED, WorkStatus.RUNNING)
+
+
+class Work(Base):
+    """Long work on a language model that a client requests and workers do."""
+
+    __abstract__ = True
+    noun: ClassVar[str]
+
+    id: Mapped[PrimaryKey]
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"))
+    language_model_id: Mapped[UUID] = mapped_column(ForeignKey("language_models.id"), index=True)
+    status: Mapped[str] = mapped_column(Text, default=WorkStatus.QUEUED)
+    spec: Mapped[JSONObject]
+    language_model_digest: Mapped[str | None] = mapped_column(Text)
+    error: Mapped[JSONObject | None]
+    metadata_: Mapped[JSONObject] = mapped_column("metadata", default=dict)
+    created_at: Mapped[CreatedAt]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+W = TypeVar("W", bound=Work)
+
+
+def is_active(kind: type[Work]) -> ColumnElement[bool]:
+    """The condition that work of a kind has not ended."""
+    return kind.status.in_(ACTIVE)
+
+
+def get_work(session: Session, kind: type[W], tenant_id: UUID, work_id: UUID | None) -> W:
+    """A tenant's audit or edit.
+
+    Raises:
+        NotFound: no such work of this kind for this tenant.
+    """
+    row = session.scalars(select(kind).where(kind.id == work_id, kind.tenant_id == tenant_id)).one_or_none()
+    if row is None:
+        raise NotFound(f"There is no such {kind.noun}.")
+    return row
+
+
+def list_work(session: Session, kind: type[W], tenant_id: UUID, before: UUID | None, limit: int) -> list[W]:
+    """A tenant's audits or edits, newest first, those older than `before`."""
+    return newest_first(session, select(kind).where(kind.tenant_id == tenant_id), kind.id, before, limit)
+
+
+def end_work(
+    session: Session, kind: type[Work], work_id: UUID, status: WorkStatus, error: JSONObject | None = None
+) -> bool:
+    """Bring work to a terminal state without a result; False when it had ended before."""
+    statement = (
+        update(kind)
+        .where(kind.id == work_id, is_active(kind))
+        .values(status=status, error=error, finished_at=func.clock_timestamp())
+        .returning(kind.id)
+    )
+    return session.scalar(statement) is not None
