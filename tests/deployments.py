@@ -1,16 +1,21 @@
 """Whole deployments for tests: a Postgres, a Redis and the service on them, all of which a test may kill."""
 
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import psutil
+import psycopg
+
 from app.embedded.postgres_server import PostgresServer
+from app.embedded.programs import Program
 from app.embedded.redis_server import RedisServer
 from app.store.migrate import upgrade
-from tests.live_service import LiveService
+from tests.live_service import LiveService, job_process, until
 from tests.servers import temporary_layout
 
 SHARD_TOKENS = 2048
@@ -23,6 +28,29 @@ class Deployment:
     postgres: PostgresServer
     redis: RedisServer
     service: LiveService
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """What a statement gives, in a transaction of its own."""
+        with psycopg.connect(self.postgres.url, autocommit=True) as connection:
+            return connection.execute(query).fetchall()
+
+    def wait_for_jobs(self, kind: str, state: str, count: int = 1) -> None:
+        """Wait until so many jobs of a kind are in a state."""
+        query = f"SELECT count(*) FROM jobs WHERE kind = '{kind}' AND state = '{state}'"
+        until(lambda: self.rows(query)[0][0] >= count, f"{count} {kind} {state}")
+
+    def suspend_within(self, worker: Program, kind: str) -> psutil.Process:
+        """Stop the worker's job process while it computes a job, before it has begun to commit."""
+        computing = f"SELECT 1 FROM jobs WHERE kind = '{kind}' AND state = 'running' FOR UPDATE SKIP LOCKED"
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            self.wait_for_jobs(kind, "running")
+            child = job_process(worker)
+            child.suspend()
+            if self.rows(computing):
+                return child
+            child.resume()
+        raise AssertionError(f"the worker was never seen within a {kind}")
 
 
 class Deploy(Protocol):

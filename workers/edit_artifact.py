@@ -1,6 +1,5 @@
 """The files of an edited model: the base's, with new numbers in the tensors that were edited."""
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from app.errors import EditFailed, LanguageModelChanged
 from app.store.identifiers import Prefix, format_id
 from workers.checkpoints import read_source
 from workers.edit_inputs import EditInputs
-from workers.science.checkpoint_files import weight_files
+from workers.science.checkpoint_files import digest_files, weight_files
 
 JSONObject = dict[str, Any]
 
@@ -43,12 +42,10 @@ def write_checkpoint(
         EditFailed: the checkpoint has no tensor of one of these names and shapes.
         LanguageModelChanged: a file differs from what was registered.
     """
-    for name, sha256 in files.items():
-        with (base / name).open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
-                raise LanguageModelChanged(
-                    "The files differ from those that were registered; register the language model again."
-                )
+    if digest_files(base / name for name in files) != files:
+        raise LanguageModelChanged(
+            "The files differ from those that were registered; register the language model again."
+        )
     left = dict(edited)
     shards = weight_files(base)
     for shard in shards:

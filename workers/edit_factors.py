@@ -118,8 +118,14 @@ class FactorStore:
                             "sha256": sha256,
                         }
                     )
+                statement = insert(StoredFactor).values(values)
+                # What is there already is equal, or it was damaged and could not be read.
+                statement = statement.on_conflict_do_update(
+                    index_elements=["tenant_id", "key", "projection", "side"],
+                    set_={"tokens": statement.excluded.tokens, "sha256": statement.excluded.sha256},
+                )
                 with self._runtime.sessions.begin() as session:
-                    session.execute(insert(StoredFactor).values(values).on_conflict_do_nothing())
+                    session.execute(statement)
 
 
 def calibration_blocks(runtime: Runtime, inputs: EditInputs, language_model: LanguageModel) -> TokenBlocks:

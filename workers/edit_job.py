@@ -14,12 +14,11 @@ from torch import Tensor
 
 from app import __version__
 from app.errors import EditFailed
-from app.store.edits import TextSetRole
 from app.store.identifiers import Prefix, format_id
 from app.store.jobs import Lease
 from workers.artifact_files import store_directory
 from workers.edit_artifact import write_checkpoint, write_papers
-from workers.edit_evaluation import Evaluation, Readings, compare
+from workers.edit_evaluation import Evaluation, compare
 from workers.edit_inputs import EditInputs, begin
 from workers.edit_methods import EditedWeights, edited_weights
 from workers.edit_progress import EditProgress
@@ -28,12 +27,11 @@ from workers.finishing import finish
 from workers.lease_keeper import LeaseKeeper
 from workers.runtime import Runtime
 from workers.science.errors import ScienceError
-from workers.science.loading import LanguageModel, describe_checkpoint, load_language_model
+from workers.science.loading import LanguageModel, describe_checkpoint, load_language_model, probe_tokens
 from workers.science.weight_edit import replaced
 
 JSONObject = dict[str, Any]
 
-_PROBE_TOKENS: Final = 16
 # Weights are written in the file's format. Where that or the memory's is a short one, they come back rounded.
 _LONG_FORMATS: Final = frozenset({"float32", "float64"})
 _TOLERANCE: Final = 1e-5
@@ -75,10 +73,11 @@ class _Edit:
     def make(self, directory: Path) -> EditResult:
         base = self._runtime.models.get(self._inputs.base, self._inputs.spec.dtype)
         edited = edited_weights(self._runtime, self._inputs, base, self._progress)
-        self._write(base, edited, directory)
+        written = self._write(base, edited, directory)
         self._progress.enter("evaluating")
         before = self._evaluation.read(base)
-        after, stress = self._read_written(directory)
+        after = self._evaluation.read(written)
+        stress = self._evaluation.stress(written) if self._inputs.spec.evaluation.stress else None
         evaluation = compare(self._inputs, before, after, stress)
         receipt = self._receipt(base, edited)
         write_papers(self._inputs, receipt, evaluation, directory)
@@ -86,15 +85,14 @@ class _Edit:
         return EditResult(
             receipt=receipt,
             evaluation=evaluation,
-            frontier=edited.frontier,
             before=before,
             after=after,
             files=store_directory(self._runtime.blobs, directory, self._progress.report),
             description=describe_checkpoint(directory),
         )
 
-    def _write(self, base: LanguageModel, edited: EditedWeights, directory: Path) -> None:
-        """Write the edited checkpoint, and see that it comes back as what was in memory."""
+    def _write(self, base: LanguageModel, edited: EditedWeights, directory: Path) -> LanguageModel:
+        """Write the edited checkpoint and load it, to see that it comes back as what was in memory."""
         self._progress.enter("writing")
         source = self._runtime.checkpoints.locate(self._inputs.base).directory
         with replaced(edited.weights):
@@ -104,23 +102,16 @@ class _Edit:
             }
             files = self._inputs.base.files or {}
             write_checkpoint(source, files, parameters, base.model.base_model_prefix, directory)
-            meant = _probe(base)
-        came_back = _probe(load_language_model(directory, dtype=self._inputs.spec.dtype))
-        difference = float((came_back - meant).abs().max() / meant.abs().max())
+            meant = _logits(base)
+        written = load_language_model(directory, dtype=self._inputs.spec.dtype)
+        difference = float((_logits(written) - meant).abs().max() / meant.abs().max())
         exact = {self._inputs.spec.dtype, self._inputs.base.dtype} <= _LONG_FORMATS
         if not difference <= (_TOLERANCE if exact else _ROUNDED_TOLERANCE):
             raise EditFailed(
                 "The written checkpoint gives other logits than the edited model in memory; "
                 "this architecture's checkpoints cannot be edited."
             )
-
-    def _read_written(
-        self, directory: Path
-    ) -> tuple[Readings, dict[str, dict[TextSetRole, float | None]] | None]:
-        written = load_language_model(directory, dtype=self._inputs.spec.dtype)
-        readings = self._evaluation.read(written)
-        stress = self._evaluation.stress(written) if self._inputs.spec.evaluation.stress else None
-        return readings, stress
+        return written
 
     def _receipt(self, base: LanguageModel, edited: EditedWeights) -> JSONObject:
         inputs = self._inputs
@@ -151,10 +142,9 @@ class _Edit:
 
 
 @torch.inference_mode()
-def _probe(language_model: LanguageModel) -> Tensor:
+def _logits(language_model: LanguageModel) -> Tensor:
     """Logits of a few tokens."""
-    count = min(_PROBE_TOKENS, language_model.context_length)
-    tokens = torch.arange(count, device=language_model.device)[None] % language_model.vocabulary_size
+    tokens = probe_tokens(language_model)
     logits: Tensor = language_model.model(input_ids=tokens, use_cache=False).logits.float()
     return logits
 

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from app.contracts import EditSpec
 from app.errors import EditFailed, NoFeasibleSetting
-from app.store.edits import TextSetRole
+from app.store.edits import Edit, TextSetRole
+from app.store.transitions import take
 from workers.audit_job import text_input
 from workers.edit_factors import FactorStore, calibration_blocks
 from workers.edit_inputs import EditInputs
@@ -38,13 +39,11 @@ class EditedWeights:
         weights: each projection with its new weight [out, in].
         matrices: what the receipt says of each.
         facts: what the receipt says of the method's run.
-        frontier: the settings that a search tried, if it was one.
     """
 
     weights: list[tuple[Projection, Tensor]]
     matrices: list[JSONObject]
     facts: JSONObject = field(default_factory=dict)
-    frontier: list[JSONObject] | None = None
 
 
 def edited_weights(
@@ -82,21 +81,14 @@ class _KFAC:
         self._progress = progress
         self._factors = FactorStore(runtime, inputs, language_model)
         self._bases: dict[str, Eigenbasis] = {}
-        self._projections: dict[str, Projection] = {}
 
     def run(self) -> EditedWeights:
         settings = self._settings()
-        for setting in settings:
-            for projection in self._of(setting):
-                self._projections.setdefault(projection.key, projection)
-        factors = self._factors.get(list(self._projections.values()), self._progress)
+        needed = {projection.key: projection for setting in settings for projection in self._of(setting)}
+        factors = self._factors.get(list(needed.values()), self._progress)
         self._progress.enter("decomposing")
         self._bases = eigenbases(factors)
-        frontier = None
-        chosen = settings[0]
-        if self._inputs.spec.searches:
-            chosen, points = self._search(settings)
-            frontier = [_describe(point, chosen) for point in points]
+        chosen = self._search(settings) if self._inputs.spec.searches else settings[0]
         edited = [(projection, *self._edit(projection, chosen.keep_mass)) for projection in self._of(chosen)]
         return EditedWeights(
             weights=[(projection, weight) for projection, weight, _ in edited],
@@ -107,7 +99,6 @@ class _KFAC:
                 "factors_reused": self._factors.reused,
                 "factors_collected": len(factors) - self._factors.reused,
             },
-            frontier=frontier,
         )
 
     def _settings(self) -> list[Setting]:
@@ -136,7 +127,8 @@ class _KFAC:
         kept = select_top_mass(basis.output_values, basis.input_values, keep_mass)
         return project(projection.weight, basis, kept), kept
 
-    def _search(self, settings: Sequence[Setting]) -> tuple[Setting, list[Point]]:
+    def _search(self, settings: Sequence[Setting]) -> Setting:
+        """The best setting. What was tried is stored at once, for a search that finds none too."""
         self._progress.enter("searching")
         memorized = [text_input(row) for row in self._inputs.rows(self._runtime, TextSetRole.FORGET)]
         clean = [row.text for row in self._inputs.rows(self._runtime, TextSetRole.CLEAN)]
@@ -157,12 +149,15 @@ class _KFAC:
                 "No text of the forget set is long enough to be recited, so nothing can be aimed at."
             )
         chosen = best(points)
+        with self._runtime.sessions.begin() as session:
+            edit = take(session, Edit, self._inputs.edit_id)
+            edit.frontier = {"points": [_describe(point, chosen) for point in points]}
         if chosen is None:
             raise NoFeasibleSetting(
                 f"None of {len(points)} settings keeps perplexity within "
                 f"{objective.max_increase:.0%} of the base; allow more, or keep more mass."
             )
-        return chosen.setting, points
+        return chosen.setting
 
     def _weights(self, setting: Setting) -> list[tuple[Projection, Tensor]]:
         return [
@@ -237,7 +232,7 @@ def _kept(kept: KeptPairs) -> JSONObject:
     }
 
 
-def _describe(point: Point, chosen: Setting) -> JSONObject:
+def _describe(point: Point, chosen: Point | None) -> JSONObject:
     setting = point.setting
     return {
         "layers": list(setting.layers),
@@ -248,5 +243,5 @@ def _describe(point: Point, chosen: Setting) -> JSONObject:
         "strict": point.strict,
         "loose": point.loose,
         "feasible": point.feasible,
-        "chosen": setting == chosen,
+        "chosen": point is chosen,
     }

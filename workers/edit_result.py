@@ -29,7 +29,6 @@ class EditResult:
 
     receipt: JSONObject
     evaluation: JSONObject
-    frontier: list[JSONObject] | None
     before: Readings
     after: Readings
     files: list[StoredFile]
@@ -77,7 +76,6 @@ def commit(session: Session, inputs: EditInputs, result: EditResult) -> int:
     sets = {role: measured | {"audits": audits[role]} for role, measured in result.evaluation["sets"].items()}
     edit.receipt = result.receipt
     edit.evaluation = result.evaluation | {"sets": sets}
-    edit.frontier = None if result.frontier is None else {"points": result.frontier}
     edit.artifact_id = artifact.id
     edit.edited_model_id = edited.id
     edit.status = WorkStatus.SUCCEEDED

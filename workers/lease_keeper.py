@@ -71,10 +71,12 @@ class LeaseKeeper:
     def _keep(self) -> None:
         interval = min(_LOOK_SECONDS, self._settings.heartbeat_seconds)
         beat_at = time.monotonic() + self._settings.heartbeat_seconds
+        shown: str | None = None
         while not self._done.wait(interval):
-            due = time.monotonic() >= beat_at
+            # A new stage is shown at once; the rest of the progress comes with the next heartbeat.
+            due = time.monotonic() >= beat_at or self._stage != shown
             if due:
-                beat_at = time.monotonic() + self._settings.heartbeat_seconds
+                beat_at, shown = time.monotonic() + self._settings.heartbeat_seconds, self._stage
             try:
                 held = self._look(extend=due)
             except SQLAlchemyError as error:

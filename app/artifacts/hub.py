@@ -13,6 +13,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
+from app.artifacts.conditions import etag_of
 from app.artifacts.sending import FILE_RESPONSES, FileConditions, send_file
 from app.artifacts.service import Member
 from app.blob_store.reading import get_blob
@@ -156,7 +157,7 @@ async def resolve_file(
     file, _ = member
     headers = {
         "X-Repo-Commit": artifact.commit,
-        "X-Linked-Etag": f'"{file.sha256}"',
+        "X-Linked-Etag": etag_of(file.sha256),
         "X-Linked-Size": str(file.size),
     }
     return await send_file(store, member, conditions, headers)

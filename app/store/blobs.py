@@ -47,11 +47,6 @@ class Blob(Base):
     last_put_at: Mapped[CreatedAt]
     written_at: Mapped[datetime | None]
 
-    @property
-    def chunk_count(self) -> int:
-        """How many chunks hold it: none for the empty blob."""
-        return -(-self.size // self.chunk_bytes)
-
 
 class BlobChunk(Base):
     """A piece of a blob; all but the last have the blob's `chunk_bytes`."""

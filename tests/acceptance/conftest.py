@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from tests.deployments import Deploy, deployments
-from tests.tiny_models import english_sentences, save_tiny_model
+from tests.edit_requests import RECITED
+from tests.tiny_models import english_sentences, save_reciting_model, save_tiny_model
 
 AUDITED_TEXTS = 400
 
@@ -30,6 +31,16 @@ def audited_texts() -> list[dict[str, Any]]:
         }
         for number in range(AUDITED_TEXTS)
     ]
+
+
+@pytest.fixture(scope="session")
+def sentences() -> list[str]:
+    return [sentence[:200] for sentence in english_sentences()]
+
+
+@pytest.fixture(scope="session")
+def reciting_checkpoint(tiny_checkpoint: Path, sentences: list[str]) -> Path:
+    return save_reciting_model(tiny_checkpoint.parent / "reciting", sentences[:RECITED])
 
 
 @pytest.fixture

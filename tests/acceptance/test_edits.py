@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,9 @@ from huggingface_hub import snapshot_download
 from transformers import AutoModelForCausalLM
 
 from tests.deployments import Deploy, Deployment
-from tests.live_service import LiveService, fresh_key, job_process, until
-from tests.tiny_models import EDITABLE_ARCHITECTURES, english_sentences, save_reciting_model, save_tiny_model
+from tests.edit_requests import SPLIT, end_of, kfac_request, request, succeeded, upload_sets
+from tests.live_service import LiveService, fresh_key
+from tests.tiny_models import EDITABLE_ARCHITECTURES, save_tiny_model
 from workers.science.calibration import pack_texts
 from workers.science.kfac import collect_factors, eigenbases
 from workers.science.loading import load_language_model
@@ -24,18 +24,6 @@ from workers.science.spectrum import select_top_mass
 from workers.science.weight_edit import project, replaced
 
 TOKENS = torch.arange(5, 45)[None]
-SPLIT = {"prefix_tokens": 16, "suffix_tokens": 8}
-ENDED = {"succeeded", "failed", "cancelled"}
-
-
-@pytest.fixture(scope="module")
-def sentences() -> list[str]:
-    return [sentence[:200] for sentence in english_sentences()]
-
-
-@pytest.fixture(scope="module")
-def reciting_checkpoint(tiny_checkpoint: Path, sentences: list[str]) -> Path:
-    return save_reciting_model(tiny_checkpoint.parent / "reciting", sentences[:12])
 
 
 @pytest.fixture(scope="module")
@@ -52,56 +40,7 @@ def service(deployment: Deployment) -> LiveService:
 
 @pytest.fixture(scope="module")
 def sets(service: LiveService, sentences: list[str]) -> dict[str, str]:
-    """Text sets by their role: two halves of what the model recites, and text that it never saw."""
-    parts = {
-        "seen": sentences[:6],
-        "unseen": sentences[6:12],
-        "control": sentences[100:110],
-        "clean": sentences[200:220],
-        "calibration": sentences[300:360],
-    }
-    return {name: service.upload([{"text": text} for text in texts]) for name, texts in parts.items()}
-
-
-def kfac_request(model: str, sets: dict[str, str], name: str, **fields: Any) -> dict[str, Any]:
-    evaluation = {
-        "memorized_text_set": sets["seen"],
-        "unseen_text_set": sets["unseen"],
-        "control_text_set": sets["control"],
-        "clean_text_set": sets["clean"],
-        **SPLIT,
-    }
-    return {
-        "model": model,
-        "method": "kfac",
-        "name": name,
-        "layers": [0, 1],
-        "calibration_text_set": sets["calibration"],
-        "block_tokens": 64,
-        "evaluation": evaluation,
-        **fields,
-    }
-
-
-def request(service: LiveService, body: dict[str, Any]) -> dict[str, Any]:
-    response = service.client.post("/v1/edits", json=body, headers=fresh_key())
-    assert response.status_code == 202, response.text
-    edit: dict[str, Any] = response.json()
-    return edit
-
-
-def end_of(service: LiveService, edit: dict[str, Any], seconds: float = 180) -> dict[str, Any]:
-    deadline = time.monotonic() + seconds
-    while edit["status"] not in ENDED:
-        assert time.monotonic() < deadline, (edit, service.logs()[-2000:])
-        edit = service.client.get(f"/v1/edits/{edit['id']}", params={"wait": 5}).json()
-    return edit
-
-
-def succeeded(service: LiveService, body: dict[str, Any]) -> dict[str, Any]:
-    edit = end_of(service, request(service, body))
-    assert edit["status"] == "succeeded", (edit["error"], service.logs()[-2000:])
-    return edit
+    return upload_sets(service, sentences)
 
 
 def loaded_over_http(service: LiveService, repository: str, cache: Path) -> Any:
@@ -176,6 +115,26 @@ def test_lineage_is_a_chain_and_factors_are_collected_once(
     assert first["status"] == second["status"] == "ready"
 
 
+def test_a_damaged_factor_is_collected_again_and_kept(
+    deployment: Deployment, base: str, sets: dict[str, str]
+) -> None:
+    """What is stored may have other bits than those that are collected now: the new ones replace it."""
+    service = deployment.service
+    succeeded(service, kfac_request(base, sets, "first", seed=11))
+    damaged = "0" * 64
+    deployment.rows(
+        f"INSERT INTO blobs SELECT '{damaged}', size, chunk_bytes, location, created_at, last_put_at, "
+        "written_at FROM blobs WHERE size > 0 LIMIT 1 RETURNING 1"
+    )
+    newest = "SELECT max(id::text)::uuid FROM factors"
+    deployment.rows(f"UPDATE factors SET sha256 = '{damaged}' WHERE id = ({newest}) RETURNING 1")
+    for name, collected in (("second", 1), ("third", 0)):
+        facts = succeeded(service, kfac_request(base, sets, name, seed=11, keep_mass=0.8))["receipt"][
+            "parameters"
+        ]
+        assert (facts["factors_collected"], facts["factors_reused"]) == (collected, 4 - collected)
+
+
 def test_the_artifact_is_whole_and_explains_itself(service: LiveService, edited: dict[str, Any]) -> None:
     manifest = service.client.get(f"/v1/artifacts/{edited['artifact']}").json()
     files = {file["path"]: file for file in manifest["files"]}
@@ -226,6 +185,9 @@ def test_a_search_writes_its_best_feasible_setting(
     failed = end_of(service, request(service, nothing))
     assert failed["status"] == "failed"
     assert failed["error"]["type"].endswith("/no-feasible-setting")
+    (point,) = failed["frontier"]
+    assert not point["feasible"]
+    assert not point["chosen"]
     assert failed["artifact"] is None
 
 
@@ -258,33 +220,6 @@ def test_an_edit_of_any_architecture_loads_back_over_http(
         expected = logits_of(language_model.model)
     assert (served - expected).abs().max() <= 1e-6 * max(1.0, float(expected.abs().max()))
     assert (served - before).abs().max() > 1e-3
-
-
-def test_a_killed_worker_leaves_the_base_and_the_store_as_they_were(
-    deployment: Deployment, reciting_checkpoint: Path, base: str, sets: dict[str, str]
-) -> None:
-    """The edit is tried again by another process and ends whole; of the first try nothing is left."""
-    service = deployment.service
-    before = digests(reciting_checkpoint)
-    body = kfac_request(base, sets, "survivor", seed=7)
-    edit = request(service, body)
-    until(lambda: running_stage(service, edit) is not None, "the edit begins")
-    job_process(service.workers[0]).kill()
-    edit = end_of(service, edit)
-    assert edit["status"] == "succeeded", edit["error"]
-    assert digests(reciting_checkpoint) == before
-    with psycopg.connect(deployment.postgres.url) as connection:
-        counted = connection.execute("SELECT count(*) FROM artifacts WHERE name = 'survivor'").fetchone()
-    assert counted == (1,)
-
-
-def running_stage(service: LiveService, edit: dict[str, Any]) -> str | None:
-    stage: str | None = service.client.get(f"/v1/edits/{edit['id']}").json()["progress"]["stage"]
-    return stage
-
-
-def digests(directory: Path) -> dict[str, str]:
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(directory.iterdir())}
 
 
 def test_a_full_database_fails_the_edit_and_a_retry_succeeds(

@@ -9,11 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
-import psycopg
 import pytest
 
-from app.embedded.programs import Program
 from tests.deployments import Deploy, Deployment
 from tests.live_service import job_process, until
 
@@ -24,36 +21,6 @@ REQUEST = {
     "metrics": ["nl", "extraction", "verbatim", "p_z"],
     "options": {"prefix_tokens": 16, "suffix_tokens": 8},
 }
-
-
-def rows(deployment: Deployment, query: str) -> list[tuple[Any, ...]]:
-    with psycopg.connect(deployment.postgres.url, autocommit=True) as connection:
-        return connection.execute(query).fetchall()
-
-
-def shards(deployment: Deployment, state: str) -> int:
-    query = f"SELECT count(*) FROM jobs WHERE kind = 'score_shard' AND state = '{state}'"
-    return int(rows(deployment, query)[0][0])
-
-
-def wait_for_shards(deployment: Deployment, state: str, count: int = 1) -> None:
-    until(lambda: shards(deployment, state) >= count, f"{count} shards {state}")
-
-
-def suspend_within_a_shard(deployment: Deployment, worker: Program) -> psutil.Process:
-    """Stop the worker's job process while it computes a shard, before it has begun to commit."""
-    in_the_middle = """
-        SELECT 1 FROM jobs WHERE kind = 'score_shard' AND state = 'running' FOR UPDATE SKIP LOCKED
-    """
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        wait_for_shards(deployment, "running")
-        child = job_process(worker)
-        child.suspend()
-        if rows(deployment, in_the_middle):
-            return child
-        child.resume()
-    raise AssertionError("the worker was never seen within a shard")
 
 
 @pytest.fixture
@@ -89,7 +56,7 @@ def check(expected: list[dict[str, Any]], audited_texts: Texts) -> Check:
         scores = deployment.service.scores(audit_id)
         assert [row["ordinal"] for row in scores] == list(range(len(audited_texts)))
         assert scores == expected
-        evidence = rows(deployment, "SELECT count(*), count(DISTINCT ordinal) FROM token_evidence")
+        evidence = deployment.rows("SELECT count(*), count(DISTINCT ordinal) FROM token_evidence")
         assert evidence == [(len(audited_texts), len(audited_texts))]
 
     return check_audit
@@ -101,10 +68,10 @@ def test_the_worker_is_killed_in_the_middle_of_a_shard(
     deployment = deploy()
     worker = deployment.service.start_worker()
     audit = request_audit(deployment)
-    wait_for_shards(deployment, "succeeded", 1)
-    suspend_within_a_shard(deployment, worker).send_signal(signal.SIGKILL)
+    deployment.wait_for_jobs("score_shard", "succeeded", 1)
+    deployment.suspend_within(worker, "score_shard").send_signal(signal.SIGKILL)
     check(deployment, audit)
-    assert rows(deployment, "SELECT max(attempts) FROM jobs") == [(2,)]
+    assert deployment.rows("SELECT max(attempts) FROM jobs") == [(2,)]
 
 
 def test_a_whole_worker_is_killed_and_another_goes_on(
@@ -113,7 +80,7 @@ def test_a_whole_worker_is_killed_and_another_goes_on(
     deployment = deploy()
     worker = deployment.service.start_worker()
     audit = request_audit(deployment)
-    wait_for_shards(deployment, "running")
+    deployment.wait_for_jobs("score_shard", "running")
     child = job_process(worker)
     assert worker.process is not None
     worker.process.send_signal(signal.SIGKILL)
@@ -123,7 +90,7 @@ def test_a_whole_worker_is_killed_and_another_goes_on(
 
 
 def _redis_goes_away_empty(deployment: Deployment, seconds: float) -> None:
-    wait_for_shards(deployment, "running")
+    deployment.wait_for_jobs("score_shard", "running")
     deployment.redis.stop()
     time.sleep(seconds)
     deployment.redis.start()
@@ -141,8 +108,8 @@ def test_redis_goes_away_and_comes_back_empty(
     # Work that is accepted from now on still finds a worker.
     second = request_audit(deployment)
     assert deployment.service.end_of(second)["status"] == "succeeded"
-    rows(
-        deployment, f"DELETE FROM token_evidence WHERE audit_id = '{second.removeprefix('aud_')}' RETURNING 1"
+    deployment.rows(
+        f"DELETE FROM token_evidence WHERE audit_id = '{second.removeprefix('aud_')}' RETURNING 1"
     )
     check(deployment, audit)
 
@@ -165,7 +132,7 @@ def test_postgres_is_killed_in_the_middle_and_restarted(
     deployment.service.start_worker()
     audit = request_audit(deployment)
     for shard in (1, 3, 5):
-        wait_for_shards(deployment, "succeeded", shard)
+        deployment.wait_for_jobs("score_shard", "succeeded", shard)
         deployment.postgres.kill()
         time.sleep(0.5)
         deployment.postgres.start()
@@ -200,7 +167,7 @@ def test_every_bell_is_delivered_three_times(
         deployment.service.start_worker()
         deployment.service.start_worker()
         check(deployment, audit)
-    assert rows(deployment, "SELECT count(*) FROM jobs WHERE attempts <> 1") == [(0,)]
+    assert deployment.rows("SELECT count(*) FROM jobs WHERE attempts <> 1") == [(0,)]
 
 
 def test_two_workers_share_one_audit(
@@ -213,7 +180,7 @@ def test_two_workers_share_one_audit(
         until(lambda: [each["cmd"] for each in client.client_list()].count("brpop") == 2, "two listen")
     audit = request_audit(deployment)
     check(deployment, audit)
-    names = rows(deployment, "SELECT count(DISTINCT worker) FROM jobs WHERE kind = 'score_shard'")
+    names = deployment.rows("SELECT count(DISTINCT worker) FROM jobs WHERE kind = 'score_shard'")
     assert names == [(2,)]
 
 
@@ -223,12 +190,12 @@ def test_a_worker_that_slept_past_its_lease_cannot_commit(
     deployment = deploy()
     sleeper = deployment.service.start_worker()
     audit = request_audit(deployment)
-    wait_for_shards(deployment, "succeeded", 1)
-    child = suspend_within_a_shard(deployment, sleeper)
-    ((job, epoch),) = rows(deployment, "SELECT id, epoch FROM jobs WHERE state = 'running'")
+    deployment.wait_for_jobs("score_shard", "succeeded", 1)
+    child = deployment.suspend_within(sleeper, "score_shard")
+    ((job, epoch),) = deployment.rows("SELECT id, epoch FROM jobs WHERE state = 'running'")
     deployment.service.start_worker()
     until(
-        lambda: rows(deployment, f"SELECT epoch FROM jobs WHERE id = '{job}'")[0][0] > epoch, "another claim"
+        lambda: deployment.rows(f"SELECT epoch FROM jobs WHERE id = '{job}'")[0][0] > epoch, "another claim"
     )
     child.resume()
     check(deployment, audit)
@@ -242,7 +209,7 @@ def test_cancel_ends_an_audit_and_frees_its_worker(
     service = deployment.service
     service.start_worker()
     audit = request_audit(deployment)
-    wait_for_shards(deployment, "running")
+    deployment.wait_for_jobs("score_shard", "running")
     began = time.monotonic()
     response = service.client.post(f"/v1/audits/{audit}/cancel")
     assert response.status_code == 202
@@ -251,7 +218,7 @@ def test_cancel_ends_an_audit_and_frees_its_worker(
     again = service.audit(service.register(tiny_checkpoint), service.upload([{"text": "free again"}]))
     assert service.end_of(again)["status"] == "succeeded"
     assert time.monotonic() - began < 5
-    assert rows(deployment, "SELECT count(*) FROM scores") == [(1,)]
+    assert deployment.rows("SELECT count(*) FROM scores") == [(1,)]
     assert service.client.post(f"/v1/audits/{audit}/cancel").status_code == 409
 
 
@@ -265,11 +232,11 @@ def test_a_shard_that_kills_its_worker_is_tried_three_times(
         query = (
             f"SELECT 1 FROM jobs WHERE kind = 'score_shard' AND state = 'running' AND attempts = {attempt}"
         )
-        until(lambda query=query: bool(rows(deployment, query)), f"attempt {attempt}")
-        suspend_within_a_shard(deployment, worker).send_signal(signal.SIGKILL)
+        until(lambda query=query: bool(deployment.rows(query)), f"attempt {attempt}")
+        deployment.suspend_within(worker, "score_shard").send_signal(signal.SIGKILL)
     ended = deployment.service.end_of(audit)
     assert ended["status"] == "failed"
     assert ended["error"]["type"].endswith("/attempts-exhausted")
     assert "3 attempts" in ended["error"]["detail"]
-    assert rows(deployment, "SELECT count(*) FROM scores") == [(0,)]
+    assert deployment.rows("SELECT count(*) FROM scores") == [(0,)]
     assert deployment.service.client.get(f"/v1/audits/{audit}/scores").status_code == 409

@@ -26,6 +26,7 @@ from workers.science.scoring import ScoringOptions, TextInput, score_texts
 from workers.science.search import Objective, Setting, Weights, automatic_settings, best, try_settings
 from workers.science.spectrum import select_top_mass
 from workers.science.svd import truncate
+from workers.science.texts import TextScore, share_extracted
 from workers.science.utility import mean_nll, ndcg, top_ranked
 from workers.science.weight_edit import project, replaced
 
@@ -108,8 +109,8 @@ def measure(material: Material, name: str, weights: Weights) -> Row:
             name=name,
             perplexity=math.exp(nll),
             ndcg=ndcg(ranked, top_ranked(model, material.clean)),
-            seen=(share(seen, "strict"), share(seen, "loose")),
-            unseen=(share(unseen, "strict"), share(unseen, "loose")),
+            seen=shares(seen),
+            unseen=shares(unseen),
             never_nl=never
             | {"all": mean_nl_of(model, [text for part in material.never.values() for text in part])},
         )
@@ -120,8 +121,8 @@ def mean_nl_of(language_model: LanguageModel, texts: Sequence[TextInput]) -> flo
     return sum(score.nl or 0.0 for score in scores) / len(scores)
 
 
-def share(scores: Sequence[Any], number: str) -> float:
-    return sum(bool(score.metrics["extraction"][number]) for score in scores) / len(scores)
+def shares(scores: Sequence[TextScore]) -> tuple[float, float]:
+    return share_extracted(scores, "strict") or 0.0, share_extracted(scores, "loose") or 0.0
 
 
 def by_kfac(material: Material, console: Console) -> tuple[Row, Setting]:

@@ -7,6 +7,10 @@ from typing import TypeVar
 
 import torch
 
+# Enough tokens to keep the matrix products busy, few enough to stay in a CPU's cache and to stop soon.
+_CPU_BATCH_TOKENS = 1024
+_GPU_BATCH_TOKENS = 16384
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -27,6 +31,11 @@ class Window:
 
     def __len__(self) -> int:
         return self.end - self.start
+
+
+def batch_tokens_for(device: torch.device) -> int:
+    """How many tokens, padding included, suit a forward pass on a device."""
+    return _CPU_BATCH_TOKENS if device.type == "cpu" else _GPU_BATCH_TOKENS
 
 
 def cut_windows(text: int, n_tokens: int, context_length: int) -> Iterator[Window]:

@@ -7,15 +7,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from workers.science.batching import Window, batch_by_length, cut_windows, map_on_cores
+from workers.science.batching import Window, batch_by_length, batch_tokens_for, cut_windows, map_on_cores
 from workers.science.errors import ScoreNotFinite
 from workers.science.extraction import Split, TokenIds
 from workers.science.likelihood import PositionScores, Sampling, base_hidden_states, score_positions
 from workers.science.loading import LanguageModel
-
-# Enough tokens to keep the matrix products busy, few enough to stay in a CPU's cache and to stop soon.
-_CPU_BATCH_TOKENS = 1024
-_GPU_BATCH_TOKENS = 16384
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +99,7 @@ def score_tokens(
         for index, length in enumerate(np.diff(ledger.starts).tolist())
         for window in cut_windows(index, length, language_model.context_length)
     ]
-    on_cpu = language_model.device.type == "cpu"
-    batches = batch_by_length(windows, batch_tokens or (_CPU_BATCH_TOKENS if on_cpu else _GPU_BATCH_TOKENS))
+    batches = batch_by_length(windows, batch_tokens or batch_tokens_for(language_model.device))
     results = map_on_cores(
         lambda batch: _score_batch(language_model, ledger, batch, rank=rank, sampling=sampling),
         batches,

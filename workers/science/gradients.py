@@ -10,12 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from workers.science.likelihood import project_to_vocabulary
-
-# Logits held at once. On a CPU they should stay in the cache between projection and softmax.
-_CPU_LOGIT_BYTES = 2 * 2**20
-_GPU_LOGIT_BYTES = 256 * 2**20
-_MINIMUM_ROWS = 64
+from workers.science.likelihood import project_to_vocabulary, rows_at_once
 
 
 @contextmanager
@@ -51,8 +46,7 @@ def loss_gradients(
             vocabulary first exceeds it, so that uniform quantiles give labels sampled from the model.
     """
     width = model.get_output_embeddings().weight.shape[0]
-    budget = _CPU_LOGIT_BYTES if hidden.device.type == "cpu" else _GPU_LOGIT_BYTES
-    rows = max(_MINIMUM_ROWS, budget // (4 * width))
+    rows = rows_at_once(hidden.device, width)
     gradients = torch.empty_like(hidden, requires_grad=False)
     for start in range(0, len(hidden), rows):
         chunk = slice(start, start + rows)

@@ -135,15 +135,11 @@ def collect_factors(
     return _factors(FactorSums.join(sums), projections, tokens)
 
 
-def eigenbasis(factors: Factors) -> Eigenbasis:
-    """Decompose both factors: in float64 on a CPU, in float32 on a GPU; kept in that precision."""
-    input_values, input_vectors = _decompose(factors.activations)
-    output_values, output_vectors = _decompose(factors.gradients)
-    return Eigenbasis(output_vectors, output_values, input_vectors, input_values)
-
-
 def eigenbases(factors: Mapping[str, Factors]) -> dict[str, Eigenbasis]:
-    """The eigenbasis of each projection; a factor that several share is decomposed once."""
+    """The eigenbasis of each projection; a factor that several share is decomposed once.
+
+    Decomposed in float64 on a CPU, in float32 on a GPU, and kept in that precision.
+    """
     decomposed: dict[int, tuple[Tensor, Tensor]] = {}
     for factor in factors.values():
         if id(factor.activations) not in decomposed:

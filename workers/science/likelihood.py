@@ -17,6 +17,12 @@ _GPU_LOGIT_BYTES = 256 * 2**20
 _MINIMUM_ROWS = 64
 
 
+def rows_at_once(device: torch.device, vocabulary_size: int) -> int:
+    """How many positions to project to the vocabulary at once."""
+    budget = _CPU_LOGIT_BYTES if device.type == "cpu" else _GPU_LOGIT_BYTES
+    return max(_MINIMUM_ROWS, budget // (4 * vocabulary_size))
+
+
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """How a client samples: the logits are divided by `temperature`, then the `top_k` largest are kept."""
@@ -87,8 +93,7 @@ def score_positions(
         sampling: the client's decoding, to find sampling log-likelihoods.
     """
     vocabulary_size = model.get_output_embeddings().weight.shape[0]
-    budget = _CPU_LOGIT_BYTES if hidden.device.type == "cpu" else _GPU_LOGIT_BYTES
-    rows = max(_MINIMUM_ROWS, budget // (4 * vocabulary_size))
+    rows = rows_at_once(hidden.device, vocabulary_size)
     chunks = [
         _score_chunk(
             project_to_vocabulary(model, part), part_targets, choice=choice, rank=rank, sampling=sampling

@@ -23,7 +23,7 @@ DEFAULT_CONTEXT_LENGTH = 2048
 # Tokenizers without a limit of their own report a number of the order of 1e30.
 _UNLIMITED = 10**9
 _CONTEXT_LENGTH_NAMES = ("n_positions", "max_position_embeddings", "n_ctx")
-_PROBE_TOKENS = 8
+_PROBE_TOKENS = 16
 
 
 @dataclass(frozen=True)
@@ -153,6 +153,12 @@ def load_language_model(
     return language_model
 
 
+def probe_tokens(language_model: LanguageModel) -> torch.Tensor:
+    """A few tokens [1, N] that every model knows, to look at its logits."""
+    count = min(_PROBE_TOKENS, language_model.context_length)
+    return torch.arange(count, device=language_model.device)[None] % language_model.vocabulary_size
+
+
 def _read_config(directory: Path) -> tuple[Any, str]:
     """The configuration and the class name of the causal language model that it asks for."""
     content = checkpoint_files.read_json(directory, CONFIG)
@@ -233,8 +239,8 @@ def _probe(language_model: LanguageModel) -> None:
     second needs a model in which no token sees a later one.
     """
     model = language_model.model
-    count = min(_PROBE_TOKENS, language_model.context_length)
-    tokens = torch.arange(count, device=language_model.device)[None] % language_model.vocabulary_size
+    tokens = probe_tokens(language_model)
+    count = tokens.shape[1]
     logits = model(input_ids=tokens, use_cache=False).logits.float()
     if not torch.isfinite(logits).all():
         raise CheckpointRejected(

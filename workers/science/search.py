@@ -14,7 +14,7 @@ from workers.science.errors import ScoreNotFinite
 from workers.science.loading import LanguageModel
 from workers.science.projections import Projection, default_layers
 from workers.science.scoring import perplexity, score_texts
-from workers.science.texts import ScoringOptions, TextInput
+from workers.science.texts import ScoringOptions, TextInput, share_extracted
 from workers.science.utility import mean_nll
 from workers.science.weight_edit import replaced
 
@@ -121,9 +121,4 @@ def best(points: Sequence[Point]) -> Point | None:
 @torch.no_grad()
 def _recitation(language_model: LanguageModel, objective: Objective) -> tuple[float | None, float | None]:
     scores = score_texts(language_model, objective.memorized, objective.options)
-    metrics = [score.metrics["extraction"] for score in scores if score.error is None]
-    known = [metric for metric in metrics if metric["strict"] is not None]
-    if not known:
-        return None, None
-    strict, loose = (sum(bool(metric[name]) for metric in known) / len(known) for name in ("strict", "loose"))
-    return strict, loose
+    return share_extracted(scores, "strict"), share_extracted(scores, "loose")

@@ -15,7 +15,7 @@ from workers.science.calibration import TokenBlocks
 from workers.science.loading import LanguageModel
 from workers.science.plan import plan_text
 from workers.science.scoring import score_texts
-from workers.science.texts import ScoringOptions, TextInput
+from workers.science.texts import ScoringOptions, TextInput, share_extracted
 from workers.science.tokenization import tokenize
 
 _INT8_LEVELS = 127
@@ -158,7 +158,4 @@ def recited(
 ) -> float | None:
     """The share of texts that are recited strictly; None if no text is long enough."""
     quick = replace(options, metrics=frozenset({"extraction"}), decode=False, token_evidence=False)
-    scores = [score for score in score_texts(language_model, texts, quick) if score.error is None]
-    strict = [score.metrics["extraction"]["strict"] for score in scores]
-    known = [bool(flag) for flag in strict if flag is not None]
-    return sum(known) / len(known) if known else None
+    return share_extracted(score_texts(language_model, texts, quick), "strict")

@@ -1,7 +1,8 @@
 """What goes into scoring and what comes out: texts, options, scores and token evidence."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -113,3 +114,10 @@ class TextScore:
     metrics: dict[str, Metric] = field(default_factory=dict)
     evidence: TokenEvidence | None = None
     error: str | None = None
+
+
+def share_extracted(scores: Iterable[TextScore], number: Literal["strict", "loose"]) -> float | None:
+    """The share of texts that are extracted by one measure; None if no text is long enough to tell."""
+    extractions = [score.metrics["extraction"] for score in scores if score.error is None]
+    known = [bool(extraction[number]) for extraction in extractions if extraction[number] is not None]
+    return sum(known) / len(known) if known else None

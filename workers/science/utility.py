@@ -9,17 +9,17 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from workers.science.batching import map_on_cores
+from workers.science.batching import batch_tokens_for, map_on_cores
 from workers.science.calibration import TokenBlocks
 from workers.science.errors import ScienceError, ScoreNotFinite
-from workers.science.likelihood import base_hidden_states, project_to_vocabulary, score_positions
+from workers.science.likelihood import (
+    base_hidden_states,
+    project_to_vocabulary,
+    rows_at_once,
+    score_positions,
+)
 from workers.science.loading import LanguageModel
 
-_CPU_BATCH_TOKENS = 1024
-_GPU_BATCH_TOKENS = 16384
-_CPU_LOGIT_BYTES = 2 * 2**20
-_GPU_LOGIT_BYTES = 256 * 2**20
-_MINIMUM_ROWS = 64
 # Positions whose rankings are compared at once.
 _COMPARED_AT_ONCE = 2**16
 
@@ -73,8 +73,7 @@ def top_ranked(language_model: LanguageModel, blocks: TokenBlocks, k: int = 10) 
     """
     _predictions(blocks)
     model = language_model.model
-    budget = _CPU_LOGIT_BYTES if language_model.device.type == "cpu" else _GPU_LOGIT_BYTES
-    rows = max(_MINIMUM_ROWS, budget // (4 * language_model.vocabulary_size))
+    rows = rows_at_once(language_model.device, language_model.vocabulary_size)
 
     def likeliest(hidden: Tensor, _targets: Tensor) -> Tensor:
         chunks = [project_to_vocabulary(model, part).topk(k).indices for part in torch.split(hidden, rows)]
@@ -127,9 +126,7 @@ def _map_predicting(
     language_model: LanguageModel, blocks: TokenBlocks, function: Callable[[Tensor, Tensor], _Result]
 ) -> Iterator[_Result]:
     """Apply a function to the hidden states [N, H] and true next tokens [N] of batch after batch."""
-    on_cpu = language_model.device.type == "cpu"
-    budget = _CPU_BATCH_TOKENS if on_cpu else _GPU_BATCH_TOKENS
-    size = max(1, budget // blocks.ids.shape[1])
+    size = max(1, batch_tokens_for(language_model.device) // blocks.ids.shape[1])
 
     @torch.inference_mode()
     def of_batch(start: int) -> _Result:

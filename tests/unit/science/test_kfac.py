@@ -10,7 +10,7 @@ from tests.tiny_models import EDITABLE_ARCHITECTURES, english_sentences
 from workers.science import kfac
 from workers.science.calibration import TokenBlocks, pack_texts
 from workers.science.errors import ScienceError, ScoreNotFinite
-from workers.science.kfac import Factors, collect_factors, eigenbases, eigenbasis
+from workers.science.kfac import Factors, collect_factors, eigenbases
 from workers.science.loading import LanguageModel, load_language_model
 from workers.science.projections import Projection, Role, find_projections
 
@@ -135,7 +135,7 @@ def test_eigenpairs_are_those_of_the_exact_fisher_where_it_is_a_kronecker_produc
         for label in range(4):
             gradient = torch.outer(probabilities - torch.eye(4, dtype=torch.float64)[label], vector).flatten()
             fisher += probabilities[label] / 4 * torch.outer(gradient, gradient)
-    basis = eigenbasis(factors)
+    basis = eigenbases({"it": factors})["it"]
     products = torch.outer(basis.output_values, basis.input_values).flatten()
     exact = torch.linalg.eigvalsh(fisher)
     torch.testing.assert_close(products.sort().values, exact.clamp(min=0), rtol=1e-5, atol=1e-6)
@@ -205,7 +205,7 @@ def test_gate_and_up_share_their_inputs_factor(llama, language_models, blocks):
         assert gate_0.activations is not gate_1.activations
     bases = eigenbases({"gate": gate_0, "up": up_0})
     assert bases["gate"].input_vectors is bases["up"].input_vectors
-    alone = eigenbasis(up_0)
+    alone = eigenbases({"up": up_0})["up"]
     for name in ("output_vectors", "output_values", "input_vectors", "input_values"):
         assert torch.equal(getattr(alone, name), getattr(bases["up"], name))
 
@@ -316,7 +316,8 @@ def test_nothing_to_collect_and_unknown_labels_are_refused(llama, blocks, projec
 def test_eigenvalues_descend_and_rounding_below_zero_becomes_zero():
     vectors = torch.linalg.qr(torch.randn(30, 4, generator=torch.Generator().manual_seed(5)).double()).Q
     low_rank = (vectors * torch.tensor([4.0, 3.0, 2.0, 1.0]) @ vectors.T).float()
-    basis = eigenbasis(Factors(activations=low_rank, gradients=torch.eye(2), tokens=1))
+    low = Factors(activations=low_rank, gradients=torch.eye(2), tokens=1)
+    basis = eigenbases({"it": low})["it"]
     values = basis.input_values
     assert values.dtype == torch.float64
     assert (values.diff() <= 0).all()

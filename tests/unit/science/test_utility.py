@@ -5,7 +5,7 @@ import torch
 from sklearn.metrics import ndcg_score
 
 from tests.tiny_models import english_sentences
-from workers.science import utility
+from workers.science import batching, utility
 from workers.science.calibration import TokenBlocks, pack_texts
 from workers.science.errors import ScienceError, ScoreNotFinite
 from workers.science.loading import load_language_model
@@ -28,7 +28,7 @@ def test_mean_nll_is_the_loss_of_transformers(each_language_model, blocks):
 
 def test_mean_nll_is_over_tokens_not_over_batches(llama, blocks, monkeypatch):
     whole = mean_nll(llama, blocks)
-    monkeypatch.setattr(utility, "_CPU_BATCH_TOKENS", 64)
+    monkeypatch.setattr(batching, "_CPU_BATCH_TOKENS", 64)
     assert mean_nll(llama, blocks) == pytest.approx(whole, rel=1e-6)
     wider = TokenBlocks(
         torch.nn.functional.pad(blocks.ids, (0, 9)), torch.nn.functional.pad(blocks.mask, (0, 9))
@@ -37,7 +37,7 @@ def test_mean_nll_is_over_tokens_not_over_batches(llama, blocks, monkeypatch):
 
 
 def test_early_stop_is_exact_and_saves_work(llama, blocks, monkeypatch):
-    monkeypatch.setattr(utility, "_CPU_BATCH_TOKENS", 64)
+    monkeypatch.setattr(batching, "_CPU_BATCH_TOKENS", 64)
     seen = []
     hidden_states = utility.base_hidden_states
     monkeypatch.setattr(

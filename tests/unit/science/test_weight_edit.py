@@ -6,7 +6,7 @@ from torch import nn
 
 from tests.tiny_models import english_sentences
 from workers.science.calibration import pack_texts
-from workers.science.kfac import Eigenbasis, collect_factors, eigenbasis
+from workers.science.kfac import Eigenbasis, collect_factors, eigenbases
 from workers.science.projections import Projection, Role, find_projections
 from workers.science.spectrum import select_top_mass
 from workers.science.weight_edit import project, replaced
@@ -18,7 +18,7 @@ def blocks(llama):
 
 
 def basis_of(language_model, blocks, projection):
-    return eigenbasis(collect_factors(language_model, blocks, [projection], labels="gold")[projection.key])
+    return eigenbases(collect_factors(language_model, blocks, [projection], labels="gold"))[projection.key]
 
 
 def edited(weight, basis, keep_mass):

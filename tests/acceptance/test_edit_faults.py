@@ -1,0 +1,158 @@
+"""Edits under real faults: each ends once, with one artifact and the numbers of an edit without a fault.
+
+The oracle of every test is the same edit without a fault: weights and numbers must be bit-equal.
+"""
+
+import hashlib
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.deployments import Deploy, Deployment
+from tests.edit_requests import end_of, kfac_request, request, upload_sets
+from tests.live_service import LiveService, until
+
+RequestEdit = Callable[[Deployment], dict[str, Any]]
+Check = Callable[[Deployment, dict[str, Any]], None]
+EDIT = "run_edit"
+NUMBERS = ("strict", "loose", "nl")
+
+
+@pytest.fixture
+def request_edit(reciting_checkpoint: Path, sentences: list[str]) -> RequestEdit:
+    """Upload the texts, register the checkpoint, request the edit; wait for none of it."""
+
+    def request_it(deployment: Deployment) -> dict[str, Any]:
+        service = deployment.service
+        sets = upload_sets(service, sentences)
+        return request(service, kfac_request(service.register(reciting_checkpoint), sets, "once"))
+
+    return request_it
+
+
+def outcome(service: LiveService, edit: dict[str, Any]) -> dict[str, Any]:
+    """What must be the same in every try: the weights and the proof."""
+    manifest = service.client.get(f"/v1/artifacts/{edit['artifact']}").json()
+    proof = edit["evaluation"]
+    return {
+        "weights": [file["sha256"] for file in manifest["files"] if file["path"].endswith(".safetensors")],
+        "ndcg": proof["ndcg"],
+        "sets": {
+            role: {name: measured[name] for name in NUMBERS if name in measured}
+            for role, measured in proof["sets"].items()
+        },
+    }
+
+
+@pytest.fixture(scope="module")
+def expected(module_deploy: Deploy, reciting_checkpoint: Path, sentences: list[str]) -> dict[str, Any]:
+    """The outcome of the edit without a fault."""
+    service = module_deploy().service
+    service.start_worker()
+    sets = upload_sets(service, sentences)
+    edit = end_of(
+        service, request(service, kfac_request(service.register(reciting_checkpoint), sets, "once"))
+    )
+    assert edit["status"] == "succeeded", (edit["error"], service.logs()[-2000:])
+    return outcome(service, edit)
+
+
+@pytest.fixture
+def check(expected: dict[str, Any]) -> Check:
+    """The edit succeeds with one artifact, one edited model, one audit a side and set, and those numbers."""
+
+    def check_edit(deployment: Deployment, edit: dict[str, Any]) -> None:
+        edit = end_of(deployment.service, edit)
+        assert edit["status"] == "succeeded", (edit["error"], deployment.service.logs()[-2000:])
+        assert outcome(deployment.service, edit) == expected
+        assert deployment.rows("SELECT count(*) FROM artifacts") == [(1,)]
+        assert deployment.rows("SELECT count(*) FROM language_models") == [(2,)]
+        assert deployment.rows("SELECT count(*) FROM audits") == [(2 * len(edit["evaluation"]["sets"]),)]
+        assert deployment.rows(f"SELECT state FROM jobs WHERE kind = '{EDIT}'") == [("succeeded",)]
+
+    return check_edit
+
+
+def digests(directory: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(directory.iterdir())}
+
+
+def test_the_worker_is_killed_in_the_middle_of_an_edit(
+    deploy: Deploy,
+    request_edit: RequestEdit,
+    check: Check,
+    reciting_checkpoint: Path,
+) -> None:
+    before = digests(reciting_checkpoint)
+    deployment = deploy()
+    worker = deployment.service.start_worker()
+    edit = request_edit(deployment)
+    deployment.suspend_within(worker, EDIT).send_signal(signal.SIGKILL)
+    check(deployment, edit)
+    assert deployment.rows(f"SELECT attempts FROM jobs WHERE kind = '{EDIT}'") == [(2,)]
+    assert digests(reciting_checkpoint) == before
+    assert list((deployment.service.directory / "edits").iterdir()) == []
+
+
+def test_a_worker_that_slept_past_its_lease_cannot_commit_its_edit(
+    deploy: Deploy, request_edit: RequestEdit, check: Check
+) -> None:
+    deployment = deploy()
+    sleeper = deployment.service.start_worker()
+    edit = request_edit(deployment)
+    child = deployment.suspend_within(sleeper, EDIT)
+    deployment.service.start_worker()
+    check(deployment, edit)
+    child.resume()
+    until(lambda: "job_dropped" in sleeper.log.read_text(), "the sleeper drops its edit")
+    check(deployment, edit)
+
+
+def test_redis_goes_away_under_an_edit_and_comes_back_empty(
+    deploy: Deploy, request_edit: RequestEdit, check: Check
+) -> None:
+    """Its bell is lost before any worker hears it; then Redis goes away again while the edit runs."""
+    deployment = deploy()
+    edit = request_edit(deployment)
+    with deployment.redis.client() as client:
+        client.flushall()
+    worker = deployment.service.start_worker()
+    child = deployment.suspend_within(worker, EDIT)
+    deployment.redis.stop()
+    child.resume()
+    time.sleep(2)
+    deployment.redis.start()
+    check(deployment, edit)
+
+
+def test_postgres_is_killed_in_the_middle_of_an_edit_and_restarted(
+    deploy: Deploy, request_edit: RequestEdit, check: Check
+) -> None:
+    deployment = deploy()
+    worker = deployment.service.start_worker()
+    edit = request_edit(deployment)
+    child = deployment.suspend_within(worker, EDIT)
+    deployment.postgres.kill()
+    child.resume()
+    time.sleep(0.5)
+    deployment.postgres.start()
+    check(deployment, edit)
+
+
+def test_every_bell_of_an_edit_is_delivered_three_times(
+    deploy: Deploy, request_edit: RequestEdit, check: Check
+) -> None:
+    deployment = deploy()
+    edit = request_edit(deployment)
+    with deployment.redis.client() as client:
+        until(lambda: client.llen("gpu") >= 2, "two bells wait")
+        for bell in client.lrange("gpu", 0, -1):
+            client.rpush("gpu", bell, bell)
+        deployment.service.start_worker()
+        deployment.service.start_worker()
+        check(deployment, edit)
+    assert deployment.rows("SELECT count(*) FROM jobs WHERE attempts <> 1") == [(0,)]
