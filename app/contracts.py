@@ -180,6 +180,7 @@ LayerChoice = Annotated[
     Discriminator(_layers_tag),
 ]
 KeepMass = Annotated[float, Field(gt=0, le=1)]
+RankRatio = Annotated[float, Field(gt=0, le=1)]
 TextSetId = Annotated[str, Field(max_length=100)]
 
 
@@ -190,6 +191,22 @@ class BalancedSubnetOptions(Contract):
     epochs: Annotated[int, Field(ge=1, le=1000)] = 5
     learning_rate: Annotated[float, Field(gt=0, le=100)] = 0.3
     loss_weight: Annotated[float, Field(ge=0, le=1)] = 0.7
+
+
+class RankRatios(Contract):
+    """What SVD keeps of a projection's singular values, as a share of its full rank.
+
+    The defaults are those of arXiv 2510.24256, which does not truncate attention.
+    """
+
+    gate: RankRatio = 0.5
+    up: RankRatio = 0.005
+    down: RankRatio = 0.005
+    q: RankRatio | None = None
+    k: RankRatio | None = None
+    v: RankRatio | None = None
+    qkv: RankRatio | None = None
+    o: RankRatio | None = None
 
 
 class Sweep(Contract):
@@ -245,7 +262,8 @@ class EditSpec(Contract):
     """How a language model is edited, as the workers read it.
 
     The defaults are those of arXiv 2510.24256: gate and up projections, three late layers (23 to 25 of 32),
-    60 % of the curvature mass, labels sampled from the model, blocks of 512 tokens, 20 million tokens.
+    60 % of the curvature mass, labels sampled from the model, blocks of 512 tokens, 20 million tokens; for
+    SVD gate, up and down of layer 21 of 32.
     """
 
     method: EditMethod
@@ -255,7 +273,7 @@ class EditSpec(Contract):
     labels: Labels = "sampled"
     calibration_tokens: Annotated[int, Field(ge=1, le=10**9)] = 20_000_000
     block_tokens: Annotated[int, Field(ge=2, le=100_000)] = 512
-    rank_ratio: Annotated[float, Field(gt=0, le=1)] = 0.5
+    rank_ratio: RankRatios = RankRatios()
     balanced_subnet: BalancedSubnetOptions = BalancedSubnetOptions()
     sweep: Sweep | None = None
     constraint: Constraint = Constraint()

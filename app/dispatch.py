@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.blob_store.collecting import collect_garbage
 from app.errors import MemauditError
 from app.settings import DOORBELL_TASK, Settings
+from app.store.edits import forget_factors
 from app.store.idempotency import forget_old_keys
 from app.store.sweeping import jobs_to_ring, sweep_leases
 from app.store.unit_of_work import Store
@@ -56,7 +57,7 @@ class Doorbell:
 async def sweep_forever(store: Store, doorbell: Doorbell, settings: Settings) -> None:
     """Until cancelled: take back expired leases, ring for jobs whose bell was lost or never rung.
 
-    And, less often, collect blobs that nothing refers to.
+    And, less often, forget old curvature factors and collect blobs that nothing refers to.
     """
     collect_at = time.monotonic() + COLLECT_SECONDS
     while True:
@@ -64,6 +65,7 @@ async def sweep_forever(store: Store, doorbell: Doorbell, settings: Settings) ->
             await sweep(store, doorbell, settings)
             if time.monotonic() >= collect_at:
                 collect_at = time.monotonic() + COLLECT_SECONDS
+                await store.run(forget_factors, older_than=timedelta(days=settings.cache_days))
                 await collect_garbage(store)
         except (SQLAlchemyError, MemauditError) as error:
             log.warning("sweep_failed", error=type(error).__name__)

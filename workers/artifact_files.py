@@ -5,8 +5,10 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -58,10 +60,14 @@ class ArtifactCache:
         directory: where they are kept.
         sessions: of the database.
         blobs: where their bytes come from.
+        kept: how long one stays that nobody uses.
     """
 
-    def __init__(self, directory: Path, sessions: sessionmaker[Session], blobs: BlobStore) -> None:
+    def __init__(
+        self, directory: Path, sessions: sessionmaker[Session], blobs: BlobStore, *, kept: timedelta
+    ) -> None:
         self._directory = directory
+        self._kept = kept
         self._sessions = sessions
         self._blobs = blobs
 
@@ -86,15 +92,27 @@ class ArtifactCache:
         with storage_full_named(), self._alone(artifact.manifest_sha256):
             if not _is_whole(directory, files):
                 self._fetch(artifact, files, directory)
+            os.utime(directory)
+        self._trim()
         return directory, artifact.commit
 
     @contextmanager
-    def _alone(self, name: str) -> Iterator[None]:
-        """Keep other workers of this disk from fetching the same artifact meanwhile."""
+    def _alone(self, name: str, how: int = fcntl.LOCK_EX) -> Iterator[None]:
+        """Keep other workers of this disk from fetching or deleting the same artifact meanwhile."""
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         with (self._directory / f"{name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            fcntl.flock(lock, how)
             yield
+
+    def _trim(self) -> None:
+        """Delete what was not used for long, and what a killed process left half fetched."""
+        oldest = time.time() - self._kept.total_seconds()
+        for directory in self._directory.iterdir():
+            # A directory that another worker holds is in use.
+            with suppress(FileNotFoundError, BlockingIOError):
+                if directory.is_dir() and directory.stat().st_mtime < oldest:
+                    with self._alone(directory.name, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                        shutil.rmtree(directory, ignore_errors=True)
 
     def _fetch(self, artifact: Artifact, files: list[ArtifactFile], directory: Path) -> None:
         with tempfile.TemporaryDirectory(prefix="fetching-", dir=self._directory) as fresh:

@@ -17,7 +17,7 @@ from torch import Tensor
 from app.errors import ArtifactCorrupt, EditFailed
 from app.store.edits import StoredFactor, TextSetRole, find_factors
 from app.store.identifiers import new_id
-from workers.edit_inputs import EditInputs
+from workers.edit_inputs import WORKPLACES, EditInputs
 from workers.edit_progress import EditProgress
 from workers.runtime import Runtime
 from workers.science.calibration import TokenBlocks, pack_texts
@@ -100,7 +100,9 @@ class FactorStore:
 
     def _keep(self, collected: dict[str, Factors]) -> None:
         """Store factors. Projections that read the same input share the bytes of that side."""
-        with tempfile.TemporaryDirectory(dir=self._runtime.settings.home) as directory:
+        with tempfile.TemporaryDirectory(
+            prefix=f"{self._inputs.edit_id.hex}-", dir=self._runtime.settings.home / WORKPLACES
+        ) as directory:
             for projection, factors in collected.items():
                 values = []
                 for side in _SIDES:

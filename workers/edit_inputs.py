@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 from uuid import UUID
 
 from sqlalchemy.orm import Session
@@ -16,6 +17,10 @@ from workers.runtime import Runtime
 from workers.science.texts import ScoringOptions
 
 _ALL = 2**31 - 1
+
+
+# Where edits keep files while they run, under the home directory; a name begins with the edit's id in hex.
+WORKPLACES: Final = "edits"
 
 
 @dataclass(frozen=True)

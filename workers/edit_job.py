@@ -14,12 +14,13 @@ from torch import Tensor
 
 from app import __version__
 from app.errors import EditFailed
+from app.store.edits import active_edits
 from app.store.identifiers import Prefix, format_id
 from app.store.jobs import Lease
 from workers.artifact_files import store_directory
 from workers.edit_artifact import write_checkpoint, write_papers
 from workers.edit_evaluation import Evaluation, compare
-from workers.edit_inputs import EditInputs, begin
+from workers.edit_inputs import WORKPLACES, EditInputs, begin
 from workers.edit_methods import EditedWeights, edited_weights
 from workers.edit_progress import EditProgress
 from workers.edit_result import EditResult, commit
@@ -158,12 +159,19 @@ def _peak_memory(device: torch.device) -> int:
 
 @contextmanager
 def _workplace(runtime: Runtime, inputs: EditInputs, lease: Lease) -> Iterator[Path]:
-    """An empty directory for this try's files. What earlier tries left is removed: they cannot commit."""
-    parent = runtime.settings.home / "edits"
-    for left in parent.glob(f"{inputs.edit_id.hex}-*"):
-        shutil.rmtree(left, ignore_errors=True)
+    """An empty directory for this try's files.
+
+    What killed tries left, of this edit or of one that has ended, is removed: they cannot commit.
+    """
+    parent = runtime.settings.home / WORKPLACES
+    parent.mkdir(parents=True, exist_ok=True)
+    with runtime.sessions() as session:
+        others = {edit_id.hex for edit_id in active_edits(session) - {inputs.edit_id}}
+    for left in parent.iterdir():
+        if left.name.partition("-")[0] not in others:
+            shutil.rmtree(left, ignore_errors=True)
     directory = parent / f"{inputs.edit_id.hex}-{lease.epoch}"
-    directory.mkdir(parents=True)
+    directory.mkdir()
     try:
         yield directory
     finally:

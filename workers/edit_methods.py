@@ -19,10 +19,10 @@ from workers.science.balanced_subnet import BalancedSubnetOptions, learn_subnet
 from workers.science.calibration import text_blocks
 from workers.science.kfac import Eigenbasis, eigenbases
 from workers.science.loading import LanguageModel
-from workers.science.projections import Projection, find_projections, layer_count
+from workers.science.projections import Projection, Role, find_projections, layer_count
 from workers.science.search import Objective, Point, Setting, automatic_settings, best, try_settings
 from workers.science.spectrum import KeptPairs, select_top_mass
-from workers.science.svd import truncate
+from workers.science.svd import default_layer, truncate
 from workers.science.weight_edit import project
 
 JSONObject = dict[str, Any]
@@ -59,9 +59,9 @@ def edited_weights(
     if inputs.spec.method == "kfac":
         return _KFAC(runtime, inputs, language_model, progress).run()
     layers = _explicit_layers(inputs.spec)
-    projections = find_projections(language_model.model, layers=layers, roles=inputs.spec.projections)
     if inputs.spec.method == "svd":
-        return _svd(projections, inputs.spec.rank_ratio, progress)
+        return _svd(language_model, inputs.spec, layers, progress)
+    projections = find_projections(language_model.model, layers=layers, roles=inputs.spec.projections)
     return _balanced_subnet(runtime, inputs, language_model, projections, progress)
 
 
@@ -165,17 +165,26 @@ class _KFAC:
         ]
 
 
-def _svd(projections: Sequence[Projection], ratio: float, progress: EditProgress) -> EditedWeights:
+def _svd(
+    language_model: LanguageModel, spec: EditSpec, layers: list[int] | None, progress: EditProgress
+) -> EditedWeights:
+    model = language_model.model
+    layers = layers or [default_layer(layer_count(model))]
+    ratios = spec.rank_ratio.model_dump(exclude_none=True)
+    roles: Sequence[str] | None = spec.projections
+    if roles is None:
+        # All that have a ratio; but not every MLP has a gate.
+        ungated = Role.GATE not in {projection.role for projection in find_projections(model, layers=layers)}
+        roles = [role for role in ratios if not (ungated and role == Role.GATE)]
+    projections = find_projections(model, layers=layers, roles=roles)
     progress.enter("decomposing")
-    weights = []
+    weights, matrices = [], []
     for projection in projections:
-        weights.append((projection, truncate(projection.weight, ratio)))
+        weight, rank = truncate(projection.weight, ratios[projection.role])
+        weights.append((projection, weight))
+        matrices.append(_matrix(projection) | {"rank": rank})
         progress.report(len(weights), len(projections))
-    return EditedWeights(
-        weights=weights,
-        matrices=[_matrix(projection) for projection in projections],
-        facts={"rank_ratio": ratio},
-    )
+    return EditedWeights(weights=weights, matrices=matrices, facts={"rank_ratio": ratios})
 
 
 def _balanced_subnet(

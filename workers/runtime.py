@@ -3,6 +3,7 @@
 import os
 import socket
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cache
 
 from sqlalchemy.orm import Session, sessionmaker
@@ -37,7 +38,9 @@ def make_runtime(settings: Settings) -> Runtime:
     """A runtime of its own for these settings."""
     sessions = sync_sessions(sync_engine(settings.require_database_url()))
     blobs = BlobStore(settings.artifact_store, sessions)
-    artifacts = ArtifactCache(settings.home / "artifact-cache", sessions, blobs)
+    artifacts = ArtifactCache(
+        settings.home / "artifact-cache", sessions, blobs, kept=timedelta(days=settings.cache_days)
+    )
     checkpoints = Checkpoints(settings, artifacts)
     return Runtime(
         settings=settings,

@@ -102,6 +102,14 @@ _REFUSALS: tuple[tuple[LiteralString, LiteralString, Callable[[EditCreate], bool
         lambda edit: "constraint" in edit.model_fields_set and not edit.searches,
     ),
     (
+        "rank_ratio_missing",
+        "Every projection needs a rank ratio",
+        lambda edit: (
+            edit.method == "svd"
+            and any(getattr(edit.rank_ratio, role) is None for role in edit.projections or ())
+        ),
+    ),
+    (
         "calibration_missing",
         "This method needs a calibration text set",
         lambda edit: edit.calibration_text_set is None and edit.method != "svd",

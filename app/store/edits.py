@@ -1,10 +1,11 @@
 """Edits: requests to derive an edited language model, and what became of them."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, Text, UniqueConstraint, select
+from sqlalchemy import ForeignKey, Index, Text, UniqueConstraint, delete, func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.store.base import Base, CreatedAt, JSONObject, PrimaryKey, one_of
@@ -77,6 +78,11 @@ class StoredFactor(Base):
 REFERENCES.append(StoredFactor.sha256)
 
 
+def active_edits(session: Session) -> set[UUID]:
+    """The edits of all tenants that have not ended."""
+    return set(session.scalars(select(Edit.id).where(is_active(Edit))))
+
+
 def text_sets_of(session: Session, edit_ids: Sequence[UUID]) -> dict[UUID, dict[TextSetRole, EditTextSet]]:
     """The text sets of each edit by their role."""
     text_sets: dict[UUID, dict[TextSetRole, EditTextSet]] = {edit_id: {} for edit_id in edit_ids}
@@ -101,3 +107,9 @@ def find_factors(session: Session, tenant_id: UUID, key: str) -> dict[tuple[str,
         select(StoredFactor).where(StoredFactor.tenant_id == tenant_id, StoredFactor.key == key)
     )
     return {(row.projection, row.side): row for row in rows}
+
+
+def forget_factors(session: Session, *, older_than: timedelta) -> None:
+    """Forget factors that were collected long ago; their bytes are collected with those of other blobs."""
+    age = func.clock_timestamp() - older_than
+    session.execute(delete(StoredFactor).where(StoredFactor.created_at < age))

@@ -89,6 +89,8 @@ def test_the_worker_is_killed_in_the_middle_of_an_edit(
 ) -> None:
     before = digests(reciting_checkpoint)
     deployment = deploy()
+    ended = "0" * 32
+    (deployment.service.directory / "edits" / f"{ended}-3").mkdir(parents=True)
     worker = deployment.service.start_worker()
     edit = request_edit(deployment)
     deployment.suspend_within(worker, EDIT).send_signal(signal.SIGKILL)

@@ -156,11 +156,14 @@ def test_the_baselines_give_edited_models_too(
     body = kfac_request(base, sets, f"by-{method.replace('_', '-')}") | {"method": method}
     del body["block_tokens"]
     if method == "svd":
-        body |= {"rank_ratio": 0.25}
+        del body["layers"]  # the paper's, at this depth
     else:
         options = {"ratio": 0.05, "epochs": 2}
         body |= {"forget_text_set": sets["seen"], "balanced_subnet": options}
     edit = succeeded(service, body)
+    if method == "svd":
+        ranks = {(matrix["layer"], matrix["role"]): matrix["rank"] for matrix in edit["receipt"]["matrices"]}
+        assert ranks == {(1, "gate"): 16, (1, "up"): 1, (1, "down"): 1}  # of 32
     assert edit["evaluation"]["sets"]["memorized"]["nl"]["after"] != pytest.approx(
         edit["evaluation"]["sets"]["memorized"]["nl"]["before"], abs=1e-6
     )

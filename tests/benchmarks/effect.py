@@ -185,7 +185,7 @@ def by_svd(material: Material, layers: Sequence[int], target: float) -> Row:
     projections = find_projections(material.language_model.model, layers=layers, roles=ROLES)
 
     def weights_of(ratio: float) -> Weights:
-        return [(projection, truncate(projection.weight, ratio)) for projection in projections]
+        return [(projection, truncate(projection.weight, ratio)[0]) for projection in projections]
 
     weights = at_perplexity(material, target, weights_of, low=0.01, high=1.0, rising=False)
     return measure(material, f"SVD, layers {list(layers)}", weights)

@@ -37,7 +37,7 @@ def refusal(body: dict[str, Any]) -> tuple[str, tuple[int | str, ...]]:
         {**AIMED, "method": "kfac", "sweep": SWEEP},
         {**AIMED, "method": "kfac", "layers": "auto"},
         {**KFAC, "layers": [0, 31], "projections": ["gate", "up", "down", "q", "k", "v", "qkv", "o"]},
-        {**SVD, "calibration_text_set": "txs_calibration", "rank_ratio": 1.0, "layers": [3]},
+        {**SVD, "calibration_text_set": "txs_calibration", "rank_ratio": {"q": 1.0}, "layers": [3]},
         {**KFAC, "model": {"type": "hub", "repo": "allegrolab/hubble-1b"}},
         {**KFAC, "keep_mass": 1},
         {**KFAC, "keep_mass": 1e-9},
@@ -61,7 +61,7 @@ OWN_PARAMETERS: dict[str, dict[str, Any]] = {
         "calibration_tokens": 1000,
         "block_tokens": 64,
     },
-    "svd": {"rank_ratio": 0.5},
+    "svd": {"rank_ratio": {"gate": 0.5}},
 }
 
 
@@ -86,6 +86,7 @@ def test_a_parameter_belongs_to_its_method_alone(method: str, owner: str, parame
         ({**AIMED, "method": "svd", "layers": "auto"}, "search_needs_kfac"),
         ({**SUBNET, "layers": "auto"}, "search_needs_kfac"),
         ({**AIMED, "method": "kfac", "layers": "auto", "sweep": SWEEP}, "auto_with_sweep"),
+        ({**SVD, "projections": ["up", "q"]}, "rank_ratio_missing"),
         ({**MODEL, "method": "kfac"}, "calibration_missing"),
         ({**MODEL, "method": "balanced_subnet", "forget_text_set": "txs_forget"}, "calibration_missing"),
         ({**KFAC, "sweep": SWEEP}, "forget_set_missing"),
@@ -176,7 +177,7 @@ def test_a_value_is_never_coerced_and_kept_in_its_range(
 
 
 def test_the_methods_of_a_baseline_are_checked_as_well() -> None:
-    assert refusal({**SVD, "rank_ratio": 0.0}) == ("greater_than", ("rank_ratio",))
+    assert refusal({**SVD, "rank_ratio": {"up": 0.0}}) == ("greater_than", ("rank_ratio", "up"))
     for name, wrong in {"ratio": 1.0, "epochs": 0, "learning_rate": 0.0, "loss_weight": 1.1}.items():
         _, place = refusal({**SUBNET, "balanced_subnet": {name: wrong}})
         assert place == ("balanced_subnet", name)

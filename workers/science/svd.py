@@ -9,13 +9,19 @@ from workers.science.spectrum import decomposition_dtype
 
 # A share that was meant to give a whole rank may come out a little above it: 0.07 * 100 is not quite 7.
 _ROUNDING = 1e-9
+_LAYER, _DEPTH = 21, 32
 
 
-def truncate(weight: Tensor, ratio: float) -> Tensor:
+def default_layer(n_layers: int) -> int:
+    """The layer that 21 of 32 is (arXiv 2510.24256, the SVD baseline)."""
+    return min(round(n_layers * _LAYER / _DEPTH), n_layers - 1)
+
+
+def truncate(weight: Tensor, ratio: float) -> tuple[Tensor, int]:
     """Keep the largest ceil(ratio * min(out, in)) singular values of `weight` [out, in], at least one.
 
     Returns:
-        [out, in] in the dtype of the decomposition, float64 on a CPU and float32 on a GPU.
+        [out, in] in the dtype of the decomposition, float64 on a CPU and float32 on a GPU; and the rank.
 
     Raises:
         ValueError: if `ratio` is outside (0, 1].
@@ -27,4 +33,4 @@ def truncate(weight: Tensor, ratio: float) -> Tensor:
         weight.detach().to(decomposition_dtype(weight.device)), full_matrices=False
     )
     truncated: Tensor = (left[:, :rank] * values[:rank]) @ right[:rank]
-    return truncated
+    return truncated, rank

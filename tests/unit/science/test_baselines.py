@@ -12,7 +12,7 @@ from workers.science.balanced_subnet import BalancedSubnetOptions, learn_subnet
 from workers.science.calibration import pack_texts, text_blocks
 from workers.science.errors import ScienceError
 from workers.science.projections import find_projections
-from workers.science.svd import truncate
+from workers.science.svd import default_layer, truncate
 from workers.science.utility import mean_nll
 from workers.science.weight_edit import replaced
 
@@ -31,16 +31,21 @@ def retain(llama):
 def test_svd_keeps_the_best_approximation_of_the_rank(ratio, rank):
     """The oracle is numpy's decomposition and Eckart and Young: the error is the rest of the spectrum."""
     weight = torch.randn(40, 30, generator=torch.Generator().manual_seed(0))
-    truncated = truncate(weight, ratio)
+    truncated, kept = truncate(weight, ratio)
     values = np.linalg.svd(weight.double().numpy(), compute_uv=False)
-    assert int(torch.linalg.matrix_rank(truncated)) == rank
+    assert int(torch.linalg.matrix_rank(truncated)) == kept == rank
     error = float((truncated - weight.double()).norm())
     assert error == pytest.approx(math.sqrt((values[rank:] ** 2).sum()), rel=1e-9, abs=1e-5)
 
 
 def test_a_share_that_means_a_whole_rank_gives_that_rank_whatever_the_rounding():
     assert 0.07 * 100 > 7
-    assert int(torch.linalg.matrix_rank(truncate(torch.eye(100) + torch.ones(100, 100), 0.07))) == 7
+    assert int(torch.linalg.matrix_rank(truncate(torch.eye(100) + torch.ones(100, 100), 0.07)[0])) == 7
+
+
+@pytest.mark.parametrize(("depth", "layer"), [(32, 21), (16, 10), (6, 4), (2, 1), (1, 0)])
+def test_svd_takes_the_layer_of_the_paper_at_any_depth(depth, layer):
+    assert default_layer(depth) == layer
 
 
 @pytest.mark.parametrize("ratio", [0.0, -1.0, 1.1])
