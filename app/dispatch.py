@@ -65,11 +65,16 @@ async def sweep_forever(store: Store, doorbell: Doorbell, settings: Settings) ->
             await sweep(store, doorbell, settings)
             if time.monotonic() >= collect_at:
                 collect_at = time.monotonic() + COLLECT_SECONDS
-                await store.run(forget_factors, older_than=timedelta(days=settings.cache_days))
-                await collect_garbage(store)
+                await collect(store, settings)
         except (SQLAlchemyError, MemauditError) as error:
             log.warning("sweep_failed", error=type(error).__name__)
         await asyncio.sleep(settings.sweep_seconds)
+
+
+async def collect(store: Store, settings: Settings) -> None:
+    """Collect blobs that nothing refers to, then forget old factors, whose blobs are collected next time."""
+    await collect_garbage(store)
+    await store.run(forget_factors, older_than=timedelta(days=settings.cache_days))
 
 
 async def sweep(store: Store, doorbell: Doorbell, settings: Settings) -> None:

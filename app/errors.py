@@ -283,10 +283,14 @@ class EditFailed(JobFailed):
 
 
 class NoFeasibleSetting(EditFailed):
-    """Every setting that a search tried costs more than the constraint allows."""
+    """Every setting that a search tried costs more than the constraint allows; `frontier` holds them."""
 
     slug = "no-feasible-setting"
     title = "No feasible setting"
+
+    def __init__(self, detail: str, frontier: list[dict[str, Any]]) -> None:
+        super().__init__(detail)
+        self.frontier = frontier
 
 
 class ArtifactCorrupt(JobFailed):

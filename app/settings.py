@@ -73,7 +73,7 @@ class Settings(BaseSettings):
     loaded_models: int = Field(default=2, ge=1)
     shard_tokens: int = Field(default=65_536, ge=1)
     # Curvature factors, and edited models on a worker's disk: all of it can be made again.
-    cache_days: float = Field(default=30.0, gt=0, le=36_500)
+    cache_days: float = Field(default=30.0, ge=1, le=36_500)
 
     # A JSON request; a text set in one JSON document, or one record of a stream; a whole stream.
     max_request_bytes: int = Field(default=2**20, ge=1)

@@ -16,7 +16,7 @@ _POLL_SECONDS: Final = 0.1
 T = TypeVar("T")
 
 
-class Work(Protocol):
+class Answer(Protocol):
     """A resource of long work as it is answered."""
 
     @property
@@ -24,7 +24,7 @@ class Work(Protocol):
         """Where it stands."""
 
 
-W = TypeVar("W", bound=Work)
+A = TypeVar("A", bound=Answer)
 
 
 def come_back(response: Response, path: str | None = None) -> None:
@@ -34,12 +34,12 @@ def come_back(response: Response, path: str | None = None) -> None:
         response.headers["Location"] = path
 
 
-def has_ended(work: Work) -> bool:
+def has_ended(work: Answer) -> bool:
     """Whether work is in a terminal state."""
     return work.status not in ACTIVE
 
 
-async def read_waiting(read: Callable[[], Awaitable[W]], response: Response, *, seconds: float) -> W:
+async def read_waiting(read: Callable[[], Awaitable[A]], response: Response, *, seconds: float) -> A:
     """Work as it is when it has ended, or after some seconds; then the answer says when to ask again."""
     work = await poll_until(read, has_ended, seconds=seconds)
     if not has_ended(work):
@@ -59,10 +59,10 @@ async def poll_until(read: Callable[[], Awaitable[T]], done: Callable[[T], bool]
 
 
 async def follow(
-    work: W,
-    read: Callable[[], Awaitable[W]],
+    work: A,
+    read: Callable[[], Awaitable[A]],
     *,
-    event_id: Callable[[W], str],
+    event_id: Callable[[A], str],
     seen: str | None,
 ) -> AsyncIterator[ServerSentEvent]:
     """An event with the resource at each change of its `event_id`, until it has ended.

@@ -40,17 +40,31 @@ class Deployment:
         until(lambda: self.rows(query)[0][0] >= count, f"{count} {kind} {state}")
 
     def suspend_within(self, worker: Program, kind: str) -> psutil.Process:
-        """Stop the worker's job process while it computes a job, before it has begun to commit."""
-        computing = f"SELECT 1 FROM jobs WHERE kind = '{kind}' AND state = 'running' FOR UPDATE SKIP LOCKED"
+        """Stop the worker's job process while it computes a job, in no transaction of its own."""
+        computing = f"""
+            SELECT 1 FROM jobs WHERE kind = '{kind}' AND state = 'running'
+            AND NOT EXISTS (SELECT 1 FROM pg_stat_activity WHERE state = 'idle in transaction')
+            FOR UPDATE SKIP LOCKED
+        """
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             self.wait_for_jobs(kind, "running")
             child = job_process(worker)
             child.suspend()
+            time.sleep(0.05)  # what it has asked of the database is answered
             if self.rows(computing):
                 return child
             child.resume()
         raise AssertionError(f"the worker was never seen within a {kind}")
+
+    @contextmanager
+    def held_up_at(self, table: str) -> Iterator[None]:
+        """Let nobody write to a table, and wait until somebody wants to."""
+        waiting = f"SELECT 1 FROM pg_locks WHERE relation = '{table}'::regclass AND NOT granted"
+        with psycopg.connect(self.postgres.url) as connection:
+            connection.execute(f"LOCK TABLE {table} IN SHARE MODE")
+            until(lambda: bool(self.rows(waiting)), f"somebody writes to {table}")
+            yield
 
 
 class Deploy(Protocol):

@@ -4,20 +4,22 @@ import fcntl
 import hashlib
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
+import structlog
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.blob_store.full import storage_full_named
 from app.blob_store.writing import BlobStore
 from app.errors import ArtifactCorrupt, LanguageModelRejected, NotFound
-from app.store.artifacts import Artifact, ArtifactFile, StoredFile, get_artifact, list_files
+from app.store.artifacts import ArtifactFile, StoredFile, get_artifact, list_files
+
+log = structlog.get_logger()
 
 Progress = Callable[[int, int], None]
 
@@ -89,38 +91,50 @@ class ArtifactCache:
                 raise LanguageModelRejected("The artifact was deleted.") from None
             files = list_files(session, artifact.id)
         directory = self._directory / artifact.manifest_sha256
-        with storage_full_named(), self._alone(artifact.manifest_sha256):
+        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._trim(but=directory)
+        with storage_full_named(), self._alone(directory):
             if not _is_whole(directory, files):
-                self._fetch(artifact, files, directory)
+                self._fetch(files, directory)
             os.utime(directory)
-        self._trim()
         return directory, artifact.commit
 
     @contextmanager
-    def _alone(self, name: str, how: int = fcntl.LOCK_EX) -> Iterator[None]:
-        """Keep other workers of this disk from fetching or deleting the same artifact meanwhile."""
-        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with (self._directory / f"{name}.lock").open("w") as lock:
-            fcntl.flock(lock, how)
+    def _alone(self, directory: Path, *, wait: bool = True) -> Iterator[None]:
+        """Keep other workers of this disk from fetching or deleting the same artifact meanwhile.
+
+        Raises:
+            BlockingIOError: another one does, and `wait` is false.
+        """
+        with directory.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield
 
-    def _trim(self) -> None:
-        """Delete what was not used for long, and what a killed process left half fetched."""
+    def _trim(self, *, but: Path) -> None:
+        """Delete what was not used for long, and what a killed process left half fetched of that.
+
+        Whoever is given a directory has `kept` to read it: it is marked as used under the same lock.
+        """
         oldest = time.time() - self._kept.total_seconds()
         for directory in self._directory.iterdir():
-            # A directory that another worker holds is in use.
-            with suppress(FileNotFoundError, BlockingIOError):
-                if directory.is_dir() and directory.stat().st_mtime < oldest:
-                    with self._alone(directory.name, fcntl.LOCK_EX | fcntl.LOCK_NB):
-                        shutil.rmtree(directory, ignore_errors=True)
+            if directory == but or not directory.is_dir():
+                continue
+            try:
+                with self._alone(directory, wait=False):
+                    if directory.stat().st_mtime < oldest:
+                        shutil.rmtree(directory)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                log.warning("artifact_cache_not_trimmed", error=type(error).__name__)
 
-    def _fetch(self, artifact: Artifact, files: list[ArtifactFile], directory: Path) -> None:
-        with tempfile.TemporaryDirectory(prefix="fetching-", dir=self._directory) as fresh:
-            whole = Path(fresh) / artifact.manifest_sha256
-            for file in files:
-                self._fetch_file(file, whole / file.path)
-            shutil.rmtree(directory, ignore_errors=True)
-            whole.rename(directory)
+    def _fetch(self, files: list[ArtifactFile], directory: Path) -> None:
+        fresh = directory.with_suffix(".fetching")
+        shutil.rmtree(fresh, ignore_errors=True)
+        for file in files:
+            self._fetch_file(file, fresh / file.path)
+        shutil.rmtree(directory, ignore_errors=True)
+        fresh.rename(directory)
         if not _is_whole(directory, files):
             raise ArtifactCorrupt("The artifact's files on the worker's disk do not match their digests.")
 

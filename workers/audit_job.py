@@ -13,7 +13,7 @@ from app.store.audits import Audit, copy_evidence, copy_scores
 from app.store.jobs import Lease, LeaseLost
 from app.store.language_models import LanguageModel as LanguageModelRow
 from app.store.text_sets import TextRow, TextSet, iterate_text_batches, read_texts
-from app.store.transitions import begin, complete_shard, enqueue_shards
+from app.store.transitions import begin_work, complete_shard, enqueue_shards
 from workers.finishing import finish
 from workers.lease_keeper import LeaseKeeper
 from workers.runtime import Runtime
@@ -35,7 +35,7 @@ def plan_audit(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
     with runtime.sessions.begin() as session:
         row = session.get_one(LanguageModelRow, lease.language_model_id)
         assert row.digest is not None
-        audit = begin(session, Audit, audit_id, row.digest)
+        audit = begin_work(session, Audit, audit_id, row.digest)
         text_set = session.get_one(TextSet, audit.text_set_id)
     limit = runtime.settings.shard_tokens
     if text_set.byte_count <= limit:

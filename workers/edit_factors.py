@@ -11,6 +11,7 @@ from typing import Final
 import torch
 import transformers
 from safetensors.torch import load, save_file
+from sqlalchemy import func
 from sqlalchemy.dialects.postgresql import insert
 from torch import Tensor
 
@@ -121,10 +122,14 @@ class FactorStore:
                         }
                     )
                 statement = insert(StoredFactor).values(values)
-                # What is there already is equal, or it was damaged and could not be read.
+                # What is there already is as good, or it was damaged and could not be read.
                 statement = statement.on_conflict_do_update(
                     index_elements=["tenant_id", "key", "projection", "side"],
-                    set_={"tokens": statement.excluded.tokens, "sha256": statement.excluded.sha256},
+                    set_={
+                        "tokens": statement.excluded.tokens,
+                        "sha256": statement.excluded.sha256,
+                        "created_at": func.clock_timestamp(),
+                    },
                 )
                 with self._runtime.sessions.begin() as session:
                     session.execute(statement)

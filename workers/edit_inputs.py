@@ -70,7 +70,7 @@ def begin(runtime: Runtime, lease: Lease) -> EditInputs:
     with runtime.sessions.begin() as session:
         base = session.get_one(LanguageModelRow, lease.language_model_id)
         assert base.digest is not None
-        edit = transitions.begin(session, Edit, lease.edit_id, base.digest)
+        edit = transitions.begin_work(session, Edit, lease.edit_id, base.digest)
         return EditInputs(
             edit_id=edit.id,
             tenant_id=edit.tenant_id,

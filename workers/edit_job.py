@@ -86,6 +86,7 @@ class _Edit:
         return EditResult(
             receipt=receipt,
             evaluation=evaluation,
+            frontier=edited.frontier,
             before=before,
             after=after,
             files=store_directory(self._runtime.blobs, directory, self._progress.report),
@@ -165,9 +166,11 @@ def _workplace(runtime: Runtime, inputs: EditInputs, lease: Lease) -> Iterator[P
     """
     parent = runtime.settings.home / WORKPLACES
     parent.mkdir(parents=True, exist_ok=True)
+    # Looked at first: what another worker begins meanwhile is not among them.
+    present = list(parent.iterdir())
     with runtime.sessions() as session:
         others = {edit_id.hex for edit_id in active_edits(session) - {inputs.edit_id}}
-    for left in parent.iterdir():
+    for left in present:
         if left.name.partition("-")[0] not in others:
             shutil.rmtree(left, ignore_errors=True)
     directory = parent / f"{inputs.edit_id.hex}-{lease.epoch}"

@@ -8,8 +8,7 @@ from torch import Tensor
 
 from app.contracts import EditSpec
 from app.errors import EditFailed, NoFeasibleSetting
-from app.store.edits import Edit, TextSetRole
-from app.store.transitions import take
+from app.store.edits import TextSetRole
 from workers.audit_job import text_input
 from workers.edit_factors import FactorStore, calibration_blocks
 from workers.edit_inputs import EditInputs
@@ -39,11 +38,13 @@ class EditedWeights:
         weights: each projection with its new weight [out, in].
         matrices: what the receipt says of each.
         facts: what the receipt says of the method's run.
+        frontier: the settings that a search tried, if it was one.
     """
 
     weights: list[tuple[Projection, Tensor]]
     matrices: list[JSONObject]
     facts: JSONObject = field(default_factory=dict)
+    frontier: list[JSONObject] | None = None
 
 
 def edited_weights(
@@ -88,7 +89,10 @@ class _KFAC:
         factors = self._factors.get(list(needed.values()), self._progress)
         self._progress.enter("decomposing")
         self._bases = eigenbases(factors)
-        chosen = self._search(settings) if self._inputs.spec.searches else settings[0]
+        frontier = None
+        chosen = settings[0]
+        if self._inputs.spec.searches:
+            chosen, frontier = self._search(settings)
         edited = [(projection, *self._edit(projection, chosen.keep_mass)) for projection in self._of(chosen)]
         return EditedWeights(
             weights=[(projection, weight) for projection, weight, _ in edited],
@@ -99,6 +103,7 @@ class _KFAC:
                 "factors_reused": self._factors.reused,
                 "factors_collected": len(factors) - self._factors.reused,
             },
+            frontier=frontier,
         )
 
     def _settings(self) -> list[Setting]:
@@ -127,8 +132,7 @@ class _KFAC:
         kept = select_top_mass(basis.output_values, basis.input_values, keep_mass)
         return project(projection.weight, basis, kept), kept
 
-    def _search(self, settings: Sequence[Setting]) -> Setting:
-        """The best setting. What was tried is stored at once, for a search that finds none too."""
+    def _search(self, settings: Sequence[Setting]) -> tuple[Setting, list[JSONObject]]:
         self._progress.enter("searching")
         memorized = [text_input(row) for row in self._inputs.rows(self._runtime, TextSetRole.FORGET)]
         clean = [row.text for row in self._inputs.rows(self._runtime, TextSetRole.CLEAN)]
@@ -149,15 +153,14 @@ class _KFAC:
                 "No text of the forget set is long enough to be recited, so nothing can be aimed at."
             )
         chosen = best(points)
-        with self._runtime.sessions.begin() as session:
-            edit = take(session, Edit, self._inputs.edit_id)
-            edit.frontier = {"points": [_describe(point, chosen) for point in points]}
+        frontier = [_describe(point, chosen) for point in points]
         if chosen is None:
             raise NoFeasibleSetting(
                 f"None of {len(points)} settings keeps perplexity within "
-                f"{objective.max_increase:.0%} of the base; allow more, or keep more mass."
+                f"{objective.max_increase:.0%} of the base; allow more, or keep more mass.",
+                frontier,
             )
-        return chosen.setting
+        return chosen.setting, frontier
 
     def _weights(self, setting: Setting) -> list[tuple[Projection, Tensor]]:
         return [
@@ -184,7 +187,8 @@ def _svd(
         weights.append((projection, weight))
         matrices.append(_matrix(projection) | {"rank": rank})
         progress.report(len(weights), len(projections))
-    return EditedWeights(weights=weights, matrices=matrices, facts={"rank_ratio": ratios})
+    cut = {str(projection.role): ratios[projection.role] for projection in projections}
+    return EditedWeights(weights=weights, matrices=matrices, facts={"rank_ratio": cut})
 
 
 def _balanced_subnet(

@@ -13,7 +13,7 @@ from app.store.audits import Audit, copy_scores
 from app.store.edits import Edit, TextSetRole
 from app.store.identifiers import Prefix, format_id, new_id
 from app.store.language_models import LanguageModel, LanguageModelStatus
-from app.store.transitions import take
+from app.store.transitions import take_active
 from app.store.work import WorkStatus
 from workers.audit_job import score_row
 from workers.edit_evaluation import AFTER, BEFORE, Readings, Scored
@@ -29,6 +29,7 @@ class EditResult:
 
     receipt: JSONObject
     evaluation: JSONObject
+    frontier: list[JSONObject] | None
     before: Readings
     after: Readings
     files: list[StoredFile]
@@ -46,7 +47,7 @@ def commit(session: Session, inputs: EditInputs, result: EditResult) -> int:
         ArtifactNameTaken: another artifact has taken the name meanwhile.
         BlobMissing: a file is not in the store any more.
     """
-    edit = take(session, Edit, inputs.edit_id)
+    edit = take_active(session, Edit, inputs.edit_id)
     artifact = add_artifact(session, inputs.tenant_id, inputs.name, result.files)
     source = ArtifactSource(type="artifact", artifact=format_id(Prefix.ARTIFACT, artifact.id))
     description = result.description
@@ -76,6 +77,7 @@ def commit(session: Session, inputs: EditInputs, result: EditResult) -> int:
     sets = {role: measured | {"audits": audits[role]} for role, measured in result.evaluation["sets"].items()}
     edit.receipt = result.receipt
     edit.evaluation = result.evaluation | {"sets": sets}
+    edit.frontier = None if result.frontier is None else {"points": result.frontier}
     edit.artifact_id = artifact.id
     edit.edited_model_id = edited.id
     edit.status = WorkStatus.SUCCEEDED

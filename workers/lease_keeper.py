@@ -74,9 +74,8 @@ class LeaseKeeper:
         shown: str | None = None
         while not self._done.wait(interval):
             # A new stage is shown at once; the rest of the progress comes with the next heartbeat.
-            due = time.monotonic() >= beat_at or self._stage != shown
-            if due:
-                beat_at, shown = time.monotonic() + self._settings.heartbeat_seconds, self._stage
+            stage = self._stage
+            due = time.monotonic() >= beat_at or stage != shown
             try:
                 held = self._look(extend=due)
             except SQLAlchemyError as error:
@@ -86,6 +85,8 @@ class LeaseKeeper:
             if not held:
                 self._lost.set()
                 return
+            if due:
+                beat_at, shown = time.monotonic() + self._settings.heartbeat_seconds, stage
 
     def _look(self, *, extend: bool) -> bool:
         with self._sessions.begin() as session:

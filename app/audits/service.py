@@ -96,7 +96,7 @@ def cancel(session: Session, tenant_id: UUID, audit_id: UUID) -> AuditOut:
         NotFound: no such audit for this tenant.
         AlreadyTerminal: the audit had ended before.
     """
-    return AuditOut.of(transitions.cancel(session, Audit, tenant_id, audit_id))
+    return AuditOut.of(transitions.cancel_work(session, Audit, tenant_id, audit_id))
 
 
 def list_page(session: Session, tenant_id: UUID, limit: int, cursor: str | None) -> Page[AuditOut]:

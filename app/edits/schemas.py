@@ -110,6 +110,13 @@ _REFUSALS: tuple[tuple[LiteralString, LiteralString, Callable[[EditCreate], bool
         ),
     ),
     (
+        "rank_ratio_unused",
+        "A rank ratio for a projection that is not edited",
+        lambda edit: (
+            edit.projections is not None and bool(edit.rank_ratio.model_fields_set - set(edit.projections))
+        ),
+    ),
+    (
         "calibration_missing",
         "This method needs a calibration text set",
         lambda edit: edit.calibration_text_set is None and edit.method != "svd",

@@ -89,7 +89,7 @@ def cancel(session: Session, principal: Principal, edit_id: UUID) -> EditOut:
         NotFound: no such edit for this tenant.
         AlreadyTerminal: the edit had ended before.
     """
-    edit = transitions.cancel(session, Edit, principal.tenant_id, edit_id)
+    edit = transitions.cancel_work(session, Edit, principal.tenant_id, edit_id)
     return EditOut.of(edit, text_sets_of(session, [edit.id])[edit.id], principal.tenant_name)
 
 

@@ -52,7 +52,7 @@ def enqueue_edit(session: Session, edit: Edit) -> Job:
     )
 
 
-def take(session: Session, kind: type[W], work_id: UUID) -> W:
+def take_active(session: Session, kind: type[W], work_id: UUID) -> W:
     """An audit or edit that has not ended, locked until the commit.
 
     The lock leaves room for the foreign keys of rows that other transactions are writing meanwhile.
@@ -67,13 +67,13 @@ def take(session: Session, kind: type[W], work_id: UUID) -> W:
     return row
 
 
-def begin(session: Session, kind: type[W], work_id: UUID, language_model_digest: str) -> W:
+def begin_work(session: Session, kind: type[W], work_id: UUID, language_model_digest: str) -> W:
     """Mark an audit or edit as running and record which bytes of the language model it will use.
 
     Raises:
         LeaseLost: it has ended, so its work is not wanted any more.
     """
-    work = take(session, kind, work_id)
+    work = take_active(session, kind, work_id)
     if work.status == WorkStatus.QUEUED:
         work.status = WorkStatus.RUNNING
         work.started_at = session.scalar(select(func.clock_timestamp()))
@@ -104,7 +104,7 @@ def complete_shard(session: Session, audit_id: UUID, texts: int) -> int:
     Raises:
         LeaseLost: the audit has ended, so the shard's rows must not be committed.
     """
-    audit = take(session, Audit, audit_id)
+    audit = take_active(session, Audit, audit_id)
     audit.texts_done += texts
     if audit.texts_done < audit.texts_total:
         return 0
@@ -125,7 +125,7 @@ def succeed_audit(session: Session, audit_id: UUID, summary: JSONObject) -> None
     Raises:
         LeaseLost: the audit has ended otherwise.
     """
-    audit = take(session, Audit, audit_id)
+    audit = take_active(session, Audit, audit_id)
     audit.summary = summary
     audit.status = WorkStatus.SUCCEEDED
     audit.finished_at = session.scalar(select(func.clock_timestamp()))
@@ -172,7 +172,7 @@ def fail_job(session: Session, lease: Lease, error: JSONObject) -> None:
     fail_owner(session, lease, error)
 
 
-def cancel(session: Session, kind: type[W], tenant_id: UUID, work_id: UUID | None) -> W:
+def cancel_work(session: Session, kind: type[W], tenant_id: UUID, work_id: UUID | None) -> W:
     """End an audit or edit at the client's word. Whatever a worker still computes cannot be committed.
 
     Raises:

@@ -4,7 +4,6 @@ The oracle of every test is the same edit without a fault: weights and numbers m
 """
 
 import hashlib
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 
 from tests.deployments import Deploy, Deployment
 from tests.edit_requests import end_of, kfac_request, request, upload_sets
-from tests.live_service import LiveService, until
+from tests.live_service import LiveService, job_process, until
 
 RequestEdit = Callable[[Deployment], dict[str, Any]]
 Check = Callable[[Deployment, dict[str, Any]], None]
@@ -81,23 +80,23 @@ def digests(directory: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(directory.iterdir())}
 
 
+@pytest.mark.parametrize(("table", "left"), [("factors", 2), ("artifacts", 0)])
 def test_the_worker_is_killed_in_the_middle_of_an_edit(
-    deploy: Deploy,
-    request_edit: RequestEdit,
-    check: Check,
-    reciting_checkpoint: Path,
+    deploy: Deploy, request_edit: RequestEdit, check: Check, reciting_checkpoint: Path, table: str, left: int
 ) -> None:
+    """While it keeps the first factor, and in the finishing transaction when all files are stored."""
     before = digests(reciting_checkpoint)
     deployment = deploy()
-    ended = "0" * 32
-    (deployment.service.directory / "edits" / f"{ended}-3").mkdir(parents=True)
+    workplaces = deployment.service.directory / "edits"
     worker = deployment.service.start_worker()
     edit = request_edit(deployment)
-    deployment.suspend_within(worker, EDIT).send_signal(signal.SIGKILL)
+    with deployment.held_up_at(table):
+        job_process(worker).kill()
+        assert len(list(workplaces.iterdir())) == left
     check(deployment, edit)
     assert deployment.rows(f"SELECT attempts FROM jobs WHERE kind = '{EDIT}'") == [(2,)]
     assert digests(reciting_checkpoint) == before
-    assert list((deployment.service.directory / "edits").iterdir()) == []
+    assert list(workplaces.iterdir()) == []
 
 
 def test_a_worker_that_slept_past_its_lease_cannot_commit_its_edit(
@@ -117,7 +116,7 @@ def test_a_worker_that_slept_past_its_lease_cannot_commit_its_edit(
 def test_redis_goes_away_under_an_edit_and_comes_back_empty(
     deploy: Deploy, request_edit: RequestEdit, check: Check
 ) -> None:
-    """Its bell is lost before any worker hears it; then Redis goes away again while the edit runs."""
+    """Its bell is lost before any worker hears it; then Redis is away while the edit runs and ends."""
     deployment = deploy()
     edit = request_edit(deployment)
     with deployment.redis.client() as client:

@@ -122,7 +122,10 @@ def mean_nl_of(language_model: LanguageModel, texts: Sequence[TextInput]) -> flo
 
 
 def shares(scores: Sequence[TextScore]) -> tuple[float, float]:
-    return share_extracted(scores, "strict") or 0.0, share_extracted(scores, "loose") or 0.0
+    strict, loose = share_extracted(scores, "strict"), share_extracted(scores, "loose")
+    assert strict is not None
+    assert loose is not None
+    return strict, loose
 
 
 def by_kfac(material: Material, console: Console) -> tuple[Row, Setting]:

@@ -22,7 +22,7 @@ from app.store.identifiers import Prefix, format_id, parse_id
 from app.store.jobs import Lease, claim, heartbeat, take_for_finish
 from app.store.sessions import sync_engine, sync_sessions
 from app.store.tenants import Tenant
-from app.store.transitions import begin, complete_shard, succeed_audit
+from app.store.transitions import begin_work, complete_shard, succeed_audit
 from app.store.work import WorkStatus, end_work
 from app.work import poll_until
 from tests.http_api import make_key
@@ -141,7 +141,7 @@ async def test_each_change_is_an_event_until_the_end(
 
     leases: list[Lease] = []
     changes: list[tuple[Callable[[Session], object], str, int]] = [
-        (lambda session: begin(session, Audit, audit.id, "d" * 64), "running", 0),
+        (lambda session: begin_work(session, Audit, audit.id, "d" * 64), "running", 0),
         (claim_and_beat, "running", 3),
         (finish_shard, "running", 10),
         (lambda session: succeed_audit(session, audit.id, {}), "succeeded", 10),
@@ -176,7 +176,7 @@ async def test_a_state_that_was_seen_is_not_sent_again(
 
     queued = await next_event("never seen")
     assert queued["event"] == "queued"
-    running = await next_event(queued["id"], lambda session: begin(session, Audit, audit.id, "d" * 64))
+    running = await next_event(queued["id"], lambda session: begin_work(session, Audit, audit.id, "d" * 64))
     assert running["event"] == "running"
     counted = await next_event(running["id"], lambda session: complete_shard(session, audit.id, 4))
     assert json.loads(counted["data"])["progress"]["done"] == 4
@@ -277,7 +277,7 @@ async def test_waiting_lasts_until_the_end(
     reading = asyncio.create_task(client.get(path_of(audit), params={"wait": 30}))
     await asyncio.sleep(0.25)
     with sessions.begin() as session:
-        begin(session, Audit, audit.id, "d" * 64)
+        begin_work(session, Audit, audit.id, "d" * 64)
     await asyncio.sleep(0.25)
     assert not reading.done()
     with sessions.begin() as session:

@@ -1,5 +1,6 @@
 """What can be made again is not kept for ever: curvature factors, and artifacts on a worker's disk."""
 
+import fcntl
 import os
 import time
 from datetime import timedelta
@@ -10,7 +11,11 @@ import pytest
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.blob_store.writing import BlobStore
-from app.store.edits import StoredFactor, forget_factors
+from app.dispatch import collect
+from app.settings import Settings
+from app.store.edits import StoredFactor
+from app.store.sessions import async_engine
+from app.store.unit_of_work import Store
 from tests.artifacts import make_artifact, random_file
 from tests.integration.rows import add_tenant
 from workers.artifact_files import ArtifactCache
@@ -35,12 +40,18 @@ def test_an_artifact_that_nobody_used_for_long_leaves_the_disk(
         random_file(source / "file", 100)
         artifacts[name] = make_artifact(database_url, source, name=name)
         directories[name], _ = cache.materialize(artifacts[name].tenant_id, artifacts[name].id)
-    half_fetched = tmp_path / "cache" / "fetching-of-a-killed-process"
+    half_fetched = tmp_path / "cache" / f"{'0' * 64}.fetching"
     half_fetched.mkdir()
+    in_use = directories["old"].with_suffix(".lock").open("w")
+    fcntl.flock(in_use, fcntl.LOCK_EX)
     now = time.time()
     for directory, days in ((half_fetched, 3), (directories["old"], 3), (directories["recent"], 1)):
         os.utime(directory, (now - days * DAY, now - days * DAY))
     os.utime(directories["used"], (now - 3 * DAY, now - 3 * DAY))
+    cache.materialize(artifacts["used"].tenant_id, artifacts["used"].id)
+    left = {path for path in (tmp_path / "cache").iterdir() if path.is_dir()}
+    assert left == {directories["recent"], directories["used"], directories["old"]}  # the last is in use
+    in_use.close()
     cache.materialize(artifacts["used"].tenant_id, artifacts["used"].id)
     left = {path for path in (tmp_path / "cache").iterdir() if path.is_dir()}
     assert left == {directories["recent"], directories["used"]}
@@ -48,8 +59,8 @@ def test_an_artifact_that_nobody_used_for_long_leaves_the_disk(
     assert (again / "file").read_bytes() == (tmp_path / "old" / "file").read_bytes()
 
 
-def test_old_factors_are_forgotten(
-    sessions: sessionmaker[Session], database: psycopg.Connection, tmp_path: Path
+async def test_old_factors_are_forgotten(
+    sessions: sessionmaker[Session], database: psycopg.Connection, database_url: str, tmp_path: Path
 ) -> None:
     stored = BlobStore("postgres:", sessions).put_file(random_file(tmp_path / "factor", 100))
     with sessions.begin() as session:
@@ -63,6 +74,7 @@ def test_old_factors_are_forgotten(
     database.execute(
         "UPDATE factors SET created_at = clock_timestamp() - interval '3 days' WHERE side = 'gradients'"
     )
-    with sessions.begin() as session:
-        forget_factors(session, older_than=KEPT)
+    engine = async_engine(database_url, pool_size=1)
+    await collect(Store(engine), Settings(cache_days=2))
+    await engine.dispose()
     assert database.execute("SELECT side FROM factors").fetchall() == [("activations",)]

@@ -12,16 +12,17 @@ from uuid import UUID, uuid4
 import httpx
 import psycopg
 import pytest
+from sqlalchemy import update
 
 from app.settings import Settings
 from app.store.edits import Edit
-from app.store.jobs import JobState, claim
+from app.store.jobs import Job, JobState, claim
 from app.store.language_models import LanguageModel
 from app.store.tenants import find_principal
-from app.store.transitions import cancel
+from app.store.transitions import cancel_work
 from tests.http_api import client_of, make_key
 from tests.tiny_models import english_sentences, save_tiny_model
-from workers import edit_job
+from workers import edit_job, lease_keeper
 from workers.edit_progress import STAGES, EditProgress
 from workers.loop import run_job
 from workers.runtime import Runtime, make_runtime
@@ -60,7 +61,9 @@ def run_next(runtime: Runtime) -> None:
     run_job(runtime, lease, get_context("fork").Event())
 
 
-async def request_edit(client: httpx.AsyncClient, runtime: Runtime, model: Path, method: str) -> str:
+async def request_edit(
+    client: httpx.AsyncClient, runtime: Runtime, model: Path, method: str, name: str = "never"
+) -> str:
     """An edit that waits for a worker; its language model is validated."""
     source = {"source": {"type": "path", "path": str(model)}}
     key = {"Idempotency-Key": uuid4().hex}
@@ -70,7 +73,7 @@ async def request_edit(client: httpx.AsyncClient, runtime: Runtime, model: Path,
     text_set = (await client.post("/v1/text-sets", json={"name": "texts", "texts": texts})).json()["id"]
     body: dict[str, Any] = {
         "model": registered["id"],
-        "name": "never",
+        "name": name,
         "method": method,
         "layers": [0, 1],
         "calibration_text_set": text_set,
@@ -117,7 +120,7 @@ async def test_cancel_in_a_stage_leaves_nothing(
             if entered == stage:
                 reached.append(entered)
                 with runtime.sessions.begin() as session:
-                    cancel(session, Edit, principal.tenant_id, edit_uuid)
+                    cancel_work(session, Edit, principal.tenant_id, edit_uuid)
 
     monkeypatch.setattr(edit_job, "EditProgress", Cancelling)
     model = save_tiny_model(tmp_path / "model")
@@ -138,3 +141,50 @@ async def test_cancel_in_a_stage_leaves_nothing(
     ).fetchone()
     assert counted == (0, 0, 1, JobState.CANCELLED)
     assert not list((settings.home / "edits").iterdir())
+
+
+async def test_a_lease_lost_before_the_commit_commits_nothing(
+    client: httpx.AsyncClient,
+    app: Any,
+    settings: Settings,
+    runtime: Runtime,
+    database: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """Another worker has claimed the job while this one slept: its epoch is a later one."""
+
+    def overtaken(*_: Any) -> None:
+        with runtime.sessions.begin() as session:
+            session.execute(update(Job).where(Job.edit_id.is_not(None)).values(epoch=Job.epoch + 1))
+
+    monkeypatch.setattr(edit_job, "write_papers", overtaken)
+    monkeypatch.setattr(lease_keeper, "_LOOK_SECONDS", 60.0)  # only the commit can tell
+    model = save_tiny_model(tmp_path / "model")
+    async with client_of(app, make_key(settings, scopes=SCOPES)) as editor:
+        edit_id = await request_edit(editor, runtime, model, "kfac")
+        await asyncio.to_thread(run_next, runtime)
+        edit = (await editor.get(f"/v1/edits/{edit_id}")).json()
+    assert edit["status"] == "running"
+    assert edit["artifact"] is edit["frontier"] is None
+    counted = database.execute(
+        "SELECT (SELECT count(*) FROM artifacts), (SELECT count(*) FROM audits), "
+        "(SELECT state FROM jobs WHERE edit_id IS NOT NULL)"
+    ).fetchone()
+    assert counted == (0, 0, JobState.RUNNING)
+
+
+async def test_an_edit_removes_what_ended_ones_left_and_nothing_of_others(
+    client: httpx.AsyncClient, app: Any, settings: Settings, runtime: Runtime, tmp_path: Path
+) -> None:
+    workplaces = settings.home / "edits"
+    model = save_tiny_model(tmp_path / "model")
+    async with client_of(app, make_key(settings, scopes=SCOPES)) as editor:
+        first = await request_edit(editor, runtime, model, "kfac")
+        waiting = await request_edit(editor, runtime, model, "svd", name="waiting")
+        others = workplaces / f"{UUID(hex=waiting.removeprefix('edt_')).hex}-1"
+        for left in (others, workplaces / f"{'0' * 32}-3"):
+            left.mkdir(parents=True)
+        await asyncio.to_thread(run_next, runtime)
+        assert (await editor.get(f"/v1/edits/{first}")).json()["status"] == "succeeded"
+    assert list(workplaces.iterdir()) == [others]

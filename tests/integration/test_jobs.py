@@ -23,7 +23,7 @@ from app.store.jobs import (
 )
 from app.store.sessions import sync_engine, sync_sessions
 from app.store.sweeping import jobs_to_ring, sweep_leases
-from app.store.transitions import cancel, complete_shard, fail_job
+from app.store.transitions import cancel_work, complete_shard, fail_job
 from app.store.work import WorkStatus
 from tests.integration.rows import add_audit_rows, add_shard, add_tenant
 
@@ -169,7 +169,7 @@ def test_nothing_commits_after_a_cancel(sessions: Sessions, audit: Audit) -> Non
     lease = take_one(sessions)
     with sessions.begin() as session:
         assert is_held(session, lease)
-        cancel(session, Audit, audit.tenant_id, audit.id)
+        cancel_work(session, Audit, audit.tenant_id, audit.id)
     with sessions.begin() as session:
         assert not is_held(session, lease)
     with pytest.raises(LeaseLost), sessions.begin() as session:
@@ -177,7 +177,7 @@ def test_nothing_commits_after_a_cancel(sessions: Sessions, audit: Audit) -> Non
     assert {state_of(sessions, running), state_of(sessions, waiting)} == {JobState.CANCELLED}
     assert reread(sessions, audit).status == WorkStatus.CANCELLED
     with pytest.raises(AlreadyTerminal), sessions.begin() as session:
-        cancel(session, Audit, audit.tenant_id, audit.id)
+        cancel_work(session, Audit, audit.tenant_id, audit.id)
 
 
 def test_a_cancel_that_meets_a_finishing_shard_wins_or_loses_whole(sessions: Sessions, audit: Audit) -> None:
@@ -189,7 +189,7 @@ def test_a_cancel_that_meets_a_finishing_shard_wins_or_loses_whole(sessions: Ses
         with sessions.begin() as finishing:
             take_for_finish(finishing, lease)
             with sessions.begin() as cancelling:
-                cancel(cancelling, Audit, audit.tenant_id, audit.id)
+                cancel_work(cancelling, Audit, audit.tenant_id, audit.id)
             complete_shard(finishing, audit.id, 10)
 
     with pytest.raises(LeaseLost):
@@ -214,7 +214,7 @@ def test_only_its_tenant_can_cancel(sessions: Sessions, audit: Audit) -> None:
     with sessions.begin() as session:
         stranger = add_tenant(session, "globex")
     with pytest.raises(NotFound), sessions.begin() as session:
-        cancel(session, Audit, stranger, audit.id)
+        cancel_work(session, Audit, stranger, audit.id)
     assert reread(sessions, audit).status == WorkStatus.QUEUED
 
 

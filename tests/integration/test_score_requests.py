@@ -19,7 +19,7 @@ from app.store.identifiers import Prefix, format_id, parse_id
 from app.store.sessions import sync_engine, sync_sessions
 from app.store.sweeping import sweep_leases
 from app.store.tenants import Tenant
-from app.store.transitions import begin, succeed_audit
+from app.store.transitions import begin_work, succeed_audit
 from app.store.work import WorkStatus, end_work
 from tests.http_api import client_of, make_key
 from tests.integration.rows import add_ready_model
@@ -81,7 +81,7 @@ def write_scores(sessions: sessionmaker[Session], audit_id: UUID) -> None:
         error = "no_tokens" if nl is None else None
         rows.append((audit_id, ordinal, *facts, 4, 3, 1, *known, Jsonb({}), error))
     with sessions.begin() as session:
-        begin(session, Audit, audit_id, "d" * 64)
+        begin_work(session, Audit, audit_id, "d" * 64)
         copy_scores(session, reversed(rows))
         succeed_audit(session, audit_id, {})
 
@@ -95,7 +95,7 @@ async def test_the_same_key_gives_the_first_answer(
     first = await post(client, request_body, "k")
     assert first.status_code == 202, first.text
     with sessions.begin() as session:
-        begin(session, Audit, *audit_ids(database), "f" * 64)
+        begin_work(session, Audit, *audit_ids(database), "f" * 64)
     again = await post(client, request_body, "k")
     assert (again.status_code, again.json()) == (202, first.json())
     location = f"/v1/audits/{first.json()['id']}"

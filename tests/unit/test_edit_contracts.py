@@ -87,6 +87,7 @@ def test_a_parameter_belongs_to_its_method_alone(method: str, owner: str, parame
         ({**SUBNET, "layers": "auto"}, "search_needs_kfac"),
         ({**AIMED, "method": "kfac", "layers": "auto", "sweep": SWEEP}, "auto_with_sweep"),
         ({**SVD, "projections": ["up", "q"]}, "rank_ratio_missing"),
+        ({**SVD, "projections": ["up"], "rank_ratio": {"down": 0.3}}, "rank_ratio_unused"),
         ({**MODEL, "method": "kfac"}, "calibration_missing"),
         ({**MODEL, "method": "balanced_subnet", "forget_text_set": "txs_forget"}, "calibration_missing"),
         ({**KFAC, "sweep": SWEEP}, "forget_set_missing"),

@@ -4,10 +4,12 @@ Martens and Grosse (arXiv 1503.05671), as arXiv 2510.24256 uses it on MLP projec
 Shapes: `out` outputs and `in` inputs of a projection, N predicting positions of a batch, T places of a block.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Literal, get_args
 
 import torch
@@ -120,18 +122,14 @@ def collect_factors(
     threads = torch.get_num_threads() if on_cpu else 1
     lanes = max(1, min(threads, len(batches), _LANE_BYTES // FactorSums.bytes_for(projections)))
     sums = [FactorSums() for _ in range(lanes)]
-    with ExitStack() as stack:
-        stack.enter_context(frozen(language_model.model))
-        recorder = stack.enter_context(Recorder(projections))
-        run = _lane_runner(stack, lanes, threads)
-        for first in range(0, len(batches), lanes):
-            run(
-                lambda batch, lane: _collect_batch(language_model, recorder, batch, lane),
-                batches[first : first + lanes],
-                sums,
-            )
-            if on_progress is not None:
-                on_progress(min(len(blocks), (first + lanes) * size))
+    with frozen(language_model.model), Recorder(projections) as recorder:
+        done = _in_lanes(
+            lambda batch, lane: _collect_batch(language_model, recorder, batch, lane), batches, sums, threads
+        )
+        with closing(done):
+            for count in done:
+                if on_progress is not None:
+                    on_progress(min(len(blocks), count * size))
     return _factors(FactorSums.join(sums), projections, tokens)
 
 
@@ -166,21 +164,49 @@ def _batches(blocks: TokenBlocks, size: int, seed: int | None) -> Iterator[_Batc
         yield _Batch(part, None if generator is None else torch.rand(part.ids.shape, generator=generator))
 
 
-_Run = Callable[[Callable[[_Batch, FactorSums], None], Sequence[_Batch], Sequence[FactorSums]], None]
-
-
-def _lane_runner(stack: ExitStack, lanes: int, threads: int) -> _Run:
-    """What runs a batch in each lane and waits for them.
+def _in_lanes(
+    function: Callable[[_Batch, FactorSums], None],
+    batches: Sequence[_Batch],
+    sums: Sequence[FactorSums],
+    threads: int,
+) -> Generator[int]:
+    """Add every batch to the sums of its lane, the lanes beside each other; yields how many are done.
 
     On a CPU whole batches beside each other beat operations that are split over the cores. A lane is always
-    given the same batches, so the sums come out the same again.
+    given the same batches in the same order, so the sums come out the same again. No lane waits for another.
+    When the caller closes the iterator, each lane ends after its batch in flight.
     """
-    if lanes == 1:
-        return lambda function, batches, sums: function(batches[0], sums[0])
-    executor = ThreadPoolExecutor(lanes, initializer=torch.set_num_threads, initargs=(threads // lanes,))
-    stack.callback(torch.set_num_threads, threads)
-    stack.callback(executor.shutdown, cancel_futures=True)
-    return lambda function, batches, sums: [*executor.map(function, batches, sums)].clear()
+    if len(sums) == 1:
+        for count, batch in enumerate(batches, 1):
+            function(batch, sums[0])
+            yield count
+        return
+    finished: SimpleQueue[Exception | None] = SimpleQueue()
+    stop = threading.Event()
+
+    def work(lane: int) -> None:
+        try:
+            for batch in batches[lane :: len(sums)]:
+                if stop.is_set():
+                    return
+                function(batch, sums[lane])
+                finished.put(None)
+        except Exception as error:  # noqa: BLE001  raised again where the caller sees it
+            finished.put(error)
+
+    with ExitStack() as stack:
+        stack.callback(torch.set_num_threads, threads)
+        executor = stack.enter_context(
+            ThreadPoolExecutor(len(sums), initializer=torch.set_num_threads, initargs=(threads // len(sums),))
+        )
+        stack.callback(stop.set)
+        for lane in range(len(sums)):
+            executor.submit(work, lane)
+        for count in range(1, len(batches) + 1):
+            error = finished.get()
+            if error is not None:
+                raise error
+            yield count
 
 
 def _collect_batch(
