@@ -1,7 +1,7 @@
 """`/v1/audits`."""
 
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Final
 from uuid import UUID
 
 from fastapi import APIRouter, BackgroundTasks, Depends, Header, Query, Response
@@ -34,6 +34,8 @@ from app.store.tenants import Principal
 from app.store.unit_of_work import Store
 from app.strict_json import StrictJSONRoute
 from app.work import come_back, follow, read_waiting
+
+_SCORES_A_PAGE: Final = 100
 
 router = APIRouter(prefix="/v1/audits", tags=["audits"], route_class=StrictJSONRoute)
 
@@ -123,7 +125,7 @@ async def list_scores(
     store: StoreDependency,
     sort: ScoreOrder = ScoreOrder.ORDINAL,
     group: Annotated[CleanStr | None, Query(max_length=200)] = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    limit: Annotated[int | None, Query(ge=1, le=1000, description="100 unless given.")] = None,
     cursor: PageCursor = None,
     accept: Annotated[str, Header()] = "application/json",
 ) -> Page[ScoreOut] | Response:
@@ -131,7 +133,11 @@ async def list_scores(
     identifier = read_id(Prefix.AUDIT, audit_id)
     media_type = choose_export(accept)
     if media_type is not None:
-        refused = {"/sort": sort is not ScoreOrder.ORDINAL, "/cursor": cursor is not None}
+        refused = {
+            "/sort": sort is not ScoreOrder.ORDINAL,
+            "/limit": limit is not None,
+            "/cursor": cursor is not None,
+        }
         errors = [FieldError(pointer, "not_for_exports") for pointer, given in refused.items() if given]
         if errors:
             raise ValidationFailed("An export holds all rows in the order of the texts.", errors)
@@ -142,7 +148,7 @@ async def list_scores(
         identifier,
         order=sort,
         group=group,
-        limit=limit,
+        limit=limit or _SCORES_A_PAGE,
         cursor=cursor,
     )
 

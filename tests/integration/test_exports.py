@@ -172,7 +172,13 @@ async def test_an_export_of_a_group_holds_its_rows(client: httpx.AsyncClient, au
 async def test_exports_have_one_order_and_no_pages(
     client: httpx.AsyncClient, audit: Audit, subtests: pytest.Subtests
 ) -> None:
-    for params in ({"sort": "nl"}, {"sort": "-nl"}, {"cursor": "x"}, {"sort": "nl", "cursor": "x"}):
+    for params in (
+        {"sort": "nl"},
+        {"sort": "-nl"},
+        {"limit": 10},
+        {"cursor": "x"},
+        {"sort": "nl", "cursor": "x"},
+    ):
         with subtests.test(params=params):
             response = await client.get(scores_path(audit), params=params, headers={"Accept": CSV})
             assert response.status_code == 422
