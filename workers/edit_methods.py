@@ -88,7 +88,7 @@ class _KFAC:
         needed = {projection.key: projection for setting in settings for projection in self._of(setting)}
         factors = self._factors.get(list(needed.values()), self._progress)
         self._progress.enter("decomposing")
-        self._bases = eigenbases(factors)
+        self._bases = eigenbases(factors, on_progress=self._progress.counter(len(factors)))
         frontier = None
         chosen = settings[0]
         if self._inputs.spec.searches:

@@ -133,20 +133,28 @@ def collect_factors(
     return _factors(FactorSums.join(sums), projections, tokens)
 
 
-def eigenbases(factors: Mapping[str, Factors]) -> dict[str, Eigenbasis]:
+def eigenbases(
+    factors: Mapping[str, Factors], *, on_progress: Callable[[int], None] | None = None
+) -> dict[str, Eigenbasis]:
     """The eigenbasis of each projection; a factor that several share is decomposed once.
 
     Decomposed in float64 on a CPU, in float32 on a GPU, and kept in that precision.
+
+    Args:
+        factors: by the projections' keys.
+        on_progress: told after each projection how many are done; may raise to stop.
     """
     decomposed: dict[int, tuple[Tensor, Tensor]] = {}
-    for factor in factors.values():
-        if id(factor.activations) not in decomposed:
-            decomposed[id(factor.activations)] = _decompose(factor.activations)
     bases: dict[str, Eigenbasis] = {}
     for key, factor in factors.items():
+        shared = id(factor.activations)
+        if shared not in decomposed:
+            decomposed[shared] = _decompose(factor.activations)
+        input_values, input_vectors = decomposed[shared]
         output_values, output_vectors = _decompose(factor.gradients)
-        input_values, input_vectors = decomposed[id(factor.activations)]
         bases[key] = Eigenbasis(output_vectors, output_values, input_vectors, input_values)
+        if on_progress is not None:
+            on_progress(len(bases))
     return bases
 
 

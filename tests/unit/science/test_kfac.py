@@ -203,7 +203,9 @@ def test_gate_and_up_share_their_inputs_factor(llama, language_models, blocks):
         assert gate_0.activations is up_0.activations
         assert gate_1.activations is up_1.activations
         assert gate_0.activations is not gate_1.activations
-    bases = eigenbases({"gate": gate_0, "up": up_0})
+    done: list[int] = []
+    bases = eigenbases({"gate": gate_0, "up": up_0}, on_progress=done.append)
+    assert done == [1, 2]
     assert bases["gate"].input_vectors is bases["up"].input_vectors
     alone = eigenbases({"up": up_0})["up"]
     for name in ("output_vectors", "output_values", "input_vectors", "input_values"):
