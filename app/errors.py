@@ -38,8 +38,10 @@
 No message may contain a submitted text: they are logged, stored and answered.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 PROBLEM_BASE = "https://memaudit.dev/problems/"
@@ -224,11 +226,15 @@ class SourceNotAllowed(ValidationFailed):
 
 
 class JobFailed(MemauditError):
-    """Work ended without a result. `retryable` says whether another attempt could help."""
+    """Work ended without a result. `retryable` says whether another attempt could help.
+
+    `findings` are columns of the audit or edit to write although it failed.
+    """
 
     slug = "job-failed"
     title = "Job failed"
     retryable: ClassVar[bool] = False
+    findings: Mapping[str, object] = MappingProxyType({})
 
 
 class LanguageModelRejected(JobFailed):
@@ -283,14 +289,14 @@ class EditFailed(JobFailed):
 
 
 class NoFeasibleSetting(EditFailed):
-    """Every setting that a search tried costs more than the constraint allows; `frontier` holds them."""
+    """Every setting that a search tried costs more than the constraint allows."""
 
     slug = "no-feasible-setting"
     title = "No feasible setting"
 
     def __init__(self, detail: str, frontier: list[dict[str, Any]]) -> None:
         super().__init__(detail)
-        self.frontier = frontier
+        self.findings = {"frontier": {"points": frontier}}
 
 
 class ArtifactCorrupt(JobFailed):

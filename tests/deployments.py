@@ -58,6 +58,29 @@ class Deployment:
         raise AssertionError(f"the worker was never seen within a {kind}")
 
     @contextmanager
+    def postgres_killed(self) -> Iterator[None]:
+        """Kill Postgres, and start it again."""
+        self.postgres.kill()
+        yield
+        self.postgres.start()
+
+    @contextmanager
+    def redis_lost(self) -> Iterator[None]:
+        """Take Redis away; it comes back empty."""
+        self.redis.stop()
+        yield
+        self.redis.start()
+        with self.redis.client() as client:
+            client.flushall()
+
+    def triple_bells(self) -> None:
+        """Let every bell that waits be delivered three times; there are two at least."""
+        with self.redis.client() as client:
+            until(lambda: client.llen("gpu") >= 2, "two bells wait")
+            for bell in client.lrange("gpu", 0, -1):
+                client.rpush("gpu", bell, bell)
+
+    @contextmanager
     def held_up_at(self, table: str) -> Iterator[None]:
         """Let nobody write to a table, and wait until somebody wants to."""
         waiting = f"SELECT 1 FROM pg_locks WHERE relation = '{table}'::regclass AND NOT granted"

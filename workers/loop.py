@@ -10,8 +10,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.blob_store.full import storage_full_named
-from app.errors import JobCrashed, JobFailed, NoFeasibleSetting
-from app.store.edits import Edit
+from app.errors import JobCrashed, JobFailed
 from app.store.jobs import JobKind, Lease, LeaseLost, claim, close_cancelled, release, requeue
 from app.store.transitions import fail_job
 from workers.audit_job import plan_audit, score_shard
@@ -135,6 +134,4 @@ def _end_attempt(runtime: Runtime, lease: Lease, failure: JobFailed) -> None:
         if again:
             requeue(session, lease, problem, delay_seconds=RETRY_SECONDS * lease.attempts)
         else:
-            fail_job(session, lease, problem)
-            if isinstance(failure, NoFeasibleSetting) and lease.edit_id is not None:
-                session.get_one(Edit, lease.edit_id).frontier = {"points": failure.frontier}
+            fail_job(session, lease, problem, failure.findings)

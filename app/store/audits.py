@@ -22,9 +22,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from app.store.base import Base, JSONObject, one_of
+from app.store.base import Base, JSONObject
 from app.store.text_sets import TextRow
-from app.store.work import Work, WorkStatus
+from app.store.work import Work
 
 
 class Audit(Work):
@@ -32,10 +32,6 @@ class Audit(Work):
 
     __tablename__ = "audits"
     noun = "audit"
-    __table_args__ = (
-        Index("ix_audits_tenant_id_id", "tenant_id", "id"),
-        one_of("status", WorkStatus),
-    )
 
     text_set_id: Mapped[UUID] = mapped_column(ForeignKey("text_sets.id"), index=True)
     priority: Mapped[int] = mapped_column(default=0)

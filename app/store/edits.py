@@ -5,13 +5,13 @@ from datetime import timedelta
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, Text, UniqueConstraint, delete, func, select
+from sqlalchemy import ForeignKey, Text, UniqueConstraint, delete, func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.store.base import Base, CreatedAt, JSONObject, PrimaryKey, one_of
 from app.store.blobs import REFERENCES
 from app.store.tenants import Tenant
-from app.store.work import Work, WorkStatus, is_active
+from app.store.work import Work, is_active
 
 
 class TextSetRole(StrEnum):
@@ -31,10 +31,6 @@ class Edit(Work):
 
     __tablename__ = "edits"
     noun = "edit"
-    __table_args__ = (
-        Index("ix_edits_tenant_id_id", "tenant_id", "id"),
-        one_of("status", WorkStatus),
-    )
 
     name: Mapped[str] = mapped_column(Text)
     receipt: Mapped[JSONObject | None]

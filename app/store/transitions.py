@@ -1,6 +1,7 @@
 """Transitions that move a job and the audit or language model it belongs to in one transaction."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from uuid import UUID
 
 from sqlalchemy import exists, func, select, update
@@ -162,14 +163,19 @@ def reject_language_model(session: Session, model_id: UUID, error: JSONObject) -
             end_work(session, kind, work.id, WorkStatus.FAILED, error)
 
 
-def fail_job(session: Session, lease: Lease, error: JSONObject) -> None:
-    """Give a job up, and with it whatever it belongs to.
+def fail_job(
+    session: Session,
+    lease: Lease,
+    error: JSONObject,
+    findings: Mapping[str, object] = MappingProxyType({}),
+) -> None:
+    """Give a job up, and with it whatever it belongs to, of which `findings` are columns to write.
 
     Raises:
         LeaseLost: the job was taken away before.
     """
     close_failed(session, lease, error)
-    fail_owner(session, lease, error)
+    fail_owner(session, lease, error, findings)
 
 
 def cancel_work(session: Session, kind: type[W], tenant_id: UUID, work_id: UUID | None) -> W:
@@ -187,12 +193,17 @@ def cancel_work(session: Session, kind: type[W], tenant_id: UUID, work_id: UUID 
     return work
 
 
-def fail_owner(session: Session, job: Job | Lease, error: JSONObject) -> None:
+def fail_owner(
+    session: Session,
+    job: Job | Lease,
+    error: JSONObject,
+    findings: Mapping[str, object] = MappingProxyType({}),
+) -> None:
     """Fail the audit or edit of a job that was given up, or reject the language model it validates."""
     for kind, column in OWNERS.items():
         work_id = getattr(job, column.key)
         if work_id is not None:
-            if end_work(session, kind, work_id, WorkStatus.FAILED, error):
+            if end_work(session, kind, work_id, WorkStatus.FAILED, error, findings):
                 cancel_jobs(session, column == work_id)
             return
     rejection = LanguageModelRejected(str(error["detail"])).problem()

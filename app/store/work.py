@@ -1,15 +1,18 @@
 """What audits and edits share: where they stand, and how they are read and ended."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
+from types import MappingProxyType
 from typing import ClassVar, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, ForeignKey, Text, func, select, update
-from sqlalchemy.orm import Mapped, Session, mapped_column
+from sqlalchemy import ColumnElement, ForeignKey, Index, Text, func, select, update
+from sqlalchemy.orm import Mapped, Session, declared_attr, mapped_column
+from sqlalchemy.schema import SchemaItem
 
 from app.errors import NotFound
-from app.store.base import Base, CreatedAt, JSONObject, PrimaryKey, newest_first
+from app.store.base import Base, CreatedAt, JSONObject, PrimaryKey, newest_first, one_of
 
 
 class WorkStatus(StrEnum):
@@ -43,6 +46,15 @@ class Work(Base):
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
 
+    @declared_attr.directive
+    @classmethod
+    def __table_args__(cls) -> tuple[SchemaItem, ...]:
+        """The index by which a tenant's work is listed, and the statuses that there are."""
+        return (
+            Index(f"ix_{cls.__tablename__}_tenant_id_id", "tenant_id", "id"),
+            one_of("status", WorkStatus),
+        )
+
 
 W = TypeVar("W", bound=Work)
 
@@ -70,13 +82,21 @@ def list_work(session: Session, kind: type[W], tenant_id: UUID, before: UUID | N
 
 
 def end_work(
-    session: Session, kind: type[Work], work_id: UUID, status: WorkStatus, error: JSONObject | None = None
+    session: Session,
+    kind: type[Work],
+    work_id: UUID,
+    status: WorkStatus,
+    error: JSONObject | None = None,
+    findings: Mapping[str, object] = MappingProxyType({}),
 ) -> bool:
-    """Bring work to a terminal state without a result; False when it had ended before."""
+    """Bring work to a terminal state without a result; False when it had ended before.
+
+    `findings` are columns of the work to write all the same.
+    """
     statement = (
         update(kind)
         .where(kind.id == work_id, is_active(kind))
-        .values(status=status, error=error, finished_at=func.clock_timestamp())
+        .values(status=status, error=error, finished_at=func.clock_timestamp(), **findings)
         .returning(kind.id)
     )
     return session.scalar(statement) is not None

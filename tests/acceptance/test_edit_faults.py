@@ -3,7 +3,6 @@
 The oracle of every test is the same edit without a fault: weights and numbers must be bit-equal.
 """
 
-import hashlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from tests.deployments import Deploy, Deployment
 from tests.edit_requests import end_of, kfac_request, request, upload_sets
 from tests.live_service import LiveService, job_process, until
+from workers.science.checkpoint_files import digest_files
 
 RequestEdit = Callable[[Deployment], dict[str, Any]]
 Check = Callable[[Deployment, dict[str, Any]], None]
@@ -21,7 +21,7 @@ EDIT = "run_edit"
 NUMBERS = ("strict", "loose", "nl")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def request_edit(reciting_checkpoint: Path, sentences: list[str]) -> RequestEdit:
     """Upload the texts, register the checkpoint, request the edit; wait for none of it."""
 
@@ -48,16 +48,13 @@ def outcome(service: LiveService, edit: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def expected(module_deploy: Deploy, reciting_checkpoint: Path, sentences: list[str]) -> dict[str, Any]:
+def expected(module_deploy: Deploy, request_edit: RequestEdit) -> dict[str, Any]:
     """The outcome of the edit without a fault."""
-    service = module_deploy().service
-    service.start_worker()
-    sets = upload_sets(service, sentences)
-    edit = end_of(
-        service, request(service, kfac_request(service.register(reciting_checkpoint), sets, "once"))
-    )
-    assert edit["status"] == "succeeded", (edit["error"], service.logs()[-2000:])
-    return outcome(service, edit)
+    deployment = module_deploy()
+    deployment.service.start_worker()
+    edit = end_of(deployment.service, request_edit(deployment))
+    assert edit["status"] == "succeeded", (edit["error"], deployment.service.logs()[-2000:])
+    return outcome(deployment.service, edit)
 
 
 @pytest.fixture
@@ -76,16 +73,12 @@ def check(expected: dict[str, Any]) -> Check:
     return check_edit
 
 
-def digests(directory: Path) -> dict[str, str]:
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(directory.iterdir())}
-
-
 @pytest.mark.parametrize(("table", "left"), [("factors", 2), ("artifacts", 0)])
 def test_the_worker_is_killed_in_the_middle_of_an_edit(
     deploy: Deploy, request_edit: RequestEdit, check: Check, reciting_checkpoint: Path, table: str, left: int
 ) -> None:
     """While it keeps the first factor, and in the finishing transaction when all files are stored."""
-    before = digests(reciting_checkpoint)
+    before = digest_files(reciting_checkpoint.iterdir())
     deployment = deploy()
     workplaces = deployment.service.directory / "edits"
     worker = deployment.service.start_worker()
@@ -95,7 +88,7 @@ def test_the_worker_is_killed_in_the_middle_of_an_edit(
         assert len(list(workplaces.iterdir())) == left
     check(deployment, edit)
     assert deployment.rows(f"SELECT attempts FROM jobs WHERE kind = '{EDIT}'") == [(2,)]
-    assert digests(reciting_checkpoint) == before
+    assert digest_files(reciting_checkpoint.iterdir()) == before
     assert list(workplaces.iterdir()) == []
 
 
@@ -123,10 +116,9 @@ def test_redis_goes_away_under_an_edit_and_comes_back_empty(
         client.flushall()
     worker = deployment.service.start_worker()
     child = deployment.suspend_within(worker, EDIT)
-    deployment.redis.stop()
-    child.resume()
-    time.sleep(2)
-    deployment.redis.start()
+    with deployment.redis_lost():
+        child.resume()
+        time.sleep(2)
     check(deployment, edit)
 
 
@@ -137,10 +129,9 @@ def test_postgres_is_killed_in_the_middle_of_an_edit_and_restarted(
     worker = deployment.service.start_worker()
     edit = request_edit(deployment)
     child = deployment.suspend_within(worker, EDIT)
-    deployment.postgres.kill()
-    child.resume()
-    time.sleep(0.5)
-    deployment.postgres.start()
+    with deployment.postgres_killed():
+        child.resume()
+        time.sleep(0.5)
     check(deployment, edit)
 
 
@@ -149,11 +140,8 @@ def test_every_bell_of_an_edit_is_delivered_three_times(
 ) -> None:
     deployment = deploy()
     edit = request_edit(deployment)
-    with deployment.redis.client() as client:
-        until(lambda: client.llen("gpu") >= 2, "two bells wait")
-        for bell in client.lrange("gpu", 0, -1):
-            client.rpush("gpu", bell, bell)
-        deployment.service.start_worker()
-        deployment.service.start_worker()
-        check(deployment, edit)
+    deployment.triple_bells()
+    deployment.service.start_worker()
+    deployment.service.start_worker()
+    check(deployment, edit)
     assert deployment.rows("SELECT count(*) FROM jobs WHERE attempts <> 1") == [(0,)]

@@ -89,22 +89,15 @@ def test_a_whole_worker_is_killed_and_another_goes_on(
     check(deployment, audit)
 
 
-def _redis_goes_away_empty(deployment: Deployment, seconds: float) -> None:
-    deployment.wait_for_jobs("score_shard", "running")
-    deployment.redis.stop()
-    time.sleep(seconds)
-    deployment.redis.start()
-    with deployment.redis.client() as client:
-        client.flushall()
-
-
 def test_redis_goes_away_and_comes_back_empty(
     deploy: Deploy, request_audit: Callable[[Deployment], str], check: Check
 ) -> None:
     deployment = deploy()
     deployment.service.start_worker()
     audit = request_audit(deployment)
-    _redis_goes_away_empty(deployment, seconds=4)
+    deployment.wait_for_jobs("score_shard", "running")
+    with deployment.redis_lost():
+        time.sleep(4)
     # Work that is accepted from now on still finds a worker.
     second = request_audit(deployment)
     assert deployment.service.end_of(second)["status"] == "succeeded"
@@ -121,7 +114,9 @@ def test_redis_is_away_for_a_minute(
     deployment = deploy()
     deployment.service.start_worker()
     audit = request_audit(deployment)
-    _redis_goes_away_empty(deployment, seconds=60)
+    deployment.wait_for_jobs("score_shard", "running")
+    with deployment.redis_lost():
+        time.sleep(60)
     check(deployment, audit)
 
 
@@ -133,9 +128,8 @@ def test_postgres_is_killed_in_the_middle_and_restarted(
     audit = request_audit(deployment)
     for shard in (1, 3, 5):
         deployment.wait_for_jobs("score_shard", "succeeded", shard)
-        deployment.postgres.kill()
-        time.sleep(0.5)
-        deployment.postgres.start()
+        with deployment.postgres_killed():
+            time.sleep(0.5)
     check(deployment, audit)
 
 
@@ -160,13 +154,10 @@ def test_every_bell_is_delivered_three_times(
 ) -> None:
     deployment = deploy()
     audit = request_audit(deployment)
-    with deployment.redis.client() as client:
-        until(lambda: client.llen("gpu") >= 2, "two bells wait")
-        for bell in client.lrange("gpu", 0, -1):
-            client.rpush("gpu", bell, bell)
-        deployment.service.start_worker()
-        deployment.service.start_worker()
-        check(deployment, audit)
+    deployment.triple_bells()
+    deployment.service.start_worker()
+    deployment.service.start_worker()
+    check(deployment, audit)
     assert deployment.rows("SELECT count(*) FROM jobs WHERE attempts <> 1") == [(0,)]
 
 

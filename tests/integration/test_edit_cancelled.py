@@ -39,7 +39,7 @@ def settings(database_url: str, broker_url: str, tmp_path: Path) -> Settings:
         broker_url=broker_url,
         home=tmp_path / "home",
         model_roots=[tmp_path],
-        lease_seconds=6,
+        lease_seconds=60,
     )
 
 
@@ -57,7 +57,7 @@ def run_next(runtime: Runtime) -> None:
     while lease is None:
         assert time.monotonic() < deadline
         with runtime.sessions.begin() as session:
-            lease = claim(session, queue="gpu", worker="test", lease_seconds=6, loaded=[])
+            lease = claim(session, queue="gpu", worker="test", lease_seconds=60, loaded=[])
     run_job(runtime, lease, get_context("fork").Event())
 
 
@@ -159,7 +159,7 @@ async def test_a_lease_lost_before_the_commit_commits_nothing(
             session.execute(update(Job).where(Job.edit_id.is_not(None)).values(epoch=Job.epoch + 1))
 
     monkeypatch.setattr(edit_job, "write_papers", overtaken)
-    monkeypatch.setattr(lease_keeper, "_LOOK_SECONDS", 60.0)  # only the commit can tell
+    monkeypatch.setattr(lease_keeper, "_LOOK_SECONDS", 60.0)  # only the commit can tell: no look comes before
     model = save_tiny_model(tmp_path / "model")
     async with client_of(app, make_key(settings, scopes=SCOPES)) as editor:
         edit_id = await request_edit(editor, runtime, model, "kfac")

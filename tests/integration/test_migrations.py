@@ -17,10 +17,7 @@ def test_no_drift_between_migrations_and_tables(database_url: str) -> None:
 
 
 def test_up_down_and_up_again(postgres_server: PostgresServer) -> None:
-    name = sql.Identifier("up_and_down")
-    with psycopg.connect(postgres_server.url, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(name))
-    url = postgres_server.url_of("up_and_down")
+    url = _empty_database(postgres_server, "up_and_down")
     upgrade(url)
     full = _tables(url)
     downgrade(url)
@@ -31,10 +28,7 @@ def test_up_down_and_up_again(postgres_server: PostgresServer) -> None:
 
 
 def test_rank_ratios_of_stored_edits_follow(postgres_server: PostgresServer) -> None:
-    name = sql.Identifier("rank_ratios")
-    with psycopg.connect(postgres_server.url, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(name))
-    url = postgres_server.url_of("rank_ratios")
+    url = _empty_database(postgres_server, "rank_ratios")
     upgrade(url)
     engine = sync_engine(url)
     with sync_sessions(engine).begin() as session:
@@ -44,6 +38,12 @@ def test_rank_ratios_of_stored_edits_follow(postgres_server: PostgresServer) -> 
     assert _specs(url) == [{"method": "kfac", "rank_ratio": 0.25}]
     upgrade(url)
     assert _specs(url) == [{"method": "kfac", "rank_ratio": {"gate": 0.25, "up": 0.25, "down": 0.25}}]
+
+
+def _empty_database(postgres_server: PostgresServer, name: str) -> str:
+    with psycopg.connect(postgres_server.url, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    return postgres_server.url_of(name)
 
 
 def _specs(url: str) -> list[dict[str, Any]]:

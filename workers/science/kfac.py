@@ -5,16 +5,15 @@ Shapes: `out` outputs and `in` inputs of a projection, N predicting positions of
 """
 
 import threading
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from queue import SimpleQueue
+from itertools import count
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from workers.science.batching import map_on_cores
 from workers.science.calibration import TokenBlocks
 from workers.science.errors import ScienceError, ScoreNotFinite
 from workers.science.factor_hooks import FactorSums, Recorder
@@ -100,7 +99,7 @@ def collect_factors(
         labels: `sampled` from the model (the Fisher information) or `gold` (the empirical one).
         seed: of the sampled labels.
         batch_blocks: blocks in a batch; by default what suits the device.
-        on_progress: told how many blocks are done; may raise to stop.
+        on_progress: told how many blocks are done, by the thread that did them; may raise to stop.
 
     Returns:
         Factors by the projections' keys, on the model's device.
@@ -123,13 +122,13 @@ def collect_factors(
     lanes = max(1, min(threads, len(batches), _LANE_BYTES // FactorSums.bytes_for(projections)))
     sums = [FactorSums() for _ in range(lanes)]
     with frozen(language_model.model), Recorder(projections) as recorder:
-        done = _in_lanes(
-            lambda batch, lane: _collect_batch(language_model, recorder, batch, lane), batches, sums, threads
+        _in_lanes(
+            lambda batch, lane: _collect_batch(language_model, recorder, batch, lane),
+            batches,
+            sums,
+            language_model.device,
+            lambda done: on_progress and on_progress(min(len(blocks), done * size)),
         )
-        with closing(done):
-            for count in done:
-                if on_progress is not None:
-                    on_progress(min(len(blocks), count * size))
     return _factors(FactorSums.join(sums), projections, tokens)
 
 
@@ -176,45 +175,31 @@ def _in_lanes(
     function: Callable[[_Batch, FactorSums], None],
     batches: Sequence[_Batch],
     sums: Sequence[FactorSums],
-    threads: int,
-) -> Generator[int]:
-    """Add every batch to the sums of its lane, the lanes beside each other; yields how many are done.
+    device: torch.device,
+    on_done: Callable[[int], object],
+) -> None:
+    """Add every batch to the sums of its lane, the lanes beside each other on the cores.
 
-    On a CPU whole batches beside each other beat operations that are split over the cores. A lane is always
-    given the same batches in the same order, so the sums come out the same again. No lane waits for another.
-    When the caller closes the iterator, each lane ends after its batch in flight.
+    A lane is always given the same batches in the same order, so the sums come out the same again. The lanes
+    tell `on_done` how many batches are done, one lane at a time. When it raises, or a batch fails, each lane
+    ends after its batch in flight.
     """
-    if len(sums) == 1:
-        for count, batch in enumerate(batches, 1):
-            function(batch, sums[0])
-            yield count
-        return
-    finished: SimpleQueue[Exception | None] = SimpleQueue()
-    stop = threading.Event()
+    lock, stop = threading.Lock(), threading.Event()
+    finished = count(1)
 
-    def work(lane: int) -> None:
+    def run(lane: int) -> None:
         try:
             for batch in batches[lane :: len(sums)]:
                 if stop.is_set():
                     return
                 function(batch, sums[lane])
-                finished.put(None)
-        except Exception as error:  # noqa: BLE001  raised again where the caller sees it
-            finished.put(error)
+                with lock:
+                    on_done(next(finished))
+        except BaseException:
+            stop.set()
+            raise
 
-    with ExitStack() as stack:
-        stack.callback(torch.set_num_threads, threads)
-        executor = stack.enter_context(
-            ThreadPoolExecutor(len(sums), initializer=torch.set_num_threads, initargs=(threads // len(sums),))
-        )
-        stack.callback(stop.set)
-        for lane in range(len(sums)):
-            executor.submit(work, lane)
-        for count in range(1, len(batches) + 1):
-            error = finished.get()
-            if error is not None:
-                raise error
-            yield count
+    list(map_on_cores(run, range(len(sums)), device))
 
 
 def _collect_batch(

@@ -14,8 +14,8 @@ from transformers.pytorch_utils import Conv1D
 
 from workers.science.errors import ProjectionNotFound
 
-# Layers 23 to 25 of 32 (arXiv 2510.24256), as a fraction of any depth.
-_FIRST_LAYER, _DEPTH, _LAYERS = 23, 32, 3
+# Layers 23 to 25 of the 32 that arXiv 2510.24256 edits.
+_FIRST_LAYER, _LAYERS, _DEPTH = 23, 3, 32
 
 
 class Role(StrEnum):
@@ -125,9 +125,14 @@ def layer_count(model: nn.Module) -> int:
     return len(_layers(model)[1])
 
 
+def layer_at_depth(layer: int, n_layers: int) -> int:
+    """The layer that `layer` of 32 (arXiv 2510.24256) is in a model of another depth."""
+    return min(round(n_layers * layer / _DEPTH), n_layers - 1)
+
+
 def default_layers(n_layers: int) -> list[int]:
     """Three late layers, those that 23 to 25 of 32 are (arXiv 2510.24256), as far as the model has them."""
-    first = min(round(n_layers * _FIRST_LAYER / _DEPTH), n_layers - 1)
+    first = layer_at_depth(_FIRST_LAYER, n_layers)
     return list(range(first, min(first + _LAYERS, n_layers)))
 
 
