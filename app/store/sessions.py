@@ -9,7 +9,7 @@ from app.store import tables  # noqa: F401 - a flush orders rows by foreign keys
 # No parameter values in SQLAlchemy's messages: they may be submitted texts.
 _ENGINE_OPTIONS = {"pool_pre_ping": True, "hide_parameters": True}
 _CONNECT_ARGS = {"connect_timeout": 5, "application_name": "memaudit"}
-# Longer than the upload of a chunk to an object store, shorter than anybody's patience.
+# No transaction waits for anything but the database: one that idles belongs to a worker that stopped.
 _IDLE_OPTION = "-c idle_in_transaction_session_timeout=10min"
 
 
