@@ -151,12 +151,12 @@ def test_what_is_being_put_is_not_collected(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    """Each chunk takes 50 minutes, and the collector comes after each: ten hours for three files."""
+    """Each chunk takes 50 minutes, and the collector comes after each: five hours for three files."""
     monkeypatch.setattr(writing, "KEEP_SECONDS", 0.0)
     directory = tmp_path / "files"
     directory.mkdir()
     for name in ("a", "b", "c"):
-        random_file(directory / name, 4 * CHUNK_BYTES)
+        random_file(directory / name, 2 * CHUNK_BYTES)
     database.execute("SET lock_timeout = '5s'")
 
     def age(*_: int) -> None:
