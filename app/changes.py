@@ -6,6 +6,7 @@ notification was lost. So those who wait cost nothing while nothing happens.
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import Context
@@ -102,8 +103,14 @@ class Watch(Generic[T]):
                 self._begun += 1
                 self._publish(await self._reading(self._begun))
             await asyncio.sleep(_SHORTEST_SECONDS)
+            await self._news_or_pause(pause)
+
+    async def _news_or_pause(self, pause: Callable[[], float]) -> None:
+        """Until it is wanted, or a pause is over, which may grow while it lasts."""
+        began = time.monotonic()
+        while not self._wanted.is_set() and (left := began + pause() - time.monotonic()) > 0:
             with suppress(TimeoutError):
-                async with asyncio.timeout(pause()):
+                async with asyncio.timeout(left):
                     await self._wanted.wait()
 
     async def _reading(self, number: int) -> Reading[T] | FailedReading:
