@@ -10,8 +10,6 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
-from fastapi import FastAPI
 from psycopg.types.json import Jsonb
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
@@ -44,21 +42,6 @@ def sessions(settings: Settings) -> Iterator[sessionmaker[Session]]:
 def audit(client: httpx.AsyncClient, sessions: sessionmaker[Session]) -> Audit:
     """A queued audit of ten texts."""
     return new_audit(sessions)
-
-
-@pytest.fixture
-async def remote(app: FastAPI, client: httpx.AsyncClient) -> AsyncIterator[httpx.AsyncClient]:
-    """A client over a socket: events arrive as they are sent."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="off", log_config=None, ws="none"))
-    serving = asyncio.create_task(server.serve())
-    async with asyncio.timeout(10):
-        while not server.started:  # noqa: ASYNC110 - the server has no event for it
-            await asyncio.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=client.headers) as remote:
-        yield remote
-    server.should_exit = True
-    await serving
 
 
 def new_audit(sessions: sessionmaker[Session], tenant: str = "acme", texts: int = 10) -> Audit:

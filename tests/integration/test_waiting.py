@@ -199,6 +199,38 @@ async def test_a_listener_that_is_cut_off_listens_again(
         assert (await asyncio.wait_for(last, 5)).json()["status"] == "cancelled"
 
 
+@pytest.mark.usefixtures("never_polled")
+async def test_a_database_that_was_away_is_listened_to_again(
+    client: httpx.AsyncClient,
+    sessions: sessionmaker[Session],
+    postgres_server: PostgresServer,
+    database_url: str,
+) -> None:
+    async with waiting(client, add(sessions, Audit)) as answer:
+        await asyncio.to_thread(postgres_server.kill)
+        await asyncio.sleep(1)
+        await asyncio.to_thread(postgres_server.start)
+        with psycopg.connect(database_url, autocommit=True) as database:
+            database.execute("UPDATE audits SET status = 'failed'")
+        response = await asyncio.wait_for(answer, 15)
+    assert (response.status_code, response.json()["status"]) == (200, "failed")
+
+
+async def test_who_hangs_up_is_not_read_for(
+    app: FastAPI, remote: httpx.AsyncClient, sessions: sessionmaker[Session]
+) -> None:
+    others = asyncio.all_tasks()
+    path = add(sessions, Audit)
+    async with remote.stream("GET", f"{path}/events") as response:
+        assert await anext(response.aiter_lines())
+        assert len(app.state.changes._watches) == 1
+    async with asyncio.timeout(5):
+        while app.state.changes._watches:  # noqa: ASYNC110 - nobody tells when the server has noticed
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.2)
+    assert asyncio.all_tasks() <= others
+
+
 async def test_a_lost_notification_is_made_good_by_a_slow_poll(
     client: httpx.AsyncClient,
     sessions: sessionmaker[Session],
