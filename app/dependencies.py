@@ -6,6 +6,7 @@ from uuid import UUID
 from fastapi import Depends, Header, Query, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from app.changes import Changes
 from app.dispatch import Doorbell
 from app.errors import InsufficientScope, NotFound, Unauthorized
 from app.settings import Settings
@@ -33,9 +34,15 @@ async def _doorbell(request: Request) -> Doorbell:
     return doorbell
 
 
+async def _changes(request: Request) -> Changes:
+    changes: Changes = request.app.state.changes
+    return changes
+
+
 SettingsDependency = Annotated[Settings, Depends(_settings)]
 StoreDependency = Annotated[Store, Depends(_store)]
 DoorbellDependency = Annotated[Doorbell, Depends(_doorbell)]
+ChangesDependency = Annotated[Changes, Depends(_changes)]
 
 
 async def _principal(

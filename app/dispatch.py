@@ -1,7 +1,6 @@
 """The doorbell, rung after the commit, and the sweeper that rings again for what was lost."""
 
 import asyncio
-import time
 from datetime import timedelta
 
 import structlog
@@ -9,11 +8,12 @@ from celery import Celery
 from kombu.exceptions import OperationalError as BrokerError
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.blob_store.collecting import collect_garbage
+from app.blob_store.collecting import collect_garbage, collect_unfinished
 from app.errors import MemauditError
 from app.settings import DOORBELL_TASK, Settings
 from app.store.edits import forget_factors
 from app.store.idempotency import forget_old_keys
+from app.store.retention import remove_ended_jobs
 from app.store.sweeping import jobs_to_ring, sweep_leases
 from app.store.unit_of_work import Store
 
@@ -22,8 +22,10 @@ log = structlog.get_logger()
 
 # How long a request with an Idempotency-Key can be repeated.
 KEYS_KEPT = timedelta(days=7)
-# Between two collections of unreferenced blobs.
+# Between two removals of what is not needed any more.
 COLLECT_SECONDS = 600.0
+# Few enough that nobody waits for the transaction.
+JOBS_AT_ONCE = 1000
 
 
 class Doorbell:
@@ -55,26 +57,40 @@ class Doorbell:
 
 
 async def sweep_forever(store: Store, doorbell: Doorbell, settings: Settings) -> None:
-    """Until cancelled: take back expired leases, ring for jobs whose bell was lost or never rung.
-
-    And, less often, forget old curvature factors and collect blobs that nothing refers to.
-    """
-    collect_at = time.monotonic() + COLLECT_SECONDS
+    """Until cancelled: take back expired leases, ring for jobs whose bell was lost or never rung."""
     while True:
         try:
             await sweep(store, doorbell, settings)
-            if time.monotonic() >= collect_at:
-                collect_at = time.monotonic() + COLLECT_SECONDS
-                await collect(store, settings)
         except (SQLAlchemyError, MemauditError) as error:
             log.warning("sweep_failed", error=type(error).__name__)
         await asyncio.sleep(settings.sweep_seconds)
 
 
+async def collect_forever(store: Store, settings: Settings) -> None:
+    """Until cancelled: remove what is not needed any more. An object store that is slow holds up no sweep."""
+    while True:
+        await asyncio.sleep(COLLECT_SECONDS)
+        try:
+            await collect(store, settings)
+        except (SQLAlchemyError, MemauditError) as error:
+            log.warning("collection_failed", error=type(error).__name__)
+
+
 async def collect(store: Store, settings: Settings) -> None:
-    """Collect blobs that nothing refers to, then forget old factors, whose blobs are collected next time."""
+    """Remove jobs that ended long ago, blobs that nothing refers to, and old factors.
+
+    The blobs of those factors are collected the next time.
+    """
+    await _remove_ended_jobs(store, older_than=timedelta(days=settings.jobs_kept_days))
     await collect_garbage(store)
     await store.run(forget_factors, older_than=timedelta(days=settings.cache_days))
+    await collect_unfinished(settings.artifact_store)
+
+
+async def _remove_ended_jobs(store: Store, *, older_than: timedelta) -> None:
+    removed = JOBS_AT_ONCE
+    while removed == JOBS_AT_ONCE:
+        removed = await store.run(remove_ended_jobs, older_than=older_than, limit=JOBS_AT_ONCE)
 
 
 async def sweep(store: Store, doorbell: Doorbell, settings: Settings) -> None:

@@ -11,7 +11,8 @@ from app.artifacts.hub import router as hub
 from app.artifacts.router import router as artifacts
 from app.audits.router import router as audits
 from app.blob_store.objects import open_location
-from app.dispatch import Doorbell, sweep_forever
+from app.changes import Changes
+from app.dispatch import Doorbell, collect_forever, sweep_forever
 from app.edits.router import router as edits
 from app.language_models.router import router as language_models
 from app.logs import configure_logging
@@ -40,13 +41,23 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     # Storing a text set holds a connection for minutes; half of the pool stays free for other requests.
     app.state.text_set_writers = asyncio.Semaphore(max(1, settings.database_pool_size // 2))
     app.state.doorbell = Doorbell(settings)
-    sweeper = asyncio.create_task(sweep_forever(app.state.store, app.state.doorbell, settings))
+    app.state.changes = Changes(settings.require_database_url())
+    tasks = [
+        asyncio.create_task(work)
+        for work in (
+            sweep_forever(app.state.store, app.state.doorbell, settings),
+            collect_forever(app.state.store, settings),
+            app.state.changes.listen_forever(),
+        )
+    ]
     try:
         yield
     finally:
-        sweeper.cancel()
-        with suppress(asyncio.CancelledError):
-            await sweeper
+        for task in tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        await app.state.changes.close()
         app.state.doorbell.close()
         await engine.dispose()
 

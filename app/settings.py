@@ -75,6 +75,9 @@ class Settings(BaseSettings):
     # Curvature factors, and edited models on a worker's disk: all of it can be made again.
     cache_days: float = Field(default=30.0, ge=1, le=36_500)
 
+    # Ended jobs of ended work. Results stay.
+    jobs_kept_days: float = Field(default=7.0, ge=0, le=36_500)
+
     # A JSON request; a text set in one JSON document, or one record of a stream; a whole stream.
     max_request_bytes: int = Field(default=2**20, ge=1)
     max_json_bytes: int = Field(default=64 * 2**20, ge=1)

@@ -1,19 +1,16 @@
-"""What routes of long work share: when to come back, and waiting for a change."""
+"""What routes of long work share: telling a client where to follow it, and waiting for it."""
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Final, Protocol, TypeVar
 
 from fastapi import Response
 from fastapi.sse import ServerSentEvent
 
+from app.changes import Changes, Read, Resource
 from app.store.work import ACTIVE
 
 _RETRY_AFTER_SECONDS: Final = "1"
-_POLL_SECONDS: Final = 0.1
-
-T = TypeVar("T")
 
 
 class Answer(Protocol):
@@ -27,7 +24,7 @@ class Answer(Protocol):
 A = TypeVar("A", bound=Answer)
 
 
-def come_back(response: Response, path: str | None = None) -> None:
+def add_follow_headers(response: Response, path: str | None = None) -> None:
     """Say in the headers of an answer when to ask again, and, when something was accepted, where."""
     response.headers["Retry-After"] = _RETRY_AFTER_SECONDS
     if path is not None:
@@ -39,40 +36,51 @@ def has_ended(work: Answer) -> bool:
     return work.status not in ACTIVE
 
 
-async def read_waiting(read: Callable[[], Awaitable[A]], response: Response, *, seconds: float) -> A:
+async def answer_when_ended(
+    changes: Changes, resource: Resource, read: Read[A], response: Response, *, seconds: float
+) -> A:
     """Work as it is when it has ended, or after some seconds; then the answer says when to ask again."""
-    work = await poll_until(read, has_ended, seconds=seconds)
+    work = await wait_until_ended(changes, resource, read, seconds=seconds)
     if not has_ended(work):
-        come_back(response)
+        add_follow_headers(response)
     return work
 
 
-async def poll_until(read: Callable[[], Awaitable[T]], done: Callable[[T], bool], *, seconds: float) -> T:
-    """Read until `done`, or until the time is over; the last reading is returned either way."""
-    deadline = time.monotonic() + seconds
-    while True:
-        reading = await read()
-        remaining = deadline - time.monotonic()
-        if done(reading) or remaining <= 0:
-            return reading
-        await asyncio.sleep(min(_POLL_SECONDS, remaining))
+async def wait_until_ended(changes: Changes, resource: Resource, read: Read[A], *, seconds: float) -> A:
+    """Work when it has ended, or as it is when the time is over."""
+    if seconds <= 0:
+        return await read()
+    with changes.watch(resource, read) as watch:
+        reading = await watch.fresh()
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                while not has_ended(reading.value):
+                    reading = await watch.after(reading.number)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+        return reading.value
 
 
 async def follow(
-    work: A,
-    read: Callable[[], Awaitable[A]],
+    changes: Changes,
+    resource: Resource,
+    read: Read[A],
     *,
     event_id: Callable[[A], str],
     seen: str | None,
-) -> AsyncIterator[ServerSentEvent]:
+) -> AsyncGenerator[ServerSentEvent]:
     """An event with the resource at each change of its `event_id`, until it has ended.
 
     A first state that the client has `seen`, as its event's id tells, is not sent again.
     """
-    while True:
-        if event_id(work) != seen:
-            seen = event_id(work)
-            yield ServerSentEvent(data=work, event=work.status, id=seen, retry=1000)
-        if has_ended(work):
-            return
-        work = await poll_until(read, lambda reading, shown=seen: event_id(reading) != shown, seconds=60)  # type: ignore[misc]
+    with changes.watch(resource, read) as watch:
+        reading = await watch.fresh()
+        while True:
+            work = reading.value
+            if event_id(work) != seen:
+                seen = event_id(work)
+                yield ServerSentEvent(data=work, event=work.status, id=seen, retry=1000)
+            if has_ended(work):
+                return
+            reading = await watch.after(reading.number)

@@ -2,6 +2,7 @@
 
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,13 +10,19 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 
 class Bucket(ThreadingHTTPServer):
-    """The objects by path; `refusal` is an S3 error code with which every write is refused."""
+    """The objects by path.
+
+    `refusal` is an S3 error code with which every write is refused, `part_seconds` how long each part takes.
+    With `forgetful` parts are read and dropped.
+    """
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), BucketRequest)
         self.objects: dict[str, bytes] = {}
         self.parts: dict[str, dict[int, bytes]] = {}
         self.refusal: str | None = None
+        self.part_seconds = 0.0
+        self.forgetful = False
 
     @property
     def environment(self) -> dict[str, str]:
@@ -38,10 +45,11 @@ class BucketRequest(BaseHTTPRequestHandler):
 
     def do_PUT(self) -> None:
         path, query = self._target()
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+        body = self._body()
         if self.server.refusal is not None:
             self._answer(400, f"<Error><Code>{self.server.refusal}</Code></Error>".encode())
         elif "uploadId" in query:
+            time.sleep(self.server.part_seconds)
             self.server.parts[query["uploadId"][0]][int(query["partNumber"][0])] = body
             self._answer(200, headers={"ETag": '"part"'})
         else:
@@ -91,6 +99,14 @@ class BucketRequest(BaseHTTPRequestHandler):
         else:
             self.server.objects.pop(path, None)
         self._answer(204)
+
+    def _body(self) -> bytes:
+        left = int(self.headers["Content-Length"])
+        if not self.server.forgetful:
+            return self.rfile.read(left)
+        while left > 0:
+            left -= len(self.rfile.read(min(left, 65_536)))
+        return b""
 
     def _target(self) -> tuple[str, dict[str, list[str]]]:
         parts = urlsplit(self.path)

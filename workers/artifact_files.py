@@ -47,9 +47,11 @@ def store_directory(
     stored: list[StoredFile] = []
     done = 0
     for path in paths:
-        if stored:
-            blobs.keep({file.sha256 for file in stored})
-        sha256, size = blobs.put_file(path, lambda part, before=done: on_progress(before + part, total))  # type: ignore[misc]
+        sha256, size = blobs.put_file(
+            path,
+            lambda part, before=done: on_progress(before + part, total),  # type: ignore[misc]
+            keeping={file.sha256 for file in stored},
+        )
         stored.append(StoredFile(path.relative_to(directory).as_posix(), sha256, size))
         done += size
     return stored

@@ -1,6 +1,7 @@
 """`/v1/audits`."""
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Annotated, Final
 from uuid import UUID
 
@@ -11,10 +12,12 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from app.audits import service
 from app.audits.export import EXPORT_MEDIA_TYPES, choose_export, stream_scores
 from app.audits.schemas import AuditCreate, AuditOut, ScoreOut, TokenEvidenceOut
+from app.changes import Resource
 from app.contracts import CleanStr, TextId
 from app.dependencies import (
     AuditReader,
     AuditWriter,
+    ChangesDependency,
     DoorbellDependency,
     IdempotencyKey,
     PageCursor,
@@ -33,7 +36,7 @@ from app.store.identifiers import Prefix
 from app.store.tenants import Principal
 from app.store.unit_of_work import Store
 from app.strict_json import StrictJSONRoute
-from app.work import come_back, follow, read_waiting
+from app.work import add_follow_headers, answer_when_ended, follow
 
 _SCORES_A_PAGE: Final = 100
 
@@ -54,7 +57,7 @@ async def request_audit(
     """Request an audit: every text of a text set is scored under a language model."""
     audit = await store.run(service.request_audit, principal, key, request, settings.model_roots)
     background.add_task(doorbell.ring, WORK_QUEUE)
-    come_back(response, f"/v1/audits/{audit.id}")
+    add_follow_headers(response, f"/v1/audits/{audit.id}")
     return audit
 
 
@@ -68,12 +71,21 @@ async def list_audits(
 
 @router.get("/{audit_id}")
 async def read_audit(
-    audit_id: str, principal: AuditReader, store: StoreDependency, response: Response, wait: WaitSeconds = 0
+    audit_id: str,
+    principal: AuditReader,
+    store: StoreDependency,
+    changes: ChangesDependency,
+    response: Response,
+    wait: WaitSeconds = 0,
 ) -> AuditOut:
     """Read an audit. With `wait`, the answer comes when the audit has ended, or after that many seconds."""
     identifier = read_id(Prefix.AUDIT, audit_id)
-    return await read_waiting(
-        lambda: store.run(service.read_audit, principal.tenant_id, identifier), response, seconds=wait
+    return await answer_when_ended(
+        changes,
+        Resource(principal.tenant_id, identifier),
+        lambda: store.run(service.read_audit, principal.tenant_id, identifier),
+        response,
+        seconds=wait,
     )
 
 
@@ -83,16 +95,17 @@ async def cancel_audit(audit_id: str, principal: AuditWriter, store: StoreDepend
     return await store.run(service.cancel, principal.tenant_id, read_id(Prefix.AUDIT, audit_id))
 
 
-async def _existing_audit(audit_id: str, principal: AuditReader, store: StoreDependency) -> AuditOut:
-    return await store.run(service.read_audit, principal.tenant_id, read_id(Prefix.AUDIT, audit_id))
+async def _existing_audit(audit_id: str, principal: AuditReader, store: StoreDependency) -> None:
+    """Answer 404 while there is still an answer to give."""
+    await store.run(service.read_audit, principal.tenant_id, read_id(Prefix.AUDIT, audit_id))
 
 
-@router.get("/{audit_id}/events", response_class=EventSourceResponse)
+@router.get("/{audit_id}/events", response_class=EventSourceResponse, dependencies=[Depends(_existing_audit)])
 async def follow_audit(
     audit_id: str,
-    audit: Annotated[AuditOut, Depends(_existing_audit)],
     principal: AuditReader,
     store: StoreDependency,
+    changes: ChangesDependency,
     last_event_id: Annotated[str | None, Header(max_length=100)] = None,
 ) -> AsyncIterator[ServerSentEvent]:
     """Follow an audit: an event with the resource at each change, until it has ended.
@@ -100,13 +113,16 @@ async def follow_audit(
     An event's id names the state it shows; with `Last-Event-ID` a state that was seen is not sent again.
     """
     identifier = read_id(Prefix.AUDIT, audit_id)
-    async for event in follow(
-        audit,
+    events = follow(
+        changes,
+        Resource(principal.tenant_id, identifier),
         lambda: store.run(service.read_audit, principal.tenant_id, identifier),
         event_id=_event_id,
         seen=last_event_id,
-    ):
-        yield event
+    )
+    async with aclosing(events):
+        async for event in events:
+            yield event
 
 
 _EXPORTS = {

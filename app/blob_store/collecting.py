@@ -7,15 +7,18 @@ from typing import Final
 import structlog
 from sqlalchemy.orm import Session
 
-from app.blob_store.objects import POSTGRES, objects_at
+from app.blob_store.objects import objects_at
 from app.errors import StorageUnavailable
 from app.store.blob_collection import condemn_blobs, delete_blob, lock_condemned_blob
+from app.store.blobs import POSTGRES
 from app.store.unit_of_work import Store
 
 log = structlog.get_logger()
 
 # Long enough to store the files of an artifact one by one before the artifact is written.
 KEPT_UNREFERENCED: Final = timedelta(hours=1)
+# A writer that lives adds to its file every few minutes.
+KEPT_UNFINISHED: Final = timedelta(days=1)
 _BLOBS_AT_ONCE: Final = 100
 
 
@@ -26,7 +29,10 @@ async def collect_garbage(store: Store, *, older_than: timedelta = KEPT_UNREFERE
         How many were deleted.
     """
     deleted = 0
+    away: set[str] = set()
     for sha256, location in await store.run(condemn_blobs, older_than=older_than, limit=_BLOBS_AT_ONCE):
+        if location in away:
+            continue
         async with store.session() as session, session.begin():
             if not await session.run_sync(_lock, sha256, older_than):
                 continue
@@ -34,12 +40,23 @@ async def collect_garbage(store: Store, *, older_than: timedelta = KEPT_UNREFERE
                 try:
                     await asyncio.to_thread(objects_at(location).delete, sha256)
                 except StorageUnavailable:
-                    continue  # it is condemned, and collected another time
+                    away.add(location)  # all that is condemned there is collected another time
+                    continue
             await session.run_sync(delete_blob, sha256)
             deleted += 1
     if deleted:
         log.info("blobs_collected", blobs=deleted)
     return deleted
+
+
+async def collect_unfinished(location: str) -> None:
+    """Delete what killed writers left at the place of new blobs.
+
+    Raises:
+        StorageUnavailable: it cannot be read.
+    """
+    if location != POSTGRES:
+        await asyncio.to_thread(objects_at(location).delete_unfinished, older_than=KEPT_UNFINISHED)
 
 
 def _lock(session: Session, sha256: str, older_than: timedelta) -> bool:

@@ -1,8 +1,9 @@
 """Blobs as the objects of a directory (`file:///…`) or of a bucket (`s3://…`)."""
 
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -14,14 +15,20 @@ from obstore.store import LocalStore, ObjectStore, S3Store
 
 from app.blob_store.full import storage_full_named
 from app.errors import ArtifactCorrupt, StorageUnavailable
+from app.store.blobs import CHUNK_BYTES, POSTGRES
 
-POSTGRES: Final = "postgres:"
 _FILE_SCHEME: Final = "file://"
 # Parts under way at once; each is held in memory.
 _PARTS_AT_ONCE: Final = 2
 # A bucket that does not answer is given up after this; a job is tried again later.
 _RETRIES: Final = 4
 _RETRY_TIME: Final = timedelta(seconds=30)
+# A part has this long to arrive: two at a time need 140 kB/s.
+_REQUEST_TIME: Final = "2m"
+# A bucket takes no more parts than this for one object.
+_MAX_PARTS: Final = 10_000
+# How the parts of a file that is not whole yet are called.
+_UNFINISHED: Final = "*/*#*"
 
 
 class BlobObjects:
@@ -36,23 +43,31 @@ class BlobObjects:
         self._store: ObjectStore
         with _failures_named():
             if self._directory is None:
+                # Given as an option, it would put aside the options that come from the environment.
+                os.environ.setdefault("AWS_TIMEOUT", _REQUEST_TIME)
                 self._store = S3Store.from_url(
                     url, retry_config={"max_retries": _RETRIES, "retry_timeout": _RETRY_TIME}
                 )
             else:
                 self._store = LocalStore(self._directory, mkdir=True)
 
-    def put(self, sha256: str, chunks: Iterator[bytes], chunk_bytes: int) -> None:
-        """Write a blob, which is whole afterwards or not there.
+    def put(self, sha256: str, chunks: Iterator[bytes], size: int) -> None:
+        """Write a blob of this size in parts. It is whole afterwards or not there.
 
         Raises:
             StorageFull, StorageUnavailable: nothing was written.
         """
         name = _name(sha256)
-        with _failures_named():
-            obstore.put(self._store, name, chunks, chunk_size=chunk_bytes, max_concurrency=_PARTS_AT_ONCE)
-            if self._directory is not None:
-                _flush(self._directory / name)
+        part_bytes = CHUNK_BYTES * max(1, -(-size // (CHUNK_BYTES * _MAX_PARTS)))
+        try:
+            with _failures_named():
+                obstore.put(self._store, name, chunks, chunk_size=part_bytes, max_concurrency=_PARTS_AT_ONCE)
+                if self._directory is not None:
+                    _flush(self._directory / name)
+        except FileNotFoundError as error:
+            raise StorageUnavailable(
+                "A file of the artifact store was deleted while it was written."
+            ) from error
 
     def get(self, sha256: str, start: int, size: int) -> bytes:
         """A piece of a blob.
@@ -78,6 +93,21 @@ class BlobObjects:
                 obstore.delete(self._store, _name(sha256))
         except FileNotFoundError:
             return
+
+    def delete_unfinished(self, *, older_than: timedelta) -> None:
+        """Delete what killed writers left of files in a directory. A bucket's own rules do this for a bucket.
+
+        Raises:
+            StorageUnavailable: the directory cannot be read.
+        """
+        if self._directory is None:
+            return
+        oldest = time.time() - older_than.total_seconds()
+        with _failures_named():
+            for path in self._directory.glob(_UNFINISHED):
+                with suppress(FileNotFoundError):
+                    if path.stat().st_mtime < oldest:
+                        path.unlink()
 
 
 def open_location(location: str) -> None:

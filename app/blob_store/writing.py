@@ -1,31 +1,45 @@
 """Putting files into the store, and reading them back, from workers."""
 
 import hashlib
+import time
 from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
+from psycopg.errors import LockNotAvailable
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.blob_store.full import storage_full_named
-from app.blob_store.objects import POSTGRES, objects_at, open_location
+from app.blob_store.objects import objects_at, open_location
 from app.blob_store.reading import read_blob
-from app.errors import ArtifactCorrupt, MemauditError
+from app.errors import ArtifactCorrupt, BlobMissing, MemauditError, StorageUnavailable
 from app.store.blobs import (
     CHUNK_BYTES,
+    POSTGRES,
     ChunkDigest,
-    add_chunk,
+    discard_damaged_blob,
     finish_blob,
     keep_blobs,
-    lock_unwritten_blob,
+    refresh_blob,
     reserve_blob,
-    unwrite_blob,
+    wait_briefly_for_locks,
+    write_chunk,
 )
 
 Progress = Callable[[int], None]
 
+# How often blobs are kept from collection while one is written or verified.
+KEEP_SECONDS: Final = 60.0
+
 
 class FileChanged(MemauditError):
     """A file was written to while it was put into the store."""
+
+
+class _WrittenMeanwhile(Exception):
+    """Another writer was faster: the blob is there."""
 
 
 class BlobStore:
@@ -42,10 +56,13 @@ class BlobStore:
         self._sessions = sessions
         open_location(location)
 
-    def put_file(self, path: Path, on_progress: Progress = lambda _: None) -> tuple[str, int]:
+    def put_file(
+        self, path: Path, on_progress: Progress = lambda _: None, *, keeping: Collection[str] = ()
+    ) -> tuple[str, int]:
         """Put a file into the store, unless its bytes are there already. It is there whole, or not at all.
 
         Bytes that are there are read and verified before they are shared; damaged ones are written anew.
+        It may take hours: no transaction is open meanwhile but for a moment at a time.
 
         Nothing is kept for long that no row refers to: see `keep`.
 
@@ -53,26 +70,31 @@ class BlobStore:
             path: the file.
             on_progress: called with the bytes written so far, after each chunk; what it raises breaks the
                 put off.
+            keeping: blobs that were put before, to be kept until this one is put.
 
         Returns:
             The SHA-256 in lower-case hex and the size in bytes.
 
         Raises:
             StorageFull: there is no room.
-            StorageUnavailable: the object store does not answer.
+            StorageUnavailable: the object store does not answer, or a worker that stopped holds the blob.
             FileChanged: the file was written to meanwhile.
+            BlobMissing: this blob, or one of `keeping`, was collected meanwhile.
         """
         sha256, digests = _digest(path)
         size = sum(digest.size for digest in digests)
         with storage_full_named():
-            with self._sessions.begin() as session:
-                written = reserve_blob(session, sha256, size, self._location)
-            if written and not self._is_intact(sha256):
-                with self._sessions.begin() as session:
-                    unwrite_blob(session, sha256)
-                written = False
-            if not written:
-                self._write(sha256, _unchanged_chunks(path, digests, on_progress), digests)
+            if keeping:
+                self.keep(keeping)
+            with self._transaction() as session:
+                written_at = reserve_blob(session, sha256, size, self._location)
+            if written_at is not None and not self._is_intact(sha256, keeping, on_progress):
+                with self._transaction() as session:
+                    discard_damaged_blob(session, sha256, written_at, self._location)
+                written_at = None
+            if written_at is None:
+                chunks = _unchanged_chunks(path, digests, on_progress)
+                self._write(sha256, self._while_kept(chunks, sha256, keeping, unwritten=True), digests)
         on_progress(size)
         return sha256, size
 
@@ -82,33 +104,75 @@ class BlobStore:
         Raises:
             BlobMissing: one of them is not there.
         """
-        with self._sessions.begin() as session:
+        with self._transaction() as session:
             keep_blobs(session, digests)
 
     def read(self, sha256: str) -> Iterator[bytes]:
         """All bytes of a blob, a verified chunk at a time; see `read_blob`."""
         return read_blob(self._sessions, sha256)
 
-    def _is_intact(self, sha256: str) -> bool:
+    def _is_intact(self, sha256: str, keeping: Collection[str], on_progress: Progress) -> bool:
         """Whether a blob is what its digests say, so that it can be shared."""
         try:
-            for _ in self.read(sha256):
-                pass
+            for _ in self._while_kept(self.read(sha256), sha256, keeping, unwritten=False):
+                on_progress(0)
         except ArtifactCorrupt:
             return False
         return True
 
     def _write(self, sha256: str, chunks: Iterator[bytes], digests: list[ChunkDigest]) -> None:
-        in_database = self._location == POSTGRES
-        with self._sessions.begin() as session:
-            blob = lock_unwritten_blob(session, sha256, self._location)
-            if blob is None:
-                return
-            if not in_database:
-                objects_at(self._location).put(sha256, chunks, CHUNK_BYTES)
-            for ordinal, digest in enumerate(digests):
-                add_chunk(session, sha256, ordinal, digest, next(chunks) if in_database else None)
-            finish_blob(session, blob)
+        try:
+            if self._location == POSTGRES:
+                for ordinal, (digest, chunk) in enumerate(zip(digests, chunks, strict=True)):
+                    with self._transaction() as session:
+                        if not write_chunk(session, sha256, ordinal, digest, chunk):
+                            return
+            else:
+                size = sum(digest.size for digest in digests)
+                objects_at(self._location).put(sha256, chunks, size)
+        except _WrittenMeanwhile:
+            return
+        try:
+            with self._transaction() as session:
+                finish_blob(session, sha256, self._location, digests)
+        except BlobMissing:
+            # Whether the object came before or after its collection is unknown: let it be collected again.
+            with self._transaction() as session:
+                reserve_blob(session, sha256, sum(digest.size for digest in digests), self._location)
+            raise
+
+    def _while_kept(
+        self, chunks: Iterator[bytes], sha256: str, keeping: Collection[str], *, unwritten: bool
+    ) -> Iterator[bytes]:
+        """Chunks of a blob; while they are gone through, neither it nor those of `keeping` are collected.
+
+        Raises:
+            _WrittenMeanwhile: the blob was said to be unwritten, and another writer has written it.
+            BlobMissing: one of them was collected.
+        """
+        keep_at = time.monotonic() + KEEP_SECONDS
+        for chunk in chunks:
+            if time.monotonic() >= keep_at:
+                keep_at = time.monotonic() + KEEP_SECONDS
+                if keeping:
+                    self.keep(keeping)
+                with self._transaction() as session:
+                    written = refresh_blob(session, sha256)
+                if written and unwritten:
+                    raise _WrittenMeanwhile
+            yield chunk
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Session]:
+        """A transaction of some milliseconds."""
+        try:
+            with self._sessions.begin() as session:
+                wait_briefly_for_locks(session)
+                yield session
+        except OperationalError as error:
+            if isinstance(error.orig, LockNotAvailable):
+                raise StorageUnavailable("A blob is held by another worker that has stopped.") from error
+            raise
 
 
 def _digest(path: Path) -> tuple[str, list[ChunkDigest]]:

@@ -1,12 +1,15 @@
 """`/v1/edits`."""
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Annotated
 
 from fastapi import APIRouter, BackgroundTasks, Depends, Header, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
+from app.changes import Resource
 from app.dependencies import (
+    ChangesDependency,
     DoorbellDependency,
     EditReader,
     EditWriter,
@@ -25,7 +28,7 @@ from app.problems import problem_responses
 from app.settings import WORK_QUEUE
 from app.store.identifiers import Prefix
 from app.strict_json import StrictJSONRoute
-from app.work import come_back, follow, read_waiting
+from app.work import add_follow_headers, answer_when_ended, follow
 
 router = APIRouter(prefix="/v1/edits", tags=["edits"], route_class=StrictJSONRoute)
 
@@ -44,7 +47,7 @@ async def request_edit(
     """Request an edited model: one that recites less, with the proof of what it forgot and what it kept."""
     edit = await store.run(service.request_edit, principal, key, request, settings.model_roots)
     background.add_task(doorbell.ring, WORK_QUEUE)
-    come_back(response, f"/v1/edits/{edit.id}")
+    add_follow_headers(response, f"/v1/edits/{edit.id}")
     return edit
 
 
@@ -58,12 +61,21 @@ async def list_edits(
 
 @router.get("/{edit_id}")
 async def read_edit(
-    edit_id: str, principal: EditReader, store: StoreDependency, response: Response, wait: WaitSeconds = 0
+    edit_id: str,
+    principal: EditReader,
+    store: StoreDependency,
+    changes: ChangesDependency,
+    response: Response,
+    wait: WaitSeconds = 0,
 ) -> EditOut:
     """Read an edit. With `wait`, the answer comes when the edit has ended, or after that many seconds."""
     identifier = read_id(Prefix.EDIT, edit_id)
-    return await read_waiting(
-        lambda: store.run(service.read_edit, principal, identifier), response, seconds=wait
+    return await answer_when_ended(
+        changes,
+        Resource(principal.tenant_id, identifier),
+        lambda: store.run(service.read_edit, principal, identifier),
+        response,
+        seconds=wait,
     )
 
 
@@ -73,16 +85,17 @@ async def cancel_edit(edit_id: str, principal: EditWriter, store: StoreDependenc
     return await store.run(service.cancel, principal, read_id(Prefix.EDIT, edit_id))
 
 
-async def _existing_edit(edit_id: str, principal: EditReader, store: StoreDependency) -> EditOut:
-    return await store.run(service.read_edit, principal, read_id(Prefix.EDIT, edit_id))
+async def _existing_edit(edit_id: str, principal: EditReader, store: StoreDependency) -> None:
+    """Answer 404 while there is still an answer to give."""
+    await store.run(service.read_edit, principal, read_id(Prefix.EDIT, edit_id))
 
 
-@router.get("/{edit_id}/events", response_class=EventSourceResponse)
+@router.get("/{edit_id}/events", response_class=EventSourceResponse, dependencies=[Depends(_existing_edit)])
 async def follow_edit(
     edit_id: str,
-    edit: Annotated[EditOut, Depends(_existing_edit)],
     principal: EditReader,
     store: StoreDependency,
+    changes: ChangesDependency,
     last_event_id: Annotated[str | None, Header(max_length=100)] = None,
 ) -> AsyncIterator[ServerSentEvent]:
     """Follow an edit: an event with the resource at each change, until it has ended.
@@ -90,13 +103,16 @@ async def follow_edit(
     An event's id names the state it shows; with `Last-Event-ID` a state that was seen is not sent again.
     """
     identifier = read_id(Prefix.EDIT, edit_id)
-    async for event in follow(
-        edit,
+    events = follow(
+        changes,
+        Resource(principal.tenant_id, identifier),
         lambda: store.run(service.read_edit, principal, identifier),
         event_id=_event_id,
         seen=last_event_id,
-    ):
-        yield event
+    )
+    async with aclosing(events):
+        async for event in events:
+            yield event
 
 
 def _event_id(edit: EditOut) -> str:

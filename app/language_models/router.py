@@ -2,9 +2,11 @@
 
 from fastapi import APIRouter, BackgroundTasks, Response
 
+from app.changes import Resource
 from app.dependencies import (
     AuditReader,
     AuditWriter,
+    ChangesDependency,
     DoorbellDependency,
     IdempotencyKey,
     PageCursor,
@@ -21,9 +23,9 @@ from app.problems import problem_responses
 from app.settings import WORK_QUEUE
 from app.store.deletion import delete_language_model
 from app.store.identifiers import Prefix
-from app.store.language_models import LanguageModelStatus, get_language_model
+from app.store.language_models import get_language_model
 from app.strict_json import StrictJSONRoute
-from app.work import come_back, poll_until
+from app.work import add_follow_headers, wait_until_ended
 
 router = APIRouter(prefix="/v1/models", tags=["language models"], route_class=StrictJSONRoute)
 
@@ -42,7 +44,7 @@ async def register_language_model(
     """Register a checkpoint. A worker validates and pins it: follow `status` until `ready` or `rejected`."""
     answer = await store.run(service.register, principal, key, request, settings.model_roots)
     background.add_task(doorbell.ring, WORK_QUEUE)
-    come_back(response, f"/v1/models/{answer.id}")
+    add_follow_headers(response, f"/v1/models/{answer.id}")
     return answer
 
 
@@ -56,13 +58,18 @@ async def list_language_models(
 
 @router.get("/{model_id}")
 async def read_language_model(
-    model_id: str, principal: AuditReader, store: StoreDependency, wait: WaitSeconds = 0
+    model_id: str,
+    principal: AuditReader,
+    store: StoreDependency,
+    changes: ChangesDependency,
+    wait: WaitSeconds = 0,
 ) -> LanguageModelOut:
     """Read a language model. With `wait`, the answer comes when it is validated, or after that time."""
     identifier = read_id(Prefix.LANGUAGE_MODEL, model_id)
-    row = await poll_until(
+    row = await wait_until_ended(
+        changes,
+        Resource(principal.tenant_id, identifier),
         lambda: store.run(get_language_model, principal.tenant_id, identifier),
-        lambda reading: reading.status != LanguageModelStatus.QUEUED,
         seconds=wait,
     )
     return LanguageModelOut.of(row)

@@ -7,8 +7,10 @@ from fastapi.responses import JSONResponse
 
 from app.audits.schemas import AuditOut
 from app.audits.service import read_audit
+from app.changes import Resource
 from app.dependencies import (
     AuditWriter,
+    ChangesDependency,
     DoorbellDependency,
     OptionalIdempotencyKey,
     SettingsDependency,
@@ -22,7 +24,7 @@ from app.settings import WORK_QUEUE
 from app.store.identifiers import Prefix
 from app.store.work import WorkStatus
 from app.strict_json import StrictJSONRoute
-from app.work import come_back, has_ended, poll_until
+from app.work import add_follow_headers, wait_until_ended
 
 router = APIRouter(prefix="/v1/score", tags=["scoring"], route_class=StrictJSONRoute)
 
@@ -38,6 +40,7 @@ async def score_texts(
     store: StoreDependency,
     settings: SettingsDependency,
     doorbell: DoorbellDependency,
+    changes: ChangesDependency,
     key: OptionalIdempotencyKey = None,
 ) -> ScoreList | JSONResponse:
     """Score up to 64 short texts in one request.
@@ -48,11 +51,14 @@ async def score_texts(
     audit = await store.run(service.request_scores, principal, key, request, settings)
     await to_thread(doorbell.ring, WORK_QUEUE)
     identifier = read_id(Prefix.AUDIT, audit.id)
-    audit = await poll_until(
-        lambda: store.run(read_audit, principal.tenant_id, identifier), has_ended, seconds=request.timeout
+    audit = await wait_until_ended(
+        changes,
+        Resource(principal.tenant_id, identifier),
+        lambda: store.run(read_audit, principal.tenant_id, identifier),
+        seconds=request.timeout,
     )
     if audit.status == WorkStatus.SUCCEEDED:
         return await store.run(service.read_scores, principal.tenant_id, audit)
     answer = JSONResponse(audit.model_dump(mode="json"), status_code=202)
-    come_back(answer, f"/v1/audits/{audit.id}")
+    add_follow_headers(answer, f"/v1/audits/{audit.id}")
     return answer

@@ -55,6 +55,11 @@ class Job(Base):
     __table_args__ = (
         Index("ix_jobs_claimable", "queue", "priority", "id", postgresql_where=text("state = 'queued'")),
         Index("ix_jobs_leased", "lease_expires_at", postgresql_where=text("state = 'running'")),
+        Index(
+            "ix_jobs_ended",
+            "finished_at",
+            postgresql_where=text("state IN ('succeeded', 'failed', 'cancelled')"),
+        ),
         Index("ix_jobs_audit_id_state", "audit_id", "state"),
         Index("ix_jobs_edit_id", "edit_id"),
         Index("ix_jobs_language_model_id", "language_model_id"),

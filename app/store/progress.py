@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import Text, bindparam, func, literal, select, union_all
 from sqlalchemy.orm import Session
 
 from app.errors import NotFound
@@ -55,9 +55,11 @@ def read_edit_with_progress(session: Session, tenant_id: UUID, edit_id: UUID) ->
 
 def count_jobs(session: Session) -> dict[tuple[str, str], int]:
     """How many open jobs there are of each (kind, state)."""
-    statement = (
-        select(Job.kind, Job.state, func.count())
-        .where(Job.state.in_((JobState.QUEUED, JobState.RUNNING)))
-        .group_by(Job.kind, Job.state)
+    # Each half says literally what one of the partial indexes says, so it is found at any time.
+    halves = (
+        select(Job.kind, literal(state, Text).label("state"), func.count())
+        .where(Job.state == bindparam(None, state, Text, literal_execute=True))
+        .group_by(Job.kind)
+        for state in (JobState.QUEUED, JobState.RUNNING)
     )
-    return {(kind, state): count for kind, state, count in session.execute(statement)}
+    return {(kind, state): count for kind, state, count in session.execute(union_all(*halves))}

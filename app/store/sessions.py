@@ -1,5 +1,7 @@
 """Engines for the two kinds of process: async sessions in the API, sync sessions in workers."""
 
+from typing import Any, Final
+
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session, sessionmaker
@@ -8,8 +10,8 @@ from app.store import tables  # noqa: F401 - a flush orders rows by foreign keys
 
 # No parameter values in SQLAlchemy's messages: they may be submitted texts.
 _ENGINE_OPTIONS = {"pool_pre_ping": True, "hide_parameters": True}
-_CONNECT_ARGS = {"connect_timeout": 5, "application_name": "memaudit"}
-# Longer than the upload of a chunk to an object store, shorter than anybody's patience.
+CONNECT_ARGS: Final[dict[str, Any]] = {"connect_timeout": 5, "application_name": "memaudit"}
+# No transaction waits for anything but the database: one that idles belongs to a worker that stopped.
 _IDLE_OPTION = "-c idle_in_transaction_session_timeout=10min"
 
 
@@ -19,13 +21,18 @@ def sqlalchemy_url(url: str) -> str:
     return f"postgresql+psycopg{separator}{rest}" if scheme in {"postgres", "postgresql"} else url
 
 
+def driver_url(url: str) -> str:
+    """A Postgres URL as the driver itself takes it."""
+    return url.replace("postgresql+psycopg:", "postgresql:", 1)
+
+
 def async_engine(url: str, *, pool_size: int) -> AsyncEngine:
     """The API's engine."""
     return create_async_engine(
         sqlalchemy_url(url),
         pool_size=pool_size,
         max_overflow=pool_size,
-        connect_args=_CONNECT_ARGS,
+        connect_args=CONNECT_ARGS,
         **_ENGINE_OPTIONS,
     )
 
@@ -44,7 +51,7 @@ def sync_engine(url: str, *, pool_size: int = 2) -> Engine:
         sqlalchemy_url(url),
         pool_size=pool_size,
         max_overflow=2,
-        connect_args=_CONNECT_ARGS | {"options": _IDLE_OPTION},
+        connect_args=CONNECT_ARGS | {"options": _IDLE_OPTION},
         **_ENGINE_OPTIONS,
     )
 

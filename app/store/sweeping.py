@@ -24,6 +24,7 @@ def sweep_leases(session: Session, *, max_attempts: int) -> int:
             .with_for_update(skip_locked=True),
         ),
     )
+    now = session.scalar(select(func.clock_timestamp()))
     for job in expired:
         job.lease_expires_at = None
         job.rung_at = None
@@ -34,7 +35,7 @@ def sweep_leases(session: Session, *, max_attempts: int) -> int:
             f"Each of {job.attempts} attempts at a {job.kind} job ended without an answer: "
             "the worker died or stopped responding.",
         ).problem()
-        job.state, job.error = JobState.FAILED, problem
+        job.state, job.error, job.finished_at = JobState.FAILED, problem, now
         session.flush()
         fail_owner(session, job, problem)
     _cancel_orphans(session)

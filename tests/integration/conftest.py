@@ -1,5 +1,6 @@
 """The service in this process, on the real servers."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import httpx
 import psycopg
 import pytest
+import uvicorn
 from fastapi import FastAPI
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -36,6 +38,21 @@ async def client(app: FastAPI, settings: Settings) -> AsyncIterator[httpx.AsyncC
     """A client with a key that may read and write audits."""
     async with client_of(app, make_key(settings)) as client:
         yield client
+
+
+@pytest.fixture
+async def remote(app: FastAPI, client: httpx.AsyncClient) -> AsyncIterator[httpx.AsyncClient]:
+    """A client over a socket: events arrive as they are sent."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="off", log_config=None, ws="none"))
+    serving = asyncio.create_task(server.serve())
+    async with asyncio.timeout(10):
+        while not server.started:  # noqa: ASYNC110 - the server has no event for it
+            await asyncio.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=client.headers) as remote:
+        yield remote
+    server.should_exit = True
+    await serving
 
 
 @pytest.fixture

@@ -10,8 +10,6 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
-from fastapi import FastAPI
 from psycopg.types.json import Jsonb
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
@@ -24,7 +22,6 @@ from app.store.sessions import sync_engine, sync_sessions
 from app.store.tenants import Tenant
 from app.store.transitions import begin_work, complete_shard, succeed_audit
 from app.store.work import WorkStatus, end_work
-from app.work import poll_until
 from tests.http_api import make_key
 from tests.integration.rows import add_audit_rows, add_ready_model, add_shard
 
@@ -45,19 +42,6 @@ def sessions(settings: Settings) -> Iterator[sessionmaker[Session]]:
 def audit(client: httpx.AsyncClient, sessions: sessionmaker[Session]) -> Audit:
     """A queued audit of ten texts."""
     return new_audit(sessions)
-
-
-@pytest.fixture
-async def remote(app: FastAPI, client: httpx.AsyncClient) -> AsyncIterator[httpx.AsyncClient]:
-    """A client over a socket: events arrive as they are sent."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="off", log_config=None, ws="none"))
-    serving = asyncio.create_task(server.serve())
-    await poll_until(lambda: asyncio.sleep(0, server.started), bool, seconds=10)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=client.headers) as remote:
-        yield remote
-    server.should_exit = True
-    await serving
 
 
 def new_audit(sessions: sessionmaker[Session], tenant: str = "acme", texts: int = 10) -> Audit:

@@ -161,8 +161,8 @@ def test_bytes_that_are_gone_are_corrupt(
         list(blobs.read(sha256))
 
 
-def test_a_put_that_is_broken_off_leaves_nothing_that_counts(
-    blobs: BlobStore, database: psycopg.Connection, tmp_path: Path
+async def test_a_put_that_is_broken_off_leaves_nothing_that_counts(
+    blobs: BlobStore, store: Store, database: psycopg.Connection, tmp_path: Path
 ) -> None:
     path = random_file(tmp_path / "file", 3 * CHUNK_BYTES)
 
@@ -176,10 +176,12 @@ def test_a_put_that_is_broken_off_leaves_nothing_that_counts(
     with pytest.raises(Stop):
         blobs.put_file(path, stop)
     assert database.execute("SELECT count(*) FROM blobs WHERE written_at IS NOT NULL").fetchone() == (0,)
-    assert database.execute("SELECT count(*) FROM blob_chunks").fetchone() == (0,)
     assert [file for file in (tmp_path / "blobs").rglob("*") if file.is_file()] == []
     with pytest.raises(BlobMissing):
         blobs.keep([digest(path)])
+    assert await collect_garbage(store) == 0
+    assert await collect_garbage(store, older_than=OLD) == 1
+    assert database.execute("SELECT count(*) FROM blob_chunks").fetchone() == (0,)
     blobs.put_file(path)
     assert b"".join(blobs.read(digest(path))) == path.read_bytes()
 
