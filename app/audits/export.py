@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 from sqlalchemy.orm import Session
 
 from app.audits.schemas import ScoreOut
-from app.store.audits import Audit, Score, ScoreOrder, list_scores
+from app.store.audits import Audit, Score, ScoreOrder
+from app.store.score_pages import list_scores
 from app.store.unit_of_work import Store
 
 Pages: TypeAlias = AsyncIterator[list[ScoreOut]]

@@ -14,15 +14,11 @@ from app.idempotency import answer_once
 from app.language_models.service import resolve_language_model
 from app.pagination import Page, decode_cursor, encode_cursor, id_cursor, invalid_cursor, page_by_id
 from app.store import transitions
-from app.store.audits import (
-    Audit,
-    ScoreOrder,
-    list_scores,
-    read_evidence,
-)
+from app.store.audits import Audit, ScoreOrder, read_evidence
 from app.store.identifiers import Prefix, format_id, new_id, parse_id
 from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.progress import read_audit_with_progress
+from app.store.score_pages import list_scores
 from app.store.tenants import Principal
 from app.store.text_sets import TextSet, get_text_set
 from app.store.work import WorkStatus, get_work, list_work
