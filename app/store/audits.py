@@ -11,6 +11,7 @@ from psycopg import sql
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
+    ColumnElement,
     Double,
     ForeignKey,
     Index,
@@ -40,6 +41,11 @@ class Audit(Work):
     texts_done: Mapped[int] = mapped_column(default=0)
     text_set_sha256: Mapped[str] = mapped_column(Text)
     summary: Mapped[JSONObject | None]
+
+    @classmethod
+    def uses_text_set(cls, text_set_id: UUID) -> ColumnElement[bool]:
+        """The condition that an audit scores the texts of a set."""
+        return cls.text_set_id == text_set_id
 
 
 class Score(Base):

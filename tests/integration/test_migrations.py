@@ -50,10 +50,7 @@ def test_migrations_that_are_started_at_once_take_turns(postgres_server: Postgre
     url = _empty_database(postgres_server, "at_once")
     command = [sys.executable, "-m", "app.cli", "migrate"]
     environment = os.environ | {"MEMAUDIT_DATABASE_URL": url}
-    runs = [
-        subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-        for _ in range(3)
-    ]
+    runs = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(3)]
     for run in runs:
         _, errors = run.communicate(timeout=60)
         assert run.returncode == 0, errors
