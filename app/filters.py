@@ -16,12 +16,12 @@ _MAX_CHARS: Final = 500
 _METADATA_KEY: Final = re.compile(r"metadata\[([^\[\]\0]{1,500})\]")
 
 
-def _id_query(prefix: Prefix) -> Any:
-    return Query(pattern=rf"^{prefix}_[0-9a-fA-F]{{32}}$", description="The id of one.")
+def _id_query(prefix: Prefix, noun: str) -> Any:
+    return Query(pattern=rf"^{prefix}_[0-9a-fA-F]{{32}}$", description=f"The id of a {noun}, `{prefix}_…`.")
 
 
-LanguageModelIdQuery = Annotated[str | None, _id_query(Prefix.LANGUAGE_MODEL)]
-TextSetIdQuery = Annotated[str | None, _id_query(Prefix.TEXT_SET)]
+LanguageModelIdQuery = Annotated[str | None, _id_query(Prefix.LANGUAGE_MODEL, "language model")]
+TextSetIdQuery = Annotated[str | None, _id_query(Prefix.TEXT_SET, "text set")]
 NameQuery = Annotated[CleanStr | None, Query(max_length=200)]
 
 METADATA_PARAMETER: Final[dict[str, Any]] = {
@@ -31,6 +31,7 @@ METADATA_PARAMETER: Final[dict[str, Any]] = {
             "in": "query",
             "style": "deepObject",
             "explode": True,
+            "example": {},  # or interactive pages would fill in some
             "description": "`metadata[key]=value`: resources whose metadata has this string, number or "
             f"boolean under this key. Up to {MAX_METADATA_FILTERS}, all of which must hold.",
             "schema": {
