@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from app.store.audits import Score, ScoreOrder
 
 _BEFORE_ALL = -1  # an ordinal
+_SORTING = ("enable_sort", "enable_incremental_sort")
 
 
 def list_scores(
@@ -35,9 +36,6 @@ def list_scores(
         rows = read(nl, ordinal, limit)
         ordinal = _BEFORE_ALL
     return rows + scores.unscored(ordinal, limit - len(rows))
-
-
-_SORTING = ("enable_sort", "enable_incremental_sort")
 
 
 class _Scores:
