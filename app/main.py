@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from fastapi import APIRouter, FastAPI
 
 from app import __version__
+from app.api_page import install_api_page
 from app.artifacts.hub import router as hub
 from app.artifacts.router import router as artifacts
 from app.audits.router import router as audits
@@ -73,7 +74,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=_lifespan,
         redirect_slashes=False,
         telemetry=None,
-        # The interactive pages would load their scripts from a public network.
+        # The framework's own pages load their scripts from a public network.
         docs_url=None,
         redoc_url=None,
     )
@@ -85,5 +86,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         v1.include_router(router)
     app.include_router(v1)
     app.include_router(operations)
+    install_api_page(app)
     app.add_middleware(RequestObserver, metrics=app.state.metrics)
     return app

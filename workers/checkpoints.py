@@ -21,6 +21,8 @@ from app.settings import Settings
 from app.store.identifiers import Prefix, parse_id
 from app.store.language_models import LanguageModel
 from workers.artifact_files import ArtifactCache
+from workers.science.checkpoint_files import reject_other_formats
+from workers.science.errors import CheckpointRejected
 
 # Weights in safetensors and what describes them: nothing that could carry code.
 HUB_FILES = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja")
@@ -79,18 +81,25 @@ def locate(source: HubSource | PathSource, commit: str | None, roots: list[Path]
     """Find a checkpoint; a hub's is downloaded at `commit`, or at what its revision names now.
 
     Raises:
-        LanguageModelRejected: the directory is not allowed or not there; the repository does not exist.
+        LanguageModelRejected: the directory is not allowed or not there; the repository does not exist or
+            has its weights in another format.
         HubUnreachable: the hub did not answer.
     """
     if isinstance(source, PathSource):
         return PinnedCheckpoint(_allowed_directory(source.path, roots), None)
     try:
-        commit = commit or HfApi().model_info(source.repo, revision=source.revision).sha
+        if commit is None:
+            info = HfApi().model_info(source.repo, revision=source.revision)
+            # What is not downloaded cannot be told afterwards.
+            reject_other_formats([file.rfilename for file in info.siblings or ()])
+            commit = info.sha
         directory = snapshot_download(source.repo, revision=commit, allow_patterns=list(HUB_FILES))
     except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError):
         raise LanguageModelRejected(
             "The hub has no such repository or revision, or asks for a token."
         ) from None
+    except CheckpointRejected as error:
+        raise LanguageModelRejected(error.detail) from None
     except (HfHubHTTPError, LocalEntryNotFoundError, TransportError, OSError) as error:
         raise HubUnreachable(f"The hub did not answer ({type(error).__name__}).") from None
     return PinnedCheckpoint(Path(directory), commit)

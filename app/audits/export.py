@@ -3,6 +3,9 @@
 A row has the fields of a listed score. JSON lines hold the same objects as the list. CSV and Parquet have a
 column for each field, in the same order whatever was measured: an object of a metric (`extraction`,
 `verbatim`, `p_z`) is one column of JSON text, and what is null is an empty cell or a null.
+
+JSON lines and Parquet are exact. A spreadsheet takes a CSV cell that begins with `=` and the like for a
+formula, so `text_id` and `group` get a quote in front of such a beginning (OWASP, CSV injection).
 """
 
 import csv
@@ -17,7 +20,8 @@ import pyarrow.parquet as pq
 from sqlalchemy.orm import Session
 
 from app.audits.schemas import ScoreOut
-from app.store.audits import Audit, Score, ScoreOrder, list_scores
+from app.store.audits import Audit, Score, ScoreOrder
+from app.store.score_pages import list_scores
 from app.store.unit_of_work import Store
 
 Pages: TypeAlias = AsyncIterator[list[ScoreOut]]
@@ -27,6 +31,9 @@ LIST_MEDIA_TYPES: Final = ("application/json", "application/*", "*/*")
 REFUSED_WEIGHT: Final = re.compile(r"q\s*=\s*0(\.0*)?")
 PAGE_ROWS: Final = 1000
 ROW_GROUP_ROWS: Final = 20_000
+# What the client chose, and how spreadsheets tell a formula (full-width forms too).
+CLIENT_TEXT: Final = ("text_id", "group")
+FORMULA: Final = re.compile(r"[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 COLUMNS: Final = tuple(ScoreOut.model_fields)
 PARQUET_SCHEMA: Final = pa.schema(
     [
@@ -91,7 +98,13 @@ async def _json_lines(pages: Pages) -> AsyncIterator[bytes]:
 async def _csv(pages: Pages) -> AsyncIterator[bytes]:
     yield _csv_lines([COLUMNS])
     async for rows in pages:
-        yield _csv_lines(_flatten(row).values() for row in rows)
+        yield _csv_lines(_harmless(_flatten(row)).values() for row in rows)
+
+
+def _harmless(cells: dict[str, object]) -> dict[str, object]:
+    """The cells of a row, none of which a spreadsheet takes for a formula."""
+    formulas = {name for name in CLIENT_TEXT if isinstance(text := cells[name], str) and FORMULA.match(text)}
+    return {name: f"'{cell}" if name in formulas else cell for name, cell in cells.items()}
 
 
 def _csv_lines(lines: Iterable[Iterable[object]]) -> bytes:
@@ -118,7 +131,8 @@ async def _parquet(pages: Pages) -> AsyncIterator[bytes]:
 def _flatten(row: ScoreOut) -> dict[str, object]:
     """The cells of a row, with objects as JSON text."""
     return {
-        column: orjson.dumps(value).decode() if isinstance(value, dict) else value for column, value in row
+        column: orjson.dumps(value).decode() if isinstance(value, dict) else value
+        for column, value in row.model_dump().items()
     }
 
 

@@ -28,6 +28,7 @@ from app.dependencies import (
     read_id,
 )
 from app.errors import FieldError, ValidationFailed
+from app.filters import METADATA_PARAMETER, WantedWork
 from app.pagination import Page
 from app.problems import problem_responses
 from app.settings import WORK_QUEUE
@@ -61,12 +62,16 @@ async def request_audit(
     return audit
 
 
-@router.get("")
+@router.get("", openapi_extra=METADATA_PARAMETER)
 async def list_audits(
-    principal: AuditReader, store: StoreDependency, limit: PageLimit = 20, cursor: PageCursor = None
+    principal: AuditReader,
+    wanted: WantedWork,
+    store: StoreDependency,
+    limit: PageLimit = 20,
+    cursor: PageCursor = None,
 ) -> Page[AuditOut]:
-    """List audits, newest first."""
-    return await store.run(service.list_page, principal.tenant_id, limit, cursor)
+    """List audits, newest first; of a language model, a text set, a status, with some metadata."""
+    return await store.run(service.list_page, principal.tenant_id, wanted, limit, cursor)
 
 
 @router.get("/{audit_id}")
@@ -145,7 +150,11 @@ async def list_scores(
     cursor: PageCursor = None,
     accept: Annotated[str, Header()] = "application/json",
 ) -> Page[ScoreOut] | Response:
-    """List scores. With `Accept: application/jsonl`, `text/csv` or Parquet, all rows are streamed instead."""
+    """List scores. With `Accept: application/jsonl`, `text/csv` or Parquet, all rows are streamed instead.
+
+    JSON lines and Parquet are exact. In CSV a `text_id` or `group` that a spreadsheet would take for a
+    formula (it begins with `=`, `+`, `-`, `@`, a tab or a line break) gets a single quote in front.
+    """
     identifier = read_id(Prefix.AUDIT, audit_id)
     media_type = choose_export(accept)
     if media_type is not None:

@@ -1,7 +1,7 @@
 """Audits, their scores and their evidence as they are sent and answered."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, Field, JsonValue
 
@@ -135,27 +135,116 @@ class AuditOut(BaseModel):
         )
 
 
-class ScoreOut(BaseModel):
-    """The numbers of one text. Natural logs; a higher `nl` means more strongly memorized.
+SplitStatus = Literal["ok", "scaled", "not_applicable"]
+_Status = Annotated[
+    SplitStatus,
+    Field(
+        description="`ok`: the split of the text that was asked for. `scaled`: a smaller one, as the text or "
+        "the context is too short for it. `not_applicable`: no token would be left to recite; the numbers "
+        "are then null."
+    ),
+]
+_SuffixTokens = Field(description="Tokens to recite; 0 or null where the split is not applicable.")
+_Strict = Field(description="Whether every token was recited; null where the split is not applicable.")
+_MatchedTokens = Field(
+    description="Tokens recited before the first mistake, 0 to `suffix_tokens`; null where the split is not "
+    "applicable."
+)
 
-    `error` names why a text could not be scored; its numbers are then null.
-    """
+
+class ExtractionScore(BaseModel):
+    """What greedy decoding recites of a text's suffix after its prefix (arXiv 2202.07646, 2510.24256)."""
+
+    status: _Status
+    prefix_tokens: Annotated[int, Field(description="Tokens of the prompt; 0 where not applicable.")]
+    suffix_tokens: Annotated[int, _SuffixTokens]
+    strict: Annotated[bool | None, _Strict] = None
+    similarity: Annotated[
+        float | None,
+        Field(
+            description="1 - (Levenshtein distance in tokens) / `suffix_tokens`, 0 to 1, 1 for the exact "
+            "suffix; null where the split is not applicable or the rest was not decoded."
+        ),
+    ] = None
+    loose: Annotated[
+        bool | None, Field(description="`similarity` of at least 0.75; null where that is null.")
+    ] = None
+    matched_tokens: Annotated[int | None, _MatchedTokens] = None
+
+
+class VerbatimScore(BaseModel):
+    """What greedy decoding recites of the 50 tokens after a prefix of fixed length (arXiv 2510.19811)."""
+
+    status: _Status
+    suffix_tokens: Annotated[int | None, _SuffixTokens] = None
+    strict: Annotated[bool | None, _Strict] = None
+    matched_tokens: Annotated[int | None, _MatchedTokens] = None
+
+
+_SAMPLES = (
+    "Samples with which the suffix appears at least once with probability {} (arXiv 2410.19482); null where "
+    "no number up to 2^53 is enough, or the split is not applicable."
+)
+
+
+class SamplingScore(BaseModel):
+    """How likely one sample under the audit's `temperature` and `top_k` recites the whole suffix."""
+
+    status: _Status
+    log_p_z: Annotated[
+        float | None,
+        Field(
+            description="Natural logarithm of `p_z`, at most 0; null where a token can never be sampled, or "
+            "the split is not applicable."
+        ),
+    ] = None
+    p_z: Annotated[
+        float | None,
+        Field(
+            description="Probability that one sample recites the suffix, 0 to 1 (0 also below 1e-323); null "
+            "where the split is not applicable."
+        ),
+    ] = None
+    n_50: Annotated[int | None, Field(description=_SAMPLES.format("0.5"))] = None
+    n_99: Annotated[int | None, Field(description=_SAMPLES.format("0.99"))] = None
+
+
+_UNSCORED = "null where `error` says why the text could not be scored."
+_UNMEASURED = "Null unless the audit's `metrics` ask for it; " + _UNSCORED
+
+
+class ScoreOut(BaseModel):
+    """The numbers of one text. Natural logs; a higher `nl` means more strongly memorized."""
 
     text_id: str
-    ordinal: int
-    group: str | None
-    duplicates: int | None
-    n_tokens: int
-    n_bytes: int
-    n_windows: int
-    log_likelihood: float | None
-    nl: float | None
-    nl_byte: float | None
-    perplexity: float | None
-    extraction: dict[str, Any] | None = None
-    verbatim: dict[str, Any] | None = None
-    p_z: dict[str, Any] | None = None
-    error: str | None
+    ordinal: Annotated[int, Field(description="The text's place in its set, from 0.")]
+    group: Annotated[str | None, Field(description="As uploaded; null where it was not given.")]
+    duplicates: Annotated[
+        int | None, Field(description="Known insertions, as uploaded; null where they were not given.")
+    ]
+    n_tokens: Annotated[int, Field(description="Tokens scored.")]
+    n_bytes: Annotated[int, Field(description="Bytes of the text in UTF-8.")]
+    n_windows: Annotated[int, Field(description="Windows of the model's context that it was scored in.")]
+    log_likelihood: Annotated[
+        float | None, Field(description="Of the whole text, in nats, at most 0; " + _UNSCORED)
+    ]
+    nl: Annotated[
+        float | None,
+        Field(description="`log_likelihood` per token, in nats: NL(x) of arXiv 2510.19811; " + _UNSCORED),
+    ]
+    nl_byte: Annotated[
+        float | None, Field(description="`log_likelihood` per UTF-8 byte, in nats; " + _UNSCORED)
+    ]
+    perplexity: Annotated[float | None, Field(description="exp(-`nl`), at least 1; " + _UNSCORED)]
+    extraction: Annotated[ExtractionScore | None, Field(description=_UNMEASURED)] = None
+    verbatim: Annotated[
+        dict[str, VerbatimScore] | None,
+        Field(description="By the prefix' length in tokens: 25, 50, 75 and 100. " + _UNMEASURED),
+    ] = None
+    p_z: Annotated[SamplingScore | None, Field(description=_UNMEASURED)] = None
+    error: Annotated[
+        str | None, Field(description="Why the text could not be scored, as `no_tokens`; null if it was.")
+    ]
 
     @classmethod
     def of(cls, row: Score) -> Self:

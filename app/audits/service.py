@@ -14,18 +14,14 @@ from app.idempotency import answer_once
 from app.language_models.service import resolve_language_model
 from app.pagination import Page, decode_cursor, encode_cursor, id_cursor, invalid_cursor, page_by_id
 from app.store import transitions
-from app.store.audits import (
-    Audit,
-    ScoreOrder,
-    list_scores,
-    read_evidence,
-)
+from app.store.audits import Audit, ScoreOrder, read_evidence
 from app.store.identifiers import Prefix, format_id, new_id, parse_id
 from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.progress import read_audit_with_progress
+from app.store.score_pages import list_scores
 from app.store.tenants import Principal
 from app.store.text_sets import TextSet, get_text_set
-from app.store.work import WorkStatus, get_work, list_work
+from app.store.work import WorkFilter, WorkStatus, get_work, list_work
 
 
 def request_audit(
@@ -99,9 +95,11 @@ def cancel(session: Session, tenant_id: UUID, audit_id: UUID) -> AuditOut:
     return AuditOut.of(transitions.cancel_work(session, Audit, tenant_id, audit_id))
 
 
-def list_page(session: Session, tenant_id: UUID, limit: int, cursor: str | None) -> Page[AuditOut]:
-    """A tenant's audits, newest first."""
-    rows = list_work(session, Audit, tenant_id, id_cursor(cursor), limit + 1)
+def list_page(
+    session: Session, tenant_id: UUID, wanted: WorkFilter, limit: int, cursor: str | None
+) -> Page[AuditOut]:
+    """A tenant's audits that are wanted, newest first."""
+    rows = list_work(session, Audit, tenant_id, wanted, id_cursor(cursor), limit + 1)
     return page_by_id(rows, limit, AuditOut.of)
 
 

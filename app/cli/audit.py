@@ -1,6 +1,5 @@
 """`memaudit audit`: upload texts, audit a language model on them, show what it memorized."""
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,8 @@ from rich.table import Table
 from app.cli.client import JSON, ServiceClient
 from app.cli.failures import ExitStatus, explained, fail
 from app.cli.found_settings import find_settings
+from app.cli.model_choice import find_model, require_nameable
+from app.cli.output import JSONFlag, print_json
 from app.contracts import Metric
 from app.embedded.programs import local_url
 from app.settings import Settings
@@ -31,7 +32,11 @@ _DEFAULT_METRICS: Final = "nl,extraction"
 def audit(
     *,
     model: Annotated[
-        str, typer.Option(help="A directory, or a hub repository as `repo` or `repo@revision`.")
+        str,
+        typer.Option(
+            help="A directory, an id `mdl_…`, an edited model `tenant/name` of the service, or a hub "
+            "repository `org/name` or `org/name@revision`."
+        ),
     ],
     texts: Annotated[
         Path, typer.Option(exists=True, dir_okay=False, help="Texts: .jsonl, .csv or .parquet.")
@@ -43,11 +48,12 @@ def audit(
         str | None, typer.Option(envvar="MEMAUDIT_URL", help="The service; default: this machine's.")
     ] = None,
     csv: Annotated[Path | None, typer.Option(help="Also write the score of each text to this file.")] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Also write the audit to this file.")
-    ] = None,
+    as_json: JSONFlag = False,
 ) -> None:
     """Audit a language model on a file of texts and print what it memorized.
+
+    A `tenant/name` that the service has an edited model of is that one, else a hub repository; which one was
+    taken is said. With --json the audit as the service gives it goes to stdout, also when it failed.
 
     The key is read from MEMAUDIT_API_KEY, else from the data directory of this machine's service.
     The exit status is 0 when the audit succeeded, 1 when it failed, 2 for a wrong command line and
@@ -56,32 +62,26 @@ def audit(
     screen = Console(stderr=True)
     with explained():
         settings = find_settings()
-        body = {"model": _source(model), "metrics": _metrics(metrics)}
+        body: JSON = {"metrics": _metrics(metrics)}
+        require_nameable(model)
         media_type = _media_type(texts)
         with ServiceClient(url or local_url(settings), owner_key(settings)) as client:
+            body["model"], words = find_model(client, model)
+            screen.print(f"Auditing {words}", markup=False, highlight=False, soft_wrap=True)
             with progress_bars(screen) as progress:
                 with progress.open(texts, "rb", description="Uploading") as file:
                     text_set = client.upload_texts(_chunks(file), media_type, texts.name)
                 accepted = client.request_audit(body | {"text_set": text_set["id"]})
                 screen.print(f"Audit {accepted['id']}")
                 ended = follow_with_progress(client, accepted, progress, "Scoring texts")
-            if json_file:
-                json_file.write_text(json.dumps(ended, indent=2) + "\n")
+            if as_json:
+                print_json(ended)
             if ended["status"] != "succeeded":
                 raise fail(_why(ended), ExitStatus.FAILED)
             if csv:
                 client.save_scores(ended, "text/csv", csv)
-    Console().print(_result_table(ended))
-
-
-def _source(model: str) -> JSON:
-    """The language model's source: a directory of this machine, else a hub repository."""
-    if Path(model).is_dir():
-        return {"type": "path", "path": os.fspath(Path(model).absolute())}
-    if model.startswith(("/", ".", "~")):
-        raise fail(f"there is no directory {model}", ExitStatus.USAGE)
-    repository, _, revision = model.partition("@")
-    return {"type": "hub", "repo": repository} | ({"revision": revision} if revision else {})
+    if not as_json:
+        Console().print(_result_table(ended))
 
 
 def _metrics(names: str) -> list[str]:

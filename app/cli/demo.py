@@ -50,7 +50,7 @@ def demo(
                 edit_and_audit_again(client, suite, audits[PERTURBED], screen)
             if once:
                 return
-            screen.print(f"The service goes on at [bold]{url}[/]; its contract is at {url}/openapi.json.")
+            screen.print(f"The service goes on at [bold]{url}[/]; its contract is at {url}/docs.")
             screen.print(f"Your API key is in {Settings().api_key_path}. Stop with Ctrl-C.")
             _wait_for_interrupt()
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 import typer
@@ -12,8 +12,9 @@ from sqlalchemy.orm import Session
 
 from app.cli.failures import ExitStatus, explained, fail
 from app.cli.found_settings import find_settings
+from app.cli.output import JSONFlag, print_json
 from app.store.sessions import sync_engine, sync_sessions
-from app.store.tenants import SCOPES, create_key, list_keys, revoke_key
+from app.store.tenants import SCOPES, APIKey, create_key, list_keys, revoke_key
 
 # An id is copied from the list, so lines run on where the terminal is narrow.
 _LIST_CHARACTERS: Final = 400
@@ -41,34 +42,62 @@ def create(
         "audit:read",
         "audit:write",
     ],
+    as_json: JSONFlag = False,
 ) -> None:
     """Make a key and print it. It is shown this once."""
     if unknown := [each for each in scope if each not in SCOPES]:
         raise fail(f"no such scope: {', '.join(unknown)}; there are {', '.join(SCOPES)}", ExitStatus.USAGE)
     with _transaction() as session:
-        _, key = create_key(session, tenant=tenant, name=name, scopes=scope)
-    typer.echo(key)
+        row, key = create_key(session, tenant=tenant, name=name, scopes=scope)
+        made = _describe(row, tenant)
+    if as_json:
+        print_json(made | {"key": key})
+    else:
+        typer.echo(key)
 
 
 @cli.command("list")
-def list_all() -> None:
+def list_all(*, as_json: JSONFlag = False) -> None:
     """List all keys by their last four characters."""
+    with _transaction() as session:
+        keys = [_describe(row, tenant) for row, tenant in list_keys(session)]
+    if as_json:
+        print_json(keys)
+        return
     table = Table(box=None)
     for heading in ("id", "tenant", "name", "ends in", "scopes", "created", "revoked"):
         table.add_column(heading, no_wrap=True)
-    with _transaction() as session:
-        for row, tenant in list_keys(session):
-            revoked = f"{row.revoked_at:%Y-%m-%d}" if row.revoked_at else ""
-            created = f"{row.created_at:%Y-%m-%d}"
-            table.add_row(str(row.id), tenant, row.name, row.hint, " ".join(row.scopes), created, revoked)
+    for key in keys:
+        dates = [(key[name] or "").partition("T")[0] for name in ("created_at", "revoked_at")]
+        table.add_row(key["id"], key["tenant"], key["name"], key["ends_in"], " ".join(key["scopes"]), *dates)
     Console(width=_LIST_CHARACTERS).print(table)
 
 
 @cli.command()
-def revoke(key_id: Annotated[UUID, typer.Argument(help="The id that `memaudit keys list` shows.")]) -> None:
+def revoke(
+    key_id: Annotated[UUID, typer.Argument(help="The id that `memaudit keys list` shows.")],
+    *,
+    as_json: JSONFlag = False,
+) -> None:
     """Revoke a key for good."""
     with _transaction() as session:
         revoked = revoke_key(session, key_id)
     if not revoked:
         raise fail("there is no such key, or it was revoked before", ExitStatus.FAILED)
-    typer.echo("Revoked.")
+    if as_json:
+        print_json({"id": str(key_id), "revoked": True})
+    else:
+        typer.echo("Revoked.")
+
+
+def _describe(row: APIKey, tenant: str) -> dict[str, Any]:
+    """What is known of a key, but not the key itself."""
+    return {
+        "id": str(row.id),
+        "tenant": tenant,
+        "name": row.name,
+        "ends_in": row.hint,
+        "scopes": row.scopes,
+        "created_at": row.created_at.isoformat(),
+        "revoked_at": row.revoked_at.isoformat() if row.revoked_at else None,
+    }

@@ -23,6 +23,7 @@ from app.cli.audit import owner_key
 from app.cli.client import JSON, ClientError, ServiceClient, ServiceUnreachable
 from app.cli.failures import ExitStatus, explained, fail
 from app.cli.found_settings import find_settings
+from app.cli.output import JSONFlag, print_json
 from app.embedded.programs import local_url
 from app.store.artifacts import is_file_path
 from app.store.identifiers import Prefix, parse_id
@@ -46,8 +47,11 @@ def pull(
     url: Annotated[
         str | None, typer.Option(envvar="MEMAUDIT_URL", help="The service; default: this machine's.")
     ] = None,
+    as_json: JSONFlag = False,
 ) -> None:
     """Download an artifact and verify it. Run again after a failure, it goes on where it stopped.
+
+    With --json the artifact as the service gives it goes to stdout, once all of it is there.
 
     The key is read from MEMAUDIT_API_KEY, else from the data directory of this machine's service; it needs
     the scope edit:read. The exit status is 0 when every file is there and matches its SHA-256.
@@ -63,6 +67,9 @@ def pull(
             raise fail(str(error), ExitStatus.FAILED) from error
         except OSError as error:
             raise fail(f"{directory}: {error.strerror}", ExitStatus.FAILED) from error
+    if as_json:
+        print_json(pulled)
+        return
     typer.echo(f"{pulled['model_repo']}: {len(pulled['files'])} files verified in {directory}")
 
 

@@ -23,6 +23,7 @@ from app.dependencies import (
 )
 from app.edits import service
 from app.edits.schemas import EditCreate, EditOut
+from app.filters import METADATA_PARAMETER, WantedWork
 from app.pagination import Page
 from app.problems import problem_responses
 from app.settings import WORK_QUEUE
@@ -51,12 +52,16 @@ async def request_edit(
     return edit
 
 
-@router.get("")
+@router.get("", openapi_extra=METADATA_PARAMETER)
 async def list_edits(
-    principal: EditReader, store: StoreDependency, limit: PageLimit = 20, cursor: PageCursor = None
+    principal: EditReader,
+    wanted: WantedWork,
+    store: StoreDependency,
+    limit: PageLimit = 20,
+    cursor: PageCursor = None,
 ) -> Page[EditOut]:
-    """List edits, newest first."""
-    return await store.run(service.list_page, principal, limit, cursor)
+    """List edits, newest first; of a base model, a text set, a status, with some metadata."""
+    return await store.run(service.list_page, principal, wanted, limit, cursor)
 
 
 @router.get("/{edit_id}")

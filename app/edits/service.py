@@ -18,7 +18,7 @@ from app.store.language_models import LanguageModelStatus
 from app.store.progress import read_edit_with_progress
 from app.store.tenants import Principal
 from app.store.text_sets import get_text_set
-from app.store.work import list_work
+from app.store.work import WorkFilter, list_work
 
 
 def request_edit(
@@ -93,8 +93,10 @@ def cancel(session: Session, principal: Principal, edit_id: UUID) -> EditOut:
     return EditOut.of(edit, text_sets_of(session, [edit.id])[edit.id], principal.tenant_name)
 
 
-def list_page(session: Session, principal: Principal, limit: int, cursor: str | None) -> Page[EditOut]:
-    """A tenant's edits, newest first."""
-    rows = list_work(session, Edit, principal.tenant_id, id_cursor(cursor), limit + 1)
+def list_page(
+    session: Session, principal: Principal, wanted: WorkFilter, limit: int, cursor: str | None
+) -> Page[EditOut]:
+    """A tenant's edits that are wanted, newest first."""
+    rows = list_work(session, Edit, principal.tenant_id, wanted, id_cursor(cursor), limit + 1)
     text_sets = text_sets_of(session, [row.id for row in rows])
     return page_by_id(rows, limit, lambda row: EditOut.of(row, text_sets[row.id], principal.tenant_name))

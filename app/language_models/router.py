@@ -1,8 +1,11 @@
 """`/v1/models`."""
 
-from fastapi import APIRouter, BackgroundTasks, Response
+from typing import Annotated
+
+from fastapi import APIRouter, BackgroundTasks, Query, Response
 
 from app.changes import Resource
+from app.contracts import CleanStr
 from app.dependencies import (
     AuditReader,
     AuditWriter,
@@ -16,6 +19,7 @@ from app.dependencies import (
     WaitSeconds,
     read_id,
 )
+from app.filters import METADATA_PARAMETER, LanguageModelIdQuery, MetadataQuery
 from app.language_models import service
 from app.language_models.schemas import LanguageModelCreate, LanguageModelOut
 from app.pagination import Page
@@ -48,12 +52,34 @@ async def register_language_model(
     return answer
 
 
-@router.get("")
+@router.get("", openapi_extra=METADATA_PARAMETER)
 async def list_language_models(
-    principal: AuditReader, store: StoreDependency, limit: PageLimit = 20, cursor: PageCursor = None
+    principal: AuditReader,
+    metadata: MetadataQuery,
+    store: StoreDependency,
+    status: LanguageModelStatus | None = None,
+    base_model: LanguageModelIdQuery = None,
+    model_repo: Annotated[
+        CleanStr | None,
+        Query(max_length=300, description="`<tenant>/<name>` of an edited model, as its edit gives it."),
+    ] = None,
+    limit: PageLimit = 20,
+    cursor: PageCursor = None,
 ) -> Page[LanguageModelOut]:
-    """List language models, newest first."""
-    return await store.run(service.list_page, principal.tenant_id, limit, cursor)
+    """List language models, newest first; of a status, derived from a base, with some metadata.
+
+    `model_repo` finds an edited model by the name that hub clients know it by.
+    """
+    return await store.run(
+        service.list_page,
+        principal,
+        limit,
+        cursor,
+        status=status,
+        base_model=base_model,
+        model_repo=model_repo,
+        metadata=metadata,
+    )
 
 
 @router.get("/{model_id}")

@@ -7,14 +7,17 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from app.contracts import HubSource, LanguageModelReference, PathSource
-from app.errors import FieldError, SourceNotAllowed
+from app.contracts import ArtifactSource, HubSource, LanguageModelReference, PathSource
+from app.errors import FieldError, NotFound, SourceNotAllowed
 from app.idempotency import answer_once
 from app.language_models.schemas import LanguageModelCreate, LanguageModelOut
 from app.pagination import Page, id_cursor, page_by_id
-from app.store.identifiers import Prefix, new_id, parse_id
+from app.store.artifacts import get_artifact_by_repo
+from app.store.identifiers import Prefix, format_id, new_id, parse_id
 from app.store.language_models import (
     LanguageModel,
+    LanguageModelFilter,
+    LanguageModelStatus,
     find_by_source,
     get_language_model,
     list_language_models,
@@ -92,7 +95,41 @@ def resolve_language_model(
     return row
 
 
-def list_page(session: Session, tenant_id: UUID, limit: int, cursor: str | None) -> Page[LanguageModelOut]:
-    """A tenant's language models, newest first."""
-    rows = list_language_models(session, tenant_id, before=id_cursor(cursor), limit=limit + 1)
+def list_page(
+    session: Session,
+    principal: Principal,
+    limit: int,
+    cursor: str | None,
+    *,
+    status: LanguageModelStatus | None,
+    base_model: str | None,
+    model_repo: str | None,
+    metadata: Mapping[str, str],
+) -> Page[LanguageModelOut]:
+    """A tenant's language models, newest first; of a status, a base, a repository, with such metadata."""
+    before = id_cursor(cursor)
+    source = {}
+    if model_repo is not None:
+        artifact_id = _find_artifact(session, principal, model_repo)
+        if artifact_id is None:
+            return Page(data=[], has_more=False, next_cursor=None)
+        source = ArtifactSource(artifact=format_id(Prefix.ARTIFACT, artifact_id)).model_dump()
+    wanted = LanguageModelFilter(
+        status=status,
+        base_model_id=parse_id(Prefix.LANGUAGE_MODEL, base_model) if base_model else None,
+        source=source,
+        metadata=metadata,
+    )
+    rows = list_language_models(session, principal.tenant_id, wanted, before=before, limit=limit + 1)
     return page_by_id(rows, limit, LanguageModelOut.of)
+
+
+def _find_artifact(session: Session, principal: Principal, repository: str) -> UUID | None:
+    """The artifact that hub clients call so, if it is the tenant's own."""
+    tenant_name, _, name = repository.partition("/")
+    if tenant_name != principal.tenant_name:
+        return None
+    try:
+        return get_artifact_by_repo(session, tenant_name, name).id
+    except NotFound:
+        return None

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 from uuid import UUID
 
 import psycopg
@@ -16,15 +17,16 @@ from sqlalchemy import (
     Index,
     LargeBinary,
     Text,
-    and_,
-    or_,
     select,
+    text,
 )
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.store.base import Base, JSONObject
 from app.store.text_sets import TextRow
 from app.store.work import Work
+
+_GROUPED: Final = text('"group" IS NOT NULL')
 
 
 class Audit(Work):
@@ -40,6 +42,11 @@ class Audit(Work):
     text_set_sha256: Mapped[str] = mapped_column(Text)
     summary: Mapped[JSONObject | None]
 
+    @classmethod
+    def uses_text_set(cls, text_set_id: UUID) -> ColumnElement[bool]:
+        """The condition that an audit scores the texts of a set."""
+        return cls.text_set_id == text_set_id
+
 
 class Score(Base):
     """The numbers of one text under one audit. Null numbers come with an `error`."""
@@ -47,6 +54,9 @@ class Score(Base):
     __tablename__ = "scores"
     __table_args__ = (
         Index("ix_scores_audit_id_nl", "audit_id", "nl", "ordinal"),
+        # Texts without a group are never listed by one, and cost nothing here.
+        Index("ix_scores_audit_id_group", "audit_id", "group", "ordinal", postgresql_where=_GROUPED),
+        Index("ix_scores_audit_id_group_nl", "audit_id", "group", "nl", "ordinal", postgresql_where=_GROUPED),
         # Infinity and NaN sort above every other double, so this leaves finite numbers only.
         CheckConstraint(
             "error IS NOT NULL OR (nl > '-Infinity' AND nl < 'Infinity' "
@@ -94,38 +104,6 @@ class ScoreOrder(StrEnum):
     ORDINAL = "ordinal"  # as the texts were uploaded
     NL_ASCENDING = "nl"  # least memorized first
     NL_DESCENDING = "-nl"  # most memorized first
-
-
-def list_scores(
-    session: Session,
-    audit_id: UUID,
-    *,
-    order: ScoreOrder,
-    group: str | None,
-    after: tuple[float | None, int] | None,
-    limit: int,
-) -> list[Score]:
-    """Scores of an audit in order, after the row with (nl, ordinal). Texts without numbers come last."""
-    statement = select(Score).where(Score.audit_id == audit_id).limit(limit)
-    if group is not None:
-        statement = statement.where(Score.group == group)
-    if order is ScoreOrder.ORDINAL:
-        statement = statement.order_by(Score.ordinal)
-    else:
-        direction = Score.nl.asc() if order is ScoreOrder.NL_ASCENDING else Score.nl.desc()
-        statement = statement.order_by(direction.nulls_last(), Score.ordinal)
-    if after is not None:
-        statement = statement.where(_after(order, *after))
-    return list(session.scalars(statement))
-
-
-def _after(order: ScoreOrder, nl: float | None, ordinal: int) -> ColumnElement[bool]:
-    if order is ScoreOrder.ORDINAL:
-        return Score.ordinal > ordinal
-    if nl is None:
-        return and_(Score.nl.is_(None), Score.ordinal > ordinal)
-    beyond = Score.nl > nl if order is ScoreOrder.NL_ASCENDING else Score.nl < nl
-    return or_(beyond, and_(Score.nl == nl, Score.ordinal > ordinal), Score.nl.is_(None))
 
 
 def read_evidence(

@@ -1,11 +1,13 @@
 """What every table shares: metadata with named constraints, and column types."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, DateTime, MetaData, Select, Uuid, func
+import orjson
+from sqlalchemy import CheckConstraint, ColumnElement, DateTime, MetaData, Select, Uuid, and_, func, or_
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Session, mapped_column
 
@@ -41,6 +43,26 @@ def one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
     """A check that a text column holds one of an enum's values."""
     listed = ", ".join(f"'{value}'" for value in values)
     return CheckConstraint(f"{column} IN ({listed})", name=column)
+
+
+def has_metadata(column: InstrumentedAttribute[JSONObject], wanted: Mapping[str, str]) -> ColumnElement[bool]:
+    """The condition that metadata has, under each key, a value that is written so: `7` is 7 and "7"."""
+    return and_(
+        True,  # noqa: FBT003 - what nothing is asked of holds
+        *(
+            or_(*(column.contains({key: value}) for value in _values_written(text)))
+            for key, text in wanted.items()
+        ),
+    )
+
+
+def _values_written(text: str) -> list[str | float | bool]:
+    """The string itself, and the JSON number or boolean that is written so."""
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return [text]
+    return [text, value] if isinstance(value, bool | int | float) else [text]
 
 
 def newest_first(

@@ -5,7 +5,7 @@ from datetime import timedelta
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Text, UniqueConstraint, delete, func, select
+from sqlalchemy import ColumnElement, ForeignKey, Text, UniqueConstraint, delete, exists, func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.store.base import Base, CreatedAt, JSONObject, PrimaryKey, one_of
@@ -38,6 +38,11 @@ class Edit(Work):
     frontier: Mapped[JSONObject | None]
     artifact_id: Mapped[UUID | None] = mapped_column(ForeignKey("artifacts.id"), index=True)
     edited_model_id: Mapped[UUID | None] = mapped_column(ForeignKey("language_models.id"), index=True)
+
+    @classmethod
+    def uses_text_set(cls, text_set_id: UUID) -> ColumnElement[bool]:
+        """The condition that an edit uses a text set, whatever for."""
+        return exists().where(EditTextSet.edit_id == cls.id, EditTextSet.text_set_id == text_set_id)
 
 
 class EditTextSet(Base):

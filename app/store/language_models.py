@@ -1,5 +1,7 @@
 """Registered checkpoints: where they come from, what a worker found in them, and their digests."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
@@ -8,7 +10,7 @@ from sqlalchemy import BigInteger, ForeignKey, Index, Text, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.errors import LanguageModelNotReady, NotFound
-from app.store.base import Base, CreatedAt, JSONObject, PrimaryKey, newest_first, one_of
+from app.store.base import Base, CreatedAt, JSONObject, PrimaryKey, has_metadata, newest_first, one_of
 
 
 class LanguageModelStatus(StrEnum):
@@ -71,13 +73,33 @@ def get_language_model(
     return row
 
 
+@dataclass(frozen=True)
+class LanguageModelFilter:
+    """Which language models to list; what is None or empty narrows nothing.
+
+    `source` has to hold what is given of it, `metadata` as in `has_metadata`.
+    """
+
+    status: LanguageModelStatus | None = None
+    base_model_id: UUID | None = None
+    source: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
 def list_language_models(
-    session: Session, tenant_id: UUID, *, before: UUID | None, limit: int
+    session: Session, tenant_id: UUID, wanted: LanguageModelFilter, *, before: UUID | None, limit: int
 ) -> list[LanguageModel]:
-    """A tenant's language models, newest first, those older than `before`."""
+    """A tenant's language models that are wanted, newest first, those older than `before`."""
     statement = select(LanguageModel).where(
-        LanguageModel.tenant_id == tenant_id, LanguageModel.deleted_at.is_(None)
+        LanguageModel.tenant_id == tenant_id,
+        LanguageModel.deleted_at.is_(None),
+        LanguageModel.source.contains(dict(wanted.source)),
+        has_metadata(LanguageModel.metadata_, wanted.metadata),
     )
+    if wanted.status is not None:
+        statement = statement.where(LanguageModel.status == wanted.status)
+    if wanted.base_model_id is not None:
+        statement = statement.where(LanguageModel.base_model_id == wanted.base_model_id)
     return newest_first(session, statement, LanguageModel.id, before, limit)
 
 

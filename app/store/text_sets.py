@@ -1,6 +1,6 @@
 """Text sets: immutable, ordered sets of texts with per-text facts. Their erasure is kept as a receipt."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from uuid import UUID
 
@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.errors import NotFound
-from app.store.base import Base, CreatedAt, JSONObject, PrimaryKey, newest_first
+from app.store.base import Base, CreatedAt, JSONObject, PrimaryKey, has_metadata, newest_first
 
 
 class TextSet(Base):
@@ -87,9 +87,23 @@ def get_text_set(
     return row
 
 
-def list_text_sets(session: Session, tenant_id: UUID, *, before: UUID | None, limit: int) -> list[TextSet]:
-    """A tenant's text sets, newest first, those older than `before`."""
-    statement = select(TextSet).where(TextSet.tenant_id == tenant_id, TextSet.deleted_at.is_(None))
+def list_text_sets(
+    session: Session,
+    tenant_id: UUID,
+    *,
+    name: str | None,
+    metadata: Mapping[str, str],
+    before: UUID | None,
+    limit: int,
+) -> list[TextSet]:
+    """A tenant's text sets, newest first, those older than `before`; of a name, with such metadata."""
+    statement = select(TextSet).where(
+        TextSet.tenant_id == tenant_id,
+        TextSet.deleted_at.is_(None),
+        has_metadata(TextSet.metadata_, metadata),
+    )
+    if name is not None:
+        statement = statement.where(TextSet.name == name)
     return newest_first(session, statement, TextSet.id, before, limit)
 
 

@@ -1,6 +1,7 @@
 """What audits and edits share: where they stand, and how they are read and ended."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
@@ -12,7 +13,7 @@ from sqlalchemy.orm import Mapped, Session, declared_attr, mapped_column
 from sqlalchemy.schema import SchemaItem
 
 from app.errors import NotFound
-from app.store.base import Base, CreatedAt, JSONObject, PrimaryKey, newest_first, one_of
+from app.store.base import Base, CreatedAt, JSONObject, PrimaryKey, has_metadata, newest_first, one_of
 
 
 class WorkStatus(StrEnum):
@@ -46,6 +47,11 @@ class Work(Base):
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
 
+    @classmethod
+    def uses_text_set(cls, text_set_id: UUID) -> ColumnElement[bool]:
+        """The condition that work uses a text set."""
+        raise NotImplementedError
+
     @declared_attr.directive
     @classmethod
     def __table_args__(cls) -> tuple[SchemaItem, ...]:
@@ -76,9 +82,28 @@ def get_work(session: Session, kind: type[W], tenant_id: UUID, work_id: UUID | N
     return row
 
 
-def list_work(session: Session, kind: type[W], tenant_id: UUID, before: UUID | None, limit: int) -> list[W]:
-    """A tenant's audits or edits, newest first, those older than `before`."""
-    return newest_first(session, select(kind).where(kind.tenant_id == tenant_id), kind.id, before, limit)
+@dataclass(frozen=True)
+class WorkFilter:
+    """Which work to list; what is None or empty narrows nothing. For `metadata` see `has_metadata`."""
+
+    language_model_id: UUID | None = None
+    text_set_id: UUID | None = None
+    status: WorkStatus | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+def list_work(
+    session: Session, kind: type[W], tenant_id: UUID, wanted: WorkFilter, before: UUID | None, limit: int
+) -> list[W]:
+    """A tenant's audits or edits that are wanted, newest first, those older than `before`."""
+    statement = select(kind).where(kind.tenant_id == tenant_id, has_metadata(kind.metadata_, wanted.metadata))
+    if wanted.language_model_id is not None:
+        statement = statement.where(kind.language_model_id == wanted.language_model_id)
+    if wanted.text_set_id is not None:
+        statement = statement.where(kind.uses_text_set(wanted.text_set_id))
+    if wanted.status is not None:
+        statement = statement.where(kind.status == wanted.status)
+    return newest_first(session, statement, kind.id, before, limit)
 
 
 def end_work(

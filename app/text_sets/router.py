@@ -19,6 +19,7 @@ from app.dependencies import (
     read_id,
 )
 from app.errors import BadRequest, ServiceUnavailable
+from app.filters import METADATA_PARAMETER, MetadataQuery, NameQuery
 from app.pagination import Page
 from app.problems import problem_responses
 from app.store.deletion import erase_text_set
@@ -84,12 +85,17 @@ async def create_text_set(
     return text_set
 
 
-@router.get("")
+@router.get("", openapi_extra=METADATA_PARAMETER)
 async def list_text_sets(
-    principal: AuditReader, store: StoreDependency, limit: PageLimit = 20, cursor: PageCursor = None
+    principal: AuditReader,
+    metadata: MetadataQuery,
+    store: StoreDependency,
+    name: NameQuery = None,
+    limit: PageLimit = 20,
+    cursor: PageCursor = None,
 ) -> Page[TextSetOut]:
-    """List text sets, newest first."""
-    return await store.run(service.list_page, principal.tenant_id, limit, cursor)
+    """List text sets, newest first; of a name, with some metadata."""
+    return await store.run(service.list_page, principal.tenant_id, name, metadata, limit, cursor)
 
 
 @router.get("/{text_set_id}")

@@ -1,7 +1,7 @@
 """Storing, listing and reading text sets."""
 
 from asyncio import to_thread
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
@@ -97,9 +97,18 @@ async def _in_thread(items: Iterator[T]) -> AsyncIterator[T]:
         yield item
 
 
-def list_page(session: Session, tenant_id: UUID, limit: int, cursor: str | None) -> Page[TextSetOut]:
-    """A tenant's text sets, newest first."""
-    rows = list_text_sets(session, tenant_id, before=id_cursor(cursor), limit=limit + 1)
+def list_page(
+    session: Session,
+    tenant_id: UUID,
+    name: str | None,
+    metadata: Mapping[str, str],
+    limit: int,
+    cursor: str | None,
+) -> Page[TextSetOut]:
+    """A tenant's text sets, newest first; of a name, with such metadata."""
+    rows = list_text_sets(
+        session, tenant_id, name=name, metadata=metadata, before=id_cursor(cursor), limit=limit + 1
+    )
     return page_by_id(rows, limit, TextSetOut.of)
 
 

@@ -161,3 +161,8 @@ def test_a_hub_revision_is_pinned_to_its_commit(deploy: Deploy, tmp_path: Path) 
 
         missing = register(deployment, {"type": "hub", "repo": "acme/absent"})
         assert missing["status"] == "rejected"
+
+        (new / "model.safetensors").rename(new / "model-Q8_0.gguf")
+        quantized = register(deployment, source)
+        assert quantized["status"] == "rejected"
+        assert "GGUF" in quantized["error"]["detail"]

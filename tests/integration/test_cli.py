@@ -1,7 +1,9 @@
 """`memaudit keys`, `migrate` and the failures that every command explains."""
 
+import json
 import os
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import psycopg
@@ -74,6 +76,28 @@ def test_a_key_opens_what_it_was_made_for_until_it_is_revoked(in_database: str) 
     assert (again.exit_code, "revoked before" in again.stderr) == (1, True)
 
 
+def test_json_says_of_keys_what_the_list_says(in_database: str) -> None:
+    made = memaudit("keys", "create", "--tenant", "acme", "--name", "ci", "--scope", "audit:read", "--json")
+    assert made.exit_code == 0
+    answer = json.loads(made.stdout)
+    key = answer.pop("key")
+    principal = principal_of(in_database, key)
+    assert principal is not None
+    assert (answer["id"], answer["tenant"]) == (str(principal.key_id), "acme")
+    assert (answer["scopes"], answer["name"]) == (["audit:read"], "ci")
+    assert (answer["ends_in"], answer["revoked_at"]) == (key[-4:], None)
+
+    listed = memaudit("keys", "list", "--json")
+    assert json.loads(listed.stdout) == [answer]
+    assert key not in listed.output
+    revoked = memaudit("keys", "revoke", answer["id"], "--json")
+    assert json.loads(revoked.stdout) == {"id": answer["id"], "revoked": True}
+    (after,) = json.loads(memaudit("keys", "list", "--json").stdout)
+    assert datetime.fromisoformat(after["revoked_at"]) >= datetime.fromisoformat(after["created_at"])
+    again = memaudit("keys", "revoke", answer["id"], "--json")
+    assert (again.exit_code, again.stdout) == (1, "")
+
+
 def test_an_unknown_scope_is_refused_and_the_known_ones_are_named(in_database: str) -> None:
     refused = memaudit("keys", "create", "--scope", "audit:everything")
     assert refused.exit_code == 2
@@ -134,6 +158,8 @@ def test_a_service_that_does_not_answer_is_exit_status_3(audit_command: tuple[st
     [
         (("--metrics", "nl,vibes"), "no such metric: vibes"),
         (("--model", "/no/such/directory"), "there is no directory"),
+        (("--model", "mdl_7"), "mdl_ and 32 hex digits"),
+        (("--model", __file__), "is a file"),
         (("--texts", __file__), "ends in"),
         (("--texts", "/no/such/file.jsonl"), "does not exist"),
     ],

@@ -1,19 +1,28 @@
-"""`memaudit audit` against a running service: result, files, exit statuses, refusals in plain words."""
+"""`memaudit audit` and `pull` against a running service: results, exit statuses, refusals in plain words."""
 
 import csv
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
+import httpx
 import pytest
 
+from app.embedded.supervisor import SERVICE_FILE
+from app.store.identifiers import Prefix, format_id
+from app.store.sessions import sync_engine, sync_sessions
+from tests.artifacts import make_artifact
+from tests.integration.rows import add_ready_model
 from tests.servers import RunningService, memaudit_up, temporary_home
 from tests.tiny_models import save_tiny_model
+from workers.science.loading import describe_checkpoint
 
 SECRET_TEXT = "xylophone quartz 7731"
 TEXTS = [
@@ -46,17 +55,43 @@ def texts(tmp_path: Path) -> Path:
     return path
 
 
+def read(service: RunningService, path: str) -> dict[str, Any]:
+    headers = {"Authorization": f"Bearer {service.key}"}
+    return dict(httpx.get(f"{service.url}{path}", headers=headers).json())
+
+
+def database_url(service: RunningService) -> str:
+    variables = shlex.split((service.home / SERVICE_FILE).read_text())
+    return dict(variable.split("=", 1) for variable in variables)["MEMAUDIT_DATABASE_URL"]
+
+
+def test_a_pulled_artifact_as_json(service: RunningService, models: Path, tmp_path: Path) -> None:
+    artifact = make_artifact(database_url(service), models / "tiny", name="pulled", tenant="default")
+    artifact_id = format_id(Prefix.ARTIFACT, artifact.id)
+    done = memaudit(service, "pull", artifact_id, tmp_path / "pulled", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == read(service, f"/v1/artifacts/{artifact_id}")
+    for path in (models / "tiny").iterdir():
+        assert (tmp_path / "pulled" / path.name).read_bytes() == path.read_bytes()
+
+
 def audit(
     service: RunningService, *arguments: str | Path, **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run `memaudit audit` as the owner of the service, who is found by the data directory alone."""
+    return memaudit(service, "audit", *arguments, **variables)
+
+
+def memaudit(
+    service: RunningService, *arguments: str | Path, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command as the owner of the service, who is found by the data directory alone."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MEMAUDIT_")} | {
         "MEMAUDIT_HOME": str(service.home),
         "COLUMNS": "100",
         **variables,
     }
     return subprocess.run(
-        [sys.executable, "-m", "app.cli", "audit", *arguments],
+        [sys.executable, "-m", "app.cli", *arguments],
         env=environment,
         capture_output=True,
         text=True,
@@ -68,8 +103,8 @@ def audit(
 def test_the_table_shows_the_means_of_the_exported_scores(
     service: RunningService, models: Path, texts: Path, tmp_path: Path
 ) -> None:
-    scores, whole = tmp_path / "scores.csv", tmp_path / "audit.json"
-    done = audit(service, "--model", models / "tiny", "--texts", texts, "--csv", scores, "--json", whole)
+    scores = tmp_path / "scores.csv"
+    done = audit(service, "--model", models / "tiny", "--texts", texts, "--csv", scores)
     assert done.returncode == 0, done.stderr
 
     with scores.open() as file:
@@ -82,9 +117,52 @@ def test_the_table_shows_the_means_of_the_exported_scores(
     means = {(cells[0], cells[1]): (cells[2], cells[3]) for cells in shown if len(cells) == 5}
     assert means == {level: (str(len(nl)), f"{fmean(nl):.2f}") for level, nl in by_level.items()}
 
-    answer = json.loads(whole.read_text())
-    assert answer["status"] == "succeeded"
+
+def test_json_is_the_audit_of_the_service_and_alone_on_stdout(
+    service: RunningService, models: Path, texts: Path
+) -> None:
+    done = audit(service, "--model", models / "tiny", "--texts", texts, "--json")
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
     assert answer["progress"] == {"done": 4, "total": 4, "unit": "texts"}
+    assert answer == read(service, f"/v1/audits/{answer['id']}")
+    assert f"the directory {models / 'tiny'}" in done.stderr
+    failed = audit(service, "--model", models / "hollow", "--texts", texts, "--json")
+    assert (failed.returncode, json.loads(failed.stdout)["status"]) == (1, "failed")
+
+
+def test_a_language_model_by_its_id(service: RunningService, models: Path, texts: Path) -> None:
+    path = str(models / "tiny")
+    (model, *_) = [row for row in read(service, "/v1/models")["data"] if row["source"].get("path") == path]
+    done = audit(service, "--model", model["id"], "--texts", texts, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["model"] == model["id"]
+    assert f"the language model {model['id']}" in done.stderr
+    absent = audit(service, "--model", f"mdl_{'0' * 32}", "--texts", texts)
+    assert (absent.returncode, "no such language model" in absent.stderr) == (1, True)
+
+
+def test_an_edited_model_by_its_name_else_a_hub_repository(
+    service: RunningService, models: Path, texts: Path
+) -> None:
+    """Which of the two is said before the texts are sent, so that refused texts spare the hub here."""
+    artifact = make_artifact(database_url(service), models / "tiny", name="edited", tenant="default")
+    engine = sync_engine(database_url(service))
+    with sync_sessions(engine).begin() as session:
+        edited = add_ready_model(session, artifact.tenant_id)
+        edited.source = {"type": "artifact", "artifact": format_id(Prefix.ARTIFACT, artifact.id)}
+        edited.digest = describe_checkpoint(models / "tiny").digest
+        model_id = format_id(Prefix.LANGUAGE_MODEL, edited.id)
+    engine.dispose()
+    done = audit(service, "--model", "default/edited", "--texts", texts, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["model"] == model_id
+    assert f"{model_id}, which this service edited and calls default/edited" in done.stderr
+    texts.write_text("{}")
+    for name in ("default/absent", "default/edited@main"):
+        other = audit(service, "--model", name, "--texts", texts)
+        assert other.returncode == 1
+        assert f"the hub repository {name}" in other.stderr
 
 
 def test_a_rejected_checkpoint_fails_the_audit(service: RunningService, models: Path, texts: Path) -> None:

@@ -29,6 +29,12 @@ JSONL = "application/jsonl"
 CSV = "text/csv"
 PARQUET = "application/vnd.apache.parquet"
 ROWS = 2500
+# As a worker writes them; what is not applicable has no more than a status.
+EXTRACTION = {"status": "scaled", "prefix_tokens": 3, "suffix_tokens": 3, "strict": False}
+EXTRACTION |= {"similarity": 1 / 3, "loose": False, "matched_tokens": 1}
+VERBATIM = {"25": {"status": "ok", "suffix_tokens": 50, "strict": True, "matched_tokens": 50}}
+VERBATIM["100"] = {"status": "not_applicable"}
+SAMPLING = {"status": "ok", "log_p_z": -700.5, "p_z": math.exp(-700.5), "n_50": None, "n_99": None}
 
 
 def score(audit: Audit, ordinal: int) -> dict[str, Any]:
@@ -48,9 +54,7 @@ def score(audit: Audit, ordinal: int) -> dict[str, Any]:
         "nl": None if failed else nl,
         "nl_byte": None if failed else nl / 3e10,
         "perplexity": None if failed else math.exp(-nl),
-        "metrics": {}
-        if failed
-        else {"extraction": {"strict": True, "similarity": 1 / 3, "note": 'say "so"'}},
+        "metrics": {} if failed else {"extraction": EXTRACTION, "verbatim": VERBATIM, "p_z": SAMPLING},
         "error": "no_tokens" if failed else None,
     }
 
@@ -116,6 +120,48 @@ async def test_csv_holds_the_listed_values(client: httpx.AsyncClient, audit: Aud
     reader = csv.DictReader(io.StringIO(body, newline=""), strict=True)
     assert [csv_row(cells) for cells in reader] == await listed(client, audit)
     assert reader.fieldnames == list(ScoreOut.model_fields)
+
+
+FORMULAS = (
+    "=1+1",
+    "+1",
+    "-1",
+    "@SUM(A1)",
+    "\t=1",
+    "\r=1",
+    "\n=1",
+    "\uff1d1",
+    "\uff0b1",
+    "\uff0d1",
+    "\uff201",
+)
+NO_FORMULAS = ("a=1", "1-1", "'=1", " =1", "naïve")
+
+
+async def test_no_cell_of_a_csv_is_a_formula_and_the_other_formats_are_exact(
+    client: httpx.AsyncClient, settings: Settings
+) -> None:
+    """What begins like a formula gets a quote; numbers that begin with a minus stay numbers."""
+    audit = add_scored_audit(settings, "acme", len(FORMULAS + NO_FORMULAS), WorkStatus.SUCCEEDED)
+    engine = sync_engine(settings.require_database_url())
+    with Session(engine) as session, session.begin():
+        for row in session.scalars(select(Score).where(Score.audit_id == audit.id)):
+            row.group = (FORMULAS + NO_FORMULAS)[row.ordinal]
+            row.text_id = "=+-@"[row.ordinal % 4] + row.text_id
+    engine.dispose()
+    rows = await listed(client, audit)
+    assert [row["group"] for row in rows] == [*FORMULAS, *NO_FORMULAS]
+    assert all(row["text_id"][0] in "=+-@" for row in rows)
+    body = (await exported(client, audit, CSV)).text
+    cells = list(csv.DictReader(io.StringIO(body, newline=""), strict=True))
+    assert [cell["text_id"] for cell in cells] == [f"'{row['text_id']}" for row in rows]
+    assert [cell["group"] for cell in cells] == [*(f"'{formula}" for formula in FORMULAS), *NO_FORMULAS]
+    assert [json.loads(cell["nl"] or "null") for cell in cells] == [row["nl"] for row in rows]
+    lines = (await exported(client, audit, JSONL)).text.split("\n")[:-1]
+    assert [json.loads(line) for line in lines] == rows
+    table = pq.read_table(io.BytesIO((await exported(client, audit, PARQUET)).content))
+    for column in ("text_id", "group"):
+        assert table[column].to_pylist() == [row[column] for row in rows]
 
 
 async def test_parquet_holds_the_listed_values(client: httpx.AsyncClient, audit: Audit) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,24 @@ TOKENIZER_FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
 )
-PICKLED_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+# What weights come in that are not read, and why and how they become safetensors.
+_CONVERT = (
+    "Convert them where you trust them, `AutoModelForCausalLM.from_pretrained({}).save_pretrained(NEW)` and "
+    "`AutoTokenizer.from_pretrained({}).save_pretrained(NEW)` with transformers, and register NEW."
+)
+_OTHER_FORMATS = {
+    (
+        ".gguf",
+    ): "The weights are GGUF; only safetensors are read. Best register the checkpoint that they were "
+    "made from, as GGUF is mostly quantized. " + _CONVERT.format(*["OLD, gguf_file=FILE"] * 2),
+    (
+        ".bin",
+        ".pt",
+        ".pth",
+        ".ckpt",
+    ): "The weights are pickled, and unpickling can run code; only safetensors "
+    "are read. " + _CONVERT.format("OLD", "OLD"),
+}
 
 # safetensors' names of the number formats, as torch names them.
 _DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -62,6 +79,19 @@ def reject_custom_code(directory: Path) -> None:
             )
 
 
+def reject_other_formats(names: Collection[str]) -> None:
+    """Refuse a checkpoint whose weights are of another format, by the names of its files, and say what to do.
+
+    Raises:
+        CheckpointRejected: `no_safetensors`.
+    """
+    if any(".safetensors" in name for name in names):
+        return
+    for endings, advice in _OTHER_FORMATS.items():
+        if any(name.lower().endswith(endings) for name in names):
+            raise CheckpointRejected("no_safetensors", advice)
+
+
 def weight_files(directory: Path) -> list[Path]:
     """The safetensors files that hold the weights, in the order of their names.
 
@@ -83,12 +113,6 @@ def weight_files(directory: Path) -> list[Path]:
                     "weights_incomplete", f"{WEIGHTS_INDEX} names a missing file: {name}."
                 )
         return [directory / name for name in shards]
-    if any(next(directory.glob(pattern), None) for pattern in PICKLED_WEIGHTS):
-        raise CheckpointRejected(
-            "no_safetensors",
-            "The weights are pickled, and unpickling can run code. Convert them to safetensors: "
-            "`model.save_pretrained(directory)`.",
-        )
     raise CheckpointRejected("no_safetensors", f"The checkpoint has neither {WEIGHTS} nor {WEIGHTS_INDEX}.")
 
 

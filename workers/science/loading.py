@@ -160,7 +160,11 @@ def probe_tokens(language_model: LanguageModel) -> torch.Tensor:
 
 
 def _read_config(directory: Path) -> tuple[Any, str]:
-    """The configuration and the class name of the causal language model that it asks for."""
+    """The configuration and the class name of the causal language model that it asks for.
+
+    Weights of another format are refused first: a directory of them often has no configuration either.
+    """
+    checkpoint_files.reject_other_formats([path.name for path in directory.glob("*")])
     content = checkpoint_files.read_json(directory, CONFIG)
     checkpoint_files.reject_custom_code(directory)
     if content.get("quantization_config"):

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForCausalLM,
+    AutoTokenizer,
     FalconH1Config,
     FalconH1ForCausalLM,
 )
@@ -151,6 +152,47 @@ def test_a_spoiled_checkpoint_is_rejected_and_never_loaded(checkpoint, spoil, co
     with pytest.raises(CheckpointRejected) as loaded:
         load_language_model(checkpoint, device="cpu")
     assert loaded.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("model-Q4_K_M.gguf", ("GGUF", "gguf_file=FILE", "save_pretrained(NEW)")),
+        ("model.GGUF", ("GGUF", "gguf_file=FILE", "save_pretrained(NEW)")),
+        ("pytorch_model.bin", ("pickled", "from_pretrained(OLD)", "save_pretrained(NEW)")),
+        ("consolidated.00.pth", ("pickled", "from_pretrained(OLD)", "save_pretrained(NEW)")),
+        ("model.pt", ("pickled", "from_pretrained(OLD)", "save_pretrained(NEW)")),
+    ],
+)
+def test_a_directory_of_another_format_is_told_what_to_do(tmp_path, name, advice):
+    """Also when nothing else is there: GGUF files often come alone."""
+    (tmp_path / name).write_bytes(b"GGUF")
+    (tmp_path / "README.md").write_text("A model.")
+    for read in (describe_checkpoint, load_language_model):
+        with pytest.raises(CheckpointRejected) as rejected:
+            read(tmp_path)
+        assert rejected.value.code == "no_safetensors"
+        assert all(part in rejected.value.detail for part in advice)
+
+
+def test_the_advised_conversion_of_a_pickled_checkpoint_works(checkpoint, tmp_path):
+    tensors = load_file(checkpoint / "model.safetensors")
+    torch.save(tensors, checkpoint / "pytorch_model.bin")
+    before = describe_checkpoint(checkpoint)
+    (checkpoint / "model.safetensors").unlink()
+    new = tmp_path / "new"
+    AutoModelForCausalLM.from_pretrained(checkpoint).save_pretrained(new)
+    AutoTokenizer.from_pretrained(checkpoint).save_pretrained(new)
+    after = describe_checkpoint(new)
+    assert (after.architecture, after.parameter_count) == (before.architecture, before.parameter_count)
+    converted = load_file(new / "model.safetensors")
+    assert all(torch.equal(converted[name], tensor) for name, tensor in tensors.items())
+
+
+def test_a_checkpoint_with_other_formats_beside_its_safetensors_is_read(checkpoint):
+    for name in ("pytorch_model.bin", "model.gguf"):
+        (checkpoint / name).write_bytes(b"")
+    assert describe_checkpoint(checkpoint).architecture == "LlamaForCausalLM"
 
 
 def test_a_missing_directory_is_rejected(tmp_path):

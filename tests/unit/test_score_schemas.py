@@ -1,0 +1,58 @@
+"""The metrics of a score row as the API shows them: all that the science writes, each field explained."""
+
+import math
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+from pydantic import BaseModel
+
+from app.audits.schemas import ExtractionScore, SamplingScore, ScoreOut, SplitStatus, VerbatimScore
+from app.main import create_app
+from app.settings import Settings
+from workers.science import extraction
+from workers.science.extraction import (
+    NOT_APPLICABLE,
+    Split,
+    extraction_metric,
+    sampling_metric,
+    verbatim_metric,
+)
+
+SPLITS = (Split("ok", 3, 4), Split("scaled", 1, 4), NOT_APPLICABLE)
+SUFFIX = np.array([1, 2, 3, 4])
+
+
+def measured(split: Split) -> list[tuple[type[BaseModel], dict[str, Any]]]:
+    suffix = SUFFIX[: split.suffix_tokens]
+    return [
+        (ExtractionScore, extraction_metric(split, 2, np.array([1, 2, 9, 4]), suffix)),
+        (ExtractionScore, extraction_metric(split, 2, None, suffix)),
+        (VerbatimScore, verbatim_metric(split, 2)),
+        (SamplingScore, sampling_metric(split, -1.5)),
+        (SamplingScore, sampling_metric(split, -800.0)),
+        (SamplingScore, sampling_metric(split, -math.inf)),
+    ]
+
+
+@pytest.mark.parametrize("split", SPLITS, ids=[split.status for split in SPLITS])
+def test_what_the_science_writes_is_shown_whole(split: Split) -> None:
+    for schema, metric in measured(split):
+        shown = schema.model_validate(metric).model_dump()
+        assert shown.items() >= metric.items()
+        assert all(shown[name] is None for name in shown.keys() - metric.keys())
+
+
+def test_the_statuses_are_those_of_the_science() -> None:
+    assert get_args(SplitStatus) == get_args(extraction.SplitStatus)
+
+
+def test_no_field_of_a_score_is_a_free_object_and_each_null_is_explained() -> None:
+    schemas = create_app(Settings()).openapi()["components"]["schemas"]
+    for model in (ScoreOut, ExtractionScore, VerbatimScore, SamplingScore):
+        for name, field in schemas[model.__name__]["properties"].items():
+            assert field.get("additionalProperties") is not True, (model, name)
+            options = field.get("anyOf", [])
+            assert {"type": "object", "additionalProperties": True} not in options, (model, name)
+            if {"type": "null"} in options:
+                assert "null" in field["description"].lower(), (model, name)
