@@ -8,15 +8,19 @@ from typing import Any, Final
 from uuid import uuid4
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
 from app.cli.audit import follow_with_progress, progress_bars
 from app.cli.client import JSON, ServiceClient
 from app.cli.failures import ExitStatus, fail
+from app.cli.intervals import mean_cell
 from app.cli.pull import pull_artifact
 
 METRICS: Final = ["nl", "extraction", "p_z"]
+# Of about eight texts each, seen and unseen, none recited shows a share of at most 0.35 (0.05 would take 72).
+LIMITS: Final = {"max_strict": 0.5, "max_perplexity_increase": 0.15}
 _ROLES: Final = ("memorized", "unseen", "control", "clean")
 _PAGE: Final = 1000
 
@@ -59,7 +63,7 @@ def edit_and_audit_again(client: ServiceClient, suite: Path, audit: JSON, screen
             "unseen_text_set": unseen,
             "control_text_set": control,
             "clean_text_set": upload(client, suite / "clean.jsonl"),
-            "limits": {"max_strict": 0.1, "max_perplexity_increase": 0.15},
+            "limits": LIMITS,
         },
     }
     with progress_bars(Console(stderr=True)) as progress:
@@ -87,7 +91,7 @@ def edit_and_audit_again(client: ServiceClient, suite: Path, audit: JSON, screen
 
 def before_and_after(edit: JSON) -> Table:
     """What each text set shows of the model before and after the edit."""
-    table = Table(title=f"Before and after {edit['method']} ({edit['model_repo']})")
+    table = Table(title=rf"Before→after {edit['method']} ({edit['model_repo']}) \[95 % intervals]")
     table.add_column("texts")
     table.add_column("n", justify="right")
     for heading in ("strict", "loose", "mean NL", "perplexity"):
@@ -95,8 +99,10 @@ def before_and_after(edit: JSON) -> Table:
     sets = edit["evaluation"]["sets"]
     for role in (role for role in _ROLES if role in sets):
         measured = sets[role]
-        cells = [_pair(measured[number]) for number in ("strict", "loose", "nl", "perplexity")]
-        table.add_row(role, str(measured["texts"]), *cells)
+        shares = [_change(measured[number], "share") for number in ("strict", "loose")]
+        perplexity = measured["perplexity"]
+        shown = f"{perplexity['before']:.2f}→{perplexity['after']:.2f}"
+        table.add_row(role, str(measured["texts"]), *shares, _change(measured["nl"], "mean"), shown)
     return table
 
 
@@ -104,16 +110,34 @@ def _verdict(edit: JSON) -> str:
     evaluation: dict[str, Any] = edit["evaluation"]
     chosen = edit["receipt"]["parameters"]["keep_mass"]
     layers = sorted({matrix["layer"] for matrix in edit["receipt"]["matrices"]})
-    kept = "kept" if evaluation["verdict"]["passed"] else "not kept"
-    return (
+    lines = [
         f"Layers {layers}, {chosen:.0%} of the curvature mass kept: perplexity "
-        f"{evaluation['perplexity_increase']:+.1%}, nDCG@10 {evaluation['ndcg']:.2f}; the limits are {kept}."
-    )
+        f"{_percent(evaluation['perplexity_increase'])}, nDCG@10 {mean_cell(evaluation['ndcg'])}.",
+        *(
+            f"  {check['name']} {check['limit']:g}: {_measured(check)}: {check['outcome']}"
+            for check in evaluation["verdict"]["checks"]
+        ),
+        f"Verdict: {evaluation['verdict']['outcome']}.",
+    ]
+    return escape("\n".join(lines))
 
 
-def _pair(number: dict[str, float | None]) -> str:
+def _percent(increase: JSON) -> str:
+    if increase["low"] is None:
+        return f"{increase['mean']:+.1%}"
+    return f"{increase['mean']:+.1%} [{increase['low']:+.1%}, {increase['high']:+.1%}]"
+
+
+def _measured(check: JSON) -> str:
+    return "not measured" if check["value"] is None else mean_cell(check | {"mean": check["value"]})
+
+
+def _change(number: JSON, value: str) -> str:
+    """A number before, and after with its interval."""
     before, after = number["before"], number["after"]
-    return "" if before is None or after is None else f"{before:.2f}→{after:.2f}"
+    if before is None or after is None:
+        return ""
+    return escape(f"{before[value]:.2f}→{mean_cell(after | {'mean': after[value]})}")
 
 
 def _recited(client: ServiceClient, audit: JSON) -> set[str]:

@@ -24,7 +24,8 @@ from app.store.text_sets import TextRow
 from tests.tiny_models import save_tiny_model
 from workers import edit_job
 from workers.edit_artifact import model_card, write_checkpoint, write_papers
-from workers.edit_evaluation import Readings, Scored, compare
+from workers.edit_comparison import compare
+from workers.edit_evaluation import Readings, Scored
 from workers.edit_inputs import EditInputs
 from workers.edit_job import _Edit
 from workers.edit_methods import EditedWeights

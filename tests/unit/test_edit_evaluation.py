@@ -19,7 +19,8 @@ from app.store.identifiers import new_id
 from app.store.language_models import LanguageModel as LanguageModelRow
 from app.store.text_sets import TextRow
 from tests.tiny_models import english_sentences, one_thread, save_reciting_model
-from workers.edit_evaluation import Evaluation, Readings, Scored, compare
+from workers.edit_comparison import compare
+from workers.edit_evaluation import Evaluation, Readings, Scored
 from workers.edit_inputs import EditInputs
 from workers.edit_progress import EditProgress
 from workers.runtime import Runtime
