@@ -156,17 +156,19 @@ def _verdict(verdict: JSONObject) -> Sequence[str]:
     return [
         "## Verdict",
         "",
-        f"`{verdict['outcome']}`: a limit is kept (`pass`) only if the whole interval keeps it, broken (`fail`) "
-        "only if the whole interval breaks it, and `inconclusive` where there are too few texts to tell.",
+        f"`{verdict['outcome']}`. A limit is kept (`pass`) only if the whole interval keeps it, broken",
+        "(`fail`) only if the whole interval breaks it, and `inconclusive` where too few texts tell.",
         "",
         "| limit | asked | measured | outcome |",
         "|---" * 4 + "|",
-        *(
-            f"| {check['name']} | {check['limit']:g} | {_with_interval(check, 'value')} | {check['outcome']} |"
-            for check in verdict["checks"]
-        ),
+        *map(_check_row, verdict["checks"]),
         "",
     ]
+
+
+def _check_row(check: JSONObject) -> str:
+    measured = _with_interval(check, "value")
+    return f"| {check['name']} | {check['limit']:g} | {measured} | {check['outcome']} |"
 
 
 def _with_interval(interval: JSONObject | None, value: str) -> str:

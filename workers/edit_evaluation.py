@@ -1,6 +1,6 @@
 """The measurements of an edit's proof: the same texts scored under the base and under the edited model."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from torch import Tensor
@@ -64,9 +64,9 @@ class Readings:
 
     sets: dict[TextSetRole, Scored]
     ranked: Tensor | None
-    ranked_positions: list[int]
     items: dict[str, JSONObject]
     prompts: dict[str, dict[TextSetRole, float | None]]
+    ranked_positions: list[int] = field(default_factory=list)
 
 
 class Evaluation:
@@ -106,9 +106,9 @@ class Evaluation:
         return Readings(
             sets=sets,
             ranked=None if clean is None else top_ranked(language_model, clean, _NDCG_AT),
-            ranked_positions=[] if clean is None else positions_of_rows(clean),
             items=self._answer_items(language_model),
             prompts=prompts,
+            ranked_positions=[] if clean is None else positions_of_rows(clean),
         )
 
     def stress(self, edited: LanguageModel) -> dict[str, dict[TextSetRole, float | None]]:

@@ -154,7 +154,7 @@ def _result_table(audit: JSON) -> Table:
     counts = f"{summary['texts']} texts, {summary['errors']} not scored"
     perplexity = summary["perplexity"]
     shown = "" if perplexity is None else f", perplexity {perplexity:.1f}"
-    table = Table(title=f"{counts}{shown} [95 % intervals]".replace("[", r"\["))
+    table = Table(title=f"{counts}{shown} [95 % intervals]")
     for heading in ("group", "duplicates", "n", "mean NL", "strict"):
         table.add_column(heading, justify="left" if heading == "group" else "right")
     for level in summary["levels"]:

@@ -8,14 +8,13 @@ from typing import Any, Final
 from uuid import uuid4
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
 from app.cli.audit import follow_with_progress, progress_bars
 from app.cli.client import JSON, ServiceClient
 from app.cli.failures import ExitStatus, fail
-from app.cli.intervals import mean_cell
+from app.cli.intervals import mean_cell, share_cell
 from app.cli.pull import pull_artifact
 
 METRICS: Final = ["nl", "extraction", "p_z"]
@@ -91,7 +90,7 @@ def edit_and_audit_again(client: ServiceClient, suite: Path, audit: JSON, screen
 
 def before_and_after(edit: JSON) -> Table:
     """What each text set shows of the model before and after the edit."""
-    table = Table(title=rf"Before→after {edit['method']} ({edit['model_repo']}) \[95 % intervals]")
+    table = Table(title=f"Before→after {edit['method']} ({edit['model_repo']}) [95 % intervals]")
     table.add_column("texts")
     table.add_column("n", justify="right")
     for heading in ("strict", "loose", "mean NL", "perplexity"):
@@ -99,10 +98,9 @@ def before_and_after(edit: JSON) -> Table:
     sets = edit["evaluation"]["sets"]
     for role in (role for role in _ROLES if role in sets):
         measured = sets[role]
-        shares = [_change(measured[number], "share") for number in ("strict", "loose")]
-        perplexity = measured["perplexity"]
-        shown = f"{perplexity['before']:.2f}→{perplexity['after']:.2f}"
-        table.add_row(role, str(measured["texts"]), *shares, _change(measured["nl"], "mean"), shown)
+        shares = [_share_change(measured[number]) for number in ("strict", "loose")]
+        means = {when: nl and nl["mean"] for when, nl in measured["nl"].items()}
+        table.add_row(role, str(measured["texts"]), *shares, _pair(means), _pair(measured["perplexity"]))
     return table
 
 
@@ -110,16 +108,17 @@ def _verdict(edit: JSON) -> str:
     evaluation: dict[str, Any] = edit["evaluation"]
     chosen = edit["receipt"]["parameters"]["keep_mass"]
     layers = sorted({matrix["layer"] for matrix in edit["receipt"]["matrices"]})
+    increase, ranking = _percent(evaluation["perplexity_increase"]), mean_cell(evaluation["ndcg"])
     lines = [
-        f"Layers {layers}, {chosen:.0%} of the curvature mass kept: perplexity "
-        f"{_percent(evaluation['perplexity_increase'])}, nDCG@10 {mean_cell(evaluation['ndcg'])}.",
+        f"Layers {layers}, {chosen:.0%} of the curvature mass kept.",
+        f"Perplexity {increase}, nDCG@10 {ranking}.",
         *(
             f"  {check['name']} {check['limit']:g}: {_measured(check)}: {check['outcome']}"
             for check in evaluation["verdict"]["checks"]
         ),
         f"Verdict: {evaluation['verdict']['outcome']}.",
     ]
-    return escape("\n".join(lines))
+    return "\n".join(lines)
 
 
 def _percent(increase: JSON) -> str:
@@ -132,12 +131,15 @@ def _measured(check: JSON) -> str:
     return "not measured" if check["value"] is None else mean_cell(check | {"mean": check["value"]})
 
 
-def _change(number: JSON, value: str) -> str:
-    """A number before, and after with its interval."""
+def _share_change(share: JSON) -> str:
+    """A share before, and after with its interval."""
+    before, after = share["before"], share["after"]
+    return "" if before is None or after is None else f"{before['share']:.2f}→{share_cell(after)}"
+
+
+def _pair(number: dict[str, float | None]) -> str:
     before, after = number["before"], number["after"]
-    if before is None or after is None:
-        return ""
-    return escape(f"{before[value]:.2f}→{mean_cell(after | {'mean': after[value]})}")
+    return "" if before is None or after is None else f"{before:.2f}→{after:.2f}"
 
 
 def _recited(client: ServiceClient, audit: JSON) -> set[str]:
