@@ -15,8 +15,9 @@ Simulated coverage, to be 0.95 (20,000 samples; tests/unit/science/test_statisti
     log-normal, sigma 0.75          3.3    0.94     0.95     0.96      0.96
     log-normal, sigma 1             6.2    0.92     0.94     0.95      0.96
 
-So for six to ten numbers it holds up to a skewness of about 3. Neither six numbers of which a rare kind
-is missing nor any other method can show that kind.
+So for six to ten numbers it holds up to a skewness of about 3. Numbers that lie at both ends of a range are
+covered in up to 0.99. Where one number in five is of a far other kind, six cover in 0.80: that kind is then
+often missing, which no method can see.
 """
 
 import math
@@ -131,7 +132,8 @@ def gain_between(low: Moments, high: Moments) -> MeanEstimate | None:
 
     Returns:
         `n` is the smaller of the two numbers of values. The interval takes two values of each. None if there
-        are no values at a level.
+        are no values at a level. Six skewed values against many decide the interval alone: coverage is then
+        0.93 to 0.94 for exponential ones, 0.91 for log-normal ones of sigma 0.75.
     """
     n = min(low.n, high.n)
     if n == 0:
