@@ -285,3 +285,39 @@ class EditSpec(Contract):
     def searches(self) -> bool:
         """Whether several settings are tried before one is written."""
         return self.sweep is not None or self.layers == "auto"
+
+
+class MeanInterval(BaseModel):
+    """A mean (or a difference of means) of `n` numbers, and its 95 % interval [`low`, `high`].
+
+    In the unit of the numbers. The interval is null for fewer than two numbers, which say nothing of how
+    they vary.
+    """
+
+    n: int
+    mean: float
+    low: float | None
+    high: float | None
+
+
+class ShareInterval(BaseModel):
+    """How many of `n` texts have a property: `share` is `count` / `n`, with its 95 % interval in [0, 1].
+
+    The interval has a width even where all texts have the property or none has. It is null in results that
+    an older release stored, whose intervals of shares were too narrow.
+    """
+
+    n: int
+    count: int
+    share: float
+    low: float | None
+    high: float | None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_older(cls, value: Any) -> Any:
+        """A share as it was stored before: as a mean of noughts and ones."""
+        if isinstance(value, dict) and "share" not in value and "mean" in value:
+            n, share = value["n"], value["mean"]
+            return {"n": n, "count": round(n * share), "share": share, "low": None, "high": None}
+        return value

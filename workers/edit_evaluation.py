@@ -1,6 +1,6 @@
-"""The proof of an edit: the same texts scored under the base and under the edited model, and a verdict."""
+"""The measurements of an edit's proof: the same texts scored under the base and under the edited model."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from torch import Tensor
@@ -28,19 +28,17 @@ from workers.science.stress import (
     with_changed_prompts,
 )
 from workers.science.texts import TextInput, TextScore
-from workers.science.utility import ndcg, top_ranked
+from workers.science.utility import positions_of_rows, top_ranked
 from workers.summary_job import summarize
 
 JSONObject = dict[str, Any]
-BEFORE: Final = "before"
-AFTER: Final = "after"
 _MEASURED: Final[tuple[TextSetRole, ...]] = (
     TextSetRole.MEMORIZED,
     TextSetRole.UNSEEN,
     TextSetRole.CONTROL,
     TextSetRole.CLEAN,
 )
-_RECITED: Final[tuple[TextSetRole, ...]] = (TextSetRole.MEMORIZED, TextSetRole.UNSEEN)
+RECITED: Final[tuple[TextSetRole, ...]] = (TextSetRole.MEMORIZED, TextSetRole.UNSEEN)
 # Rankings are compared on so many tokens of clean text at most.
 _RANKED_TOKENS: Final = 50_000
 _NDCG_AT: Final = 10
@@ -61,12 +59,14 @@ class Readings:
     """Everything that is measured of one model.
 
     `ranked` is int32 [positions, 10], the likeliest next tokens on clean text; None without clean text.
+    `ranked_positions` says how many of the positions are of one text, then how many of the next.
     """
 
     sets: dict[TextSetRole, Scored]
     ranked: Tensor | None
     items: dict[str, JSONObject]
     prompts: dict[str, dict[TextSetRole, float | None]]
+    ranked_positions: list[int] = field(default_factory=list)
 
 
 class Evaluation:
@@ -108,6 +108,7 @@ class Evaluation:
             ranked=None if clean is None else top_ranked(language_model, clean, _NDCG_AT),
             items=self._answer_items(language_model),
             prompts=prompts,
+            ranked_positions=[] if clean is None else positions_of_rows(clean),
         )
 
     def stress(self, edited: LanguageModel) -> dict[str, dict[TextSetRole, float | None]]:
@@ -161,7 +162,7 @@ class Evaluation:
 
     def _recited_texts(self) -> list[tuple[TextSetRole, list[TextInput]]]:
         return [
-            (role, [text_input(row) for row in self._rows[role]]) for role in _RECITED if role in self._rows
+            (role, [text_input(row) for row in self._rows[role]]) for role in RECITED if role in self._rows
         ]
 
     def _clean_blocks(self, language_model: LanguageModel) -> TokenBlocks | None:
@@ -190,100 +191,7 @@ class Evaluation:
         return found
 
 
-def compare(
-    inputs: EditInputs,
-    before: Readings,
-    after: Readings,
-    stress: dict[str, dict[TextSetRole, float | None]] | None,
-) -> JSONObject:
-    """What changed from one model to the other, and whether the client's limits are kept."""
-    sets: JSONObject = {
-        str(role): {
-            "texts": len(scored.rows),
-            "nl": _pair(scored, after.sets[role], "nl"),
-            "strict": _pair(scored, after.sets[role], "strict"),
-            "loose": _pair(scored, after.sets[role], "loose"),
-            "perplexity": {
-                BEFORE: scored.summary["perplexity"],
-                AFTER: after.sets[role].summary["perplexity"],
-            },
-        }
-        for role, scored in before.sets.items()
-    }
-    increase = None
-    if TextSetRole.CLEAN in before.sets and sets[TextSetRole.CLEAN]["perplexity"][BEFORE]:
-        clean = sets[TextSetRole.CLEAN]["perplexity"]
-        increase = clean[AFTER] / clean[BEFORE] - 1
-    ranking = None
-    if before.ranked is not None and after.ranked is not None:
-        ranking = ndcg(before.ranked, after.ranked)
-    return {
-        "sets": sets,
-        "perplexity_increase": increase,
-        "ndcg": ranking,
-        "stress": None if stress is None else _stress(before, after, stress),
-        "items": {
-            name: {"n": found["n"], BEFORE: found["accuracy"], AFTER: after.items[name]["accuracy"]}
-            for name, found in before.items.items()
-        }
-        or None,
-        "verdict": _verdict(inputs, sets, increase, ranking),
-    }
-
-
-def _stress(
-    before: Readings, after: Readings, stress: dict[str, dict[TextSetRole, float | None]]
-) -> JSONObject:
-    """The share recited strictly: under changed prompts before and after, under changed weights after."""
-    prompts = {
-        name: {str(role): {BEFORE: was, AFTER: after.prompts[name][role]} for role, was in readings.items()}
-        for name, readings in before.prompts.items()
-    }
-    weights = {
-        name: {str(role): {AFTER: strict} for role, strict in readings.items()}
-        for name, readings in stress.items()
-    }
-    return prompts | weights
-
-
-def _verdict(
-    inputs: EditInputs, sets: JSONObject, increase: float | None, ranking: float | None
-) -> JSONObject:
-    limits = inputs.spec.evaluation.limits
-    checks = []
-    if limits.max_strict is not None:
-        strict = {str(role): sets[role]["strict"][AFTER] for role in _RECITED if role in sets}
-        checks += [
-            _check(
-                f"max_strict:{role}",
-                limits.max_strict,
-                value,
-                value is not None and value <= limits.max_strict,
-            )
-            for role, value in (strict or {str(TextSetRole.MEMORIZED): None}).items()
-        ]
-    if (most := limits.max_perplexity_increase) is not None:
-        passed = increase is not None and increase <= most
-        checks.append(_check("max_perplexity_increase", most, increase, passed))
-    if (least := limits.min_ndcg) is not None:
-        checks.append(_check("min_ndcg", least, ranking, ranking is not None and ranking >= least))
-    return {"passed": all(check["passed"] for check in checks) if checks else None, "checks": checks}
-
-
-def _check(name: str, limit: float, value: float | None, passed: bool) -> JSONObject:
-    """A limit against what was measured; one that was not measured is not kept."""
-    return {"name": name, "limit": limit, "value": value, "passed": passed}
-
-
-def _pair(before: Scored, after: Scored, number: str) -> dict[str, float | None]:
-    return {
-        when: interval["mean"] if (interval := scored.summary[number]) else None
-        for when, scored in ((BEFORE, before), (AFTER, after))
-    }
-
-
 def _facts(row: TextRow, score: TextScore) -> ScoreFacts:
-    extraction: JSONObject = dict(score.metrics.get("extraction", {}))
     return ScoreFacts(
         group=row.group,
         duplicates=row.duplicates,
@@ -291,7 +199,5 @@ def _facts(row: TextRow, score: TextScore) -> ScoreFacts:
         log_likelihood=score.log_likelihood,
         nl=score.nl,
         nl_byte=score.nl_byte,
-        strict=extraction.get("strict"),
-        loose=extraction.get("loose"),
-        similarity=extraction.get("similarity"),
+        metrics=dict(score.metrics),
     )

@@ -7,7 +7,15 @@ from typing import Annotated, Any, Literal, LiteralString, Self
 from pydantic import BaseModel, Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
 
-from app.contracts import EditMethod, EditSpec, LanguageModelReference, Metadata, TextSetId
+from app.contracts import (
+    EditMethod,
+    EditSpec,
+    LanguageModelReference,
+    MeanInterval,
+    Metadata,
+    ShareInterval,
+    TextSetId,
+)
 from app.problems import Problem
 from app.store.artifacts import ARTIFACT_NAME, MAX_NAME_CHARS
 from app.store.edits import Edit, EditTextSet, TextSetRole
@@ -145,29 +153,85 @@ class EditProgress(BaseModel):
     stage: str | None
 
 
+class MeanChange(BaseModel):
+    """A mean before and after; null if no text could be scored."""
+
+    before: MeanInterval | None
+    after: MeanInterval | None
+
+
+class ShareChange(BaseModel):
+    """A share of texts before and after; null if recitation was not measured or no text is long enough."""
+
+    before: ShareInterval | None
+    after: ShareInterval | None
+
+
 class Measured(BaseModel):
-    """One text set before and after. `audits` hold a row for every text."""
+    """One text set before and after, with 95 % intervals. `audits` hold a row for every text.
+
+    `nl` is in nats per token; `strict` and `loose` are shares recited; `perplexity` is exp(total NLL / total
+    tokens), null if nothing was scored.
+    """
 
     texts: int
-    nl: dict[str, float | None]
-    strict: dict[str, float | None]
-    loose: dict[str, float | None]
+    nl: MeanChange
+    strict: ShareChange
+    loose: ShareChange
     perplexity: dict[str, float | None]
     audits: dict[str, str]
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_older(cls, value: Any) -> Any:
+        """Bare numbers, as they were stored before there were intervals; all texts are taken to count."""
+        if not isinstance(value, dict):
+            return value
+        changes = {
+            name: {when: _with_count(number, value["texts"]) for when, number in value[name].items()}
+            for name in ("nl", "strict", "loose")
+            if isinstance(value.get(name), dict)
+        }
+        return value | changes
+
+
+def _with_count(number: Any, n: int) -> Any:
+    if isinstance(number, int | float):
+        return {"n": n, "mean": number, "low": None, "high": None}
+    return number
+
+
+Outcome = Literal["pass", "fail", "inconclusive"]
+
 
 class Check(BaseModel):
-    """One of the client's limits against what was measured."""
+    """One of the client's limits against what was measured, with its 95 % interval.
+
+    A limit is kept (`pass`) only if the whole interval keeps it, and broken (`fail`) only if the whole
+    interval breaks it. Between them it is `inconclusive`: too few texts to tell. So it is where `value` or
+    the interval is null, because nothing was measured or one text alone. `n` texts were measured. `passed`
+    is true, false or null likewise. In evaluations of an older release, which compared the value alone,
+    `outcome`, `n` and the interval are null.
+    """
 
     name: str
     limit: float
+    n: int | None = None
     value: float | None
-    passed: bool
+    low: float | None = None
+    high: float | None = None
+    outcome: Outcome | None = None
+    passed: bool | None
 
 
 class Verdict(BaseModel):
-    """Whether the edited model keeps every limit that was given; null without limits."""
+    """Whether the edited model keeps the limits that were given; null without limits.
 
+    `fail` if any is broken, `pass` if all are kept, else `inconclusive`; `passed` is true, false or null
+    likewise. `outcome` is also null in evaluations of an older release.
+    """
+
+    outcome: Outcome | None = None
     passed: bool | None
     checks: list[Check]
 
@@ -175,15 +239,27 @@ class Verdict(BaseModel):
 class Evaluation(BaseModel):
     """What changed: each text set before and after, rankings, stress, items and the verdict.
 
-    `ndcg` compares the ten likeliest next tokens of both models on clean text: 1 means the same order.
+    `perplexity_increase` is the share by which the perplexity of clean text grew (0.1 is 10 %); its interval
+    compares each of `n` texts with itself. `ndcg` compares the ten likeliest next tokens of both models on
+    clean text, a mean over positions: 1 means the same order; its `n` are texts too. Both are null without
+    clean text.
     """
 
     sets: dict[str, Measured]
-    perplexity_increase: float | None
-    ndcg: float | None
+    perplexity_increase: MeanInterval | None
+    ndcg: MeanInterval | None
     stress: dict[str, dict[str, dict[str, float | None]]] | None
     items: dict[str, dict[str, float | int | None]] | None
     verdict: Verdict
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_older(cls, value: Any) -> Any:
+        """Bare numbers, as they were stored before there were intervals."""
+        if not isinstance(value, dict):
+            return value
+        texts = value["sets"].get("clean", {}).get("texts", 0)
+        return value | {name: _with_count(value.get(name), texts) for name in ("perplexity_increase", "ndcg")}
 
 
 class FrontierPoint(BaseModel):

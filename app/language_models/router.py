@@ -27,7 +27,7 @@ from app.problems import problem_responses
 from app.settings import WORK_QUEUE
 from app.store.deletion import delete_language_model
 from app.store.identifiers import Prefix
-from app.store.language_models import get_language_model
+from app.store.language_models import LanguageModelStatus, get_language_model
 from app.strict_json import StrictJSONRoute
 from app.work import add_follow_headers, wait_until_ended
 

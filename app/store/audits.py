@@ -1,6 +1,6 @@
 """Audits, their score rows and the token evidence behind them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -27,6 +27,7 @@ from app.store.text_sets import TextRow
 from app.store.work import Work
 
 _GROUPED: Final = text('"group" IS NOT NULL')
+_ROWS_AT_ONCE: Final = 1000
 
 
 class Audit(Work):
@@ -125,7 +126,7 @@ def read_evidence(
 
 @dataclass(frozen=True, slots=True)
 class ScoreFacts:
-    """What a summary needs of one score row."""
+    """What a summary needs of one score row; `metrics` holds an object for each metric that was asked for."""
 
     group: str | None
     duplicates: int | None
@@ -133,14 +134,11 @@ class ScoreFacts:
     log_likelihood: float | None
     nl: float | None
     nl_byte: float | None
-    strict: bool | None
-    loose: bool | None
-    similarity: float | None
+    metrics: JSONObject
 
 
-def read_score_facts(session: Session, audit_id: UUID) -> tuple[list[ScoreFacts], int]:
-    """The facts of an audit's rows in order, and how many rows there must be."""
-    extraction = Score.metrics["extraction"]
+def read_score_facts(session: Session, audit_id: UUID) -> Iterator[ScoreFacts]:
+    """The facts of an audit's rows in order, read from the database as they are asked for."""
     statement = (
         select(
             Score.group,
@@ -149,16 +147,13 @@ def read_score_facts(session: Session, audit_id: UUID) -> tuple[list[ScoreFacts]
             Score.log_likelihood,
             Score.nl,
             Score.nl_byte,
-            extraction["strict"].as_boolean(),
-            extraction["loose"].as_boolean(),
-            extraction["similarity"].as_float(),
+            Score.metrics,
         )
         .where(Score.audit_id == audit_id)
         .order_by(Score.ordinal)
+        .execution_options(yield_per=_ROWS_AT_ONCE)
     )
-    facts = [ScoreFacts(*row) for row in session.execute(statement)]
-    texts_total = session.scalars(select(Audit.texts_total).where(Audit.id == audit_id)).one()
-    return facts, texts_total
+    return (ScoreFacts(*row) for row in session.execute(statement))
 
 
 def copy_scores(session: Session, rows: Iterable[tuple[object, ...]]) -> None:
