@@ -20,15 +20,16 @@ from app.errors import EditFailed, LanguageModelChanged
 from app.store.edits import TextSetRole
 from app.store.identifiers import Prefix, format_id, new_id
 from app.store.language_models import LanguageModel as LanguageModelRow
-from app.store.text_sets import TextRow
 from tests.tiny_models import save_tiny_model
 from workers import edit_job
+from workers.audit_job import TextFacts
 from workers.edit_artifact import model_card, write_checkpoint, write_papers
 from workers.edit_evaluation import Readings, Scored, compare
 from workers.edit_inputs import EditInputs
 from workers.edit_job import _Edit
 from workers.edit_methods import EditedWeights
 from workers.edit_progress import EditProgress
+from workers.edit_scores import ScoreFile
 from workers.runtime import Runtime
 from workers.science.loading import load_language_model
 from workers.science.projections import find_projections
@@ -318,20 +319,18 @@ def inputs_of(source: dict[str, str]) -> EditInputs:
 
 
 def reading(strict: float, nl: float) -> Readings:
-    """A model's readings of texts that no paper may show."""
-    rows = [TextRow(ordinal=0, text_id=SECRET, text=SECRET, group=SECRET, metadata_={"note": SECRET})]
+    """A model's readings of texts whose facts no paper may show."""
+    score = TextScore(5, len(SECRET), metrics={"extraction": {"said": SECRET}})
+    rows = cast("ScoreFile", [(TextFacts(0, text_id=SECRET, group=SECRET, duplicates=None), score)])
     summary = {
         "nl": {"mean": nl},
         "strict": {"mean": strict},
         "loose": {"mean": 1.0},
         "perplexity": math.exp(-nl),
     }
-    scores = [TextScore(5, len(SECRET), metrics={"extraction": {"said": SECRET}})]
     roles = (TextSetRole.MEMORIZED, TextSetRole.CLEAN)
-    sets = {role: Scored(role, rows, scores, summary) for role in roles}
-    sets[TextSetRole.CLEAN] = Scored(
-        TextSetRole.CLEAN, rows, scores, summary | {"strict": None, "loose": None}
-    )
+    sets = {role: Scored(role, rows, summary) for role in roles}
+    sets[TextSetRole.CLEAN] = Scored(TextSetRole.CLEAN, rows, summary | {"strict": None, "loose": None})
     return Readings(sets, torch.arange(10)[None], {}, {})
 
 

@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -20,8 +21,9 @@ from app.store.language_models import LanguageModel as LanguageModelRow
 from app.store.text_sets import TextRow
 from tests.tiny_models import english_sentences, one_thread, save_reciting_model
 from workers.edit_evaluation import Evaluation, Readings, Scored, compare
-from workers.edit_inputs import EditInputs
+from workers.edit_inputs import EditInputs, Shards
 from workers.edit_progress import EditProgress
+from workers.edit_scores import ScoreFile
 from workers.runtime import Runtime
 from workers.science.calibration import text_blocks
 from workers.science.loading import LanguageModel, load_language_model
@@ -35,7 +37,7 @@ from workers.science.stress import (
     to_int8,
     with_changed_prompts,
 )
-from workers.science.texts import ScoringOptions, TextInput, TextScore
+from workers.science.texts import ScoringOptions, TextInput
 from workers.summary_job import summarize
 
 MEMORIZED, UNSEEN, CONTROL, CLEAN, ITEMS = (
@@ -52,10 +54,28 @@ RANKED = torch.stack([torch.randperm(300, generator=torch.Generator().manual_see
 class InputsInMemory(EditInputs):
     """The inputs of an edit whose texts are at hand."""
 
-    texts: dict[TextSetRole, list[TextRow]] = field(default_factory=dict)
+    at_hand: dict[TextSetRole, list[TextRow]] = field(default_factory=dict)
 
-    def rows(self, _runtime: Runtime, role: TextSetRole) -> list[TextRow]:
-        return self.texts.get(role, [])
+    def pages(self, _runtime: Runtime, role: TextSetRole) -> Iterator[list[TextRow]]:
+        rows = self.at_hand.get(role, [])
+        return (rows[start : start + 2] for start in range(0, len(rows), 2))
+
+    def shards(self, runtime: Runtime, role: TextSetRole, *_: Any) -> Shards:
+        return cast("Shards", ShardsInMemory(list(self.pages(runtime, role))))
+
+
+@dataclass(frozen=True)
+class ShardsInMemory:
+    """In the place of those that are read from the database: two texts each."""
+
+    shards: list[list[TextRow]]
+
+    @property
+    def texts(self) -> int:
+        return sum(map(len, self.shards))
+
+    def __iter__(self) -> Iterator[list[TextRow]]:
+        return iter(self.shards)
 
 
 def inputs_with(texts: dict[TextSetRole, list[TextRow]] | None = None, **evaluation: Any) -> InputsInMemory:
@@ -68,7 +88,7 @@ def inputs_with(texts: dict[TextSetRole, list[TextRow]] | None = None, **evaluat
         text_sets={
             role: EditTextSet(role=role, text_set_id=new_id(), sha256="0" * 64) for role in texts or {}
         },
-        texts=texts or {},
+        at_hand=texts or {},
     )
 
 
@@ -89,8 +109,7 @@ def scored(role: TextSetRole, nls: Sequence[float], strict: Sequence[bool | None
         )
         for nl, flag in zip(nls, flags, strict=True)
     ]
-    rows = [TextRow(ordinal=place, text_id=str(place), text="some text") for place in range(len(nls))]
-    return Scored(role, rows, [TextScore(10, 40)] * len(nls), summarize(facts))
+    return Scored(role, cast("ScoreFile", range(len(nls))), summarize(facts))
 
 
 def readings(
@@ -306,19 +325,19 @@ def bare(rows: Sequence[TextRow]) -> list[TextInput]:
 
 
 def evaluated(
-    inputs: EditInputs, *language_models: LanguageModel
+    scores: Path, inputs: EditInputs, *language_models: LanguageModel
 ) -> tuple[Evaluation, RecordedProgress, list[Readings]]:
     progress = RecordedProgress()
     runtime = cast("Runtime", None)  # the texts are at hand
-    evaluation = Evaluation(runtime, inputs, cast("EditProgress", progress))
+    evaluation = Evaluation(runtime, inputs, language_models[0], cast("EditProgress", progress), scores)
     return evaluation, progress, [evaluation.read(language_model) for language_model in language_models]
 
 
 def test_the_proof_is_what_transformers_and_the_scores_say(
-    base: LanguageModel, edited: LanguageModel, texts: dict[TextSetRole, list[TextRow]]
+    base: LanguageModel, edited: LanguageModel, texts: dict[TextSetRole, list[TextRow]], tmp_path: Path
 ) -> None:
     inputs = inputs_with(texts, **SPLIT)
-    _, progress, (before, after) = evaluated(inputs, base, edited)
+    _, progress, (before, after) = evaluated(tmp_path, inputs, base, edited)
     found = compare(inputs, before, after, None)
     EvaluationOut.model_validate(
         found | {"sets": {role: measured | {"audits": {}} for role, measured in found["sets"].items()}}
@@ -368,26 +387,26 @@ def ndcg_by_scikit_learn(base: LanguageModel, edited: LanguageModel, rows: Seque
 
 
 def test_questions_are_answered_before_and_after(
-    base: LanguageModel, edited: LanguageModel, texts: dict[TextSetRole, list[TextRow]]
+    base: LanguageModel, edited: LanguageModel, texts: dict[TextSetRole, list[TextRow]], tmp_path: Path
 ) -> None:
     """Each question with choices is asked with either answer, so that one of the two is right."""
     inputs = inputs_with({ITEMS: texts[ITEMS]})
-    _, _, (before, after) = evaluated(inputs, base, edited)
+    _, _, (before, after) = evaluated(tmp_path, inputs, base, edited)
     found = compare(inputs, before, after, None)
     assert found["items"] == {
         "multiple_choice": {"n": 4, "before": 0.5, "after": 0.5},
         "exact_answer": {"n": 2, "before": 0.5, "after": 0.0},
     }
     choices_only = inputs_with({ITEMS: texts[ITEMS][:1]})
-    _, _, (alone,) = evaluated(choices_only, base)
+    _, _, (alone,) = evaluated(tmp_path, choices_only, base)
     assert {name: answered["n"] for name, answered in alone.items.items()} == {"multiple_choice": 1}
 
 
 def test_stress_is_what_is_recited_under_each_change(
-    base: LanguageModel, edited: LanguageModel, texts: dict[TextSetRole, list[TextRow]]
+    base: LanguageModel, edited: LanguageModel, texts: dict[TextSetRole, list[TextRow]], tmp_path: Path
 ) -> None:
     inputs = inputs_with(texts, stress=True, **SPLIT)
-    evaluation, _, (before, after) = evaluated(inputs, base, edited)
+    evaluation, _, (before, after) = evaluated(tmp_path, inputs, base, edited)
     bits = {name: value.clone() for name, value in edited.model.state_dict().items()}
     found = compare(inputs, before, after, evaluation.stress(edited))["stress"]
     assert all(torch.equal(value, bits[name]) for name, value in edited.model.state_dict().items())
@@ -397,29 +416,29 @@ def test_stress_is_what_is_recited_under_each_change(
         recitable = bare(texts[role])
         for name, prompted in with_changed_prompts(base, recitable, options).items():
             assert found[name][role] == {
-                "before": recited(base, prompted, options),
-                "after": recited(edited, prompted, options),
+                "before": recited(base, [prompted], options),
+                "after": recited(edited, [prompted], options),
             }
         for name, rounding in (("int8", to_int8), ("bfloat16", to_bfloat16)):
             with rounded_weights(edited, rounding):
-                assert found[name][role] == {"after": recited(edited, recitable, options)}
+                assert found[name][role] == {"after": recited(edited, [recitable], options)}
         clean = text_blocks(edited, [row.text for row in texts[CLEAN]], max_tokens=128)
         with fine_tuned(edited, clean, FineTuning(seed=inputs.spec.seed), lambda _: None):
-            assert found["fine_tuned"][role] == {"after": recited(edited, recitable, options)}
+            assert found["fine_tuned"][role] == {"after": recited(edited, [recitable], options)}
 
 
 def test_without_clean_text_nothing_is_fine_tuned_or_ranked(
-    base: LanguageModel, texts: dict[TextSetRole, list[TextRow]]
+    base: LanguageModel, texts: dict[TextSetRole, list[TextRow]], tmp_path: Path
 ) -> None:
     inputs = inputs_with({MEMORIZED: texts[MEMORIZED]}, stress=True, **SPLIT)
-    evaluation, _, (read,) = evaluated(inputs, base)
+    evaluation, _, (read,) = evaluated(tmp_path, inputs, base)
     assert read.ranked is None
     assert set(evaluation.stress(base)) == {"int8", "bfloat16"}
 
 
 def test_numbers_that_are_not_finite_fail_the_edit_by_name(
-    base: LanguageModel, texts: dict[TextSetRole, list[TextRow]]
+    base: LanguageModel, texts: dict[TextSetRole, list[TextRow]], tmp_path: Path
 ) -> None:
     broken = with_scaled_up_projections(base, math.nan)
     with pytest.raises(EditFailed, match="not finite"):
-        evaluated(inputs_with(texts, **SPLIT), broken)
+        evaluated(tmp_path, inputs_with(texts, **SPLIT), broken)

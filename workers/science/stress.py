@@ -6,7 +6,7 @@ Every change to the weights is undone before the function returns.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from workers.science.scoring import score_texts
 from workers.science.texts import ScoringOptions, TextInput, shares_extracted
 from workers.science.tokenization import tokenize
 
+CHANGED_PROMPTS: Final = ("prefix_shifted", "prefix_shortened")
 _INT8_LEVELS = 127
 _MATRIX = 2  # dimensions
 
@@ -57,7 +58,7 @@ def with_changed_prompts(
             start = int(tokens.offsets[max(1, dropped), 0])
             prefix, suffix = text.text[start:boundary], text.text[boundary:stop]
             changed.append(TextInput(prefix + suffix, prefix=prefix, suffix=suffix))
-    return {"prefix_shifted": shifted, "prefix_shortened": shortened}
+    return dict(zip(CHANGED_PROMPTS, (shifted, shortened), strict=True))
 
 
 @contextmanager
