@@ -9,7 +9,7 @@ from uuid import UUID
 import numpy as np
 from sqlalchemy.orm import Session
 
-from app.errors import ScoringFailed
+from app.errors import ScoresMissing
 from app.store.audits import ScoreFacts, read_score_facts
 from app.store.jobs import Lease, LeaseLost
 from app.store.transitions import succeed_audit
@@ -30,7 +30,7 @@ def summarize_audit(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
 
     Raises:
         LeaseLost: the audit was cancelled.
-        ScoringFailed: a text has no row or more than one.
+        ScoresMissing: a text has no row or more than one.
     """
     if lease.audit_id is None:
         raise LeaseLost
@@ -38,7 +38,7 @@ def summarize_audit(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
     with runtime.sessions() as session:
         facts, texts_total = read_score_facts(session, audit_id)
     if len(facts) != texts_total:
-        raise ScoringFailed(f"{texts_total} texts have {len(facts)} score rows.")
+        raise ScoresMissing(f"{texts_total} texts have {len(facts)} score rows.")
     keeper.report(0)
     summary = summarize(facts)
 

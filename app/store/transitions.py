@@ -209,7 +209,8 @@ def fail_owner(
             if end_work(session, kind, work_id, WorkStatus.FAILED, error, findings):
                 cancel_jobs(session, column == work_id)
             return
-    rejection = LanguageModelRejected(str(error["detail"])).problem()
+    # It is rejected for whatever reason, and the status says whose that is.
+    rejection = LanguageModelRejected(str(error["detail"])).problem() | {"status": error["status"]}
     reject_language_model(session, job.language_model_id, rejection)
 
 
