@@ -14,6 +14,7 @@ from app.store.jobs import Lease, LeaseLost
 from app.store.language_models import LanguageModel as LanguageModelRow
 from app.store.text_sets import TextRow, TextSet, read_page, read_texts
 from workers.audit_job import cut_text_set
+from workers.edit_lineage import Ancestor, lineage_of
 from workers.runtime import Runtime
 from workers.science.loading import LanguageModel
 from workers.science.texts import ScoringOptions
@@ -58,6 +59,7 @@ class EditInputs:
     name: str
     spec: EditSpec
     base: LanguageModelRow
+    lineage: tuple[Ancestor, ...]  # of the base, itself first
     text_sets: dict[TextSetRole, EditTextSet]
 
     @property
@@ -120,5 +122,6 @@ def begin(runtime: Runtime, lease: Lease) -> EditInputs:
             name=edit.name,
             spec=EditSpec.model_validate(edit.spec),
             base=base,
+            lineage=lineage_of(session, base),
             text_sets=text_sets_of(session, [edit.id])[edit.id],
         )

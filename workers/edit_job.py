@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -131,6 +132,7 @@ class _Edit:
                 "digest": inputs.base.digest,
                 "revision": inputs.base.revision,
             },
+            "lineage": [asdict(ancestor) for ancestor in inputs.lineage],
             "text_sets": {
                 role: {"id": format_id(Prefix.TEXT_SET, used.text_set_id), "sha256": used.sha256}
                 for role, used in inputs.text_sets.items()

@@ -85,6 +85,7 @@ def inputs_with(texts: dict[TextSetRole, list[TextRow]] | None = None, **evaluat
         name="forgetful",
         spec=EditSpec(method="kfac", evaluation=EditEvaluation(**evaluation)),
         base=LanguageModelRow(id=new_id()),
+        lineage=(),
         text_sets={
             role: EditTextSet(role=role, text_set_id=new_id(), sha256="0" * 64) for role in texts or {}
         },
