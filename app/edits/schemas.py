@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
 
 from app.contracts import EditMethod, EditSpec, LanguageModelReference, Metadata, TextSetId
+from app.edits.receipts import Described, Receipt
 from app.problems import Problem
 from app.store.artifacts import ARTIFACT_NAME, MAX_NAME_CHARS
 from app.store.edits import Edit, EditTextSet, TextSetRole
@@ -186,27 +187,35 @@ class Evaluation(BaseModel):
     verdict: Verdict
 
 
-class FrontierPoint(BaseModel):
-    """One setting that a search tried. What was not measured, because it was infeasible, is null."""
+class FrontierPoint(Described):
+    """One setting that a search tried.
+
+    One whose perplexity grows by far more than is allowed, or whose numbers are not finite, is given up: what
+    was not measured then is null.
+    """
 
     layers: list[int]
+    """The layers that it edits, from 0."""
     projections: list[str]
+    """What it edits of them."""
     keep_mass: float
+    """The share of the curvature mass that stays."""
     perplexity: float | None
+    """On clean text; null if the setting was given up."""
     perplexity_increase: float | None
+    """The share by which it grew; null if the setting was given up."""
     strict: float | None
+    """The share of the forget set that is recited exactly; null if the setting was given up."""
     loose: float | None
+    """The share that is recited with a similarity of at least 0.75; null if the setting was given up."""
     feasible: bool
+    """Whether it keeps the constraint."""
     chosen: bool
+    """Whether it was written: of the feasible settings the one that recites least."""
 
 
-class EditOut(BaseModel):
-    """An edited language model in the making. The resource is the operation.
-
-    Once it has succeeded: `receipt` says how it was made, `evaluation` what changed, `artifact` where the
-    files are, `edited_model` the id under which it can be audited, and `model_repo` its name on this
-    service's Hub routes.
-    """
+class EditOut(Described):
+    """An edited language model in the making. The resource is the operation."""
 
     object: Literal["edit"] = "edit"
     id: str
@@ -217,13 +226,21 @@ class EditOut(BaseModel):
     text_sets: dict[str, str]
     spec: dict[str, Any]
     progress: EditProgress
-    receipt: dict[str, Any] | None
+    receipt: Receipt | None
+    """How it was made; null until it has succeeded."""
     evaluation: Evaluation | None
+    """What changed; null until it has succeeded."""
     frontier: list[FrontierPoint] | None
+    """Every setting that was tried; null without a search, and until that has ended. A search that fails for
+    want of a feasible setting leaves it too."""
     artifact: str | None
+    """Where its files are; null until it has succeeded."""
     edited_model: str | None
+    """The id under which it can be audited and edited; null until it has succeeded."""
     model_repo: str | None
+    """Its name on this service's Hub routes; null until it has succeeded."""
     error: Problem | None
+    """Why it failed; null unless it did."""
     metadata: dict[str, JsonValue]
     created_at: datetime
     started_at: datetime | None
