@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from app.errors import EditFailed, LanguageModelChanged
+from workers.edit_comparison import AFTER, BEFORE
 from workers.edit_inputs import EditInputs
 from workers.edit_lineage import Ancestor
 from workers.science.checkpoint_files import digest_files, weight_files
@@ -109,6 +110,7 @@ def model_card(inputs: EditInputs, receipt: JSONObject, evaluation: JSONObject) 
         "",
         *_table(evaluation),
         "",
+        *_verdict(evaluation["verdict"]),
         "## Limits",
         "",
         "- The numbers hold for the texts that were measured. Other memories may remain.",
@@ -153,14 +155,46 @@ def _table(evaluation: JSONObject) -> Sequence[str]:
     ]
     for role, measured in evaluation["sets"].items():
         numbers = [
-            _number(measured[name][when])
-            for name in ("strict", "loose", "nl", "perplexity")
-            for when in ("before", "after")
+            _with_interval(measured[name][when], value)
+            for name, value in (("strict", "share"), ("loose", "share"), ("nl", "mean"))
+            for when in (BEFORE, AFTER)
         ]
+        numbers += [_number(measured["perplexity"][when]) for when in (BEFORE, AFTER)]
         rows.append(f"| {role} | {measured['texts']} | {' | '.join(numbers)} |")
-    if evaluation["ndcg"] is not None:
-        rows += ["", f"nDCG@10 of next-token rankings on clean text: {evaluation['ndcg']:.3f}"]
+    rows += ["", "In brackets: 95 % intervals."]
+    if (increase := evaluation["perplexity_increase"]) is not None:
+        rows += ["", f"Growth of perplexity on clean text, as a share: {_with_interval(increase, 'mean')}"]
+    if (ranking := evaluation["ndcg"]) is not None:
+        rows += ["", f"nDCG@10 of next-token rankings on clean text: {_with_interval(ranking, 'mean')}"]
     return rows
+
+
+def _verdict(verdict: JSONObject) -> Sequence[str]:
+    """The limits that were asked for, if any. One is kept only if the whole interval keeps it."""
+    if verdict["outcome"] is None:
+        return []
+    return [
+        "## Verdict",
+        "",
+        f"`{verdict['outcome']}`. A limit is kept (`pass`) only if the whole interval keeps it, broken",
+        "(`fail`) only if the whole interval breaks it, and `inconclusive` where too few texts tell.",
+        "",
+        "| limit | asked | measured | outcome |",
+        "|---" * 4 + "|",
+        *map(_check_row, verdict["checks"]),
+        "",
+    ]
+
+
+def _check_row(check: JSONObject) -> str:
+    measured = _with_interval(check, "value")
+    return f"| {check['name']} | {check['limit']:g} | {measured} | {check['outcome']} |"
+
+
+def _with_interval(interval: JSONObject | None, value: str) -> str:
+    if interval is None or interval["low"] is None:
+        return _number(None if interval is None else interval[value])
+    return f"{interval[value]:.3f} [{interval['low']:.3f}, {interval['high']:.3f}]"
 
 
 def _number(value: float | None) -> str:

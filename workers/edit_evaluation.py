@@ -1,7 +1,7 @@
-"""The proof of an edit: the same texts scored under the base and under the edited model, and a verdict."""
+"""The measurements of an edit's proof: the same texts scored under the base and under the edited model."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain, count
 from pathlib import Path
 from typing import Any, Final
@@ -34,19 +34,17 @@ from workers.science.stress import (
     with_changed_prompts,
 )
 from workers.science.texts import TextInput, TextScore
-from workers.science.utility import ndcg, top_ranked
+from workers.science.utility import positions_of_rows, top_ranked
 from workers.summary_job import summarize
 
 JSONObject = dict[str, Any]
-BEFORE: Final = "before"
-AFTER: Final = "after"
 _MEASURED: Final[tuple[TextSetRole, ...]] = (
     TextSetRole.MEMORIZED,
     TextSetRole.UNSEEN,
     TextSetRole.CONTROL,
     TextSetRole.CLEAN,
 )
-_RECITED: Final[tuple[TextSetRole, ...]] = (TextSetRole.MEMORIZED, TextSetRole.UNSEEN)
+RECITED: Final[tuple[TextSetRole, ...]] = (TextSetRole.MEMORIZED, TextSetRole.UNSEEN)
 # Rankings are compared on so many tokens of clean text at most.
 _RANKED_TOKENS: Final = 50_000
 _NDCG_AT: Final = 10
@@ -66,12 +64,14 @@ class Readings:
     """Everything that is measured of one model.
 
     `ranked` is int32 [positions, 10], the likeliest next tokens on clean text; None without clean text.
+    `ranked_positions` says how many of the positions are of one text, then how many of the next.
     """
 
     sets: dict[TextSetRole, Scored]
     ranked: Tensor | None
     items: dict[str, JSONObject]
     prompts: dict[str, dict[TextSetRole, float | None]]
+    ranked_positions: list[int] = field(default_factory=list)
 
 
 class Evaluation:
@@ -123,6 +123,7 @@ class Evaluation:
             ranked=None if self._clean is None else top_ranked(language_model, self._clean, _NDCG_AT),
             items=self._answer_items(language_model),
             prompts=self._change_prompts(language_model) if self._inputs.spec.evaluation.stress else {},
+            ranked_positions=[] if self._clean is None else positions_of_rows(self._clean),
         )
 
     def stress(self, edited: LanguageModel) -> dict[str, dict[TextSetRole, float | None]]:
@@ -173,10 +174,10 @@ class Evaluation:
                 raise EditFailed(error.detail) from None
             rows.append(zip(shard, scores, strict=True))
             self._done += len(shard)
-        return Scored(role, rows, summarize([_facts(*pair) for pair in rows]))
+        return Scored(role, rows, summarize(_facts(*pair) for pair in rows))
 
     def _recited(self) -> list[TextSetRole]:
-        return [role for role in _RECITED if role in self._shards]
+        return [role for role in RECITED if role in self._shards]
 
     def _texts(self, role: TextSetRole) -> Iterator[list[TextInput]]:
         return ([text_input(text) for text in shard] for shard in self._shards[role])
@@ -216,100 +217,7 @@ class Evaluation:
         return chain.from_iterable(self._inputs.pages(self._runtime, TextSetRole.ITEMS))
 
 
-def compare(
-    inputs: EditInputs,
-    before: Readings,
-    after: Readings,
-    stress: dict[str, dict[TextSetRole, float | None]] | None,
-) -> JSONObject:
-    """What changed from one model to the other, and whether the client's limits are kept."""
-    sets: JSONObject = {
-        str(role): {
-            "texts": len(scored.rows),
-            "nl": _pair(scored, after.sets[role], "nl"),
-            "strict": _pair(scored, after.sets[role], "strict"),
-            "loose": _pair(scored, after.sets[role], "loose"),
-            "perplexity": {
-                BEFORE: scored.summary["perplexity"],
-                AFTER: after.sets[role].summary["perplexity"],
-            },
-        }
-        for role, scored in before.sets.items()
-    }
-    increase = None
-    if TextSetRole.CLEAN in before.sets and sets[TextSetRole.CLEAN]["perplexity"][BEFORE]:
-        clean = sets[TextSetRole.CLEAN]["perplexity"]
-        increase = clean[AFTER] / clean[BEFORE] - 1
-    ranking = None
-    if before.ranked is not None and after.ranked is not None:
-        ranking = ndcg(before.ranked, after.ranked)
-    return {
-        "sets": sets,
-        "perplexity_increase": increase,
-        "ndcg": ranking,
-        "stress": None if stress is None else _stress(before, after, stress),
-        "items": {
-            name: {"n": found["n"], BEFORE: found["accuracy"], AFTER: after.items[name]["accuracy"]}
-            for name, found in before.items.items()
-        }
-        or None,
-        "verdict": _verdict(inputs, sets, increase, ranking),
-    }
-
-
-def _stress(
-    before: Readings, after: Readings, stress: dict[str, dict[TextSetRole, float | None]]
-) -> JSONObject:
-    """The share recited strictly: under changed prompts before and after, under changed weights after."""
-    prompts = {
-        name: {str(role): {BEFORE: was, AFTER: after.prompts[name][role]} for role, was in readings.items()}
-        for name, readings in before.prompts.items()
-    }
-    weights = {
-        name: {str(role): {AFTER: strict} for role, strict in readings.items()}
-        for name, readings in stress.items()
-    }
-    return prompts | weights
-
-
-def _verdict(
-    inputs: EditInputs, sets: JSONObject, increase: float | None, ranking: float | None
-) -> JSONObject:
-    limits = inputs.spec.evaluation.limits
-    checks = []
-    if limits.max_strict is not None:
-        strict = {str(role): sets[role]["strict"][AFTER] for role in _RECITED if role in sets}
-        checks += [
-            _check(
-                f"max_strict:{role}",
-                limits.max_strict,
-                value,
-                value is not None and value <= limits.max_strict,
-            )
-            for role, value in (strict or {str(TextSetRole.MEMORIZED): None}).items()
-        ]
-    if (most := limits.max_perplexity_increase) is not None:
-        passed = increase is not None and increase <= most
-        checks.append(_check("max_perplexity_increase", most, increase, passed))
-    if (least := limits.min_ndcg) is not None:
-        checks.append(_check("min_ndcg", least, ranking, ranking is not None and ranking >= least))
-    return {"passed": all(check["passed"] for check in checks) if checks else None, "checks": checks}
-
-
-def _check(name: str, limit: float, value: float | None, passed: bool) -> JSONObject:
-    """A limit against what was measured; one that was not measured is not kept."""
-    return {"name": name, "limit": limit, "value": value, "passed": passed}
-
-
-def _pair(before: Scored, after: Scored, number: str) -> dict[str, float | None]:
-    return {
-        when: interval["mean"] if (interval := scored.summary[number]) else None
-        for when, scored in ((BEFORE, before), (AFTER, after))
-    }
-
-
 def _facts(text: TextFacts, score: TextScore) -> ScoreFacts:
-    extraction: JSONObject = dict(score.metrics.get("extraction", {}))
     return ScoreFacts(
         group=text.group,
         duplicates=text.duplicates,
@@ -317,7 +225,5 @@ def _facts(text: TextFacts, score: TextScore) -> ScoreFacts:
         log_likelihood=score.log_likelihood,
         nl=score.nl,
         nl_byte=score.nl_byte,
-        strict=extraction.get("strict"),
-        loose=extraction.get("loose"),
-        similarity=extraction.get("similarity"),
+        metrics=dict(score.metrics),
     )

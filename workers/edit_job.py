@@ -20,7 +20,8 @@ from app.store.identifiers import Prefix, format_id
 from app.store.jobs import Lease
 from workers.artifact_files import store_directory
 from workers.edit_artifact import write_checkpoint, write_papers
-from workers.edit_evaluation import Evaluation, compare
+from workers.edit_comparison import compare
+from workers.edit_evaluation import Evaluation
 from workers.edit_inputs import WORKPLACES, EditInputs, begin
 from workers.edit_methods import EditedWeights, edited_weights
 from workers.edit_progress import EditProgress

@@ -15,7 +15,8 @@ from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.transitions import take_active
 from app.store.work import WorkStatus
 from workers.audit_job import score_row
-from workers.edit_evaluation import AFTER, BEFORE, Readings, Scored
+from workers.edit_comparison import AFTER, BEFORE
+from workers.edit_evaluation import Readings, Scored
 from workers.edit_inputs import EditInputs
 from workers.science.loading import CheckpointDescription
 

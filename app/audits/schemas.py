@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, JsonValue
 
+from app.audits.summary import AuditSummary
 from app.contracts import AuditOptions, AuditSpec, LanguageModelReference, Metadata, Metric
 from app.problems import Problem
 from app.store.audits import Audit, Score
@@ -40,58 +41,6 @@ class Digests(BaseModel):
 
     model: str | None
     text_set: str
-
-
-class Interval(BaseModel):
-    """A mean with its percentile-bootstrap 95 % interval; the interval is null for fewer than two texts."""
-
-    n: int
-    mean: float
-    low: float | None
-    high: float | None
-
-
-class Level(BaseModel):
-    """The texts of one group with one known number of duplicates."""
-
-    group: str | None
-    duplicates: int | None
-    nl: Interval
-    strict: Interval | None
-    loose: Interval | None
-
-
-class Gain(BaseModel):
-    """How much higher the mean NL is at the most duplicates than at the fewest, with its 95 % interval.
-
-    In nats per token; positive means that inserted texts are memorized. `n` is the smaller of the two
-    numbers of texts; the interval is null when that is one.
-    """
-
-    from_duplicates: int
-    to_duplicates: int
-    n: int
-    mean: float
-    low: float | None
-    high: float | None
-
-
-class AuditSummary(BaseModel):
-    """What an audit found, over all texts that could be scored."""
-
-    texts: int
-    errors: int
-    tokens: int
-    log_likelihood: float
-    perplexity: float | None
-    nl: Interval | None
-    nl_byte: Interval | None
-    strict: Interval | None
-    loose: Interval | None
-    similarity: Interval | None
-    levels: list[Level]
-    dose_response: list[Level]
-    gain: Gain | None
 
 
 class AuditOut(BaseModel):

@@ -14,6 +14,7 @@ from rich.table import Table
 from app.cli.client import JSON, ServiceClient
 from app.cli.failures import ExitStatus, explained, fail
 from app.cli.found_settings import find_settings
+from app.cli.intervals import mean_cell, share_cell
 from app.contracts import Metric
 from app.embedded.programs import local_url
 from app.settings import Settings
@@ -148,19 +149,20 @@ def _why(audit: JSON) -> str:
 
 
 def _result_table(audit: JSON) -> Table:
-    """Mean NL and the share recited, by group and known number of duplicates."""
+    """Mean NL and the share recited, by group and known number of duplicates, with 95 % intervals."""
     summary: dict[str, Any] = audit["summary"]
     counts = f"{summary['texts']} texts, {summary['errors']} not scored"
-    table = Table(title=f"{counts}, perplexity {summary['perplexity']:.1f}")
+    perplexity = summary["perplexity"]
+    shown = "" if perplexity is None else f", perplexity {perplexity:.1f}"
+    table = Table(title=f"{counts}{shown} [95 % intervals]")
     for heading in ("group", "duplicates", "n", "mean NL", "strict"):
         table.add_column(heading, justify="left" if heading == "group" else "right")
     for level in summary["levels"]:
-        strict = level["strict"]
         table.add_row(
             level["group"] or "",
             "" if level["duplicates"] is None else str(level["duplicates"]),
             str(level["nl"]["n"]),
-            f"{level['nl']['mean']:.2f}",
-            "" if strict is None else f"{strict['mean']:.2f}",
+            mean_cell(level["nl"]),
+            share_cell(level["strict"]),
         )
     return table

@@ -14,9 +14,12 @@ from rich.table import Table
 from app.cli.audit import follow_with_progress, progress_bars
 from app.cli.client import JSON, ServiceClient
 from app.cli.failures import ExitStatus, fail
+from app.cli.intervals import mean_cell, share_cell
 from app.cli.pull import pull_artifact
 
 METRICS: Final = ["nl", "extraction", "p_z"]
+# Of about eight texts each, seen and unseen, none recited shows a share of at most 0.35 (0.05 would take 72).
+LIMITS: Final = {"max_strict": 0.5, "max_perplexity_increase": 0.15}
 _ROLES: Final = ("memorized", "unseen", "control", "clean")
 _PAGE: Final = 1000
 
@@ -59,7 +62,7 @@ def edit_and_audit_again(client: ServiceClient, suite: Path, audit: JSON, screen
             "unseen_text_set": unseen,
             "control_text_set": control,
             "clean_text_set": upload(client, suite / "clean.jsonl"),
-            "limits": {"max_strict": 0.1, "max_perplexity_increase": 0.15},
+            "limits": LIMITS,
         },
     }
     with progress_bars(Console(stderr=True)) as progress:
@@ -87,7 +90,7 @@ def edit_and_audit_again(client: ServiceClient, suite: Path, audit: JSON, screen
 
 def before_and_after(edit: JSON) -> Table:
     """What each text set shows of the model before and after the edit."""
-    table = Table(title=f"Before and after {edit['method']} ({edit['model_repo']})")
+    table = Table(title=f"Before→after {edit['method']} ({edit['model_repo']}) [95 % intervals]")
     table.add_column("texts")
     table.add_column("n", justify="right")
     for heading in ("strict", "loose", "mean NL", "perplexity"):
@@ -95,8 +98,9 @@ def before_and_after(edit: JSON) -> Table:
     sets = edit["evaluation"]["sets"]
     for role in (role for role in _ROLES if role in sets):
         measured = sets[role]
-        cells = [_pair(measured[number]) for number in ("strict", "loose", "nl", "perplexity")]
-        table.add_row(role, str(measured["texts"]), *cells)
+        shares = [_share_change(measured[number]) for number in ("strict", "loose")]
+        means = {when: nl and nl["mean"] for when, nl in measured["nl"].items()}
+        table.add_row(role, str(measured["texts"]), *shares, _pair(means), _pair(measured["perplexity"]))
     return table
 
 
@@ -104,11 +108,33 @@ def _verdict(edit: JSON) -> str:
     evaluation: dict[str, Any] = edit["evaluation"]
     chosen = edit["receipt"]["parameters"]["keep_mass"]
     layers = sorted({matrix["layer"] for matrix in edit["receipt"]["matrices"]})
-    kept = "kept" if evaluation["verdict"]["passed"] else "not kept"
-    return (
-        f"Layers {layers}, {chosen:.0%} of the curvature mass kept: perplexity "
-        f"{evaluation['perplexity_increase']:+.1%}, nDCG@10 {evaluation['ndcg']:.2f}; the limits are {kept}."
-    )
+    increase, ranking = _percent(evaluation["perplexity_increase"]), mean_cell(evaluation["ndcg"])
+    lines = [
+        f"Layers {layers}, {chosen:.0%} of the curvature mass kept.",
+        f"Perplexity {increase}, nDCG@10 {ranking}.",
+        *(
+            f"  {check['name']} {check['limit']:g}: {_measured(check)}: {check['outcome']}"
+            for check in evaluation["verdict"]["checks"]
+        ),
+        f"Verdict: {evaluation['verdict']['outcome']}.",
+    ]
+    return "\n".join(lines)
+
+
+def _percent(increase: JSON) -> str:
+    if increase["low"] is None:
+        return f"{increase['mean']:+.1%}"
+    return f"{increase['mean']:+.1%} [{increase['low']:+.1%}, {increase['high']:+.1%}]"
+
+
+def _measured(check: JSON) -> str:
+    return "not measured" if check["value"] is None else mean_cell(check | {"mean": check["value"]})
+
+
+def _share_change(share: JSON) -> str:
+    """A share before, and after with its interval."""
+    before, after = share["before"], share["after"]
+    return "" if before is None or after is None else f"{before['share']:.2f}→{share_cell(after)}"
 
 
 def _pair(number: dict[str, float | None]) -> str:

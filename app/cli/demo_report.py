@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from app.cli.client import JSON
+from app.cli.intervals import mean_cell, share_cell
 
 # Background of a token by its probability under the model, from unlikely to certain.
 _HEAT: Final = ("grey15", "rgb(70,40,20)", "rgb(130,60,20)", "rgb(190,80,20)", "rgb(230,60,40)")
@@ -15,14 +16,14 @@ _HEAT: Final = ("grey15", "rgb(70,40,20)", "rgb(130,60,20)", "rgb(190,80,20)", "
 
 def dose_response_table(summaries: dict[str, JSON]) -> Table:
     """Mean NL and the share recited strictly, by known number of duplicates, the models side by side."""
-    table = Table(title="Mean NL [95 % interval] in nats per token, and share recited strictly")
+    table = Table(title="Mean NL in nats per token, and share recited strictly [95 % intervals]")
     table.add_column("dup.", justify="right")
     table.add_column("n", justify="right")
     for name in summaries:
         table.add_column(f"{name} NL", justify="right")
         table.add_column("strict", justify="right")
     for levels in zip(*(summary["dose_response"] for summary in summaries.values()), strict=True):
-        cells = [cell for level in levels for cell in (_interval(level["nl"]), _share(level["strict"]))]
+        cells = [cell for level in levels for cell in (mean_cell(level["nl"]), share_cell(level["strict"]))]
         table.add_row(str(levels[0]["duplicates"]), str(levels[0]["nl"]["n"]), *cells)
     return table
 
@@ -32,7 +33,7 @@ def gain_lines(summaries: dict[str, JSON]) -> Iterator[str]:
     for name, summary in summaries.items():
         gain = summary["gain"]
         levels = f"{gain['from_duplicates']} to {gain['to_duplicates']} duplicates"
-        yield f"{name}: NL gains {_interval(gain)} nats per token from {levels}"
+        yield f"{name}: NL gains {mean_cell(gain)} nats per token from {levels}"
 
 
 def heat_line(score: JSON, evidence: JSON) -> Text:
@@ -49,13 +50,3 @@ def heat_line(score: JSON, evidence: JSON) -> Text:
 
 def _colour(token: dict[str, Any]) -> str:
     return _HEAT[min(int(exp(token["log_likelihood"]) * len(_HEAT)), len(_HEAT) - 1)]
-
-
-def _interval(interval: JSON) -> str:
-    if interval["low"] is None:
-        return f"{interval['mean']:.2f}"
-    return f"{interval['mean']:.2f} [{interval['low']:.2f}, {interval['high']:.2f}]"
-
-
-def _share(interval: JSON | None) -> str:
-    return "" if interval is None else f"{interval['mean']:.2f}"

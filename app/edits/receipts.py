@@ -5,16 +5,10 @@ What a later release adds has a default, so that receipts which an earlier one s
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from app.contracts import Role
+from app.contracts import Described, Role
 from app.store.edits import TextSetRole
-
-
-class Described(BaseModel):
-    """A model whose fields are described by the strings below them."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
 
 class ReceiptBase(Described):

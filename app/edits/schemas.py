@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal, LiteralString, Self
 from pydantic import BaseModel, Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
 
-from app.contracts import EditMethod, EditSpec, LanguageModelReference, Metadata, TextSetId
-from app.edits.receipts import Described, Receipt
+from app.contracts import Described, EditMethod, EditSpec, LanguageModelReference, Metadata, TextSetId
+from app.edits.evaluations import Evaluation
+from app.edits.receipts import Receipt
 from app.problems import Problem
 from app.store.artifacts import ARTIFACT_NAME, MAX_NAME_CHARS
 from app.store.edits import Edit, EditTextSet, TextSetRole
@@ -144,47 +145,6 @@ class EditProgress(BaseModel):
     total: int = 100
     unit: Literal["percent"] = "percent"
     stage: str | None
-
-
-class Measured(BaseModel):
-    """One text set before and after. `audits` hold a row for every text."""
-
-    texts: int
-    nl: dict[str, float | None]
-    strict: dict[str, float | None]
-    loose: dict[str, float | None]
-    perplexity: dict[str, float | None]
-    audits: dict[str, str]
-
-
-class Check(BaseModel):
-    """One of the client's limits against what was measured."""
-
-    name: str
-    limit: float
-    value: float | None
-    passed: bool
-
-
-class Verdict(BaseModel):
-    """Whether the edited model keeps every limit that was given; null without limits."""
-
-    passed: bool | None
-    checks: list[Check]
-
-
-class Evaluation(BaseModel):
-    """What changed: each text set before and after, rankings, stress, items and the verdict.
-
-    `ndcg` compares the ten likeliest next tokens of both models on clean text: 1 means the same order.
-    """
-
-    sets: dict[str, Measured]
-    perplexity_increase: float | None
-    ndcg: float | None
-    stress: dict[str, dict[str, dict[str, float | None]]] | None
-    items: dict[str, dict[str, float | int | None]] | None
-    verdict: Verdict
 
 
 class FrontierPoint(Described):

@@ -1,8 +1,9 @@
 """Audits, their score rows and the token evidence behind them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 from uuid import UUID
 
 import psycopg
@@ -25,6 +26,8 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from app.store.base import Base, JSONObject
 from app.store.text_sets import TextRow
 from app.store.work import Work
+
+_ROWS_AT_ONCE: Final = 1000
 
 
 class Audit(Work):
@@ -147,7 +150,7 @@ def read_evidence(
 
 @dataclass(frozen=True, slots=True)
 class ScoreFacts:
-    """What a summary needs of one score row."""
+    """What a summary needs of one score row; `metrics` holds an object for each metric that was asked for."""
 
     group: str | None
     duplicates: int | None
@@ -155,14 +158,11 @@ class ScoreFacts:
     log_likelihood: float | None
     nl: float | None
     nl_byte: float | None
-    strict: bool | None
-    loose: bool | None
-    similarity: float | None
+    metrics: JSONObject
 
 
-def read_score_facts(session: Session, audit_id: UUID) -> tuple[list[ScoreFacts], int]:
-    """The facts of an audit's rows in order, and how many rows there must be."""
-    extraction = Score.metrics["extraction"]
+def read_score_facts(session: Session, audit_id: UUID) -> Iterator[ScoreFacts]:
+    """The facts of an audit's rows in order, read from the database as they are asked for."""
     statement = (
         select(
             Score.group,
@@ -171,16 +171,13 @@ def read_score_facts(session: Session, audit_id: UUID) -> tuple[list[ScoreFacts]
             Score.log_likelihood,
             Score.nl,
             Score.nl_byte,
-            extraction["strict"].as_boolean(),
-            extraction["loose"].as_boolean(),
-            extraction["similarity"].as_float(),
+            Score.metrics,
         )
         .where(Score.audit_id == audit_id)
         .order_by(Score.ordinal)
+        .execution_options(yield_per=_ROWS_AT_ONCE)
     )
-    facts = [ScoreFacts(*row) for row in session.execute(statement)]
-    texts_total = session.scalars(select(Audit.texts_total).where(Audit.id == audit_id)).one()
-    return facts, texts_total
+    return (ScoreFacts(*row) for row in session.execute(statement))
 
 
 def copy_scores(session: Session, rows: Iterable[tuple[object, ...]]) -> None:

@@ -63,7 +63,7 @@ def base(service: LiveService, reciting_checkpoint: Path) -> str:
 
 @pytest.fixture(scope="module")
 def edited(service: LiveService, base: str, sets: dict[str, str]) -> dict[str, Any]:
-    limits = {"max_strict": 0.5, "max_perplexity_increase": 5.0, "min_ndcg": 0.2}
+    limits = {"max_strict": 0.8, "max_perplexity_increase": 5.0, "min_ndcg": 0.2}
     body = kfac_request(base, sets, "forgetful", keep_mass=0.6)
     return succeeded(service, body | {"evaluation": body["evaluation"] | {"limits": limits, "stress": True}})
 
@@ -72,14 +72,16 @@ def test_an_edit_recites_less_and_says_so(edited: dict[str, Any]) -> None:
     measured = edited["evaluation"]["sets"]
     assert set(measured) == {"memorized", "unseen", "control", "clean"}
     for role in ("memorized", "unseen"):
-        assert measured[role]["strict"]["before"] > 0.5
-        assert measured[role]["strict"]["after"] < 0.5 * measured[role]["strict"]["before"]
-        assert measured[role]["nl"]["after"] < measured[role]["nl"]["before"]
-    assert 0 < edited["evaluation"]["ndcg"] < 1
+        strict, nl = measured[role]["strict"], measured[role]["nl"]
+        assert strict["before"]["share"] > 0.5
+        assert strict["after"]["share"] < 0.5 * strict["before"]["share"]
+        assert strict["after"]["low"] <= strict["after"]["share"] < strict["after"]["high"]
+        assert nl["after"]["mean"] < nl["before"]["mean"]
+    assert 0 < edited["evaluation"]["ndcg"]["mean"] < 1
     assert set(edited["evaluation"]["stress"]) >= {"prefix_shifted", "int8", "bfloat16", "fine_tuned"}
-    checks = {check["name"]: check["passed"] for check in edited["evaluation"]["verdict"]["checks"]}
+    checks = {check["name"]: check["outcome"] for check in edited["evaluation"]["verdict"]["checks"]}
     assert len(checks) == 4
-    assert checks["max_strict:memorized"]
+    assert checks["max_strict:memorized"] == "pass"
     assert edited["progress"] == {"done": 100, "total": 100, "unit": "percent", "stage": None}
     matrices = edited["receipt"]["matrices"]
     assert len(matrices) == 4
@@ -175,8 +177,8 @@ def test_the_baselines_give_edited_models_too(
     if method == "svd":
         ranks = {(matrix["layer"], matrix["role"]): matrix["rank"] for matrix in edit["receipt"]["matrices"]}
         assert ranks == {(1, "gate"): 16, (1, "up"): 1, (1, "down"): 1}  # of 32
-    assert edit["evaluation"]["sets"]["memorized"]["nl"]["after"] != pytest.approx(
-        edit["evaluation"]["sets"]["memorized"]["nl"]["before"], abs=1e-6
+    assert edit["evaluation"]["sets"]["memorized"]["nl"]["after"]["mean"] != pytest.approx(
+        edit["evaluation"]["sets"]["memorized"]["nl"]["before"]["mean"], abs=1e-6
     )
 
 

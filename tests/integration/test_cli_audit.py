@@ -79,10 +79,25 @@ def test_the_table_shows_the_means_of_the_exported_scores(
     for row in rows:
         by_level[row["group"], row["duplicates"]].append(float(row["nl"]))
     shown = [[cell.strip() for cell in line.split("│")[1:-1]] for line in done.stdout.splitlines()]
-    means = {(cells[0], cells[1]): (cells[2], cells[3]) for cells in shown if len(cells) == 5}
-    assert means == {level: (str(len(nl)), f"{fmean(nl):.2f}") for level, nl in by_level.items()}
-
+    means = {(cells[0], cells[1]): (cells[2], *cells[3].split(" [")) for cells in shown if len(cells) == 5}
     answer = json.loads(whole.read_text())
+    intervals = {
+        (
+            level["group"],
+            str(level["duplicates"] or 0),
+        ): f"{level['nl']['low']:.2f}, {level['nl']['high']:.2f}]"
+        for level in answer["summary"]["levels"]
+        if level["nl"]["n"] > 1
+    }
+    assert len(intervals) == 1
+    assert means == {
+        level: (str(len(nl)), f"{fmean(nl):.2f}", *([intervals[level]] if level in intervals else []))
+        for level, nl in by_level.items()
+    }
+    assert [cells[4] for cells in shown if len(cells) == 5] == [
+        f"{level['strict']['share']:.2f} [{level['strict']['low']:.2f}, {level['strict']['high']:.2f}]"
+        for level in answer["summary"]["levels"]
+    ]
     assert answer["status"] == "succeeded"
     assert answer["progress"] == {"done": 4, "total": 4, "unit": "texts"}
 

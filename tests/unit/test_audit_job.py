@@ -1,20 +1,28 @@
 """Cutting shards and summarising scores. Oracles: the definition of a cut; numpy on the same numbers."""
 
 import math
+import tracemalloc
+from collections.abc import Iterator
+from dataclasses import asdict
+from random import Random
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
-from app.audits.schemas import AuditSummary
+from app.audits.summary import AuditSummary, SplitCounts
+from app.contracts import MeanInterval, ShareInterval
 from app.store.audits import ScoreFacts
 from app.store.text_sets import TextSet
 from workers.audit_job import cut_shards, cut_text_set
 from workers.runtime import Runtime
+from workers.science.extraction import Split, sampling_metric, verbatim_metric
 from workers.science.loading import LanguageModel
+from workers.science.shares import share_with_interval
 from workers.summary_job import summarize
 
 
@@ -49,18 +57,29 @@ def test_texts_of_few_bytes_are_cut_by_number_without_a_look_at_them(texts: int,
     assert bounds == list(cut_shards([0] * texts, 100, most))
 
 
-def facts(nl: float | None, *, duplicates: int | None = None, strict: bool | None = None) -> ScoreFacts:
+def facts(
+    nl: float | None,
+    *,
+    duplicates: int | None = None,
+    strict: bool | None = None,
+    group: str | None = "copyright/passages",
+    **metrics: Any,
+) -> ScoreFacts:
     tokens = 10
+    extraction = {
+        "status": "not_applicable" if strict is None else "ok",
+        "strict": strict,
+        "loose": strict,
+        "similarity": None if strict is None else float(strict),
+    }
     return ScoreFacts(
-        group="copyright/passages",
+        group=group,
         duplicates=duplicates,
         n_tokens=tokens,
         log_likelihood=None if nl is None else nl * tokens,
         nl=nl,
         nl_byte=None if nl is None else nl / 4,
-        strict=strict,
-        loose=strict,
-        similarity=None if strict is None else float(strict),
+        metrics={"extraction": extraction} | metrics,
     )
 
 
@@ -79,14 +98,24 @@ def test_a_summary_is_what_numpy_says() -> None:
         (0, 3, pytest.approx(np.mean(low))),
         (256, 2, pytest.approx(np.mean(high))),
     ]
-    strict = [level.strict.mean for level in summary.dose_response if level.strict]
+    strict = [level.strict.share for level in summary.dose_response if level.strict]
     assert strict == [0.0, 0.5]
+    assert summary.strict == ShareInterval(**asdict(share_with_interval(1, 5)))
+    assert summary.extraction_splits == SplitCounts(ok=5, scaled=0, not_applicable=0)
     assert [level.group for level in summary.levels] == ["copyright/passages"] * 2
     assert summary.gain is not None
     assert summary.gain.mean == pytest.approx(np.mean(high) - np.mean(low))
     assert summary.gain.low is not None
     assert summary.gain.high is not None
     assert summary.gain.low <= summary.gain.mean <= summary.gain.high
+
+
+def test_a_share_of_all_or_none_has_an_interval_with_a_width() -> None:
+    summary = AuditSummary.model_validate(summarize([facts(-1.0, strict=True)] * 6))
+    assert summary.strict is not None
+    assert summary.strict.low is not None
+    assert (summary.strict.count, summary.strict.share, summary.strict.high) == (6, 1.0, 1.0)
+    assert summary.strict.low < 0.7
 
 
 def test_nothing_scored_is_said_plainly() -> None:
@@ -96,3 +125,125 @@ def test_nothing_scored_is_said_plainly() -> None:
     assert summary.nl is None
     assert summary.gain is None
     assert summary.dose_response == []
+    assert (summary.extraction_splits, summary.verbatim, summary.p_z) == (None, None, None)
+
+
+def sampling(log_p_z: float) -> dict[str, Any]:
+    return sampling_metric(Split("ok", 64, 48), log_p_z)
+
+
+def test_a_summary_tells_verbatim_and_sampling_with_how_texts_were_split() -> None:
+    short, whole = Split("scaled", 25, 30), Split("ok", 25, 50)
+    rows = [
+        facts(
+            -1.0,
+            strict=True,
+            verbatim={
+                "25": verbatim_metric(split, matched),
+                "100": verbatim_metric(Split("not_applicable"), 0),
+            },
+            p_z=odds,
+        )
+        for split, matched, odds in (
+            (short, 30, sampling(math.log(0.5))),
+            (whole, 50, sampling(math.log(0.01))),
+            (whole, 49, sampling(-200.0)),
+            (whole, 0, sampling(-math.inf)),
+            (Split("not_applicable"), 0, sampling_metric(Split("not_applicable"), 0.0)),
+        )
+    ]
+    summary = AuditSummary.model_validate(summarize(rows))
+    assert summary.verbatim is not None
+    after_25, after_100 = summary.verbatim
+    assert (after_25.prefix_tokens, after_100.prefix_tokens) == (25, 100)
+    assert after_25.splits == SplitCounts(ok=3, scaled=1, not_applicable=1)
+    assert after_25.strict is not None
+    assert (after_25.strict.count, after_25.strict.n) == (2, 4)
+    assert after_100.strict is None
+    odds = summary.p_z
+    assert odds is not None
+    assert odds.splits == SplitCounts(ok=4, scaled=0, not_applicable=1)
+    assert (odds.impossible, odds.largest_p_z) == (1, pytest.approx(0.5))
+    assert odds.log_p_z is not None
+    assert (odds.log_p_z.n, odds.log_p_z.mean) == (3, pytest.approx((math.log(0.005) - 200) / 3))
+    # One sample for even odds at p = 0.5, 69 at p = 0.01.
+    assert [(each.samples, each.texts.count, each.texts.n) for each in odds.extractable] == [
+        (1, 1, 4),
+        (10, 1, 4),
+        (100, 2, 4),
+        (1000, 2, 4),
+    ]
+
+
+def many(rows: int, levels: int = 7) -> Iterator[ScoreFacts]:
+    random = Random(rows)
+    return (
+        facts(-random.lognormvariate(0, 1), duplicates=random.randrange(levels), strict=random.random() < 0.3)
+        for _ in range(rows)
+    )
+
+
+def test_a_summary_of_a_stream_is_that_of_all_rows_and_the_same_bits_each_time() -> None:
+    """Oracle: numpy on all values at once."""
+    found = summarize(many(5000))
+    assert found == summarize(list(many(5000)))
+    nls = np.array([fact.nl for fact in many(5000)], dtype=np.float64)
+    summary = AuditSummary.model_validate(found)
+    assert summary.log_likelihood == math.fsum(10 * nls)
+    assert summary.nl is not None
+    assert summary.nl.low is not None
+    assert summary.nl.mean == pytest.approx(nls.mean(), rel=1e-13)
+    student = stats.t.interval(0.95, 4999, loc=nls.mean(), scale=stats.sem(nls))
+    assert (summary.nl.low, summary.nl.high) == pytest.approx(student, abs=0.01)
+    assert summary.gain is not None
+    by_level = [np.mean([fact.nl for fact in many(5000) if fact.duplicates == level]) for level in (0, 6)]
+    assert summary.gain.mean == pytest.approx(by_level[1] - by_level[0], rel=1e-9)
+
+
+def test_a_summary_holds_no_rows() -> None:
+    def peak(rows: int) -> int:
+        tracemalloc.start()
+        try:
+            summarize(many(rows))
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(100)
+    small, large = peak(1000), peak(20_000)
+    assert large < small + 50_000
+
+
+def test_more_levels_than_are_summarised_are_not_kept_either() -> None:
+    rows = [facts(-1.0 - place / 1e4, duplicates=place, group=f"group {place}") for place in range(1500)]
+    summary = AuditSummary.model_validate(summarize(rows))
+    assert summary.levels == summary.dose_response == []
+    assert summary.gain is not None
+    assert (summary.gain.from_duplicates, summary.gain.to_duplicates) == (0, 1499)
+    assert len(summarize(rows[:1000])["levels"]) == 1000
+
+
+def test_a_summary_that_an_older_release_stored_can_be_read() -> None:
+    mean = {"n": 4, "mean": 0.75, "low": 0.25, "high": 1.0}
+    level = {"group": None, "duplicates": 1, "nl": mean, "strict": mean, "loose": None}
+    summary = AuditSummary.model_validate(
+        {
+            "texts": 4,
+            "errors": 0,
+            "tokens": 40,
+            "log_likelihood": -4.0,
+            "perplexity": 1.1,
+            "nl": mean,
+            "nl_byte": mean,
+            "strict": mean,
+            "loose": mean,
+            "similarity": mean,
+            "levels": [level],
+            "dose_response": [level],
+            "gain": {"from_duplicates": 0, "to_duplicates": 1, **mean},
+        }
+    )
+    assert summary.strict == ShareInterval(n=4, count=3, share=0.75, low=None, high=None)
+    assert summary.levels[0].strict == summary.strict
+    assert summary.nl == MeanInterval(**mean)
+    assert (summary.extraction_splits, summary.verbatim, summary.p_z) == (None, None, None)

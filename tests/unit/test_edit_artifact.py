@@ -24,7 +24,8 @@ from tests.tiny_models import save_tiny_model
 from workers import edit_job
 from workers.audit_job import TextFacts
 from workers.edit_artifact import model_card, write_checkpoint, write_papers
-from workers.edit_evaluation import Readings, Scored, compare
+from workers.edit_comparison import compare
+from workers.edit_evaluation import Readings, Scored
 from workers.edit_inputs import EditInputs
 from workers.edit_job import _Edit
 from workers.edit_lineage import Ancestor
@@ -325,22 +326,22 @@ def inputs_of(*lineage: Ancestor) -> EditInputs:
 
 def reading(strict: float, nl: float) -> Readings:
     """A model's readings of texts whose facts no paper may show."""
-    score = TextScore(5, len(SECRET), metrics={"extraction": {"said": SECRET}})
+    score = TextScore(5, len(SECRET), nl=nl, metrics={"extraction": {"said": SECRET}})
     rows = cast("ScoreFile", [(TextFacts(0, text_id=SECRET, group=SECRET, duplicates=None), score)])
     summary = {
-        "nl": {"mean": nl},
-        "strict": {"mean": strict},
-        "loose": {"mean": 1.0},
+        "nl": {"n": 1, "mean": nl, "low": None, "high": None},
+        "strict": {"n": 10, "count": round(10 * strict), "share": strict, "low": 0.1, "high": 0.95},
+        "loose": {"n": 10, "count": 10, "share": 1.0, "low": 0.7, "high": 1.0},
         "perplexity": math.exp(-nl),
     }
     roles = (TextSetRole.MEMORIZED, TextSetRole.CLEAN)
     sets = {role: Scored(role, rows, summary) for role in roles}
     sets[TextSetRole.CLEAN] = Scored(TextSetRole.CLEAN, rows, summary | {"strict": None, "loose": None})
-    return Readings(sets, torch.arange(10)[None], {}, {})
+    return Readings(sets, torch.arange(10)[None], {}, {}, ranked_positions=[1])
 
 
 def evaluation_of(inputs: EditInputs) -> dict[str, Any]:
-    return compare(inputs, reading(0.9, -0.125), reading(0.25, -1.5), None)
+    return compare(inputs, reading(0.9, -0.125), reading(0.2, -1.5), None)
 
 
 def row_of(card: str, role: str) -> list[str]:
@@ -368,11 +369,19 @@ def test_a_card_tells_lineage_table_and_limits() -> None:
         "`receipt.json`",
     ):
         assert part in card.text
-    expected = ["0.900", "0.250", "1.000", "1.000", "-0.125", "-1.500", "1.133", "4.482"]
+    all_loose = "1.000 [0.700, 1.000]"
+    shares = ["0.900 [0.100, 0.950]", "0.200 [0.100, 0.950]", all_loose, all_loose]
+    expected = [*shares, "-0.125", "-1.500", "1.133", "4.482"]
     assert row_of(content, "memorized") == ["memorized", "1", *expected]
     assert row_of(content, "clean") == ["clean", "1", "", "", "", "", *expected[4:]]
     header = row_of(content, "texts")
     assert len(header) == len(expected) + 2
+    assert row_of(content, "max_strict:memorized") == [
+        "max_strict:memorized",
+        "0.5",
+        "0.200 [0.100, 0.950]",
+        "inconclusive",
+    ]
     limits = card.text.partition("## Limits")[2]
     for part in ("that were measured", "further training", "quantisation", "other prompts", "arithmetic"):
         assert part in limits

@@ -107,7 +107,7 @@ def test_a_frontier_is_read_point_by_point() -> None:
     assert point.model_dump() == POINT
 
 
-RESULTS = ("receipt", "frontier")
+RESULTS = ("receipt", "evaluation", "frontier")
 
 
 def shapes_of(names: Iterable[str]) -> dict[str, Any]:

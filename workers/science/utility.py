@@ -21,7 +21,7 @@ from workers.science.likelihood import (
 from workers.science.loading import LanguageModel
 
 # Positions whose rankings are compared at once.
-_COMPARED_AT_ONCE = 2**16
+_COMPARED_AT_ONCE = 2**13
 
 _Result = TypeVar("_Result")
 
@@ -82,8 +82,18 @@ def top_ranked(language_model: LanguageModel, blocks: Rows, k: int = 10) -> Tens
     return torch.cat(list(_map_predicting(language_model, blocks, likeliest)))
 
 
+def positions_of_rows(blocks: Rows) -> list[int]:
+    """How many of the positions that `top_ranked` gives are of one row, in its order."""
+    return sorted((length - 1 for length in blocks.lengths.tolist() if length > 1), reverse=True)
+
+
 def ndcg(base_ranked: Tensor, edited_ranked: Tensor) -> float:
-    """Mean nDCG@K of an edited model's rankings against the base model's, in [0, 1]; 1 if all agree.
+    """Mean nDCG@K over all positions, in [0, 1]; see `ndcg_by_position`."""
+    return float(ndcg_by_position(base_ranked, edited_ranked).mean())
+
+
+def ndcg_by_position(base_ranked: Tensor, edited_ranked: Tensor) -> Tensor:
+    """nDCG@K of an edited model's rankings against the base model's: float64 [N] in [0, 1]; 1 if all agree.
 
     A token's gain is K - r + 1, with r its rank (from 1) in the base model's list, and 0 outside that list;
     the token at place p of the edited list counts gain / log2(p + 1). The base list itself gives the ideal
@@ -102,17 +112,17 @@ def ndcg(base_ranked: Tensor, edited_ranked: Tensor) -> float:
     gains = torch.arange(n_ranks, 0, -1, dtype=torch.float64)  # by rank in the base list
     discounts = torch.arange(2, n_ranks + 2, dtype=torch.float64).log2()  # by place in the edited list
     worth = gains[:, None] / discounts
-    total = 0.0
+    ideal = float((gains / discounts).sum())
+    parts = []
     for base, edited in zip(
         torch.split(base_ranked, _COMPARED_AT_ONCE),
         torch.split(edited_ranked, _COMPARED_AT_ONCE),
         strict=True,
     ):
-        same = (base[:, :, None] == edited[:, None, :]).sum(0)  # [rank, place]
-        total += float((same.cpu() * worth).sum())
-    ideal = float((gains / discounts).sum())
+        same = base[:, :, None] == edited[:, None, :]  # [position, rank, place]
+        parts.append((same.cpu() * worth).sum((1, 2)) / ideal)
     # Rounded, so that equal rankings give 1 exactly and not a bit more.
-    return round(total / (ideal * len(base_ranked)), 12)
+    return torch.cat(parts).round(decimals=12)
 
 
 def _predictions(blocks: Rows) -> int:

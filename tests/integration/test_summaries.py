@@ -1,0 +1,91 @@
+"""Summing an audit up from its rows in Postgres: whole, and with flat memory however many rows there are."""
+
+import tracemalloc
+from types import SimpleNamespace
+from typing import cast
+from uuid import UUID
+
+import numpy as np
+import pytest
+from psycopg.types.json import Jsonb
+from sqlalchemy.orm import Session, sessionmaker
+
+from app.errors import ScoringFailed
+from app.store.audits import copy_scores, read_score_facts
+from app.store.jobs import Lease
+from tests.integration.rows import add_audit_rows, add_tenant
+from workers.lease_keeper import LeaseKeeper
+from workers.runtime import Runtime
+from workers.science.extraction import Split, extraction_metric, sampling_metric
+from workers.summary_job import Summary, summarize_audit
+
+Sessions = sessionmaker[Session]
+SUFFIX = np.zeros(48, dtype=np.int64)
+
+
+def add_rows(sessions: Sessions, tenant: str, *, texts: int, rows: int) -> UUID:
+    """An audit of so many texts of which so many have a row."""
+    split = Split("ok", 64, 48)
+    with sessions.begin() as session:
+        audit = add_audit_rows(session, add_tenant(session, tenant), texts=texts)
+        copy_scores(
+            session,
+            (
+                (
+                    audit.id,
+                    ordinal,
+                    str(ordinal),
+                    "group",
+                    ordinal % 3,
+                    10,
+                    40,
+                    1,
+                    -10.0 - ordinal % 7,
+                    -1.0 - (ordinal % 7) / 10,
+                    -0.25,
+                    3.0,
+                    Jsonb(
+                        {
+                            "extraction": extraction_metric(split, 48 - ordinal % 2, None, SUFFIX),
+                            "p_z": sampling_metric(split, -1.0 - ordinal % 5),
+                        }
+                    ),
+                    None,
+                )
+                for ordinal in range(rows)
+            ),
+        )
+        return audit.id
+
+
+def test_rows_are_read_and_summed_up_without_being_held(sessions: Sessions) -> None:
+    found = {}
+    peaks = {}
+    for rows in (2000, 20_000):
+        audit_id = add_rows(sessions, f"tenant-{rows}", texts=rows, rows=rows)
+        with sessions() as session:
+            tracemalloc.start()
+            summary = Summary()
+            for fact in read_score_facts(session, audit_id):
+                summary.add(fact)
+            peaks[rows] = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+        found[rows] = summary.result()
+    assert peaks[20_000] < peaks[2000] + 2**20
+    result = found[20_000]
+    assert (result["texts"], result["tokens"]) == (20_000, 200_000)
+    assert result["log_likelihood"] == sum(-10.0 - ordinal % 7 for ordinal in range(20_000))
+    assert (result["strict"]["count"], result["strict"]["n"]) == (10_000, 20_000)
+    assert result["extraction_splits"] == {"ok": 20_000, "scaled": 0, "not_applicable": 0}
+    assert result["p_z"]["log_p_z"]["mean"] == pytest.approx(-3.0)
+    assert [level["nl"]["n"] for level in result["dose_response"]] == [6667, 6667, 6666]
+
+
+@pytest.mark.parametrize("rows", [0, 2])
+def test_an_audit_with_a_text_that_has_no_row_does_not_succeed(sessions: Sessions, rows: int) -> None:
+    audit_id = add_rows(sessions, "acme", texts=3, rows=rows)
+    runtime = cast("Runtime", SimpleNamespace(sessions=sessions))
+    keeper = cast("LeaseKeeper", SimpleNamespace(report=lambda _: None))
+    lease = cast("Lease", SimpleNamespace(audit_id=audit_id))
+    with pytest.raises(ScoringFailed, match=f"3 texts have {rows} score rows"):
+        summarize_audit(runtime, lease, keeper)

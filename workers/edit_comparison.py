@@ -1,0 +1,161 @@
+"""What an edit changed, with 95 % intervals, and whether the client's limits are kept."""
+
+from array import array
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from math import expm1
+from typing import Any, Final
+
+import numpy as np
+
+from app.contracts import Limits
+from app.store.edits import TextSetRole
+from workers.edit_evaluation import RECITED, Readings, Scored
+from workers.edit_inputs import EditInputs
+from workers.science.statistics import weighted_mean
+from workers.science.texts import TextScore
+from workers.science.utility import ndcg_by_position
+
+JSONObject = dict[str, Any]
+BEFORE: Final = "before"
+AFTER: Final = "after"
+PASS: Final = "pass"  # noqa: S105 - the word of a verdict
+FAIL: Final = "fail"
+INCONCLUSIVE: Final = "inconclusive"
+_PASSED: Final = {PASS: True, FAIL: False, INCONCLUSIVE: None, None: None}
+# Beyond it exp leaves the floats.
+_LARGEST_LOG: Final = 700.0
+
+
+def compare(
+    inputs: EditInputs,
+    before: Readings,
+    after: Readings,
+    stress: dict[str, dict[TextSetRole, float | None]] | None,
+) -> JSONObject:
+    """What changed from one model to the other, as `app.edits.schemas.Evaluation` reads it."""
+    sets: JSONObject = {
+        str(role): {
+            "texts": len(scored.rows),
+            **{
+                number: {BEFORE: scored.summary[number], AFTER: after.sets[role].summary[number]}
+                for number in ("nl", "strict", "loose", "perplexity")
+            },
+        }
+        for role, scored in before.sets.items()
+    }
+    increase = _perplexity_increase(before, after)
+    ranking = _ranking(before, after)
+    return {
+        "sets": sets,
+        "perplexity_increase": increase,
+        "ndcg": ranking,
+        "stress": None if stress is None else _stress(before, after, stress),
+        "items": {
+            name: {"n": found["n"], BEFORE: found["accuracy"], AFTER: after.items[name]["accuracy"]}
+            for name, found in before.items.items()
+        }
+        or None,
+        "verdict": verdict(inputs.spec.evaluation.limits, sets, increase, ranking),
+    }
+
+
+def _perplexity_increase(before: Readings, after: Readings) -> JSONObject | None:
+    """By which share the perplexity of clean text grew: exp(total growth of NLL / total tokens) - 1.
+
+    Each text is compared with itself, so that what makes texts easy or hard drops out of the interval.
+    """
+    if TextSetRole.CLEAN not in before.sets:
+        return None
+    growth, tokens = array("d"), array("q")
+    for was, became in zip(
+        _scores(before.sets[TextSetRole.CLEAN]), _scores(after.sets[TextSetRole.CLEAN]), strict=True
+    ):
+        if was.nl is not None and became.nl is not None:
+            growth.append(was.nl - became.nl)
+            tokens.append(was.n_tokens)
+    estimate = weighted_mean(growth, tokens)
+    if estimate is None:
+        return None
+    ends: dict[str, float | None] = {"low": None, "high": None}
+    if estimate.low is not None and estimate.high is not None and estimate.high < _LARGEST_LOG:
+        ends = {"low": expm1(estimate.low), "high": expm1(estimate.high)}
+    return {"n": estimate.n, "mean": expm1(min(estimate.mean, _LARGEST_LOG)), **ends}
+
+
+def _scores(scored: Scored) -> Iterator[TextScore]:
+    return (score for _, score in scored.rows)
+
+
+def _ranking(before: Readings, after: Readings) -> JSONObject | None:
+    """Mean nDCG over the positions of clean text; a text is one thing observed, with many positions."""
+    if before.ranked is None or after.ranked is None:
+        return None
+    positions = np.asarray(before.ranked_positions)
+    starts = np.cumsum(positions) - positions
+    totals = np.add.reduceat(ndcg_by_position(before.ranked, after.ranked).numpy(), starts)
+    estimate = weighted_mean(totals / positions, positions)
+    assert estimate is not None
+    if estimate.low is None or estimate.high is None:
+        return asdict(estimate)
+    return asdict(replace(estimate, low=max(0.0, estimate.low), high=min(1.0, estimate.high)))
+
+
+def _stress(
+    before: Readings, after: Readings, stress: dict[str, dict[TextSetRole, float | None]]
+) -> JSONObject:
+    """The share recited strictly: under changed prompts before and after, under changed weights after."""
+    prompts = {
+        name: {str(role): {BEFORE: was, AFTER: after.prompts[name][role]} for role, was in readings.items()}
+        for name, readings in before.prompts.items()
+    }
+    weights = {
+        name: {str(role): {AFTER: strict} for role, strict in readings.items()}
+        for name, readings in stress.items()
+    }
+    return prompts | weights
+
+
+def verdict(
+    limits: Limits, sets: JSONObject, increase: JSONObject | None, ranking: JSONObject | None
+) -> JSONObject:
+    """The limits that were given against what was measured.
+
+    Fails if one limit is broken, and passes if all are kept; None without limits.
+    """
+    checks = []
+    if limits.max_strict is not None:
+        strict = {str(role): sets[role]["strict"][AFTER] for role in RECITED if role in sets}
+        checks += [
+            _check(f"max_strict:{role}", limits.max_strict, share, "share", at_most=True)
+            for role, share in (strict or {str(TextSetRole.MEMORIZED): None}).items()
+        ]
+    if (most := limits.max_perplexity_increase) is not None:
+        checks.append(_check("max_perplexity_increase", most, increase, "mean", at_most=True))
+    if (least := limits.min_ndcg) is not None:
+        checks.append(_check("min_ndcg", least, ranking, "mean", at_most=False))
+    outcomes = {check["outcome"] for check in checks}
+    outcome = next((worst for worst in (FAIL, INCONCLUSIVE, PASS) if worst in outcomes), None)
+    return {"outcome": outcome, "passed": _PASSED[outcome], "checks": checks}
+
+
+def _check(name: str, limit: float, measured: JSONObject | None, number: str, *, at_most: bool) -> JSONObject:
+    """Kept if the whole interval is on the right side of the limit, broken if it is all on the other.
+
+    What was not measured, or of too few texts for an interval, is neither.
+    """
+    found = measured or {"n": 0, number: None, "low": None, "high": None}
+    outcome, low, high = INCONCLUSIVE, found["low"], found["high"]
+    if low is not None and high is not None:
+        kept, broken = (high <= limit, low > limit) if at_most else (low >= limit, high < limit)
+        outcome = PASS if kept else FAIL if broken else INCONCLUSIVE
+    return {
+        "name": name,
+        "limit": limit,
+        "n": found["n"],
+        "value": found[number],
+        "low": low,
+        "high": high,
+        "outcome": outcome,
+        "passed": _PASSED[outcome],
+    }
