@@ -55,10 +55,11 @@ types: $(DEV_STAMP) ## Check types
 imports: $(DEV_STAMP) ## Check who may import whom
 	$(BIN)/lint-imports --no-cache
 
-bench: $(DEV_STAMP) ## Measure speed side by side with its peers
+bench: $(DEV_STAMP) ## Measure speed side by side with its peers, and memory for few texts and for many
 	$(BIN)/python -m tests.benchmarks.scoring
 	$(BIN)/python -m tests.benchmarks.service
 	$(BIN)/python -m tests.benchmarks.curvature
+	$(BIN)/python -m tests.benchmarks.memory
 
 openapi: $(DEV_STAMP) ## Rewrite the OpenAPI snapshot
 	$(BIN)/python -m tests.acceptance.openapi_snapshot

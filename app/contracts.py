@@ -63,6 +63,12 @@ class Contract(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+class Described(BaseModel):
+    """A result whose fields are described by the strings below them."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
 class HubSource(Contract):
     """A repository on a Hugging Face hub. The worker pins `revision` to a commit."""
 
@@ -287,31 +293,38 @@ class EditSpec(Contract):
         return self.sweep is not None or self.layers == "auto"
 
 
-class MeanInterval(BaseModel):
+class MeanInterval(Described):
     """A mean (or a difference of means) of `n` numbers, and its 95 % interval [`low`, `high`].
 
-    In the unit of the numbers. The interval is null for fewer than two numbers, which say nothing of how
-    they vary.
+    In the unit of the numbers.
     """
 
     n: int
+    """How many numbers."""
     mean: float
+    """Their mean."""
     low: float | None
+    """Where the interval begins; null for fewer than two numbers, which say nothing of how they vary."""
     high: float | None
+    """Where the interval ends; null likewise."""
 
 
-class ShareInterval(BaseModel):
+class ShareInterval(Described):
     """How many of `n` texts have a property: `share` is `count` / `n`, with its 95 % interval in [0, 1].
 
-    The interval has a width even where all texts have the property or none has. It is null in results that
-    an older release stored, whose intervals of shares were too narrow.
+    The interval has a width even where all texts have the property or none has.
     """
 
     n: int
+    """How many texts were looked at."""
     count: int
+    """How many of them have the property."""
     share: float
+    """`count` / `n`."""
     low: float | None
+    """Where the interval begins; null in results of an older release, whose intervals were too narrow."""
     high: float | None
+    """Where the interval ends; null likewise."""
 
     @model_validator(mode="before")
     @classmethod

@@ -19,21 +19,22 @@
     ├── ValidationFailed          422
     │   ├── IdempotencyMismatch
     │   └── SourceNotAllowed
-    └── JobFailed                 (recorded on a resource, never raised over HTTP)
-        ├── LanguageModelRejected
-        ├── LanguageModelChanged
-        ├── ShardPoisoned
-        ├── ScoringFailed
-        ├── JobCrashed
-        ├── HubUnreachable
-        ├── EditFailed
+    └── JobFailed                 recorded on a resource; some are raised over HTTP too
+        ├── LanguageModelRejected 422 what was given cannot be used: the client's to mend
+        ├── LanguageModelChanged  409
+        ├── ScoringFailed         422
+        ├── EditFailed            422
         │   └── NoFeasibleSetting
-        ├── ArtifactCorrupt       500 when it is raised over HTTP
-        ├── ArtifactNameTaken     409 when it is raised over HTTP
-        ├── BlobMissing
-        ├── StorageFull           507 when it is raised over HTTP
-        ├── StorageUnavailable    503 when it is raised over HTTP
-        └── ServiceUnavailable    503 when it is raised over HTTP
+        ├── ArtifactNameTaken     409
+        ├── ShardPoisoned         500 this service or what it stands on: nothing to mend in the request
+        ├── ScoresMissing         500
+        ├── JobCrashed            500
+        ├── HubUnreachable        500
+        ├── ArtifactCorrupt       500
+        ├── BlobMissing           500
+        ├── StorageFull           507
+        ├── StorageUnavailable    503
+        └── ServiceUnavailable    503
 
 No message may contain a submitted text: they are logged, stored and answered.
 """
@@ -240,6 +241,7 @@ class JobFailed(MemauditError):
 class LanguageModelRejected(JobFailed):
     """The checkpoint cannot be used: not safetensors, custom code, unsupported, unreadable."""
 
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
     slug = "language-model-rejected"
     title = "Language model rejected"
 
@@ -247,6 +249,7 @@ class LanguageModelRejected(JobFailed):
 class LanguageModelChanged(JobFailed):
     """The files of the checkpoint no longer match the digests recorded at registration."""
 
+    status = HTTPStatus.CONFLICT
     slug = "language-model-changed"
     title = "Language model changed"
 
@@ -259,10 +262,18 @@ class ShardPoisoned(JobFailed):
 
 
 class ScoringFailed(JobFailed):
-    """Scoring broke off: a number was not finite or the computation raised."""
+    """The language model gave a number that is not finite; the detail says what to change."""
 
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
     slug = "scoring-failed"
     title = "Scoring failed"
+
+
+class ScoresMissing(JobFailed):
+    """An audit has more or fewer score rows than texts."""
+
+    slug = "scores-missing"
+    title = "Scores missing"
 
 
 class JobCrashed(JobFailed):
@@ -284,6 +295,7 @@ class HubUnreachable(JobFailed):
 class EditFailed(JobFailed):
     """The edit cannot be made from what was given; the detail says what to change."""
 
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
     slug = "edit-failed"
     title = "Edit failed"
 

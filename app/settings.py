@@ -72,6 +72,7 @@ class Settings(BaseSettings):
     max_attempts: int = Field(default=3, ge=1)
     loaded_models: int = Field(default=2, ge=1)
     shard_tokens: int = Field(default=65_536, ge=1)
+    shard_texts: int = Field(default=4096, ge=1)
     # Curvature factors, and edited models on a worker's disk: all of it can be made again.
     cache_days: float = Field(default=30.0, ge=1, le=36_500)
 

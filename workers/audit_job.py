@@ -1,6 +1,7 @@
 """Auditing: cut a text set into shards by token count, and score a shard. Rows in, science, rows out."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 import numpy as np
@@ -18,7 +19,18 @@ from workers.finishing import finish
 from workers.lease_keeper import LeaseKeeper
 from workers.runtime import Runtime
 from workers.science.errors import ScoreNotFinite
+from workers.science.loading import LanguageModel
 from workers.science.scoring import ScoringOptions, TextInput, TextScore, count_tokens, score_texts
+
+
+@dataclass(frozen=True, slots=True)
+class TextFacts:
+    """What a score row says of its text: everything but the text itself."""
+
+    ordinal: int
+    text_id: str
+    group: str | None
+    duplicates: int | None
 
 
 def plan_audit(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
@@ -37,19 +49,13 @@ def plan_audit(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
         assert row.digest is not None
         audit = begin_work(session, Audit, audit_id, row.digest)
         text_set = session.get_one(TextSet, audit.text_set_id)
-    limit = runtime.settings.shard_tokens
-    if text_set.byte_count <= limit:
-        # A token covers at least a byte, so one shard holds them all.
-        bounds = [(0, text_set.text_count)]
-    else:
-        spec = AuditSpec.model_validate(audit.spec)
-        language_model = runtime.models.get(row, spec.options.dtype)
-        lengths: list[int] = []
-        with runtime.sessions() as session:
-            for batch in iterate_text_batches(session, text_set.id):
-                lengths.extend(count_tokens(language_model, batch))
-                keeper.report(0)
-        bounds = cut_shards(lengths, limit)
+    spec = AuditSpec.model_validate(audit.spec)
+    bounds = cut_text_set(
+        runtime,
+        text_set,
+        lambda: runtime.models.get(row, spec.options.dtype),
+        lambda: keeper.report(0),
+    )
 
     def write(session: Session) -> int:
         enqueue_shards(session, audit, bounds)
@@ -58,17 +64,49 @@ def plan_audit(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
     return finish(runtime, lease, write)
 
 
-def cut_shards(lengths: Iterable[int], limit: int) -> list[tuple[int, int]]:
-    """Cut texts into runs [start, stop) of at most `limit` tokens; a longer text is a shard of its own."""
-    bounds: list[tuple[int, int]] = []
-    start = tokens = 0
-    stop = 0
-    for stop, length in enumerate(lengths):
-        if tokens and tokens + length > limit:
-            bounds.append((start, stop))
+def cut_text_set(
+    runtime: Runtime,
+    text_set: TextSet,
+    load: Callable[[], LanguageModel],
+    on_batch: Callable[[], object],
+) -> list[tuple[int, int]]:
+    """Cut a text set into shards [start, stop), of so many tokens and texts as the settings allow.
+
+    Args:
+        runtime: this process.
+        text_set: the set.
+        load: gives the language model whose tokens count; called if the tokens could exceed the limit.
+        on_batch: called after each batch that was counted; may raise to stop.
+    """
+    settings = runtime.settings
+    if text_set.byte_count <= settings.shard_tokens:
+        # A token covers at least a byte, so nothing but the number of texts can cut.
+        starts = range(0, text_set.text_count, settings.shard_texts)
+        return [(start, min(start + settings.shard_texts, text_set.text_count)) for start in starts]
+    language_model = load()
+
+    def lengths() -> Iterator[int]:
+        with runtime.sessions() as session:
+            for batch in iterate_text_batches(session, text_set.id):
+                yield from count_tokens(language_model, batch)
+                on_batch()
+
+    return list(cut_shards(lengths(), settings.shard_tokens, settings.shard_texts))
+
+
+def cut_shards(lengths: Iterable[int], most_tokens: int, most_texts: int) -> Iterator[tuple[int, int]]:
+    """Cut texts of these lengths into runs [start, stop) within both limits.
+
+    A text that is longer than the limit is in a shard with none but texts without tokens.
+    """
+    start = stop = tokens = 0
+    for length in lengths:
+        if (tokens and tokens + length > most_tokens) or stop - start == most_texts:
+            yield start, stop
             start, tokens = stop, 0
+        stop += 1
         tokens += length
-    return [*bounds, (start, stop + 1)]
+    yield start, stop
 
 
 def score_shard(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
@@ -131,7 +169,7 @@ def _scoring_options(spec: AuditSpec) -> ScoringOptions:
     )
 
 
-def score_row(audit_id: UUID, text: TextRow, score: TextScore) -> tuple[object, ...]:
+def score_row(audit_id: UUID, text: TextRow | TextFacts, score: TextScore) -> tuple[object, ...]:
     """A row for `copy_scores`."""
     return (
         audit_id,

@@ -10,12 +10,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from app.contracts import HubSource
 from app.errors import EditFailed, LanguageModelChanged
-from app.store.identifiers import Prefix, format_id
-from workers.checkpoints import read_source
 from workers.edit_comparison import AFTER, BEFORE
 from workers.edit_inputs import EditInputs
+from workers.edit_lineage import Ancestor
 from workers.science.checkpoint_files import digest_files, weight_files
 
 JSONObject = dict[str, Any]
@@ -86,21 +84,23 @@ def write_papers(inputs: EditInputs, receipt: JSONObject, evaluation: JSONObject
 
 
 def model_card(inputs: EditInputs, receipt: JSONObject, evaluation: JSONObject) -> str:
-    """The card of an edited model, in Hugging Face's form: lineage, method, the proof and its limits."""
-    source = read_source(inputs.base)
-    name = source.repo if isinstance(source, HubSource) else format_id(Prefix.LANGUAGE_MODEL, inputs.base.id)
+    """The card of an edited model, in Hugging Face's form: lineage, method, the proof and its limits.
+
+    The metadata names a base only if it is a hub's: what hubs would make of other names is not the base.
+    """
+    base = inputs.lineage[0]
     lines = [
         "---",
-        f"base_model: {name}",
-        "base_model_relation: finetune",
+        *_base_metadata(inputs.lineage),
         "library_name: transformers",
         "tags: [memaudit, memorization, edited]",
         "---",
         "",
         f"# {inputs.name}",
         "",
-        f"Derived from `{name}` by memaudit with the method `{receipt['method']}`, to recite less.",
+        f"Derived from {_named(base)} by memaudit with the method `{receipt['method']}`, to recite less.",
         f"The base's digest is `{receipt['base']['digest']}`.",
+        *_ancestry(inputs.lineage[1:]),
         "",
         "## Parameters",
         "",
@@ -119,6 +119,26 @@ def model_card(inputs: EditInputs, receipt: JSONObject, evaluation: JSONObject) 
         f"- The full receipt is in `{RECEIPT}`.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _base_metadata(lineage: Sequence[Ancestor]) -> Sequence[str]:
+    """The nearest ancestor on a hub, if there is one."""
+    repositories = [ancestor.name for ancestor in lineage if ancestor.source == "hub"]
+    if not repositories:
+        return []
+    return [f"base_model: {repositories[0]}", "base_model_relation: finetune"]
+
+
+def _ancestry(lineage: Sequence[Ancestor]) -> Sequence[str]:
+    return [f"That was derived from {_named(ancestor)}." for ancestor in lineage]
+
+
+def _named(ancestor: Ancestor) -> str:
+    """A name as inline code; the name of a directory may have any character."""
+    name = "".join(mark if mark.isprintable() and mark != "`" else "_" for mark in ancestor.name)
+    if ancestor.revision is None:
+        return f"`{name}`"
+    return f"`{name}` at revision `{ancestor.revision}`"
 
 
 def _parameters(receipt: JSONObject) -> Sequence[str]:

@@ -1,5 +1,6 @@
 """What an edit changed, with 95 % intervals, and whether the client's limits are kept."""
 
+from array import array
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from math import expm1
@@ -66,7 +67,7 @@ def _perplexity_increase(before: Readings, after: Readings) -> JSONObject | None
     """
     if TextSetRole.CLEAN not in before.sets:
         return None
-    growth, tokens = [], []
+    growth, tokens = array("d"), array("q")
     for was, became in zip(
         _scores(before.sets[TextSetRole.CLEAN]), _scores(after.sets[TextSetRole.CLEAN]), strict=True
     ):
@@ -83,7 +84,7 @@ def _perplexity_increase(before: Readings, after: Readings) -> JSONObject | None
 
 
 def _scores(scored: Scored) -> Iterator[TextScore]:
-    return iter(scored.scores)
+    return (score for _, score in scored.rows)
 
 
 def _ranking(before: Readings, after: Readings) -> JSONObject | None:

@@ -1,6 +1,9 @@
 """The measurements of an edit's proof: the same texts scored under the base and under the edited model."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import chain, count
+from pathlib import Path
 from typing import Any, Final
 
 from torch import Tensor
@@ -9,16 +12,19 @@ from app.errors import EditFailed
 from app.store.audits import ScoreFacts
 from app.store.edits import TextSetRole
 from app.store.text_sets import TextRow
-from workers.audit_job import text_input
+from workers.audit_job import TextFacts, text_input
 from workers.edit_inputs import EditInputs
 from workers.edit_progress import EditProgress
+from workers.edit_scores import ScoreFile
+from workers.edit_tokens import token_rows
 from workers.runtime import Runtime
-from workers.science.calibration import TokenBlocks, text_blocks
+from workers.science.calibration import TokenRows
 from workers.science.errors import ScoreNotFinite
 from workers.science.items import ChoiceItem, answer_accuracy, choice_accuracy
 from workers.science.loading import LanguageModel
 from workers.science.scoring import score_texts
 from workers.science.stress import (
+    CHANGED_PROMPTS,
     FineTuning,
     fine_tuned,
     recited,
@@ -49,8 +55,7 @@ class Scored:
     """One text set under one model."""
 
     role: TextSetRole
-    rows: list[TextRow]
-    scores: list[TextScore]
+    rows: ScoreFile
     summary: JSONObject
 
 
@@ -70,21 +75,41 @@ class Readings:
 
 
 class Evaluation:
-    """Measures the base and the edited model on the same texts.
+    """Measures the base and the edited model on the same texts, a shard of them at a time.
 
     Args:
         runtime: this process.
         inputs: the edit.
+        base: the base, whose tokens are also the edited model's.
         progress: told what is done.
+        directory: an empty one, for the scores.
+
+    Raises:
+        EditFailed: the clean text set cannot be used.
     """
 
-    def __init__(self, runtime: Runtime, inputs: EditInputs, progress: EditProgress) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        inputs: EditInputs,
+        base: LanguageModel,
+        progress: EditProgress,
+        directory: Path,
+    ) -> None:
+        self._runtime = runtime
         self._inputs = inputs
         self._progress = progress
-        self._rows = {role: inputs.rows(runtime, role) for role in _MEASURED if role in inputs.text_sets}
-        self._items = inputs.rows(runtime, TextSetRole.ITEMS)
+        self._files = (directory / str(number) for number in count())
+        self._clean: TokenRows | None = None
+        if TextSetRole.CLEAN in inputs.text_sets:
+            self._clean = token_rows(runtime, inputs, base, TextSetRole.CLEAN, limit=_RANKED_TOKENS)
+        self._shards = {
+            role: inputs.shards(runtime, role, base, lambda: progress.report(0, 1))
+            for role in _MEASURED
+            if role in inputs.text_sets
+        }
         # Each text is scored under two models.
-        self._total = 2 * sum(map(len, self._rows.values()))
+        self._total = 2 * sum(shards.texts for shards in self._shards.values())
         self._done = 0
 
     def read(self, language_model: LanguageModel) -> Readings:
@@ -93,22 +118,12 @@ class Evaluation:
         Raises:
             EditFailed: the model gives numbers that are not finite.
         """
-        sets = {role: self._score(language_model, role, rows) for role, rows in self._rows.items()}
-        prompts: dict[str, dict[TextSetRole, float | None]] = {}
-        if self._inputs.spec.evaluation.stress:
-            for role, texts in self._recited_texts():
-                changed = with_changed_prompts(language_model, texts, self._inputs.options)
-                for name, prompted in changed.items():
-                    prompts.setdefault(name, {})[role] = recited(
-                        language_model, prompted, self._inputs.options
-                    )
-        clean = self._clean_blocks(language_model)
         return Readings(
-            sets=sets,
-            ranked=None if clean is None else top_ranked(language_model, clean, _NDCG_AT),
+            sets={role: self._score(language_model, role) for role in self._shards},
+            ranked=None if self._clean is None else top_ranked(language_model, self._clean, _NDCG_AT),
             items=self._answer_items(language_model),
-            prompts=prompts,
-            ranked_positions=[] if clean is None else positions_of_rows(clean),
+            prompts=self._change_prompts(language_model) if self._inputs.spec.evaluation.stress else {},
+            ranked_positions=[] if self._clean is None else positions_of_rows(self._clean),
         )
 
     def stress(self, edited: LanguageModel) -> dict[str, dict[TextSetRole, float | None]]:
@@ -117,84 +132,95 @@ class Evaluation:
         Every change is undone.
         """
         found: dict[str, dict[TextSetRole, float | None]] = {}
-        texts = self._recited_texts()
 
         def measure(name: str) -> None:
             try:
-                found[name] = {role: recited(edited, inputs, self._inputs.options) for role, inputs in texts}
+                found[name] = {
+                    role: recited(edited, self._texts(role), self._inputs.options) for role in self._recited()
+                }
             except ScoreNotFinite:
                 # The change broke the model, which is no fault of the edit.
-                found[name] = dict.fromkeys(role for role, _ in texts)
+                found[name] = dict.fromkeys(self._recited())
             self._progress.report(self._done, self._total)
 
         for name, rounding in (("int8", to_int8), ("bfloat16", to_bfloat16)):
             with rounded_weights(edited, rounding):
                 measure(name)
-        clean = self._clean_blocks(edited)
-        if clean is not None:
+        if self._clean is not None:
             with fine_tuned(
                 edited,
-                clean,
+                self._clean,
                 FineTuning(seed=self._inputs.spec.seed),
                 on_step=lambda _: self._progress.report(self._done, self._total),
             ):
                 measure("fine_tuned")
         return found
 
-    def _score(self, language_model: LanguageModel, role: TextSetRole, rows: list[TextRow]) -> Scored:
-        done = self._done
+    def _score(self, language_model: LanguageModel, role: TextSetRole) -> Scored:
         options = self._inputs.options
         if role is TextSetRole.CLEAN:
             options = replace(options, metrics=frozenset())
-        try:
-            scores = score_texts(
-                language_model,
-                [text_input(row) for row in rows],
-                options,
-                on_progress=lambda texts: self._progress.report(done + texts, self._total),
-            )
-        except ScoreNotFinite as error:
-            raise EditFailed(error.detail) from None
-        self._done = done + len(rows)
-        return Scored(
-            role, rows, scores, summarize([_facts(*pair) for pair in zip(rows, scores, strict=True)])
-        )
+        rows = ScoreFile(next(self._files))
+        for shard in self._shards[role]:
+            done = self._done
+            try:
+                scores = score_texts(
+                    language_model,
+                    [text_input(text) for text in shard],
+                    options,
+                    on_progress=lambda texts, done=done: self._progress.report(done + texts, self._total),  # type: ignore[misc]
+                )
+            except ScoreNotFinite as error:
+                raise EditFailed(error.detail) from None
+            rows.append(zip(shard, scores, strict=True))
+            self._done += len(shard)
+        return Scored(role, rows, summarize(_facts(*pair) for pair in rows))
 
-    def _recited_texts(self) -> list[tuple[TextSetRole, list[TextInput]]]:
-        return [
-            (role, [text_input(row) for row in self._rows[role]]) for role in RECITED if role in self._rows
-        ]
+    def _recited(self) -> list[TextSetRole]:
+        return [role for role in RECITED if role in self._shards]
 
-    def _clean_blocks(self, language_model: LanguageModel) -> TokenBlocks | None:
-        rows = self._rows.get(TextSetRole.CLEAN, [])
-        if not rows:
-            return None
-        blocks = text_blocks(
-            language_model, [row.text for row in rows], max_tokens=language_model.context_length
-        )
-        return blocks.first_tokens(_RANKED_TOKENS)
+    def _texts(self, role: TextSetRole) -> Iterator[list[TextInput]]:
+        return ([text_input(text) for text in shard] for shard in self._shards[role])
+
+    def _change_prompts(self, language_model: LanguageModel) -> dict[str, dict[TextSetRole, float | None]]:
+        def changed(role: TextSetRole, name: str) -> Iterator[list[TextInput]]:
+            for texts in self._texts(role):
+                yield with_changed_prompts(language_model, texts, self._inputs.options)[name]
+
+        return {
+            name: {
+                role: recited(language_model, changed(role, name), self._inputs.options)
+                for role in self._recited()
+            }
+            for name in CHANGED_PROMPTS
+        }
 
     def _answer_items(self, language_model: LanguageModel) -> dict[str, JSONObject]:
-        choices = [
-            ChoiceItem(row.text, tuple(row.choices), row.answer)
-            for row in self._items
-            if row.choices is not None and row.answer is not None
-        ]
-        answers = [text_input(row) for row in self._items if row.choices is None and row.prefix_chars]
         found = {}
         for name, accuracy in (
-            ("multiple_choice", choice_accuracy(language_model, choices)),
-            ("exact_answer", answer_accuracy(language_model, answers)),
+            ("multiple_choice", choice_accuracy(language_model, self._choices())),
+            ("exact_answer", answer_accuracy(language_model, self._answers())),
         ):
             if accuracy.n:
                 found[name] = {"n": accuracy.n, "accuracy": accuracy.accuracy}
         return found
 
+    def _choices(self) -> Iterator[ChoiceItem]:
+        for row in self._items():
+            if row.choices is not None and row.answer is not None:
+                yield ChoiceItem(row.text, tuple(row.choices), row.answer)
 
-def _facts(row: TextRow, score: TextScore) -> ScoreFacts:
+    def _answers(self) -> Iterator[TextInput]:
+        return (text_input(row) for row in self._items() if row.choices is None and row.prefix_chars)
+
+    def _items(self) -> Iterator[TextRow]:
+        return chain.from_iterable(self._inputs.pages(self._runtime, TextSetRole.ITEMS))
+
+
+def _facts(text: TextFacts, score: TextScore) -> ScoreFacts:
     return ScoreFacts(
-        group=row.group,
-        duplicates=row.duplicates,
+        group=text.group,
+        duplicates=text.duplicates,
         n_tokens=score.n_tokens,
         log_likelihood=score.log_likelihood,
         nl=score.nl,

@@ -3,8 +3,7 @@
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -15,23 +14,21 @@ from sqlalchemy import func
 from sqlalchemy.dialects.postgresql import insert
 from torch import Tensor
 
-from app.errors import ArtifactCorrupt, EditFailed
+from app.errors import ArtifactCorrupt
 from app.store.edits import StoredFactor, TextSetRole, find_factors
 from app.store.identifiers import new_id
 from workers.edit_inputs import WORKPLACES, EditInputs
 from workers.edit_progress import EditProgress
+from workers.edit_tokens import calibration_blocks
 from workers.runtime import Runtime
-from workers.science.calibration import TokenBlocks, pack_texts
-from workers.science.errors import ScienceError
 from workers.science.kfac import Factors, collect_factors
 from workers.science.loading import LanguageModel
 from workers.science.projections import Projection
 
 # To be raised when the same input gives other factors than before.
-COLLECTION_VERSION: Final = 1
+COLLECTION_VERSION: Final = 2
 _SIDES: Final = ("activations", "gradients")
 _TENSOR: Final = "covariance"
-_TEXTS_AT_ONCE: Final = 256
 
 
 class FactorStore:
@@ -54,7 +51,7 @@ class FactorStore:
         """The factors of each projection, by its key. One pass collects all that are missing.
 
         Raises:
-            EditFailed: the calibration set has no tokens.
+            EditFailed: see `calibration_blocks`.
             StorageFull, StorageUnavailable: the store cannot keep them or give them back.
         """
         factors = self._stored(projections)
@@ -133,33 +130,6 @@ class FactorStore:
                 )
                 with self._runtime.sessions.begin() as session:
                     session.execute(statement)
-
-
-def calibration_blocks(runtime: Runtime, inputs: EditInputs, language_model: LanguageModel) -> TokenBlocks:
-    """The calibration set as blocks, up to the tokens that the edit asks for.
-
-    Raises:
-        EditFailed: no text of the set has a token.
-    """
-    spec = inputs.spec
-    with runtime.sessions() as session:
-        try:
-            blocks = pack_texts(
-                language_model,
-                _first_texts(language_model, inputs.calibration_texts(session), spec.calibration_tokens),
-                block_tokens=spec.block_tokens,
-            )
-        except ScienceError as error:
-            raise EditFailed(error.detail) from None
-    return blocks.first_tokens(spec.calibration_tokens)
-
-
-def _first_texts(language_model: LanguageModel, texts: Iterator[str], tokens: int) -> Iterator[str]:
-    """Texts until they have the tokens that are wanted."""
-    while tokens > 0 and (batch := list(islice(texts, _TEXTS_AT_ONCE))):
-        encoded = language_model.tokenizer(batch, add_special_tokens=False, verbose=False)["input_ids"]
-        tokens -= sum(map(len, encoded))
-        yield from batch
 
 
 def _key(inputs: EditInputs, language_model: LanguageModel) -> str:

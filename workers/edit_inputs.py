@@ -1,26 +1,53 @@
 """What an edit works on, read from the store: its settings, its base, its texts."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, sessionmaker
 
 from app.contracts import EditSpec
 from app.store import transitions
 from app.store.edits import Edit, EditTextSet, TextSetRole, text_sets_of
 from app.store.jobs import Lease, LeaseLost
 from app.store.language_models import LanguageModel as LanguageModelRow
-from app.store.text_sets import TextRow, iterate_text_batches, read_texts
+from app.store.text_sets import TextRow, TextSet, read_page, read_texts
+from workers.audit_job import cut_text_set
+from workers.edit_lineage import Ancestor, lineage_of
 from workers.runtime import Runtime
+from workers.science.loading import LanguageModel
 from workers.science.texts import ScoringOptions
 
-_ALL = 2**31 - 1
-
+# What is not audited is read in pages that are no larger than shards are.
+_PAGE_TEXTS: Final = 1000
+_PAGE_BYTES: Final = 2**18
 
 # Where edits keep files while they run, under the home directory; a name begins with the edit's id in hex.
 WORKPLACES: Final = "edits"
+
+
+@dataclass(frozen=True)
+class Shards:
+    """The texts of a set, a shard at a time, as often as they are gone through.
+
+    A language model gives the same bits for a shard in an edit's proof as in an audit.
+    """
+
+    sessions: sessionmaker[Session]
+    text_set_id: UUID
+    bounds: Sequence[tuple[int, int]]
+
+    @property
+    def texts(self) -> int:
+        """How many texts there are."""
+        return self.bounds[-1][1]
+
+    def __iter__(self) -> Iterator[list[TextRow]]:
+        for start, stop in self.bounds:
+            with self.sessions() as session:
+                shard = read_texts(session, self.text_set_id, start, stop)
+            yield shard
 
 
 @dataclass(frozen=True)
@@ -32,6 +59,7 @@ class EditInputs:
     name: str
     spec: EditSpec
     base: LanguageModelRow
+    lineage: tuple[Ancestor, ...]  # of the base, itself first
     text_sets: dict[TextSetRole, EditTextSet]
 
     @property
@@ -45,18 +73,35 @@ class EditInputs:
             token_evidence=False,
         )
 
-    def rows(self, runtime: Runtime, role: TextSetRole) -> list[TextRow]:
-        """The texts of a role, in order; none if the role was not given."""
+    def pages(self, runtime: Runtime, role: TextSetRole) -> Iterator[list[TextRow]]:
+        """The texts of a role in order, a page at a time; none if the role was not given."""
         if role not in self.text_sets:
-            return []
-        with runtime.sessions() as session:
-            return read_texts(session, self.text_sets[role].text_set_id, 0, _ALL)
+            return
+        text_set_id, start = self.text_sets[role].text_set_id, 0
+        while True:
+            with runtime.sessions() as session:
+                page = read_page(session, text_set_id, start, limit=_PAGE_TEXTS, max_bytes=_PAGE_BYTES)
+            if not page:
+                return
+            yield page
+            start += len(page)
 
-    def calibration_texts(self, session: Session) -> Iterator[str]:
-        """The bare texts of the calibration set, read as they are asked for."""
-        text_set = self.text_sets[TextSetRole.CALIBRATION]
-        for batch in iterate_text_batches(session, text_set.text_set_id):
-            yield from batch
+    def texts(self, runtime: Runtime, role: TextSetRole) -> Iterator[str]:
+        """The bare texts of a role in order, read as they are asked for."""
+        return (row.text for page in self.pages(runtime, role) for row in page)
+
+    def shards(
+        self,
+        runtime: Runtime,
+        role: TextSetRole,
+        language_model: LanguageModel,
+        on_batch: Callable[[], object],
+    ) -> Shards:
+        """The texts of a role, cut as an audit's are; `on_batch` is called while they are counted."""
+        with runtime.sessions() as session:
+            text_set = session.get_one(TextSet, self.text_sets[role].text_set_id)
+        bounds = cut_text_set(runtime, text_set, lambda: language_model, on_batch)
+        return Shards(runtime.sessions, text_set.id, bounds)
 
 
 def begin(runtime: Runtime, lease: Lease) -> EditInputs:
@@ -77,5 +122,6 @@ def begin(runtime: Runtime, lease: Lease) -> EditInputs:
             name=edit.name,
             spec=EditSpec.model_validate(edit.spec),
             base=base,
+            lineage=lineage_of(session, base),
             text_sets=text_sets_of(session, [edit.id])[edit.id],
         )

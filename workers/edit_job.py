@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,9 +58,9 @@ def run_edit(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
     try:
         with _workplace(runtime, inputs, lease) as directory:
             result = _Edit(runtime, inputs, progress).make(directory)
+            return finish(runtime, lease, lambda session: commit(session, inputs, result))
     except ScienceError as error:
         raise EditFailed(error.detail) from None
-    return finish(runtime, lease, lambda session: commit(session, inputs, result))
 
 
 class _Edit:
@@ -69,29 +70,34 @@ class _Edit:
         self._runtime = runtime
         self._inputs = inputs
         self._progress = progress
-        self._evaluation = Evaluation(runtime, inputs, progress)
         self._began = time.monotonic()
 
     def make(self, directory: Path) -> EditResult:
-        base = self._runtime.models.get(self._inputs.base, self._inputs.spec.dtype)
-        edited = edited_weights(self._runtime, self._inputs, base, self._progress)
-        written = self._write(base, edited, directory)
-        self._progress.enter("evaluating")
-        before = self._evaluation.read(base)
-        after = self._evaluation.read(written)
-        stress = self._evaluation.stress(written) if self._inputs.spec.evaluation.stress else None
-        evaluation = compare(self._inputs, before, after, stress)
+        runtime, inputs, progress = self._runtime, self._inputs, self._progress
+        checkpoint, scores = directory / "checkpoint", directory / "scores"
+        checkpoint.mkdir()
+        scores.mkdir()
+        base = runtime.models.get(inputs.base, inputs.spec.dtype)
+        # Begun first: texts that cannot be used fail the edit before it is made.
+        evaluation = Evaluation(runtime, inputs, base, progress, scores)
+        edited = edited_weights(runtime, inputs, base, progress)
+        written = self._write(base, edited, checkpoint)
+        progress.enter("evaluating")
+        before = evaluation.read(base)
+        after = evaluation.read(written)
+        stress = evaluation.stress(written) if inputs.spec.evaluation.stress else None
+        compared = compare(inputs, before, after, stress)
         receipt = self._receipt(base, edited)
-        write_papers(self._inputs, receipt, evaluation, directory)
-        self._progress.enter("storing")
+        write_papers(inputs, receipt, compared, checkpoint)
+        progress.enter("storing")
         return EditResult(
             receipt=receipt,
-            evaluation=evaluation,
+            evaluation=compared,
             frontier=edited.frontier,
             before=before,
             after=after,
-            files=store_directory(self._runtime.blobs, directory, self._progress.report),
-            description=describe_checkpoint(directory),
+            files=store_directory(runtime.blobs, checkpoint, progress.report),
+            description=describe_checkpoint(checkpoint),
         )
 
     def _write(self, base: LanguageModel, edited: EditedWeights, directory: Path) -> LanguageModel:
@@ -127,6 +133,7 @@ class _Edit:
                 "digest": inputs.base.digest,
                 "revision": inputs.base.revision,
             },
+            "lineage": [asdict(ancestor) for ancestor in inputs.lineage],
             "text_sets": {
                 role: {"id": format_id(Prefix.TEXT_SET, used.text_set_id), "sha256": used.sha256}
                 for role, used in inputs.text_sets.items()

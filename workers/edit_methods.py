@@ -1,6 +1,6 @@
 """The three methods: from an edit's settings to new weights, with what the receipt says of each matrix."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
@@ -10,18 +10,19 @@ from app.contracts import EditSpec
 from app.errors import EditFailed, NoFeasibleSetting
 from app.store.edits import TextSetRole
 from workers.audit_job import text_input
-from workers.edit_factors import FactorStore, calibration_blocks
+from workers.edit_factors import FactorStore
 from workers.edit_inputs import EditInputs
 from workers.edit_progress import EditProgress
+from workers.edit_tokens import calibration_blocks, token_rows
 from workers.runtime import Runtime
 from workers.science.balanced_subnet import BalancedSubnetOptions, learn_subnet
-from workers.science.calibration import text_blocks
 from workers.science.kfac import Eigenbasis, eigenbases
 from workers.science.loading import LanguageModel
 from workers.science.projections import Projection, Role, find_projections, layer_count
 from workers.science.search import Objective, Point, Setting, automatic_settings, best, try_settings
 from workers.science.spectrum import KeptPairs, select_top_mass
 from workers.science.svd import default_layer, truncate
+from workers.science.texts import TextInput
 from workers.science.weight_edit import project
 
 JSONObject = dict[str, Any]
@@ -54,7 +55,7 @@ def edited_weights(
 
     Raises:
         ProjectionNotFound: the model has no such layer or projection.
-        EditFailed: a text set that the method needs has no tokens.
+        EditFailed: a text set that the method needs cannot be used.
         NoFeasibleSetting: no setting of a search keeps the constraint.
     """
     if inputs.spec.method == "kfac":
@@ -85,14 +86,16 @@ class _KFAC:
 
     def run(self) -> EditedWeights:
         settings = self._settings()
+        # Read first: what cannot be aimed at fails the edit before anything is collected.
+        objective = self._objective() if self._inputs.spec.searches else None
         needed = {projection.key: projection for setting in settings for projection in self._of(setting)}
         factors = self._factors.get(list(needed.values()), self._progress)
         self._progress.enter("decomposing")
         self._bases = eigenbases(factors, on_progress=self._progress.counter(len(factors)))
         frontier = None
         chosen = settings[0]
-        if self._inputs.spec.searches:
-            chosen, frontier = self._search(settings)
+        if objective is not None:
+            chosen, frontier = self._search(settings, objective)
         edited = [(projection, *self._edit(projection, chosen.keep_mass)) for projection in self._of(chosen)]
         return EditedWeights(
             weights=[(projection, weight) for projection, weight, _ in edited],
@@ -132,18 +135,22 @@ class _KFAC:
         kept = select_top_mass(basis.output_values, basis.input_values, keep_mass)
         return project(projection.weight, basis, kept), kept
 
-    def _search(self, settings: Sequence[Setting]) -> tuple[Setting, list[JSONObject]]:
-        self._progress.enter("searching")
-        memorized = [text_input(row) for row in self._inputs.rows(self._runtime, TextSetRole.FORGET)]
-        clean = [row.text for row in self._inputs.rows(self._runtime, TextSetRole.CLEAN)]
-        objective = Objective(
+    def _objective(self) -> Objective:
+        runtime, inputs, language_model = self._runtime, self._inputs, self._language_model
+
+        def memorized() -> Iterator[list[TextInput]]:
+            for page in inputs.pages(runtime, TextSetRole.FORGET):
+                yield [text_input(row) for row in page]
+
+        return Objective(
             memorized=memorized,
-            options=self._inputs.options,
-            clean=text_blocks(
-                self._language_model, clean, max_tokens=self._language_model.context_length
-            ).first_tokens(_SEARCHED_TOKENS),
-            max_increase=self._inputs.spec.constraint.max_perplexity_increase,
+            options=inputs.options,
+            clean=token_rows(runtime, inputs, language_model, TextSetRole.CLEAN, limit=_SEARCHED_TOKENS),
+            max_increase=inputs.spec.constraint.max_perplexity_increase,
         )
+
+    def _search(self, settings: Sequence[Setting], objective: Objective) -> tuple[Setting, list[JSONObject]]:
+        self._progress.enter("searching")
         points: list[Point] = []
         for point in try_settings(self._language_model, settings, self._weights, objective):
             points.append(point)
@@ -200,8 +207,8 @@ def _balanced_subnet(
 ) -> EditedWeights:
     progress.enter("learning_mask")
     retain = calibration_blocks(runtime, inputs, language_model)
-    forget_texts = [row.text for row in inputs.rows(runtime, TextSetRole.FORGET)]
-    forget = text_blocks(language_model, forget_texts, max_tokens=retain.ids.shape[1])
+    length = retain.ids.shape[1]
+    forget = token_rows(runtime, inputs, language_model, TextSetRole.FORGET, max_tokens=length)
     asked = inputs.spec.balanced_subnet
     options = BalancedSubnetOptions(**asked.model_dump())
     total = options.epochs * (len(forget) + len(retain))

@@ -1,6 +1,5 @@
 """The finishing transaction of an edit: its artifact, edited language model, audits and end, together."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,10 +117,5 @@ def _add_audit(session: Session, inputs: EditInputs, model: LanguageModel, score
     )
     session.add(audit)
     session.flush()
-
-    def rows() -> Iterator[tuple[object, ...]]:
-        for text, score in zip(scored.rows, scored.scores, strict=True):
-            yield score_row(audit.id, text, score)
-
-    copy_scores(session, rows())
+    copy_scores(session, (score_row(audit.id, *pair) for pair in scored.rows))
     return audit

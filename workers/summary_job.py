@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from app.errors import ScoringFailed
+from app.errors import ScoresMissing
 from app.store.audits import Audit, ScoreFacts, read_score_facts
 from app.store.jobs import Lease, LeaseLost
 from app.store.transitions import succeed_audit
@@ -33,7 +33,7 @@ def summarize_audit(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
 
     Raises:
         LeaseLost: the audit was cancelled.
-        ScoringFailed: a text has no row or more than one.
+        ScoresMissing: a text has no row or more than one.
     """
     if lease.audit_id is None:
         raise LeaseLost
@@ -45,7 +45,7 @@ def summarize_audit(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
             keeper.report(0)
             summary.add(fact)
     if summary.texts != texts_total:
-        raise ScoringFailed(f"{texts_total} texts have {summary.texts} score rows.")
+        raise ScoresMissing(f"{texts_total} texts have {summary.texts} score rows.")
     result = summary.result()
 
     def write(session: Session) -> int:

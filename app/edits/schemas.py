@@ -7,15 +7,9 @@ from typing import Annotated, Any, Literal, LiteralString, Self
 from pydantic import BaseModel, Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
 
-from app.contracts import (
-    EditMethod,
-    EditSpec,
-    LanguageModelReference,
-    MeanInterval,
-    Metadata,
-    ShareInterval,
-    TextSetId,
-)
+from app.contracts import Described, EditMethod, EditSpec, LanguageModelReference, Metadata, TextSetId
+from app.edits.evaluations import Evaluation
+from app.edits.receipts import Receipt
 from app.problems import Problem
 from app.store.artifacts import ARTIFACT_NAME, MAX_NAME_CHARS
 from app.store.edits import Edit, EditTextSet, TextSetRole
@@ -153,136 +147,35 @@ class EditProgress(BaseModel):
     stage: str | None
 
 
-class MeanChange(BaseModel):
-    """A mean before and after; null if no text could be scored."""
+class FrontierPoint(Described):
+    """One setting that a search tried.
 
-    before: MeanInterval | None
-    after: MeanInterval | None
-
-
-class ShareChange(BaseModel):
-    """A share of texts before and after; null if recitation was not measured or no text is long enough."""
-
-    before: ShareInterval | None
-    after: ShareInterval | None
-
-
-class Measured(BaseModel):
-    """One text set before and after, with 95 % intervals. `audits` hold a row for every text.
-
-    `nl` is in nats per token; `strict` and `loose` are shares recited; `perplexity` is exp(total NLL / total
-    tokens), null if nothing was scored.
+    One whose perplexity grows by far more than is allowed, or whose numbers are not finite, is given up: what
+    was not measured then is null.
     """
-
-    texts: int
-    nl: MeanChange
-    strict: ShareChange
-    loose: ShareChange
-    perplexity: dict[str, float | None]
-    audits: dict[str, str]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read_older(cls, value: Any) -> Any:
-        """Bare numbers, as they were stored before there were intervals; all texts are taken to count."""
-        if not isinstance(value, dict):
-            return value
-        changes = {
-            name: {when: _with_count(number, value["texts"]) for when, number in value[name].items()}
-            for name in ("nl", "strict", "loose")
-            if isinstance(value.get(name), dict)
-        }
-        return value | changes
-
-
-def _with_count(number: Any, n: int) -> Any:
-    if isinstance(number, int | float):
-        return {"n": n, "mean": number, "low": None, "high": None}
-    return number
-
-
-Outcome = Literal["pass", "fail", "inconclusive"]
-
-
-class Check(BaseModel):
-    """One of the client's limits against what was measured, with its 95 % interval.
-
-    A limit is kept (`pass`) only if the whole interval keeps it, and broken (`fail`) only if the whole
-    interval breaks it. Between them it is `inconclusive`: too few texts to tell. So it is where `value` or
-    the interval is null, because nothing was measured or one text alone. `n` texts were measured. `passed`
-    is true, false or null likewise. In evaluations of an older release, which compared the value alone,
-    `outcome`, `n` and the interval are null.
-    """
-
-    name: str
-    limit: float
-    n: int | None = None
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-    outcome: Outcome | None = None
-    passed: bool | None
-
-
-class Verdict(BaseModel):
-    """Whether the edited model keeps the limits that were given; null without limits.
-
-    `fail` if any is broken, `pass` if all are kept, else `inconclusive`; `passed` is true, false or null
-    likewise. `outcome` is also null in evaluations of an older release.
-    """
-
-    outcome: Outcome | None = None
-    passed: bool | None
-    checks: list[Check]
-
-
-class Evaluation(BaseModel):
-    """What changed: each text set before and after, rankings, stress, items and the verdict.
-
-    `perplexity_increase` is the share by which the perplexity of clean text grew (0.1 is 10 %); its interval
-    compares each of `n` texts with itself. `ndcg` compares the ten likeliest next tokens of both models on
-    clean text, a mean over positions: 1 means the same order; its `n` are texts too. Both are null without
-    clean text.
-    """
-
-    sets: dict[str, Measured]
-    perplexity_increase: MeanInterval | None
-    ndcg: MeanInterval | None
-    stress: dict[str, dict[str, dict[str, float | None]]] | None
-    items: dict[str, dict[str, float | int | None]] | None
-    verdict: Verdict
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read_older(cls, value: Any) -> Any:
-        """Bare numbers, as they were stored before there were intervals."""
-        if not isinstance(value, dict):
-            return value
-        texts = value["sets"].get("clean", {}).get("texts", 0)
-        return value | {name: _with_count(value.get(name), texts) for name in ("perplexity_increase", "ndcg")}
-
-
-class FrontierPoint(BaseModel):
-    """One setting that a search tried. What was not measured, because it was infeasible, is null."""
 
     layers: list[int]
+    """The layers that it edits, from 0."""
     projections: list[str]
+    """What it edits of them."""
     keep_mass: float
+    """The share of the curvature mass that stays."""
     perplexity: float | None
+    """On clean text; null if the setting was given up."""
     perplexity_increase: float | None
+    """The share by which it grew; null if the setting was given up."""
     strict: float | None
+    """The share of the forget set that is recited exactly; null if the setting was given up."""
     loose: float | None
+    """The share that is recited with a similarity of at least 0.75; null if the setting was given up."""
     feasible: bool
+    """Whether it keeps the constraint."""
     chosen: bool
+    """Whether it was written: of the feasible settings the one that recites least."""
 
 
-class EditOut(BaseModel):
-    """An edited language model in the making. The resource is the operation.
-
-    Once it has succeeded: `receipt` says how it was made, `evaluation` what changed, `artifact` where the
-    files are, `edited_model` the id under which it can be audited, and `model_repo` its name on this
-    service's Hub routes.
-    """
+class EditOut(Described):
+    """An edited language model in the making. The resource is the operation."""
 
     object: Literal["edit"] = "edit"
     id: str
@@ -293,13 +186,21 @@ class EditOut(BaseModel):
     text_sets: dict[str, str]
     spec: dict[str, Any]
     progress: EditProgress
-    receipt: dict[str, Any] | None
+    receipt: Receipt | None
+    """How it was made; null until it has succeeded."""
     evaluation: Evaluation | None
+    """What changed; null until it has succeeded."""
     frontier: list[FrontierPoint] | None
+    """Every setting that was tried; null without a search, and until that has ended. A search that fails for
+    want of a feasible setting leaves it too."""
     artifact: str | None
+    """Where its files are; null until it has succeeded."""
     edited_model: str | None
+    """The id under which it can be audited and edited; null until it has succeeded."""
     model_repo: str | None
+    """Its name on this service's Hub routes; null until it has succeeded."""
     error: Problem | None
+    """Why it failed; null unless it did."""
     metadata: dict[str, JsonValue]
     created_at: datetime
     started_at: datetime | None

@@ -139,6 +139,17 @@ def end_of_page(session: Session, text_set_id: UUID, start: int, *, limit: int, 
     return int(last) + 1
 
 
+def read_page(
+    session: Session, text_set_id: UUID, start: int, *, limit: int, max_bytes: int
+) -> list[TextRow]:
+    """The texts of a page that begins at ordinal `start`, as `end_of_page` bounds it; none at the end."""
+    try:
+        stop = end_of_page(session, text_set_id, start, limit=limit, max_bytes=max_bytes)
+    except NotFound:
+        return []
+    return read_texts(session, text_set_id, start, stop)
+
+
 def iterate_text_batches(
     session: Session, text_set_id: UUID, batch_size: int = 2000, max_bytes: int = 8 * 2**20
 ) -> Iterator[list[str]]:

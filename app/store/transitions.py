@@ -1,22 +1,25 @@
 """Transitions that move a job and the audit or language model it belongs to in one transaction."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import islice
 from types import MappingProxyType
 from uuid import UUID
 
-from sqlalchemy import exists, func, select, update
+from sqlalchemy import exists, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from app.errors import AlreadyTerminal, LanguageModelRejected
 from app.store.audits import Audit
 from app.store.base import JSONObject
 from app.store.edits import Edit
+from app.store.identifiers import new_id
 from app.store.jobs import OWNERS, Job, JobKind, Lease, LeaseLost, add_job, cancel_jobs, close_failed
 from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.work import W, WorkStatus, end_work, get_work, is_active
 
 # The last job of an audit comes before any new shard, so that what is nearly done gets done.
 SUMMARY_PRIORITY_STEP = 1
+_ROWS_AT_ONCE = 1000
 
 
 def enqueue_validation(session: Session, language_model: LanguageModel) -> Job:
@@ -82,18 +85,18 @@ def begin_work(session: Session, kind: type[W], work_id: UUID, language_model_di
     return work
 
 
-def enqueue_shards(session: Session, audit: Audit, bounds: list[tuple[int, int]]) -> None:
-    """Enqueue a job for each shard [start, stop) of an audit."""
-    for start, stop in bounds:
-        add_job(
-            session,
-            JobKind.SCORE_SHARD,
-            tenant_id=audit.tenant_id,
-            language_model_id=audit.language_model_id,
-            audit_id=audit.id,
-            payload={"start": start, "stop": stop},
-            priority=audit.priority,
-        )
+def enqueue_shards(session: Session, audit: Audit, bounds: Sequence[tuple[int, int]]) -> None:
+    """Enqueue a job for each shard [start, stop) of an audit, many in one statement."""
+    shared = {
+        "kind": JobKind.SCORE_SHARD,
+        "tenant_id": audit.tenant_id,
+        "language_model_id": audit.language_model_id,
+        "audit_id": audit.id,
+        "priority": audit.priority,
+    }
+    rows = ({"id": new_id(), "payload": {"start": start, "stop": stop}, **shared} for start, stop in bounds)
+    while some := list(islice(rows, _ROWS_AT_ONCE)):
+        session.execute(insert(Job), some)
 
 
 def complete_shard(session: Session, audit_id: UUID, texts: int) -> int:
@@ -206,7 +209,8 @@ def fail_owner(
             if end_work(session, kind, work_id, WorkStatus.FAILED, error, findings):
                 cancel_jobs(session, column == work_id)
             return
-    rejection = LanguageModelRejected(str(error["detail"])).problem()
+    # It is rejected for whatever reason, and the status says whose that is.
+    rejection = LanguageModelRejected(str(error["detail"])).problem() | {"status": error["status"]}
     reject_language_model(session, job.language_model_id, rejection)
 
 

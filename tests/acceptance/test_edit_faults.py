@@ -73,7 +73,7 @@ def check(expected: dict[str, Any]) -> Check:
     return check_edit
 
 
-@pytest.mark.parametrize(("table", "left"), [("factors", 2), ("artifacts", 0)])
+@pytest.mark.parametrize(("table", "left"), [("factors", 2), ("artifacts", 1)])
 def test_the_worker_is_killed_in_the_middle_of_an_edit(
     deploy: Deploy, request_edit: RequestEdit, check: Check, reciting_checkpoint: Path, table: str, left: int
 ) -> None:

@@ -115,6 +115,14 @@ def test_lineage_is_a_chain_and_factors_are_collected_once(
     first = service.model(second["base_model"])
     assert (first["id"], first["base_model"]) == (edited["edited_model"], edited["model"])
     assert first["status"] == second["status"] == "ready"
+    lineage = [(one["model"], one["source"], one["name"]) for one in chained["receipt"]["lineage"]]
+    assert lineage == [
+        (edited["edited_model"], "artifact", edited["model_repo"]),
+        (edited["model"], "path", "reciting"),
+    ]
+    card = service.client.get(f"/v1/artifacts/{chained['artifact']}/files/README.md").text
+    assert f"Derived from `{edited['model_repo']}` at revision `{first['revision']}`" in card
+    assert "That was derived from `reciting`." in card
 
 
 def test_a_damaged_factor_is_collected_again_and_kept(
@@ -137,7 +145,9 @@ def test_a_damaged_factor_is_collected_again_and_kept(
         assert (facts["factors_collected"], facts["factors_reused"]) == (collected, 4 - collected)
 
 
-def test_the_artifact_is_whole_and_explains_itself(service: LiveService, edited: dict[str, Any]) -> None:
+def test_the_artifact_is_whole_and_explains_itself(
+    service: LiveService, edited: dict[str, Any], reciting_checkpoint: Path
+) -> None:
     manifest = service.client.get(f"/v1/artifacts/{edited['artifact']}").json()
     files = {file["path"]: file for file in manifest["files"]}
     assert {"config.json", "model.safetensors", "tokenizer.json", "README.md", "receipt.json"} <= set(files)
@@ -145,7 +155,8 @@ def test_the_artifact_is_whole_and_explains_itself(service: LiveService, edited:
         content = service.client.get(f"/v1/artifacts/{edited['artifact']}/files/{path}").content
         assert hashlib.sha256(content).hexdigest() == file["sha256"]
     card = service.client.get(f"/v1/artifacts/{edited['artifact']}/files/README.md").text
-    assert f"base_model: {edited['model']}" in card
+    assert f"Derived from `{reciting_checkpoint.name}` by memaudit" in card
+    assert os.fspath(reciting_checkpoint.parent) not in card
     assert "resurface" in card
     receipt = service.client.get(f"/v1/artifacts/{edited['artifact']}/files/receipt.json").json()
     assert receipt["matrices"] == edited["receipt"]["matrices"]

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from workers.science.balanced_subnet import BalancedSubnetOptions, learn_subnet
-from workers.science.calibration import TokenBlocks, pack_texts, text_blocks
+from workers.science.calibration import TokenBlocks, TokenRows, pack_texts, text_blocks
 from workers.science.kfac import collect_factors, eigenbases
 from workers.science.loading import LanguageModel, load_language_model
 from workers.science.projections import Projection, find_projections, layer_count
@@ -26,7 +26,7 @@ from workers.science.scoring import ScoringOptions, TextInput, score_texts
 from workers.science.search import Objective, Setting, Weights, automatic_settings, best, try_settings
 from workers.science.spectrum import select_top_mass
 from workers.science.svd import truncate
-from workers.science.texts import TextScore, share_extracted
+from workers.science.texts import TextScore, shares_extracted
 from workers.science.utility import mean_nll, ndcg, top_ranked
 from workers.science.weight_edit import project, replaced
 
@@ -45,7 +45,7 @@ class Material:
     seen: list[TextInput]
     unseen: list[TextInput]
     never: dict[str, list[TextInput]]
-    clean: TokenBlocks
+    clean: TokenRows
     calibration: TokenBlocks
 
 
@@ -122,10 +122,10 @@ def mean_nl_of(language_model: LanguageModel, texts: Sequence[TextInput]) -> flo
 
 
 def shares(scores: Sequence[TextScore]) -> tuple[float, float]:
-    strict, loose = share_extracted(scores, "strict"), share_extracted(scores, "loose")
-    assert strict is not None
-    assert loose is not None
-    return strict, loose
+    found = shares_extracted(scores)
+    assert found["strict"] is not None
+    assert found["loose"] is not None
+    return found["strict"], found["loose"]
 
 
 def by_kfac(material: Material, console: Console) -> tuple[Row, Setting]:
@@ -144,7 +144,7 @@ def by_kfac(material: Material, console: Console) -> tuple[Row, Setting]:
             edited.append((projection, project(projection.weight, basis, kept)))
         return edited
 
-    objective = Objective(material.seen, OPTIONS, material.clean, MAX_INCREASE)
+    objective = Objective(lambda: [material.seen], OPTIONS, material.clean, MAX_INCREASE)
     points = []
     for point in try_settings(model, automatic_settings(n_layers, ROLES), weights_of, objective):
         points.append(point)

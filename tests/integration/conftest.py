@@ -20,6 +20,7 @@ from app.store.sessions import sync_engine, sync_sessions
 from tests.artifacts import make_artifact
 from tests.bucket_server import Bucket, bucket
 from tests.http_api import client_of, make_key, running_app
+from workers.runtime import Runtime, make_runtime
 
 
 @pytest.fixture
@@ -68,6 +69,14 @@ def sessions(settings: Settings) -> Iterator[sessionmaker[Session]]:
     engine = sync_engine(settings.require_database_url())
     yield sync_sessions(engine)
     engine.dispose()
+
+
+@pytest.fixture
+def runtime(settings: Settings) -> Iterator[Runtime]:
+    """What a worker shares, for jobs that a test runs itself (see `tests.own_worker`)."""
+    runtime = make_runtime(settings)
+    yield runtime
+    runtime.sessions.kw["bind"].dispose()
 
 
 @pytest.fixture

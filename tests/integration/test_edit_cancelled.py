@@ -2,9 +2,6 @@
 
 import asyncio
 import hashlib
-import time
-from collections.abc import Iterator
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -16,16 +13,16 @@ from sqlalchemy import update
 
 from app.settings import Settings
 from app.store.edits import Edit
-from app.store.jobs import Job, JobState, claim
+from app.store.jobs import Job, JobState
 from app.store.language_models import LanguageModel
 from app.store.tenants import find_principal
 from app.store.transitions import cancel_work
 from tests.http_api import client_of, make_key
+from tests.own_worker import run_next
 from tests.tiny_models import english_sentences, save_tiny_model
 from workers import edit_job, lease_keeper
 from workers.edit_progress import STAGES, EditProgress
-from workers.loop import run_job
-from workers.runtime import Runtime, make_runtime
+from workers.runtime import Runtime
 
 SCOPES = ("audit:read", "audit:write", "edit:read", "edit:write")
 # BalancedSubnet alone learns a mask; all other stages are those of a search.
@@ -41,24 +38,6 @@ def settings(database_url: str, broker_url: str, tmp_path: Path) -> Settings:
         model_roots=[tmp_path],
         lease_seconds=60,
     )
-
-
-@pytest.fixture
-def runtime(settings: Settings) -> Iterator[Runtime]:
-    runtime = make_runtime(settings)
-    yield runtime
-    runtime.sessions.kw["bind"].dispose()
-
-
-def run_next(runtime: Runtime) -> None:
-    """Run the job that waits. A claim passes over it for as long as the sweeper of the service holds it."""
-    deadline = time.monotonic() + 10
-    lease = None
-    while lease is None:
-        assert time.monotonic() < deadline
-        with runtime.sessions.begin() as session:
-            lease = claim(session, queue="gpu", worker="test", lease_seconds=60, loaded=[])
-    run_job(runtime, lease, get_context("fork").Event())
 
 
 async def request_edit(

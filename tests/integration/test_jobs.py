@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy.orm import Session, sessionmaker
 
-from app.errors import AlreadyTerminal, NotFound
+from app.errors import AlreadyTerminal, JobCrashed, JobFailed, LanguageModelRejected, NotFound
 from app.store.audits import Audit
 from app.store.jobs import (
     Job,
@@ -21,11 +21,12 @@ from app.store.jobs import (
     requeue,
     take_for_finish,
 )
+from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.sessions import sync_engine, sync_sessions
 from app.store.sweeping import jobs_to_ring, sweep_leases
-from app.store.transitions import cancel_work, complete_shard, fail_job
+from app.store.transitions import cancel_work, complete_shard, enqueue_validation, fail_job
 from app.store.work import WorkStatus
-from tests.integration.rows import add_audit_rows, add_shard, add_tenant
+from tests.integration.rows import add_audit_rows, add_ready_model, add_shard, add_tenant
 
 Sessions = sessionmaker[Session]
 
@@ -162,6 +163,28 @@ def test_a_failed_job_fails_its_audit_and_frees_its_siblings(sessions: Sessions,
         fail_job(session, lease, {"type": "t", "title": "T", "status": 500, "detail": "no"})
     assert reread(sessions, audit).status == WorkStatus.FAILED
     assert [state_of(sessions, job), state_of(sessions, sibling)] == [JobState.FAILED, JobState.CANCELLED]
+
+
+@pytest.mark.parametrize(
+    ("failure", "status"),
+    [(LanguageModelRejected("No weights."), 422), (JobCrashed("The worker failed."), 500)],
+)
+def test_a_rejected_language_model_tells_the_clients_fault_from_the_machines(
+    sessions: Sessions, failure: JobFailed, status: int
+) -> None:
+    with sessions.begin() as session:
+        model = add_ready_model(session, add_tenant(session))
+        model.status = LanguageModelStatus.QUEUED
+        enqueue_validation(session, model)
+    lease = take_one(sessions)
+    with sessions.begin() as session:
+        fail_job(session, lease, failure.problem())
+    with sessions() as session:
+        rejected = session.get_one(LanguageModel, model.id)
+    assert rejected.status == LanguageModelStatus.REJECTED
+    assert rejected.error is not None
+    assert rejected.error["type"].endswith("/language-model-rejected")
+    assert rejected.error["status"] == status
 
 
 def test_nothing_commits_after_a_cancel(sessions: Sessions, audit: Audit) -> None:

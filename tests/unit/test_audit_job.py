@@ -5,7 +5,8 @@ import tracemalloc
 from collections.abc import Iterator
 from dataclasses import asdict
 from random import Random
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -16,20 +17,44 @@ from scipy import stats
 from app.audits.summary import AuditSummary, SplitCounts
 from app.contracts import MeanInterval, ShareInterval
 from app.store.audits import ScoreFacts
-from workers.audit_job import cut_shards
+from app.store.text_sets import TextSet
+from workers.audit_job import cut_shards, cut_text_set
+from workers.runtime import Runtime
 from workers.science.extraction import Split, sampling_metric, verbatim_metric
+from workers.science.loading import LanguageModel
 from workers.science.shares import share_with_interval
 from workers.summary_job import summarize
 
 
-@given(st.lists(st.integers(min_value=0, max_value=50), min_size=1), st.integers(min_value=1, max_value=100))
-def test_shards_cover_all_texts_in_order_and_keep_the_limit(lengths: list[int], limit: int) -> None:
-    bounds = cut_shards(lengths, limit)
+@given(
+    st.lists(st.integers(min_value=0, max_value=50), min_size=1),
+    st.integers(min_value=1, max_value=100),
+    st.integers(min_value=1, max_value=10),
+)
+def test_shards_cover_all_texts_in_order_and_keep_both_limits(
+    lengths: list[int], most_tokens: int, most_texts: int
+) -> None:
+    bounds = list(cut_shards(lengths, most_tokens, most_texts))
     assert [place for start, stop in bounds for place in range(start, stop)] == list(range(len(lengths)))
     for start, stop in bounds:
-        assert sum(lengths[start:stop]) <= limit or sum(map(bool, lengths[start:stop])) == 1
+        assert 1 <= stop - start <= most_texts
+        assert sum(lengths[start:stop]) <= most_tokens or sum(map(bool, lengths[start:stop])) == 1
     for start, stop in bounds[:-1]:
-        assert sum(lengths[start : stop + 1]) > limit, "this cut could have been left out"
+        could_grow = sum(lengths[start : stop + 1]) <= most_tokens and stop - start < most_texts
+        assert not could_grow, "this cut could have been left out"
+
+
+@given(st.integers(min_value=1, max_value=40), st.integers(min_value=1, max_value=10))
+def test_texts_of_few_bytes_are_cut_by_number_without_a_look_at_them(texts: int, most: int) -> None:
+    settings = SimpleNamespace(shard_tokens=100, shard_texts=most)
+    runtime = cast("Runtime", SimpleNamespace(settings=settings))
+    text_set = TextSet(text_count=texts, byte_count=100)
+
+    def refuse() -> LanguageModel:
+        raise AssertionError("nothing needs to be counted")
+
+    bounds = cut_text_set(runtime, text_set, refuse, refuse)
+    assert bounds == list(cut_shards([0] * texts, 100, most))
 
 
 def facts(

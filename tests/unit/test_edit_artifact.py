@@ -18,18 +18,20 @@ from transformers import AutoModelForCausalLM
 from app.contracts import EditEvaluation, EditSpec, Limits
 from app.errors import EditFailed, LanguageModelChanged
 from app.store.edits import TextSetRole
-from app.store.identifiers import Prefix, format_id, new_id
+from app.store.identifiers import new_id
 from app.store.language_models import LanguageModel as LanguageModelRow
-from app.store.text_sets import TextRow
 from tests.tiny_models import save_tiny_model
 from workers import edit_job
+from workers.audit_job import TextFacts
 from workers.edit_artifact import model_card, write_checkpoint, write_papers
 from workers.edit_comparison import compare
 from workers.edit_evaluation import Readings, Scored
 from workers.edit_inputs import EditInputs
 from workers.edit_job import _Edit
+from workers.edit_lineage import Ancestor
 from workers.edit_methods import EditedWeights
 from workers.edit_progress import EditProgress
+from workers.edit_scores import ScoreFile
 from workers.runtime import Runtime
 from workers.science.loading import load_language_model
 from workers.science.projections import find_projections
@@ -253,6 +255,7 @@ def written_by_the_job(llama: Path, tmp_path: Path, stored: str, in_memory: str)
         name="scaled",
         spec=EditSpec(method="svd", dtype=in_memory),
         base=LanguageModelRow(id=new_id(), dtype=stored, files=registered(base)),
+        lineage=(),
         text_sets={},
     )
     locate = SimpleNamespace(locate=lambda _row: SimpleNamespace(directory=base))
@@ -292,8 +295,10 @@ def test_a_job_refuses_a_checkpoint_that_comes_back_as_another_model(
 
 
 SECRET = "Ishmael of Nantucket"
-HUB = {"type": "hub", "repo": "allegrolab/hubble-1b", "revision": "main"}
-PATH = {"type": "path", "path": "/srv/models/private"}
+COMMIT = "c" * 40
+HUB = Ancestor("mdl_1", "hub", "allegrolab/hubble-1b", revision=COMMIT, digest="d" * 64)
+PATH = Ancestor("mdl_2", "path", "a directory`s\n# name", revision=None, digest="d" * 64)
+EDITED = Ancestor("mdl_3", "artifact", "acme/forgetful", revision="a" * 40, digest="e" * 64)
 RECEIPT = {
     "method": "kfac",
     "parameters": {"keep_mass": 0.7, "calibration_tokens": 4096},
@@ -306,33 +311,32 @@ RECEIPT = {
 }
 
 
-def inputs_of(source: dict[str, str]) -> EditInputs:
+def inputs_of(*lineage: Ancestor) -> EditInputs:
     limits = Limits(max_strict=0.5)
     return EditInputs(
         edit_id=new_id(),
         tenant_id=new_id(),
         name="hubble-forgetful",
         spec=EditSpec(method="kfac", evaluation=EditEvaluation(limits=limits)),
-        base=LanguageModelRow(id=new_id(), source=source, digest="d" * 64),
+        base=LanguageModelRow(id=new_id(), digest="d" * 64),
+        lineage=lineage,
         text_sets={},
     )
 
 
 def reading(strict: float, nl: float) -> Readings:
-    """A model's readings of texts that no paper may show."""
-    rows = [TextRow(ordinal=0, text_id=SECRET, text=SECRET, group=SECRET, metadata_={"note": SECRET})]
+    """A model's readings of texts whose facts no paper may show."""
+    score = TextScore(5, len(SECRET), nl=nl, metrics={"extraction": {"said": SECRET}})
+    rows = cast("ScoreFile", [(TextFacts(0, text_id=SECRET, group=SECRET, duplicates=None), score)])
     summary = {
         "nl": {"n": 1, "mean": nl, "low": None, "high": None},
         "strict": {"n": 10, "count": round(10 * strict), "share": strict, "low": 0.1, "high": 0.95},
         "loose": {"n": 10, "count": 10, "share": 1.0, "low": 0.7, "high": 1.0},
         "perplexity": math.exp(-nl),
     }
-    scores = [TextScore(5, len(SECRET), nl=nl, metrics={"extraction": {"said": SECRET}})]
     roles = (TextSetRole.MEMORIZED, TextSetRole.CLEAN)
-    sets = {role: Scored(role, rows, scores, summary) for role in roles}
-    sets[TextSetRole.CLEAN] = Scored(
-        TextSetRole.CLEAN, rows, scores, summary | {"strict": None, "loose": None}
-    )
+    sets = {role: Scored(role, rows, summary) for role in roles}
+    sets[TextSetRole.CLEAN] = Scored(TextSetRole.CLEAN, rows, summary | {"strict": None, "loose": None})
     return Readings(sets, torch.arange(10)[None], {}, {}, ranked_positions=[1])
 
 
@@ -349,11 +353,12 @@ def test_a_card_tells_lineage_table_and_limits() -> None:
     inputs = inputs_of(HUB)
     content = model_card(inputs, RECEIPT, evaluation_of(inputs))
     card = ModelCard(content)
-    assert card.data.base_model == HUB["repo"]
+    assert card.data.base_model == HUB.name
     assert card.data.base_model_relation == "finetune"
     assert card.data.library_name == "transformers"
     for part in (
         "# hubble-forgetful",
+        f"Derived from `allegrolab/hubble-1b` at revision `{COMMIT}`",
         "`kfac`",
         f"`{'d' * 64}`",
         "- layers: [4, 5]",
@@ -382,12 +387,20 @@ def test_a_card_tells_lineage_table_and_limits() -> None:
         assert part in limits
 
 
-def test_a_card_names_a_base_from_disk_by_its_id_not_its_path() -> None:
+def test_a_card_names_a_base_from_disk_by_its_last_name_and_no_hub_takes_it_for_its_own() -> None:
     inputs = inputs_of(PATH)
     content = model_card(inputs, RECEIPT, evaluation_of(inputs) | {"ndcg": None})
-    assert ModelCard(content).data.base_model == format_id(Prefix.LANGUAGE_MODEL, inputs.base.id)
-    assert PATH["path"] not in content
+    assert ModelCard(content).data.base_model is None
+    assert "Derived from `a directory_s_# name` by memaudit" in content
     assert "nDCG" not in content
+
+
+def test_a_card_of_an_edit_of_an_edit_tells_the_whole_lineage() -> None:
+    inputs = inputs_of(EDITED, HUB)
+    content = model_card(inputs, RECEIPT, evaluation_of(inputs))
+    assert ModelCard(content).data.base_model == HUB.name
+    assert f"Derived from `acme/forgetful` at revision `{'a' * 40}` by memaudit" in content
+    assert f"That was derived from `allegrolab/hubble-1b` at revision `{COMMIT}`." in content
 
 
 @pytest.mark.parametrize("paper", ["README.md", "receipt.json"])

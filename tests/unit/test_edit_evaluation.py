@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -12,17 +13,19 @@ from scipy import stats
 from sklearn.metrics import ndcg_score
 
 from app.contracts import EditEvaluation, EditSpec, Limits, MeanInterval, ShareInterval
-from app.edits.schemas import Evaluation as EvaluationOut
+from app.edits.evaluations import Evaluation as EvaluationOut
 from app.errors import EditFailed
 from app.store.edits import EditTextSet, TextSetRole
 from app.store.identifiers import new_id
 from app.store.language_models import LanguageModel as LanguageModelRow
 from app.store.text_sets import TextRow
 from tests.tiny_models import english_sentences, one_thread, save_reciting_model
+from workers.audit_job import TextFacts
 from workers.edit_comparison import compare
 from workers.edit_evaluation import Evaluation, Readings, Scored, _facts
-from workers.edit_inputs import EditInputs
+from workers.edit_inputs import EditInputs, Shards
 from workers.edit_progress import EditProgress
+from workers.edit_scores import ScoreFile
 from workers.runtime import Runtime
 from workers.science.calibration import text_blocks
 from workers.science.loading import LanguageModel, load_language_model
@@ -48,6 +51,7 @@ MEMORIZED, UNSEEN, CONTROL, CLEAN, ITEMS = (
     TextSetRole.CLEAN,
     TextSetRole.ITEMS,
 )
+AUDITS = {"before": "aud_1", "after": "aud_2"}
 RANKED = torch.stack([torch.randperm(300, generator=torch.Generator().manual_seed(n))[:10] for n in range(9)])
 
 
@@ -55,10 +59,28 @@ RANKED = torch.stack([torch.randperm(300, generator=torch.Generator().manual_see
 class InputsInMemory(EditInputs):
     """The inputs of an edit whose texts are at hand."""
 
-    texts: dict[TextSetRole, list[TextRow]] = field(default_factory=dict)
+    at_hand: dict[TextSetRole, list[TextRow]] = field(default_factory=dict)
 
-    def rows(self, _runtime: Runtime, role: TextSetRole) -> list[TextRow]:
-        return self.texts.get(role, [])
+    def pages(self, _runtime: Runtime, role: TextSetRole) -> Iterator[list[TextRow]]:
+        rows = self.at_hand.get(role, [])
+        return (rows[start : start + 2] for start in range(0, len(rows), 2))
+
+    def shards(self, runtime: Runtime, role: TextSetRole, *_: Any) -> Shards:
+        return cast("Shards", ShardsInMemory(list(self.pages(runtime, role))))
+
+
+@dataclass(frozen=True)
+class ShardsInMemory:
+    """In the place of those that are read from the database: two texts each."""
+
+    shards: list[list[TextRow]]
+
+    @property
+    def texts(self) -> int:
+        return sum(map(len, self.shards))
+
+    def __iter__(self) -> Iterator[list[TextRow]]:
+        return iter(self.shards)
 
 
 def inputs_with(texts: dict[TextSetRole, list[TextRow]] | None = None, **evaluation: Any) -> InputsInMemory:
@@ -68,17 +90,18 @@ def inputs_with(texts: dict[TextSetRole, list[TextRow]] | None = None, **evaluat
         name="forgetful",
         spec=EditSpec(method="kfac", evaluation=EditEvaluation(**evaluation)),
         base=LanguageModelRow(id=new_id()),
+        lineage=(),
         text_sets={
             role: EditTextSet(role=role, text_set_id=new_id(), sha256="0" * 64) for role in texts or {}
         },
-        texts=texts or {},
+        at_hand=texts or {},
     )
 
 
 def scored(role: TextSetRole, nls: Sequence[float], strict: Sequence[bool | None] = ()) -> Scored:
     """Texts of ten tokens each; a text is recited loosely also where another one is strictly."""
     flags = [*strict, *[None] * (len(nls) - len(strict))]
-    rows = [TextRow(ordinal=place, text_id=str(place), text="some text") for place in range(len(nls))]
+    rows = [TextFacts(place, str(place), group=None, duplicates=None) for place in range(len(nls))]
     scores = [
         TextScore(
             10,
@@ -97,7 +120,9 @@ def scored(role: TextSetRole, nls: Sequence[float], strict: Sequence[bool | None
         )
         for nl, flag in zip(nls, flags, strict=True)
     ]
-    return Scored(role, rows, scores, summarize(map(_facts, rows, scores)))
+    return Scored(
+        role, cast("ScoreFile", list(zip(rows, scores, strict=True))), summarize(map(_facts, rows, scores))
+    )
 
 
 def readings(
@@ -282,7 +307,7 @@ def test_what_did_not_change_is_said_to_be_the_same() -> None:
 
 def test_an_evaluation_that_an_older_release_stored_can_be_read() -> None:
     number = {"before": 1.0, "after": 0.25}
-    measured = {"texts": 4, "audits": {}} | dict.fromkeys(("nl", "strict", "loose", "perplexity"), number)
+    measured = {"texts": 4, "audits": AUDITS} | dict.fromkeys(("nl", "strict", "loose", "perplexity"), number)
     clean = measured | {"strict": {"before": None, "after": None}}
     old = EvaluationOut.model_validate(
         {
@@ -387,22 +412,22 @@ def bare(rows: Sequence[TextRow]) -> list[TextInput]:
 
 
 def evaluated(
-    inputs: EditInputs, *language_models: LanguageModel
+    scores: Path, inputs: EditInputs, *language_models: LanguageModel
 ) -> tuple[Evaluation, RecordedProgress, list[Readings]]:
     progress = RecordedProgress()
     runtime = cast("Runtime", None)  # the texts are at hand
-    evaluation = Evaluation(runtime, inputs, cast("EditProgress", progress))
+    evaluation = Evaluation(runtime, inputs, language_models[0], cast("EditProgress", progress), scores)
     return evaluation, progress, [evaluation.read(language_model) for language_model in language_models]
 
 
 def test_the_proof_is_what_transformers_and_the_scores_say(
-    base: LanguageModel, edited: LanguageModel, texts: dict[TextSetRole, list[TextRow]]
+    base: LanguageModel, edited: LanguageModel, texts: dict[TextSetRole, list[TextRow]], tmp_path: Path
 ) -> None:
     inputs = inputs_with(texts, **SPLIT)
-    _, progress, (before, after) = evaluated(inputs, base, edited)
+    _, progress, (before, after) = evaluated(tmp_path, inputs, base, edited)
     found = compare(inputs, before, after, None)
     EvaluationOut.model_validate(
-        found | {"sets": {role: measured | {"audits": {}} for role, measured in found["sets"].items()}}
+        found | {"sets": {role: measured | {"audits": AUDITS} for role, measured in found["sets"].items()}}
     )
     options = ScoringOptions(**SPLIT)
     for when, language_model in (("before", base), ("after", edited)):
@@ -459,26 +484,26 @@ def ndcg_by_scikit_learn(base: LanguageModel, edited: LanguageModel, rows: Seque
 
 
 def test_questions_are_answered_before_and_after(
-    base: LanguageModel, edited: LanguageModel, texts: dict[TextSetRole, list[TextRow]]
+    base: LanguageModel, edited: LanguageModel, texts: dict[TextSetRole, list[TextRow]], tmp_path: Path
 ) -> None:
     """Each question with choices is asked with either answer, so that one of the two is right."""
     inputs = inputs_with({ITEMS: texts[ITEMS]})
-    _, _, (before, after) = evaluated(inputs, base, edited)
+    _, _, (before, after) = evaluated(tmp_path, inputs, base, edited)
     found = compare(inputs, before, after, None)
     assert found["items"] == {
         "multiple_choice": {"n": 4, "before": 0.5, "after": 0.5},
         "exact_answer": {"n": 2, "before": 0.5, "after": 0.0},
     }
     choices_only = inputs_with({ITEMS: texts[ITEMS][:1]})
-    _, _, (alone,) = evaluated(choices_only, base)
+    _, _, (alone,) = evaluated(tmp_path, choices_only, base)
     assert {name: answered["n"] for name, answered in alone.items.items()} == {"multiple_choice": 1}
 
 
 def test_stress_is_what_is_recited_under_each_change(
-    base: LanguageModel, edited: LanguageModel, texts: dict[TextSetRole, list[TextRow]]
+    base: LanguageModel, edited: LanguageModel, texts: dict[TextSetRole, list[TextRow]], tmp_path: Path
 ) -> None:
     inputs = inputs_with(texts, stress=True, **SPLIT)
-    evaluation, _, (before, after) = evaluated(inputs, base, edited)
+    evaluation, _, (before, after) = evaluated(tmp_path, inputs, base, edited)
     bits = {name: value.clone() for name, value in edited.model.state_dict().items()}
     found = compare(inputs, before, after, evaluation.stress(edited))["stress"]
     assert all(torch.equal(value, bits[name]) for name, value in edited.model.state_dict().items())
@@ -488,29 +513,29 @@ def test_stress_is_what_is_recited_under_each_change(
         recitable = bare(texts[role])
         for name, prompted in with_changed_prompts(base, recitable, options).items():
             assert found[name][role] == {
-                "before": recited(base, prompted, options),
-                "after": recited(edited, prompted, options),
+                "before": recited(base, [prompted], options),
+                "after": recited(edited, [prompted], options),
             }
         for name, rounding in (("int8", to_int8), ("bfloat16", to_bfloat16)):
             with rounded_weights(edited, rounding):
-                assert found[name][role] == {"after": recited(edited, recitable, options)}
+                assert found[name][role] == {"after": recited(edited, [recitable], options)}
         clean = text_blocks(edited, [row.text for row in texts[CLEAN]], max_tokens=128)
         with fine_tuned(edited, clean, FineTuning(seed=inputs.spec.seed), lambda _: None):
-            assert found["fine_tuned"][role] == {"after": recited(edited, recitable, options)}
+            assert found["fine_tuned"][role] == {"after": recited(edited, [recitable], options)}
 
 
 def test_without_clean_text_nothing_is_fine_tuned_or_ranked(
-    base: LanguageModel, texts: dict[TextSetRole, list[TextRow]]
+    base: LanguageModel, texts: dict[TextSetRole, list[TextRow]], tmp_path: Path
 ) -> None:
     inputs = inputs_with({MEMORIZED: texts[MEMORIZED]}, stress=True, **SPLIT)
-    evaluation, _, (read,) = evaluated(inputs, base)
+    evaluation, _, (read,) = evaluated(tmp_path, inputs, base)
     assert read.ranked is None
     assert set(evaluation.stress(base)) == {"int8", "bfloat16"}
 
 
 def test_numbers_that_are_not_finite_fail_the_edit_by_name(
-    base: LanguageModel, texts: dict[TextSetRole, list[TextRow]]
+    base: LanguageModel, texts: dict[TextSetRole, list[TextRow]], tmp_path: Path
 ) -> None:
     broken = with_scaled_up_projections(base, math.nan)
     with pytest.raises(EditFailed, match="not finite"):
-        evaluated(inputs_with(texts, **SPLIT), broken)
+        evaluated(tmp_path, inputs_with(texts, **SPLIT), broken)

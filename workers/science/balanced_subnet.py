@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from workers.science.calibration import TokenBlocks
+from workers.science.calibration import Rows, TokenBlocks
 from workers.science.errors import ScienceError
 from workers.science.gradients import frozen, loss_gradients
 from workers.science.loading import LanguageModel
@@ -59,8 +59,8 @@ class _Mix:
 def learn_subnet(
     language_model: LanguageModel,
     projections: Sequence[Projection],
-    forget: TokenBlocks,
-    retain: TokenBlocks,
+    forget: Rows,
+    retain: Rows,
     options: BalancedSubnetOptions | None = None,
     *,
     seed: int = 0,
@@ -77,7 +77,7 @@ def learn_subnet(
         language_model: the model.
         projections: those whose weights may be dropped.
         forget: texts to forget.
-        retain: texts to keep; both are padded to one length.
+        retain: texts to keep.
         options: how to learn.
         seed: of the first scores and of the shuffling.
         on_progress: told how many blocks are done, of `epochs` times all blocks; may raise to stop.
@@ -121,16 +121,21 @@ def _first_scores(projection: Projection, generator: torch.Generator) -> Tensor:
 
 
 def _batches(
-    forget: TokenBlocks, retain: TokenBlocks, options: BalancedSubnetOptions, generator: torch.Generator
+    forget: Rows, retain: Rows, options: BalancedSubnetOptions, generator: torch.Generator
 ) -> Iterator[_Mix]:
     """Batches of both kinds, shuffled anew in each epoch."""
+    for _ in range(options.epochs):
+        shuffled = torch.randperm(len(forget) + len(retain), generator=generator)
+        for rows in torch.split(shuffled, options.batch_blocks):
+            to_forget, to_retain = rows[rows < len(forget)], rows[rows >= len(forget)] - len(forget)
+            yield _mixed(forget.part(to_forget), retain.part(to_retain))
+
+
+def _mixed(forget: TokenBlocks, retain: TokenBlocks) -> _Mix:
     length = max(forget.ids.shape[1], retain.ids.shape[1])
     ids = torch.cat([_widen(part.ids, length) for part in (forget, retain)])
     mask = torch.cat([_widen(part.mask, length) for part in (forget, retain)])
-    blocks, to_forget = TokenBlocks(ids, mask), torch.arange(len(ids)) < len(forget)
-    for _ in range(options.epochs):
-        for rows in torch.split(torch.randperm(len(ids), generator=generator), options.batch_blocks):
-            yield _Mix(blocks.part(rows), to_forget[rows])
+    return _Mix(TokenBlocks(ids, mask), torch.arange(len(ids)) < len(forget))
 
 
 def _widen(rows: Tensor, length: int) -> Tensor:

@@ -1,19 +1,44 @@
-"""Texts as blocks of tokens: packed for calibration, or one text a row.
+"""Texts as tokens for everything but scoring: packed into blocks for calibration, or one text a row.
 
-Shapes: N blocks, T places.
+Shapes: N blocks or rows, T places.
 """
 
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from workers.science.errors import ScienceError
+from workers.science.errors import ScienceError, TokenOutsideVocabulary
 from workers.science.loading import LanguageModel
+from workers.science.tokenization import within_vocabulary
 
 _TEXTS_AT_ONCE = 1000
+_CHARACTERS_AT_ONCE = 2**20
+_FOUR_BYTES, _EIGHT_BYTES = "i", "q"  # codes of array
+_NO_ROW = (
+    "The tokenizer yields token ids that the model has no row for. Use the tokenizer that the model was "
+    "trained with, or leave out the texts that need them: an audit of the set names these."
+)
+
+
+class Rows(Protocol):
+    """Rows of tokens of which some can be taken at a time."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def lengths(self) -> Tensor:
+        """Real tokens of each row: int64 [N]."""
+
+    @property
+    def predictions(self) -> int:
+        """Places that predict a token."""
+
+    def part(self, rows: Sequence[int] | Tensor) -> "TokenBlocks":
+        """Some of the rows, padded."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +57,9 @@ class TokenBlocks:
         return len(self.ids)
 
     @property
-    def tokens(self) -> int:
-        """Real tokens, prefix tokens included."""
-        return int(self.mask.sum())
+    def lengths(self) -> Tensor:
+        """Real tokens of each block, prefix tokens included: int64 [N]."""
+        return self.mask.sum(1)
 
     @property
     def predicts(self) -> Tensor:
@@ -55,43 +80,117 @@ class TokenBlocks:
         """Places that predict a token."""
         return int(self.predicts.sum())
 
-    def first_tokens(self, count: int) -> "TokenBlocks":
-        """As many whole blocks as have room for `count` places, at least one."""
-        return self.part(slice(0, max(1, count // self.ids.shape[1])))
-
-    def part(self, rows: slice | Tensor) -> "TokenBlocks":
+    def part(self, rows: slice | Sequence[int] | Tensor) -> "TokenBlocks":
         """Some of the blocks."""
         return TokenBlocks(self.ids[rows], self.mask[rows])
 
 
-def pack_texts(language_model: LanguageModel, texts: Iterable[str], *, block_tokens: int) -> TokenBlocks:
+@dataclass(frozen=True)
+class TokenRows:
+    """Rows of tokens laid end to end, so that a long one costs the others nothing.
+
+    Attributes:
+        ids: int32 [tokens].
+        starts: int64 [N + 1], where each row begins, and the end.
+        padding: the token that pads parts.
+    """
+
+    ids: Tensor
+    starts: Tensor
+    padding: int
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def lengths(self) -> Tensor:
+        """Tokens of each row, prefix tokens included: int64 [N]."""
+        return self.starts.diff()
+
+    @property
+    def predictions(self) -> int:
+        """Places that predict a token: all but the last of each row."""
+        return len(self.ids) - len(self)
+
+    def part(self, rows: Sequence[int] | Tensor) -> TokenBlocks:
+        """Some of the rows, padded to the longest of them."""
+        chosen = torch.as_tensor(rows, dtype=torch.int64)
+        starts = self.starts[chosen, None]
+        lengths = self.starts[chosen + 1, None] - starts
+        places = torch.arange(int(lengths.max()) if len(chosen) else 0)
+        mask = places < lengths
+        # Beyond a row's end stands whatever comes next, until it is padded.
+        ids = self.ids[(starts + places).clamp(max=len(self.ids) - 1)].long()
+        return TokenBlocks(ids.where(mask, self.padding), mask)
+
+
+def pack_texts(
+    language_model: LanguageModel, texts: Iterable[str], *, block_tokens: int, limit: int | None = None
+) -> TokenBlocks:
     """Lay texts end to end, a prefix token before each, and cut the stream into blocks.
 
     The blocks are at most as long as the context; the last one is padded. Texts without tokens are left out.
+    No more texts are asked for than are needed.
+
+    Args:
+        language_model: whose tokens and context.
+        texts: the texts.
+        block_tokens: tokens in a block.
+        limit: how many tokens are wanted at most, in whole blocks; one block is made in any case.
 
     Raises:
         ScienceError: `calibration_empty`, if no text has a token.
+        TokenOutsideVocabulary: the model has no row for a token.
         ValueError: if `block_tokens` is below 2.
     """
     length = _row_length(language_model, block_tokens)
-    stream = [token for row in _rows(language_model, texts) for token in row]
-    return _pad(
-        language_model, [stream[start : start + length] for start in range(0, len(stream), length)], length
-    )
+    stream = array(_FOUR_BYTES)
+    for row in _rows(language_model, texts):
+        stream.extend(row)
+        if limit is not None and len(stream) > max(limit, length):
+            del stream[max(length, limit // length * length) :]
+            break
+    if not stream:
+        raise _no_tokens()
+    n_blocks = -(-len(stream) // length)
+    ids = torch.full((n_blocks * length,), language_model.prefix_token_id, dtype=torch.int64)
+    ids[: len(stream)] = torch.frombuffer(stream, dtype=torch.int32)
+    mask = torch.arange(n_blocks * length) < len(stream)
+    return TokenBlocks(ids.view(n_blocks, length), mask.view(n_blocks, length))
 
 
-def text_blocks(language_model: LanguageModel, texts: Iterable[str], *, max_tokens: int) -> TokenBlocks:
+def text_blocks(
+    language_model: LanguageModel, texts: Iterable[str], *, max_tokens: int, limit: int | None = None
+) -> TokenRows:
     """One text a row: the prefix token, then the text's tokens, cut to `max_tokens` and to the context.
 
-    Texts without tokens are left out. The rows are as long as the longest.
+    Texts without tokens are left out. No more texts are asked for than are needed.
+
+    Args:
+        language_model: whose tokens and context.
+        texts: the texts.
+        max_tokens: tokens in a row.
+        limit: how many tokens all rows may have, padding not counted; the first row is made in any case.
 
     Raises:
         ScienceError: `calibration_empty`, if no text has a token.
+        TokenOutsideVocabulary: the model has no row for a token.
         ValueError: if `max_tokens` is below 2.
     """
     length = _row_length(language_model, max_tokens)
-    rows = [row[:length] for row in _rows(language_model, texts)]
-    return _pad(language_model, rows, max(map(len, rows), default=0))
+    ids, starts = array(_FOUR_BYTES), array(_EIGHT_BYTES, [0])
+    for row in _rows(language_model, texts):
+        if limit is not None and ids and len(ids) + min(len(row), length) > limit:
+            break
+        ids.extend(row[:length])
+        starts.append(len(ids))
+    if not ids:
+        raise _no_tokens()
+    return TokenRows(
+        torch.frombuffer(ids, dtype=torch.int32),
+        torch.frombuffer(starts, dtype=torch.int64),
+        language_model.prefix_token_id,
+    )
 
 
 def _row_length(language_model: LanguageModel, tokens: int) -> int:
@@ -102,8 +201,7 @@ def _row_length(language_model: LanguageModel, tokens: int) -> int:
 
 def _rows(language_model: LanguageModel, texts: Iterable[str]) -> Iterator[list[int]]:
     """The prefix token and the tokens of each text that has any."""
-    remaining = iter(texts)
-    while batch := list(islice(remaining, _TEXTS_AT_ONCE)):
+    for batch in _batches(texts):
         encoded = language_model.tokenizer(
             batch,
             add_special_tokens=False,
@@ -113,15 +211,24 @@ def _rows(language_model: LanguageModel, texts: Iterable[str]) -> Iterator[list[
         )
         for token_ids in encoded["input_ids"]:
             if token_ids:
+                if not within_vocabulary(token_ids, language_model.vocabulary_size):
+                    raise TokenOutsideVocabulary("token_outside_vocabulary", _NO_ROW)
                 yield [language_model.prefix_token_id, *token_ids]
 
 
-def _pad(language_model: LanguageModel, rows: Sequence[list[int]], length: int) -> TokenBlocks:
-    if not rows:
-        raise ScienceError("calibration_empty", "None of the texts has a token; give texts with content.")
-    ids = torch.full((len(rows), length), language_model.prefix_token_id, dtype=torch.int64)
-    mask = torch.zeros((len(rows), length), dtype=torch.bool)
-    for index, row in enumerate(rows):
-        ids[index, : len(row)] = torch.tensor(row)
-        mask[index, : len(row)] = True
-    return TokenBlocks(ids, mask)
+def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Texts that are tokenized at once: up to a number, and until they are long together."""
+    batch: list[str] = []
+    characters = 0
+    for text in texts:
+        batch.append(text)
+        characters += len(text)
+        if len(batch) == _TEXTS_AT_ONCE or characters >= _CHARACTERS_AT_ONCE:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
+
+
+def _no_tokens() -> ScienceError:
+    return ScienceError("calibration_empty", "None of the texts has a token; give texts with content.")

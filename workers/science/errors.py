@@ -1,9 +1,10 @@
 """Expected failures of the science, free of jobs and HTTP; the worker translates them.
 
     ScienceError
-    ├── CheckpointRejected   the checkpoint cannot be used
-    ├── ProjectionNotFound   the model has no such layer or projection
-    └── ScoreNotFinite       the language model gave a number that is not finite
+    ├── CheckpointRejected       the checkpoint cannot be used
+    ├── ProjectionNotFound       the model has no such layer or projection
+    ├── ScoreNotFinite           the language model gave a number that is not finite
+    └── TokenOutsideVocabulary   the model has no row for a token of a text
 
 No message contains a submitted text.
 """
@@ -31,3 +32,7 @@ class ProjectionNotFound(ScienceError):
 
 class ScoreNotFinite(ScienceError):
     """The language model gave a log-likelihood that is not finite."""
+
+
+class TokenOutsideVocabulary(ScienceError):
+    """The tokenizer gives tokens that the model has no row for, in texts of which none may be left out."""

@@ -1,7 +1,9 @@
 """Questions with a known answer: the likeliest choice, and short answers recited exactly."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
 
 from workers.science.loading import LanguageModel
 from workers.science.scoring import score_texts
@@ -9,6 +11,10 @@ from workers.science.texts import ScoringOptions, TextInput
 
 _CHOICES = ScoringOptions(metrics=frozenset(), token_evidence=True)
 _ANSWERS = ScoringOptions(metrics=frozenset({"extraction"}), token_evidence=False, decode=False)
+# Few enough that a hundred choices each stay small, enough to fill batches.
+_ITEMS_AT_ONCE = 256
+
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +34,17 @@ class Accuracy:
     accuracy: float | None
 
 
-def choice_accuracy(language_model: LanguageModel, items: Sequence[ChoiceItem]) -> Accuracy:
+def choice_accuracy(language_model: LanguageModel, items: Iterable[ChoiceItem]) -> Accuracy:
     """The share of items whose right choice is the likeliest continuation of the question.
 
     A choice's score is the sum of the log-likelihoods of its tokens after the question and a space, as
     lm-evaluation-harness scores `acc` of a multiple-choice task. Items with a choice that cannot be scored
-    are left out.
+    are left out. The items are gone through a few at a time.
     """
+    return _accuracy(_answers(language_model, part) for part in _parts(items))
+
+
+def _answers(language_model: LanguageModel, items: Sequence[ChoiceItem]) -> list[bool]:
     inputs = [TextInput(f"{item.question} {choice}") for item in items for choice in item.choices]
     scores = iter(score_texts(language_model, inputs, _CHOICES))
     answered = []
@@ -46,15 +56,30 @@ def choice_accuracy(language_model: LanguageModel, items: Sequence[ChoiceItem]) 
                 continuations.append(float(evidence.log_likelihood[after].sum()))
         if len(continuations) == len(item.choices):
             answered.append(continuations.index(max(continuations)) == item.answer)
-    return Accuracy(len(answered), sum(answered) / len(answered) if answered else None)
+    return answered
 
 
-def answer_accuracy(language_model: LanguageModel, items: Sequence[TextInput]) -> Accuracy:
+def answer_accuracy(language_model: LanguageModel, items: Iterable[TextInput]) -> Accuracy:
     """The share of items whose suffix is what greedy decoding says after the prefix, such as 12 + 5 = 17."""
-    answered = [
-        score.metrics["extraction"]["strict"]
-        for score in score_texts(language_model, items, _ANSWERS)
-        if score.error is None
-    ]
-    known = [bool(strict) for strict in answered if strict is not None]
-    return Accuracy(len(known), sum(known) / len(known) if known else None)
+    return _accuracy(
+        [
+            bool(strict)
+            for score in score_texts(language_model, part, _ANSWERS)
+            if score.error is None and (strict := score.metrics["extraction"]["strict"]) is not None
+        ]
+        for part in _parts(items)
+    )
+
+
+def _parts(items: Iterable[_Item]) -> Iterator[list[_Item]]:
+    remaining = iter(items)
+    while part := list(islice(remaining, _ITEMS_AT_ONCE)):
+        yield part
+
+
+def _accuracy(parts: Iterable[Sequence[bool]]) -> Accuracy:
+    n = right = 0
+    for answered in parts:
+        n += len(answered)
+        right += sum(answered)
+    return Accuracy(n, right / n if n else None)

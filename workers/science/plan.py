@@ -14,7 +14,7 @@ from workers.science.extraction import (
 from workers.science.forward import TextTokens
 from workers.science.loading import LanguageModel
 from workers.science.texts import ScoringOptions, TextInput
-from workers.science.tokenization import TokenizedText
+from workers.science.tokenization import TokenizedText, within_vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def plan_text(
     context_length = language_model.context_length
     if n_tokens == 0:
         return TextPlan(tokens, n_bytes, error="no_tokens")
-    if tokens.token_ids.max() >= language_model.vocabulary_size:
+    if not within_vocabulary(tokens.token_ids, language_model.vocabulary_size):
         return TextPlan(tokens, n_bytes, error="token_outside_vocabulary")
     extraction = NOT_APPLICABLE
     if options.metrics & {"extraction", "p_z"}:

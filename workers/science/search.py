@@ -1,7 +1,7 @@
 """Trying settings of an edit: how much each still recites against what it costs on clean text."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -9,12 +9,12 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from workers.science.calibration import TokenBlocks
+from workers.science.calibration import Rows
 from workers.science.errors import ScoreNotFinite
 from workers.science.loading import LanguageModel
 from workers.science.projections import Projection, default_layers
 from workers.science.scoring import perplexity, score_texts
-from workers.science.texts import ScoringOptions, TextInput, share_extracted
+from workers.science.texts import ScoringOptions, TextInput, shares_extracted
 from workers.science.utility import mean_nll
 from workers.science.weight_edit import replaced
 
@@ -67,12 +67,13 @@ def automatic_settings(n_layers: int, roles: tuple[str, ...]) -> list[Setting]:
 class Objective:
     """What a search weighs: recitation of memorized texts, against perplexity on clean text.
 
-    `max_increase` is the share by which perplexity may grow.
+    `memorized` gives the memorized texts a part at a time, anew for each setting. `max_increase` is the share
+    by which perplexity may grow.
     """
 
-    memorized: Sequence[TextInput]
+    memorized: Callable[[], Iterable[Sequence[TextInput]]]
     options: ScoringOptions
-    clean: TokenBlocks
+    clean: Rows
     max_increase: float
 
 
@@ -120,5 +121,9 @@ def best(points: Sequence[Point]) -> Point | None:
 
 @torch.no_grad()
 def _recitation(language_model: LanguageModel, objective: Objective) -> tuple[float | None, float | None]:
-    scores = score_texts(language_model, objective.memorized, objective.options)
-    return share_extracted(scores, "strict"), share_extracted(scores, "loose")
+    shares = shares_extracted(
+        score
+        for texts in objective.memorized()
+        for score in score_texts(language_model, texts, objective.options)
+    )
+    return shares["strict"], shares["loose"]

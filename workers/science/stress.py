@@ -3,21 +3,22 @@
 Every change to the weights is undone before the function returns.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
-from workers.science.calibration import TokenBlocks
+from workers.science.calibration import Rows
 from workers.science.loading import LanguageModel
 from workers.science.plan import plan_text
 from workers.science.scoring import score_texts
-from workers.science.texts import ScoringOptions, TextInput, share_extracted
+from workers.science.texts import ScoringOptions, TextInput, shares_extracted
 from workers.science.tokenization import tokenize
 
+CHANGED_PROMPTS: Final = ("prefix_shifted", "prefix_shortened")
 _INT8_LEVELS = 127
 _MATRIX = 2  # dimensions
 
@@ -57,7 +58,7 @@ def with_changed_prompts(
             start = int(tokens.offsets[max(1, dropped), 0])
             prefix, suffix = text.text[start:boundary], text.text[boundary:stop]
             changed.append(TextInput(prefix + suffix, prefix=prefix, suffix=suffix))
-    return {"prefix_shifted": shifted, "prefix_shortened": shortened}
+    return dict(zip(CHANGED_PROMPTS, (shifted, shortened), strict=True))
 
 
 @contextmanager
@@ -82,7 +83,7 @@ def to_bfloat16(weight: Tensor) -> Tensor:
 
 @contextmanager
 def fine_tuned(
-    language_model: LanguageModel, blocks: TokenBlocks, tuning: FineTuning, on_step: Callable[[int], None]
+    language_model: LanguageModel, blocks: Rows, tuning: FineTuning, on_step: Callable[[int], None]
 ) -> Iterator[None]:
     """Train the model's matrices on clean text for a few steps, for a while.
 
@@ -112,15 +113,15 @@ def fine_tuned(
 def _train(
     language_model: LanguageModel,
     matrices: Sequence[Tensor],
-    blocks: TokenBlocks,
+    blocks: Rows,
     tuning: FineTuning,
     on_step: Callable[[int], None],
 ) -> None:
     generator = torch.Generator().manual_seed(tuning.seed)
     optimizer = torch.optim.AdamW(matrices, lr=tuning.learning_rate)
     for step in range(tuning.steps):
-        rows = torch.randint(len(blocks.ids), (tuning.batch_blocks,), generator=generator)
-        ids, mask = (part[rows].to(language_model.device) for part in (blocks.ids, blocks.mask))
+        part = blocks.part(torch.randint(len(blocks), (tuning.batch_blocks,), generator=generator))
+        ids, mask = (tensor.to(language_model.device) for tensor in (part.ids, part.mask))
         ignored = -100  # the label that the library's cross-entropy skips
         loss = language_model.model(
             input_ids=ids, labels=ids.masked_fill(~mask, ignored), use_cache=False
@@ -154,8 +155,9 @@ def _restored(model: Any) -> Iterator[Sequence[Tensor]]:
 
 @torch.no_grad()
 def recited(
-    language_model: LanguageModel, texts: Sequence[TextInput], options: ScoringOptions
+    language_model: LanguageModel, parts: Iterable[Sequence[TextInput]], options: ScoringOptions
 ) -> float | None:
-    """The share of texts that are recited strictly; None if no text is long enough."""
+    """The share of texts, given a part at a time, that are recited strictly; None if none is long enough."""
     quick = replace(options, metrics=frozenset({"extraction"}), decode=False, token_evidence=False)
-    return share_extracted(score_texts(language_model, texts, quick), "strict")
+    scores = (score for texts in parts for score in score_texts(language_model, texts, quick))
+    return shares_extracted(scores)["strict"]

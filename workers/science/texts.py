@@ -116,8 +116,16 @@ class TextScore:
     error: str | None = None
 
 
-def share_extracted(scores: Iterable[TextScore], number: Literal["strict", "loose"]) -> float | None:
-    """The share of texts that are extracted by one measure; None if no text is long enough to tell."""
-    extractions = [score.metrics["extraction"] for score in scores if score.error is None]
-    known = [bool(extraction[number]) for extraction in extractions if extraction[number] is not None]
-    return sum(known) / len(known) if known else None
+Share = Literal["strict", "loose"]
+
+
+def shares_extracted(scores: Iterable[TextScore]) -> dict[Share, float | None]:
+    """The shares of texts that are extracted, by each measure; None if no text is long enough to tell."""
+    known: dict[Share, int] = {"strict": 0, "loose": 0}
+    extracted = known.copy()
+    for score in scores:
+        for measure in known:
+            found = None if score.error else score.metrics["extraction"][measure]
+            known[measure] += found is not None
+            extracted[measure] += bool(found)
+    return {measure: extracted[measure] / n if n else None for measure, n in known.items()}

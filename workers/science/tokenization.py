@@ -43,6 +43,15 @@ def count_tokens(language_model_or_tokenizer: Any, texts: Sequence[str]) -> list
     return [len(token_ids) for token_ids in _encode(tokenizer, texts, offsets=False)["input_ids"]]
 
 
+def within_vocabulary(token_ids: Sequence[int] | npt.NDArray[np.int64], vocabulary_size: int) -> bool:
+    """Whether the model has a row for each of some tokens; there must be one at least.
+
+    To look up a token without a row is an error on a CPU; on a GPU the process can do nothing any more.
+    Tokenizers of extended or mismatched checkpoints give such tokens.
+    """
+    return int(np.max(token_ids)) < vocabulary_size
+
+
 def _encode(tokenizer: Any, texts: Sequence[str], *, offsets: bool) -> Any:
     if not texts:
         return {"input_ids": [], "offset_mapping": []}

@@ -9,8 +9,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from workers.science.batching import batch_tokens_for, map_on_cores
-from workers.science.calibration import TokenBlocks
+from workers.science.batching import Window, batch_by_length, batch_tokens_for, map_on_cores
+from workers.science.calibration import Rows
 from workers.science.errors import ScienceError, ScoreNotFinite
 from workers.science.likelihood import (
     base_hidden_states,
@@ -26,9 +26,7 @@ _COMPARED_AT_ONCE = 2**13
 _Result = TypeVar("_Result")
 
 
-def mean_nll(
-    language_model: LanguageModel, blocks: TokenBlocks, *, stop_above: float | None = None
-) -> float | None:
+def mean_nll(language_model: LanguageModel, blocks: Rows, *, stop_above: float | None = None) -> float | None:
     """Mean negative log-likelihood in nats over all predicted tokens; its exponential is the perplexity.
 
     Total NLL over total tokens, not a mean of batches' means. No token's NLL is negative, so once the sum
@@ -65,8 +63,10 @@ def mean_nll(
     return total / tokens
 
 
-def top_ranked(language_model: LanguageModel, blocks: TokenBlocks, k: int = 10) -> Tensor:
+def top_ranked(language_model: LanguageModel, blocks: Rows, k: int = 10) -> Tensor:
     """The `k` likeliest next tokens at each predicting position, likeliest first: int32 [N, K] on the CPU.
+
+    The positions come row by row, longer rows first; that order is the same for every model.
 
     Raises:
         ScienceError: `calibration_empty`, if nothing is predicted.
@@ -82,10 +82,9 @@ def top_ranked(language_model: LanguageModel, blocks: TokenBlocks, k: int = 10) 
     return torch.cat(list(_map_predicting(language_model, blocks, likeliest)))
 
 
-def positions_of_rows(blocks: TokenBlocks) -> list[int]:
+def positions_of_rows(blocks: Rows) -> list[int]:
     """How many of the positions that `top_ranked` gives are of one row, in its order."""
-    counts: list[int] = blocks.predicts.sum(1).tolist()
-    return counts
+    return sorted((length - 1 for length in blocks.lengths.tolist() if length > 1), reverse=True)
 
 
 def ndcg(base_ranked: Tensor, edited_ranked: Tensor) -> float:
@@ -126,7 +125,7 @@ def ndcg_by_position(base_ranked: Tensor, edited_ranked: Tensor) -> Tensor:
     return torch.cat(parts).round(decimals=12)
 
 
-def _predictions(blocks: TokenBlocks) -> int:
+def _predictions(blocks: Rows) -> int:
     tokens = blocks.predictions
     if tokens == 0:
         raise ScienceError("calibration_empty", "None of the texts has a token that can be predicted.")
@@ -134,17 +133,21 @@ def _predictions(blocks: TokenBlocks) -> int:
 
 
 def _map_predicting(
-    language_model: LanguageModel, blocks: TokenBlocks, function: Callable[[Tensor, Tensor], _Result]
+    language_model: LanguageModel, blocks: Rows, function: Callable[[Tensor, Tensor], _Result]
 ) -> Iterator[_Result]:
-    """Apply a function to the hidden states [N, H] and true next tokens [N] of batch after batch."""
-    size = max(1, batch_tokens_for(language_model.device) // blocks.ids.shape[1])
+    """Apply a function to the hidden states [N, H] and true next tokens [N] of batch after batch.
+
+    Rows of like length go together, the longest first.
+    """
+    rows = [Window(row, 0, length, length - 1) for row, length in enumerate(blocks.lengths.tolist())]
 
     @torch.inference_mode()
-    def of_batch(start: int) -> _Result:
-        part = blocks.part(slice(start, start + size))
+    def of_batch(batch: list[Window]) -> _Result:
+        part = blocks.part([window.text for window in batch])
         device = language_model.device
         predicts = part.predicts
         hidden = base_hidden_states(language_model.model, part.ids.to(device))[predicts.to(device)]
         return function(hidden, part.labels[predicts].to(device))
 
-    return map_on_cores(of_batch, range(0, len(blocks), size), language_model.device)
+    batches = batch_by_length(rows, batch_tokens_for(language_model.device))
+    return map_on_cores(of_batch, batches, language_model.device)

@@ -1,4 +1,3 @@
-import dataclasses
 import math
 
 import numpy as np
@@ -9,7 +8,7 @@ from torch import nn
 from tests.tiny_models import EDITABLE_ARCHITECTURES, english_sentences
 from workers.science import balanced_subnet
 from workers.science.balanced_subnet import BalancedSubnetOptions, learn_subnet
-from workers.science.calibration import pack_texts, text_blocks
+from workers.science.calibration import TokenRows, pack_texts, text_blocks
 from workers.science.errors import ScienceError
 from workers.science.projections import find_projections
 from workers.science.svd import default_layer, truncate
@@ -176,7 +175,7 @@ def test_progress_counts_blocks_and_may_stop(llama, forget, retain):
 
 def test_sets_without_predictions_and_no_projections_are_refused(llama, forget, retain):
     projections = find_projections(llama.model)
-    empty = dataclasses.replace(forget, mask=torch.zeros_like(forget.mask))
+    empty = TokenRows(forget.ids[:2], torch.arange(3), forget.padding)  # two prefix tokens alone
     for pair in ((empty, retain), (forget, empty)):
         with pytest.raises(ScienceError) as refusal:
             learn_subnet(llama, projections, *pair)

@@ -62,8 +62,9 @@ def faded_copy(language_model, setting):
 
 @torch.inference_mode()
 def perplexity_by_transformers(model, clean):
-    labels = clean.ids.masked_fill(~clean.mask, -100)
-    return math.exp(model(clean.ids, labels=labels, use_cache=False).loss)
+    blocks = clean.part(range(len(clean)))
+    labels = blocks.ids.masked_fill(~blocks.mask, -100)
+    return math.exp(model(blocks.ids, labels=labels, use_cache=False).loss)
 
 
 @torch.inference_mode()
@@ -89,7 +90,7 @@ def exact(reciting, clean):
 
 
 def points_of(language_model, memorized, clean, max_increase, settings=SETTINGS):
-    objective = Objective(memorized, OPTIONS, clean, max_increase)
+    objective = Objective(lambda: [memorized], OPTIONS, clean, max_increase)
     return try_settings(
         language_model, settings, lambda setting: faded(language_model.model, setting), objective
     )
@@ -160,7 +161,7 @@ def test_a_setting_whose_numbers_are_not_finite_is_given_up(reciting, memorized,
     def broken(setting):
         return [(p, torch.full_like(weight, torch.nan)) for p, weight in faded(reciting.model, setting)]
 
-    objective = Objective(memorized, OPTIONS, clean, 1e6)
+    objective = Objective(lambda: [memorized], OPTIONS, clean, 1e6)
     (point,) = try_settings(reciting, SETTINGS[3:4], broken, objective)
     assert (point.perplexity, point.strict, point.feasible) == (None, None, False)
 

@@ -134,7 +134,8 @@ def test_rounded_weights_are_put_back_after_a_failure(llama):
     assert state_of(language_model.model) == before
 
 
-def loss_of(model, blocks):
+def loss_of(model, rows):
+    blocks = rows.part(range(len(rows)))
     with torch.inference_mode():
         labels = blocks.ids.masked_fill(~blocks.mask, -100)
         return float(model(input_ids=blocks.ids, labels=labels, use_cache=False).loss)
@@ -161,8 +162,9 @@ def test_fine_tuning_is_adamw_on_the_loss_of_transformers(llama, clean):
     optimizer = torch.optim.AdamW(matrices.values(), lr=QUICK.learning_rate)
     for _ in range(QUICK.steps):
         rows = torch.randint(len(clean), (QUICK.batch_blocks,), generator=generator)
-        logits = copied(clean.ids[rows], use_cache=False).logits[:, :-1]
-        targets, real = clean.ids[rows][:, 1:], clean.mask[rows][:, 1:]
+        drawn = clean.part(rows)
+        logits = copied(drawn.ids, use_cache=False).logits[:, :-1]
+        targets, real = drawn.ids[:, 1:], drawn.mask[:, 1:]
         optimizer.zero_grad()
         torch.nn.functional.cross_entropy(logits[real], targets[real]).backward()
         optimizer.step()
@@ -294,9 +296,9 @@ def test_recited_is_the_share_of_strict_scores(reciting, recited_texts):
     assert len(everything) == len(texts) - 1
     assert len(known) == len(texts) - 2
     assert 0 < sum(known) < len(known)
-    assert recited(reciting, texts, OPTIONS) == sum(known) / len(known)
+    assert recited(reciting, [texts[:3], texts[3:]], OPTIONS) == sum(known) / len(known)
 
 
 @pytest.mark.parametrize("texts", [[], UNCHANGED_TEXTS[:2]])
 def test_nothing_that_can_be_recited_gives_no_share(llama, texts):
-    assert recited(llama, texts, OPTIONS) is None
+    assert recited(llama, [texts], OPTIONS) is None
