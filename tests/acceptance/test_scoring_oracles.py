@@ -56,9 +56,8 @@ def language_model(
 
 @pytest.fixture(scope="module")
 def scores(language_model: LanguageModel) -> list[TextScore]:
-    return score_texts(
-        language_model, [TextInput(text) for text in texts_of_mixed_length()], ScoringOptions()
-    )
+    options = ScoringOptions(prefix_token="bos_else_eos")
+    return score_texts(language_model, [TextInput(text) for text in texts_of_mixed_length()], options)
 
 
 def test_log_likelihood_equals_lm_evaluation_harness(language_model, scores):

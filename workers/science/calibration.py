@@ -33,7 +33,7 @@ class TokenBlocks:
 
     @property
     def tokens(self) -> int:
-        """Real tokens, prefix tokens included."""
+        """Real tokens, those put before texts included."""
         return int(self.mask.sum())
 
     @property
@@ -65,7 +65,7 @@ class TokenBlocks:
 
 
 def pack_texts(language_model: LanguageModel, texts: Iterable[str], *, block_tokens: int) -> TokenBlocks:
-    """Lay texts end to end, a prefix token before each, and cut the stream into blocks.
+    """Lay texts end to end, BOS (else EOS) before each as training does, and cut the stream into blocks.
 
     The blocks are at most as long as the context; the last one is padded. Texts without tokens are left out.
 
@@ -74,23 +74,26 @@ def pack_texts(language_model: LanguageModel, texts: Iterable[str], *, block_tok
         ValueError: if `block_tokens` is below 2.
     """
     length = _row_length(language_model, block_tokens)
-    stream = [token for row in _rows(language_model, texts) for token in row]
+    front = (language_model.prefix_token_id,)
+    stream = [token for row in _rows(language_model, texts, front) for token in row]
     return _pad(
         language_model, [stream[start : start + length] for start in range(0, len(stream), length)], length
     )
 
 
 def text_blocks(language_model: LanguageModel, texts: Iterable[str], *, max_tokens: int) -> TokenBlocks:
-    """One text a row: the prefix token, then the text's tokens, cut to `max_tokens` and to the context.
+    """One text a row as the tokenizer encodes it, cut to `max_tokens` and to the context.
 
-    Texts without tokens are left out. The rows are as long as the longest.
+    A row begins with what the tokenizer puts before a text, often nothing: as texts are scored unless told
+    otherwise. Texts of which no token is predicted are left out. The rows are as long as the longest.
 
     Raises:
         ScienceError: `calibration_empty`, if no text has a token.
         ValueError: if `max_tokens` is below 2.
     """
     length = _row_length(language_model, max_tokens)
-    rows = [row[:length] for row in _rows(language_model, texts)]
+    front = language_model.own_prefix_token_ids
+    rows = [row[:length] for row in _rows(language_model, texts, front)]
     return _pad(language_model, rows, max(map(len, rows), default=0))
 
 
@@ -100,8 +103,8 @@ def _row_length(language_model: LanguageModel, tokens: int) -> int:
     return min(tokens, language_model.context_length)
 
 
-def _rows(language_model: LanguageModel, texts: Iterable[str]) -> Iterator[list[int]]:
-    """The prefix token and the tokens of each text that has any."""
+def _rows(language_model: LanguageModel, texts: Iterable[str], front: tuple[int, ...]) -> Iterator[list[int]]:
+    """The tokens of each text after those in front, where one of them is predicted."""
     remaining = iter(texts)
     while batch := list(islice(remaining, _TEXTS_AT_ONCE)):
         encoded = language_model.tokenizer(
@@ -112,8 +115,8 @@ def _rows(language_model: LanguageModel, texts: Iterable[str]) -> Iterator[list[
             verbose=False,
         )
         for token_ids in encoded["input_ids"]:
-            if token_ids:
-                yield [language_model.prefix_token_id, *token_ids]
+            if token_ids and len(front) + len(token_ids) > 1:
+                yield [*front, *token_ids]
 
 
 def _pad(language_model: LanguageModel, rows: Sequence[list[int]], length: int) -> TokenBlocks:

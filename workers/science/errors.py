@@ -1,9 +1,10 @@
 """Expected failures of the science, free of jobs and HTTP; the worker translates them.
 
     ScienceError
-    ├── CheckpointRejected   the checkpoint cannot be used
-    ├── ProjectionNotFound   the model has no such layer or projection
-    └── ScoreNotFinite       the language model gave a number that is not finite
+    ├── CheckpointRejected    the checkpoint cannot be used
+    ├── PrefixTokenUnusable   the model has no such prefix token
+    ├── ProjectionNotFound    the model has no such layer or projection
+    └── ScoreNotFinite        the language model gave a number that is not finite
 
 No message contains a submitted text.
 """
@@ -23,6 +24,10 @@ class ScienceError(Exception):
 
 class CheckpointRejected(ScienceError):
     """The checkpoint cannot be used; the detail names the file and the remedy."""
+
+
+class PrefixTokenUnusable(ScienceError):
+    """The language model has no such token to put before a text."""
 
 
 class ProjectionNotFound(ScienceError):

@@ -37,11 +37,18 @@ def test_a_tokenizer_that_adds_a_bos_by_itself_gives_one_prefix_token_only(tmp_p
 
 
 def test_text_blocks_hold_one_text_a_row_cut_to_length(llama):
-    blocks = text_blocks(llama, ["a", TEXTS[0], ""], max_tokens=10)
+    blocks = text_blocks(llama, ["a b", TEXTS[0], "", "a"], max_tokens=10)
     assert blocks.ids.shape == (2, 10)
-    assert blocks.ids[0, :2].tolist() == stream_of(llama, ["a"])
+    assert blocks.ids[0, :2].tolist() == llama.tokenizer("a b")["input_ids"]
     assert blocks.mask.sum(1).tolist() == [2, 10]
-    assert blocks.ids[1].tolist() == stream_of(llama, TEXTS[:1])[:10]
+    assert blocks.ids[1].tolist() == llama.tokenizer(TEXTS[0])["input_ids"][:10]
+
+
+def test_text_blocks_begin_as_the_tokenizer_encodes(tmp_path):
+    language_model = load_language_model(save_tiny_model(tmp_path, bos=True), device="cpu")
+    blocks = text_blocks(language_model, ["a", TEXTS[0]], max_tokens=10)
+    assert blocks.ids[0, :2].tolist() == language_model.tokenizer("a")["input_ids"]
+    assert blocks.ids[1].tolist() == language_model.tokenizer(TEXTS[0])["input_ids"][:10]
 
 
 def test_a_place_predicts_if_its_successor_is_real():

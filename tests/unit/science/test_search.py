@@ -20,7 +20,7 @@ from workers.science.search import (
 )
 from workers.science.texts import ScoringOptions, TextInput
 
-OPTIONS = ScoringOptions(metrics=frozenset({"extraction"}), token_evidence=False)
+OPTIONS = ScoringOptions(metrics=frozenset({"extraction"}), token_evidence=False, prefix_token="bos_else_eos")
 ROLES = ("gate", "up")
 # What `faded` makes of them: nothing, some mistakes in one layer or in both, and ruin.
 SETTINGS = [
