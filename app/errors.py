@@ -24,6 +24,7 @@
         ├── LanguageModelChanged
         ├── ShardPoisoned
         ├── ScoringFailed
+        ├── NoSuchPrefixToken
         ├── JobCrashed
         ├── HubUnreachable
         ├── EditFailed
@@ -263,6 +264,14 @@ class ScoringFailed(JobFailed):
 
     slug = "scoring-failed"
     title = "Scoring failed"
+
+
+class NoSuchPrefixToken(JobFailed):
+    """The language model lacks the prefix token that was asked for."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    slug = "no-such-prefix-token"
+    title = "No such prefix token"
 
 
 class JobCrashed(JobFailed):

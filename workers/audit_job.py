@@ -1,15 +1,16 @@
 """Auditing: cut a text set into shards by token count, and score a shard. Rows in, science, rows out."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from uuid import UUID
 
 import numpy as np
 from psycopg.types.json import Jsonb
 from sqlalchemy.orm import Session
 
-from app.contracts import AuditSpec
-from app.errors import ScoringFailed
-from app.store.audits import Audit, copy_evidence, copy_scores
+from app.contracts import AuditSpec, StoredAuditSpec
+from app.errors import NoSuchPrefixToken, ScoringFailed
+from app.store.audits import Audit, copy_evidence, copy_scores, record_prefix_token
 from app.store.jobs import Lease, LeaseLost
 from app.store.language_models import LanguageModel as LanguageModelRow
 from app.store.text_sets import TextRow, TextSet, iterate_text_batches, read_texts
@@ -17,7 +18,8 @@ from app.store.transitions import begin_work, complete_shard, enqueue_shards
 from workers.finishing import finish
 from workers.lease_keeper import LeaseKeeper
 from workers.runtime import Runtime
-from workers.science.errors import ScoreNotFinite
+from workers.science.errors import PrefixTokenUnusable, ScoreNotFinite
+from workers.science.prefix_token import resolve_prefix_token
 from workers.science.scoring import ScoringOptions, TextInput, TextScore, count_tokens, score_texts
 
 
@@ -42,12 +44,12 @@ def plan_audit(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
         # A token covers at least a byte, so one shard holds them all.
         bounds = [(0, text_set.text_count)]
     else:
-        spec = AuditSpec.model_validate(audit.spec)
+        spec = StoredAuditSpec.model_validate(audit.spec)
         language_model = runtime.models.get(row, spec.options.dtype)
         lengths: list[int] = []
         with runtime.sessions() as session:
             for batch in iterate_text_batches(session, text_set.id):
-                lengths.extend(count_tokens(language_model, batch))
+                lengths.extend(count_tokens(language_model, batch, spec.options.special_tokens))
                 keeper.report(0)
         bounds = cut_shards(lengths, limit)
 
@@ -80,6 +82,7 @@ def score_shard(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
     Raises:
         LeaseLost: the audit was cancelled or the lease ran out.
         ScoringFailed: a number was not finite.
+        NoSuchPrefixToken: the language model lacks the prefix token.
         LanguageModelChanged, LanguageModelRejected, HubUnreachable: see `ModelCache.get`.
     """
     audit_id = _audit_of(lease)
@@ -88,12 +91,15 @@ def score_shard(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
         audit = session.get_one(Audit, audit_id)
         row = session.get_one(LanguageModelRow, lease.language_model_id)
         texts = read_texts(session, audit.text_set_id, start, stop)
-    spec = AuditSpec.model_validate(audit.spec)
+    spec = StoredAuditSpec.model_validate(audit.spec)
     language_model = runtime.models.get(row, spec.options.dtype)
     keeper.report(0)
     inputs = [text_input(text) for text in texts]
     try:
-        scores = score_texts(language_model, inputs, _scoring_options(spec), on_progress=keeper.report)
+        prefix_token = resolve_prefix_token(spec.options.prefix_token, language_model)
+        scores = score_texts(language_model, inputs, scoring_options(spec), on_progress=keeper.report)
+    except PrefixTokenUnusable as error:
+        raise NoSuchPrefixToken(error.detail) from None
     except ScoreNotFinite as error:
         raise ScoringFailed(str(error)) from None
 
@@ -101,7 +107,9 @@ def score_shard(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
         copy_scores(session, (score_row(audit_id, *pair) for pair in zip(texts, scores, strict=True)))
         if spec.options.token_evidence:
             copy_evidence(session, _evidence_rows(audit_id, texts, scores))
-        return complete_shard(session, audit_id, len(texts))
+        enqueued = complete_shard(session, audit_id, len(texts))
+        record_prefix_token(session, audit_id, asdict(prefix_token))
+        return enqueued
 
     return finish(runtime, lease, write)
 
@@ -119,7 +127,8 @@ def text_input(row: TextRow) -> TextInput:
     return TextInput(row.text, prefix=row.text[: row.prefix_chars], suffix=row.text[row.prefix_chars :])
 
 
-def _scoring_options(spec: AuditSpec) -> ScoringOptions:
+def scoring_options(spec: AuditSpec) -> ScoringOptions:
+    """What an audit measures, as the scorer takes it."""
     options = spec.options
     return ScoringOptions(
         metrics=frozenset(spec.metrics) - {"nl"},
@@ -128,6 +137,8 @@ def _scoring_options(spec: AuditSpec) -> ScoringOptions:
         temperature=options.temperature,
         top_k=options.top_k,
         token_evidence=options.token_evidence,
+        prefix_token=options.prefix_token,
+        special_tokens=options.special_tokens,
     )
 
 

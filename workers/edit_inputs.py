@@ -7,12 +7,13 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from app.contracts import EditSpec
+from app.contracts import AuditOptions, AuditSpec, EditSpec
 from app.store import transitions
 from app.store.edits import Edit, EditTextSet, TextSetRole, text_sets_of
 from app.store.jobs import Lease, LeaseLost
 from app.store.language_models import LanguageModel as LanguageModelRow
 from app.store.text_sets import TextRow, iterate_text_batches, read_texts
+from workers.audit_job import scoring_options
 from workers.runtime import Runtime
 from workers.science.texts import ScoringOptions
 
@@ -35,15 +36,20 @@ class EditInputs:
     text_sets: dict[TextSetRole, EditTextSet]
 
     @property
-    def options(self) -> ScoringOptions:
-        """How recitation is measured."""
+    def audit_options(self) -> AuditOptions:
+        """How texts are scored, as the audits of the proof say it; what stands before them is `auto`."""
         evaluation = self.spec.evaluation
-        return ScoringOptions(
-            metrics=frozenset({"extraction"}),
+        return AuditOptions(
             prefix_tokens=evaluation.prefix_tokens,
             suffix_tokens=evaluation.suffix_tokens,
             token_evidence=False,
+            dtype=self.spec.dtype,
         )
+
+    @property
+    def options(self) -> ScoringOptions:
+        """How recitation is measured."""
+        return scoring_options(AuditSpec(metrics=["extraction"], options=self.audit_options))
 
     def rows(self, runtime: Runtime, role: TextSetRole) -> list[TextRow]:
         """The texts of a role, in order; none if the role was not given."""

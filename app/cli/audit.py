@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Final, get_args
+from typing import Annotated, Any, BinaryIO, Final, Literal, get_args
 
 import typer
 from rich.console import Console
@@ -14,7 +14,7 @@ from rich.table import Table
 from app.cli.client import JSON, ServiceClient
 from app.cli.failures import ExitStatus, explained, fail
 from app.cli.found_settings import find_settings
-from app.contracts import Metric
+from app.contracts import Metric, PrefixTokenName
 from app.embedded.programs import local_url
 from app.settings import Settings
 
@@ -46,6 +46,14 @@ def audit(
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Also write the audit to this file.")
     ] = None,
+    prefix_token: Annotated[
+        str | None,
+        typer.Option(help=f"What stands before each text: {', '.join(get_args(PrefixTokenName))} or an id."),
+    ] = None,
+    special_tokens: Annotated[
+        Literal["control", "text"] | None,
+        typer.Option(help="What the string of a special token inside a text becomes: that token, or text."),
+    ] = None,
 ) -> None:
     """Audit a language model on a file of texts and print what it memorized.
 
@@ -56,7 +64,8 @@ def audit(
     screen = Console(stderr=True)
     with explained():
         settings = find_settings()
-        body = {"model": _source(model), "metrics": _metrics(metrics)}
+        options = _options(prefix_token, special_tokens)
+        body = {"model": _source(model), "metrics": _metrics(metrics), "options": options}
         media_type = _media_type(texts)
         with ServiceClient(url or local_url(settings), owner_key(settings)) as client:
             with progress_bars(screen) as progress:
@@ -90,6 +99,24 @@ def _metrics(names: str) -> list[str]:
         known = ", ".join(get_args(Metric))
         raise fail(f"no such metric: {', '.join(unknown)}; there are {known}", ExitStatus.USAGE)
     return chosen
+
+
+def _options(prefix_token: str | None, special_tokens: str | None) -> JSON:
+    """The options that were given; the service knows the rest."""
+    given = {
+        "prefix_token": None if prefix_token is None else _prefix_token(prefix_token),
+        "special_tokens": special_tokens,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _prefix_token(choice: str) -> str | int:
+    if choice.isdecimal():
+        return int(choice)
+    if choice not in get_args(PrefixTokenName):
+        known = ", ".join(get_args(PrefixTokenName))
+        raise fail(f"no such prefix token: {choice}; there are {known} and ids", ExitStatus.USAGE)
+    return choice
 
 
 def _media_type(texts: Path) -> str:
