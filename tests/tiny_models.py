@@ -155,13 +155,11 @@ def save_reciting_model(
 ) -> Path:
     """Write a small language model that was trained on `texts` alone until it recites most of their tokens.
 
-    Each text is cut so that it fits the context. It is seen after EOS, or, if the tokenizer has BOS, as the
-    tokenizer encodes it: after BOS, or after nothing. Takes about three seconds.
+    Each text is seen as the tokenizer encodes it, cut so that it fits the context. Takes about three seconds.
     """
     tokenizer = _cached_tokenizer(bos=bos, adds_bos=adds_bos)
     model = _build(architecture, seed, context_length, tokenizer)
-    front = [] if bos else [tokenizer.eos_token_id]
-    encoded = [[*front, *tokenizer(text)["input_ids"]][:context_length] for text in texts]
+    encoded = [tokenizer(text)["input_ids"][:context_length] for text in texts]
     longest = max(len(ids) for ids in encoded)
     ignored = -100  # the label that the library's cross-entropy skips
     labels = torch.tensor([ids + [ignored] * (longest - len(ids)) for ids in encoded])

@@ -17,7 +17,6 @@ from workers.science.calibration import TokenBlocks, text_blocks
 from workers.science.errors import ScoreNotFinite
 from workers.science.items import ChoiceItem, answer_accuracy, choice_accuracy
 from workers.science.loading import LanguageModel
-from workers.science.prefix_token import PrefixToken, resolve_prefix_token
 from workers.science.scoring import score_texts
 from workers.science.stress import (
     FineTuning,
@@ -61,12 +60,10 @@ class Scored:
 class Readings:
     """Everything that is measured of one model.
 
-    `prefix_token` is what stood before the texts. `ranked` is int32 [positions, 10], the likeliest next
-    tokens on clean text; None without clean text.
+    `ranked` is int32 [positions, 10], the likeliest next tokens on clean text; None without clean text.
     """
 
     sets: dict[TextSetRole, Scored]
-    prefix_token: PrefixToken
     ranked: Tensor | None
     items: dict[str, JSONObject]
     prompts: dict[str, dict[TextSetRole, float | None]]
@@ -108,7 +105,6 @@ class Evaluation:
         clean = self._clean_blocks(language_model)
         return Readings(
             sets=sets,
-            prefix_token=resolve_prefix_token(self._inputs.options.prefix_token, language_model),
             ranked=None if clean is None else top_ranked(language_model, clean, _NDCG_AT),
             items=self._answer_items(language_model),
             prompts=prompts,

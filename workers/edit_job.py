@@ -29,6 +29,7 @@ from workers.lease_keeper import LeaseKeeper
 from workers.runtime import Runtime
 from workers.science.errors import ScienceError
 from workers.science.loading import LanguageModel, describe_checkpoint, load_language_model, probe_tokens
+from workers.science.prefix_token import resolve_prefix_token
 from workers.science.weight_edit import replaced
 
 JSONObject = dict[str, Any]
@@ -87,6 +88,7 @@ class _Edit:
             receipt=receipt,
             evaluation=evaluation,
             frontier=edited.frontier,
+            prefix_token=resolve_prefix_token(self._inputs.options.prefix_token, base),
             before=before,
             after=after,
             files=store_directory(self._runtime.blobs, directory, self._progress.report),

@@ -26,11 +26,12 @@ JSONObject = dict[str, Any]
 
 @dataclass(frozen=True)
 class EditResult:
-    """Everything that an edit commits."""
+    """Everything that an edit commits; `prefix_token` is what stood before the texts of its proof."""
 
     receipt: JSONObject
     evaluation: JSONObject
     frontier: list[JSONObject] | None
+    prefix_token: PrefixToken
     before: Readings
     after: Readings
     files: list[StoredFile]
@@ -74,7 +75,7 @@ def commit(session: Session, inputs: EditInputs, result: EditResult) -> int:
     audits: dict[str, dict[str, str]] = {}
     for when, model, readings in ((BEFORE, inputs.base, result.before), (AFTER, edited, result.after)):
         for role, scored in readings.sets.items():
-            audit = _add_audit(session, inputs, model, scored, readings.prefix_token)
+            audit = _add_audit(session, inputs, model, scored, result.prefix_token)
             audits.setdefault(role, {})[when] = format_id(Prefix.AUDIT, audit.id)
     sets = {role: measured | {"audits": audits[role]} for role, measured in result.evaluation["sets"].items()}
     edit.receipt = result.receipt
