@@ -23,6 +23,7 @@
         ├── LanguageModelRejected 422 what was given cannot be used: the client's to mend
         ├── LanguageModelChanged  409
         ├── ScoringFailed         422
+        ├── NoSuchPrefixToken     422
         ├── EditFailed            422
         │   └── NoFeasibleSetting
         ├── ArtifactNameTaken     409
@@ -274,6 +275,14 @@ class ScoresMissing(JobFailed):
 
     slug = "scores-missing"
     title = "Scores missing"
+
+
+class NoSuchPrefixToken(JobFailed):
+    """The language model lacks the prefix token that was asked for."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    slug = "no-such-prefix-token"
+    title = "No such prefix token"
 
 
 class JobCrashed(JobFailed):

@@ -81,8 +81,14 @@ def english_sentences() -> tuple[str, ...]:
     return tuple(paragraph for paragraph in paragraphs if len(paragraph) >= 40)
 
 
-def train_tokenizer(vocabulary_size: int = VOCABULARY_SIZE, *, bos: bool = False) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer of the Python manual; with `bos` it also prepends a BOS token by itself."""
+def train_tokenizer(
+    vocabulary_size: int = VOCABULARY_SIZE, *, bos: bool = False, adds_bos: bool = True
+) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer of the Python manual.
+
+    With `bos` it also has a BOS token, which it prepends by itself (as Llama's does) unless `adds_bos` is
+    False (as with chat models whose BOS is a control token).
+    """
     special_tokens = [END_OF_TEXT, BEGINNING_OF_TEXT] if bos else [END_OF_TEXT]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -94,7 +100,7 @@ def train_tokenizer(vocabulary_size: int = VOCABULARY_SIZE, *, bos: bool = False
         show_progress=False,
     )
     tokenizer.train_from_iterator(english_sentences(), trainer)
-    if bos:
+    if bos and adds_bos:
         tokenizer.post_processor = processors.TemplateProcessing(
             single=f"{BEGINNING_OF_TEXT} $A",
             special_tokens=[(BEGINNING_OF_TEXT, tokenizer.token_to_id(BEGINNING_OF_TEXT))],
@@ -116,6 +122,7 @@ def save_tiny_model(
     context_length: int = 128,
     *,
     bos: bool = False,
+    adds_bos: bool = True,
 ) -> Path:
     """Write a random causal language model with its tokenizer in Hugging Face layout.
 
@@ -124,12 +131,13 @@ def save_tiny_model(
         architecture: one of `EDITABLE_ARCHITECTURES`.
         seed: of the weights.
         context_length: tokens that the model can see at once.
-        bos: whether the tokenizer has a BOS token (and adds it by itself, as Llama's does).
+        bos: whether the tokenizer has a BOS token.
+        adds_bos: whether it then puts that before texts by itself.
 
     Returns:
         The directory.
     """
-    tokenizer = _cached_tokenizer(bos=bos)
+    tokenizer = _cached_tokenizer(bos=bos, adds_bos=adds_bos)
     model = _build(architecture, seed, context_length, tokenizer)
     return _save(model, tokenizer, directory)
 
@@ -141,19 +149,20 @@ def save_reciting_model(
     seed: int = 0,
     context_length: int = 128,
     steps: int = 200,
+    *,
+    bos: bool = False,
+    adds_bos: bool = True,
 ) -> Path:
     """Write a small language model that was trained on `texts` alone until it recites most of their tokens.
 
-    Each text is cut so that it fits the context. Takes about three seconds.
+    Each text is seen as the tokenizer encodes it, cut so that it fits the context. Takes about three seconds.
     """
-    tokenizer = _cached_tokenizer()
+    tokenizer = _cached_tokenizer(bos=bos, adds_bos=adds_bos)
     model = _build(architecture, seed, context_length, tokenizer)
-    encoded = [tokenizer(text)["input_ids"][: context_length - 1] for text in texts]
+    encoded = [tokenizer(text)["input_ids"][:context_length] for text in texts]
     longest = max(len(ids) for ids in encoded)
     ignored = -100  # the label that the library's cross-entropy skips
-    labels = torch.tensor(
-        [[tokenizer.eos_token_id, *ids] + [ignored] * (longest - len(ids)) for ids in encoded]
-    )
+    labels = torch.tensor([ids + [ignored] * (longest - len(ids)) for ids in encoded])
     inputs = labels.clamp(min=0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     with one_thread():

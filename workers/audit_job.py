@@ -1,16 +1,16 @@
 """Auditing: cut a text set into shards by token count, and score a shard. Rows in, science, rows out."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from uuid import UUID
 
 import numpy as np
 from psycopg.types.json import Jsonb
 from sqlalchemy.orm import Session
 
-from app.contracts import AuditSpec
-from app.errors import ScoringFailed
-from app.store.audits import Audit, copy_evidence, copy_scores
+from app.contracts import AuditSpec, StoredAuditSpec
+from app.errors import NoSuchPrefixToken, ScoringFailed
+from app.store.audits import Audit, copy_evidence, copy_scores, record_prefix_token
 from app.store.jobs import Lease, LeaseLost
 from app.store.language_models import LanguageModel as LanguageModelRow
 from app.store.text_sets import TextRow, TextSet, iterate_text_batches, read_texts
@@ -18,9 +18,11 @@ from app.store.transitions import begin_work, complete_shard, enqueue_shards
 from workers.finishing import finish
 from workers.lease_keeper import LeaseKeeper
 from workers.runtime import Runtime
-from workers.science.errors import ScoreNotFinite
+from workers.science.errors import PrefixTokenUnusable, ScoreNotFinite
 from workers.science.loading import LanguageModel
+from workers.science.prefix_token import resolve_prefix_token
 from workers.science.scoring import ScoringOptions, TextInput, TextScore, count_tokens, score_texts
+from workers.science.tokenization import SpecialTokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +51,11 @@ def plan_audit(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
         assert row.digest is not None
         audit = begin_work(session, Audit, audit_id, row.digest)
         text_set = session.get_one(TextSet, audit.text_set_id)
-    spec = AuditSpec.model_validate(audit.spec)
+    spec = StoredAuditSpec.model_validate(audit.spec)
     bounds = cut_text_set(
         runtime,
         text_set,
+        spec.options.special_tokens,
         lambda: runtime.models.get(row, spec.options.dtype),
         lambda: keeper.report(0),
     )
@@ -67,6 +70,7 @@ def plan_audit(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
 def cut_text_set(
     runtime: Runtime,
     text_set: TextSet,
+    special_tokens: SpecialTokens,
     load: Callable[[], LanguageModel],
     on_batch: Callable[[], object],
 ) -> list[tuple[int, int]]:
@@ -75,6 +79,7 @@ def cut_text_set(
     Args:
         runtime: this process.
         text_set: the set.
+        special_tokens: what the string of a special token inside a text becomes.
         load: gives the language model whose tokens count; called if the tokens could exceed the limit.
         on_batch: called after each batch that was counted; may raise to stop.
     """
@@ -88,7 +93,7 @@ def cut_text_set(
     def lengths() -> Iterator[int]:
         with runtime.sessions() as session:
             for batch in iterate_text_batches(session, text_set.id):
-                yield from count_tokens(language_model, batch)
+                yield from count_tokens(language_model, batch, special_tokens)
                 on_batch()
 
     return list(cut_shards(lengths(), settings.shard_tokens, settings.shard_texts))
@@ -118,6 +123,7 @@ def score_shard(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
     Raises:
         LeaseLost: the audit was cancelled or the lease ran out.
         ScoringFailed: a number was not finite.
+        NoSuchPrefixToken: the language model lacks the prefix token.
         LanguageModelChanged, LanguageModelRejected, HubUnreachable: see `ModelCache.get`.
     """
     audit_id = _audit_of(lease)
@@ -126,12 +132,15 @@ def score_shard(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
         audit = session.get_one(Audit, audit_id)
         row = session.get_one(LanguageModelRow, lease.language_model_id)
         texts = read_texts(session, audit.text_set_id, start, stop)
-    spec = AuditSpec.model_validate(audit.spec)
+    spec = StoredAuditSpec.model_validate(audit.spec)
     language_model = runtime.models.get(row, spec.options.dtype)
     keeper.report(0)
     inputs = [text_input(text) for text in texts]
     try:
-        scores = score_texts(language_model, inputs, _scoring_options(spec), on_progress=keeper.report)
+        prefix_token = resolve_prefix_token(spec.options.prefix_token, language_model)
+        scores = score_texts(language_model, inputs, scoring_options(spec), on_progress=keeper.report)
+    except PrefixTokenUnusable as error:
+        raise NoSuchPrefixToken(error.detail) from None
     except ScoreNotFinite as error:
         raise ScoringFailed(str(error)) from None
 
@@ -139,7 +148,9 @@ def score_shard(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
         copy_scores(session, (score_row(audit_id, *pair) for pair in zip(texts, scores, strict=True)))
         if spec.options.token_evidence:
             copy_evidence(session, _evidence_rows(audit_id, texts, scores))
-        return complete_shard(session, audit_id, len(texts))
+        enqueued = complete_shard(session, audit_id, len(texts))
+        record_prefix_token(session, audit_id, asdict(prefix_token))
+        return enqueued
 
     return finish(runtime, lease, write)
 
@@ -157,7 +168,8 @@ def text_input(row: TextRow) -> TextInput:
     return TextInput(row.text, prefix=row.text[: row.prefix_chars], suffix=row.text[row.prefix_chars :])
 
 
-def _scoring_options(spec: AuditSpec) -> ScoringOptions:
+def scoring_options(spec: AuditSpec) -> ScoringOptions:
+    """What an audit measures, as the scorer takes it."""
     options = spec.options
     return ScoringOptions(
         metrics=frozenset(spec.metrics) - {"nl"},
@@ -166,6 +178,8 @@ def _scoring_options(spec: AuditSpec) -> ScoringOptions:
         temperature=options.temperature,
         top_k=options.top_k,
         token_evidence=options.token_evidence,
+        prefix_token=options.prefix_token,
+        special_tokens=options.special_tokens,
     )
 
 

@@ -7,13 +7,13 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session, sessionmaker
 
-from app.contracts import EditSpec
+from app.contracts import AuditOptions, AuditSpec, EditSpec
 from app.store import transitions
 from app.store.edits import Edit, EditTextSet, TextSetRole, text_sets_of
 from app.store.jobs import Lease, LeaseLost
 from app.store.language_models import LanguageModel as LanguageModelRow
 from app.store.text_sets import TextRow, TextSet, read_page, read_texts
-from workers.audit_job import cut_text_set
+from workers.audit_job import cut_text_set, scoring_options
 from workers.edit_lineage import Ancestor, lineage_of
 from workers.runtime import Runtime
 from workers.science.loading import LanguageModel
@@ -63,15 +63,20 @@ class EditInputs:
     text_sets: dict[TextSetRole, EditTextSet]
 
     @property
-    def options(self) -> ScoringOptions:
-        """How recitation is measured."""
+    def audit_options(self) -> AuditOptions:
+        """How texts are scored, as the audits of the proof say it; what stands before them is `auto`."""
         evaluation = self.spec.evaluation
-        return ScoringOptions(
-            metrics=frozenset({"extraction"}),
+        return AuditOptions(
             prefix_tokens=evaluation.prefix_tokens,
             suffix_tokens=evaluation.suffix_tokens,
             token_evidence=False,
+            dtype=self.spec.dtype,
         )
+
+    @property
+    def options(self) -> ScoringOptions:
+        """How recitation is measured."""
+        return scoring_options(AuditSpec(metrics=["extraction"], options=self.audit_options))
 
     def pages(self, runtime: Runtime, role: TextSetRole) -> Iterator[list[TextRow]]:
         """The texts of a role in order, a page at a time; none if the role was not given."""
@@ -100,7 +105,9 @@ class EditInputs:
         """The texts of a role, cut as an audit's are; `on_batch` is called while they are counted."""
         with runtime.sessions() as session:
             text_set = session.get_one(TextSet, self.text_sets[role].text_set_id)
-        bounds = cut_text_set(runtime, text_set, lambda: language_model, on_batch)
+        bounds = cut_text_set(
+            runtime, text_set, self.options.special_tokens, lambda: language_model, on_batch
+        )
         return Shards(runtime.sessions, text_set.id, bounds)
 
 

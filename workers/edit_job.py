@@ -31,6 +31,7 @@ from workers.lease_keeper import LeaseKeeper
 from workers.runtime import Runtime
 from workers.science.errors import ScienceError
 from workers.science.loading import LanguageModel, describe_checkpoint, load_language_model, probe_tokens
+from workers.science.prefix_token import resolve_prefix_token
 from workers.science.weight_edit import replaced
 
 JSONObject = dict[str, Any]
@@ -94,6 +95,7 @@ class _Edit:
             receipt=receipt,
             evaluation=compared,
             frontier=edited.frontier,
+            prefix_token=resolve_prefix_token(self._inputs.options.prefix_token, base),
             before=before,
             after=after,
             files=store_directory(runtime.blobs, checkpoint, progress.report),

@@ -1,12 +1,12 @@
 """The finishing transaction of an edit: its artifact, edited language model, audits and end, together."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app.contracts import ArtifactSource, AuditOptions, AuditSpec
+from app.contracts import ArtifactSource, AuditSpec
 from app.store.artifacts import StoredFile, add_artifact
 from app.store.audits import Audit, copy_scores
 from app.store.edits import Edit, TextSetRole
@@ -19,17 +19,19 @@ from workers.edit_comparison import AFTER, BEFORE
 from workers.edit_evaluation import Readings, Scored
 from workers.edit_inputs import EditInputs
 from workers.science.loading import CheckpointDescription
+from workers.science.prefix_token import PrefixToken
 
 JSONObject = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class EditResult:
-    """Everything that an edit commits."""
+    """Everything that an edit commits; `prefix_token` is what stood before the texts of its proof."""
 
     receipt: JSONObject
     evaluation: JSONObject
     frontier: list[JSONObject] | None
+    prefix_token: PrefixToken
     before: Readings
     after: Readings
     files: list[StoredFile]
@@ -64,6 +66,7 @@ def commit(session: Session, inputs: EditInputs, result: EditResult) -> int:
         parameter_count=description.parameter_count,
         context_length=description.context_length,
         vocabulary_size=description.vocabulary_size,
+        tokenizer=asdict(description.tokenizer),
         dtype=description.dtype,
         ready_at=session.scalar(select(func.clock_timestamp())),
     )
@@ -72,7 +75,7 @@ def commit(session: Session, inputs: EditInputs, result: EditResult) -> int:
     audits: dict[str, dict[str, str]] = {}
     for when, model, readings in ((BEFORE, inputs.base, result.before), (AFTER, edited, result.after)):
         for role, scored in readings.sets.items():
-            audit = _add_audit(session, inputs, model, scored)
+            audit = _add_audit(session, inputs, model, scored, result.prefix_token)
             audits.setdefault(role, {})[when] = format_id(Prefix.AUDIT, audit.id)
     sets = {role: measured | {"audits": audits[role]} for role, measured in result.evaluation["sets"].items()}
     edit.receipt = result.receipt
@@ -85,18 +88,14 @@ def commit(session: Session, inputs: EditInputs, result: EditResult) -> int:
     return 0
 
 
-def _add_audit(session: Session, inputs: EditInputs, model: LanguageModel, scored: Scored) -> Audit:
+def _add_audit(
+    session: Session, inputs: EditInputs, model: LanguageModel, scored: Scored, prefix_token: PrefixToken
+) -> Audit:
     """An audit that has succeeded already, with a row for every text."""
     used = inputs.text_sets[scored.role]
-    evaluation = inputs.spec.evaluation
     spec = AuditSpec(
         metrics=["nl"] if scored.role is TextSetRole.CLEAN else ["nl", "extraction"],
-        options=AuditOptions(
-            prefix_tokens=evaluation.prefix_tokens,
-            suffix_tokens=evaluation.suffix_tokens,
-            token_evidence=False,
-            dtype=inputs.spec.dtype,
-        ),
+        options=inputs.audit_options,
     )
     now = session.scalar(select(func.clock_timestamp()))
     audit = Audit(
@@ -110,6 +109,7 @@ def _add_audit(session: Session, inputs: EditInputs, model: LanguageModel, score
         texts_done=len(scored.rows),
         language_model_digest=model.digest,
         text_set_sha256=used.sha256,
+        prefix_token=asdict(prefix_token),
         summary=scored.summary,
         metadata_={"edit": format_id(Prefix.EDIT, inputs.edit_id), "role": str(scored.role)},
         started_at=now,

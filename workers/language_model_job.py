@@ -1,5 +1,7 @@
 """Validating a language model: pin it, read it without its weights, record what it is."""
 
+from dataclasses import asdict
+
 from app.errors import LanguageModelRejected
 from app.store.jobs import Lease, LeaseLost
 from app.store.language_models import LanguageModel
@@ -40,6 +42,7 @@ def validate_language_model(runtime: Runtime, lease: Lease, keeper: LeaseKeeper)
         "parameter_count": description.parameter_count,
         "context_length": description.context_length,
         "vocabulary_size": description.vocabulary_size,
+        "tokenizer": asdict(description.tokenizer),
         "dtype": description.dtype,
     }
     return finish(

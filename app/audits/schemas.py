@@ -6,7 +6,14 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, Field, JsonValue
 
 from app.audits.summary import AuditSummary
-from app.contracts import AuditOptions, AuditSpec, LanguageModelReference, Metadata, Metric
+from app.contracts import (
+    AuditSpec,
+    LanguageModelReference,
+    Metadata,
+    Metric,
+    StoredAuditOptions,
+    StoredAuditSpec,
+)
 from app.problems import Problem
 from app.store.audits import Audit, Score
 from app.store.identifiers import Prefix, format_id
@@ -43,8 +50,22 @@ class Digests(BaseModel):
     text_set: str
 
 
+class PrefixToken(BaseModel):
+    """What `options.prefix_token` came to for the language model: the tokens before each text.
+
+    They condition `all` of it, for likelihoods and decoding alike, or its `first_token` only; `nothing`
+    stands before a text whose first token is not scored. Nearly always one id; a few tokenizers add two.
+    """
+
+    ids: list[int]
+    conditions: Literal["all", "first_token", "nothing"]
+
+
 class AuditOut(BaseModel):
-    """One text set scored under one language model. The resource is the operation."""
+    """One text set scored under one language model. The resource is the operation.
+
+    `prefix_token` is null until texts have been scored, and for audits of a release that did not record it.
+    """
 
     object: Literal["audit"] = "audit"
     id: str
@@ -52,7 +73,8 @@ class AuditOut(BaseModel):
     model: str
     text_set: str
     metrics: list[Metric]
-    options: AuditOptions
+    options: StoredAuditOptions
+    prefix_token: PrefixToken | None = None
     progress: Progress
     digests: Digests
     summary: AuditSummary | None
@@ -65,7 +87,7 @@ class AuditOut(BaseModel):
     @classmethod
     def of(cls, row: Audit, in_flight: int = 0) -> Self:
         """The resource for a row; `in_flight` counts texts scored in shards not committed yet."""
-        spec = AuditSpec.model_validate(row.spec)
+        spec = StoredAuditSpec.model_validate(row.spec)
         return cls(
             id=format_id(Prefix.AUDIT, row.id),
             status=row.status,
@@ -73,6 +95,7 @@ class AuditOut(BaseModel):
             text_set=format_id(Prefix.TEXT_SET, row.text_set_id),
             metrics=spec.metrics,
             options=spec.options,
+            prefix_token=PrefixToken.model_validate(row.prefix_token) if row.prefix_token else None,
             progress=Progress(done=row.texts_done + in_flight, total=row.texts_total),
             digests=Digests(model=row.language_model_digest, text_set=row.text_set_sha256),
             summary=AuditSummary.model_validate(row.summary) if row.summary else None,
@@ -163,7 +186,11 @@ _UNMEASURED = "Null unless the audit's `metrics` ask for it; " + _UNSCORED
 
 
 class ScoreOut(BaseModel):
-    """The numbers of one text. Natural logs; a higher `nl` means more strongly memorized."""
+    """The numbers of one text. Natural logs; a higher `nl` means more strongly memorized.
+
+    `n_tokens` counts those that are scored: all, or all but the first without a prefix token.
+    `error` names why a text could not be scored; its numbers are then null.
+    """
 
     text_id: str
     ordinal: Annotated[int, Field(description="The text's place in its set, from 0.")]
@@ -216,15 +243,18 @@ class ScoreOut(BaseModel):
 
 
 class Token(BaseModel):
-    """One token of a text as the language model saw it: rank 1 means it was the model's first choice."""
+    """One token of a text as the language model saw it: rank 1 means it was the model's first choice.
+
+    The numbers of a first token are null where nothing stood before it (`prefix_token: "none"`).
+    """
 
     token_id: int
     text: str
     start: int
     end: int
-    log_likelihood: float
-    rank: int
-    matched: bool
+    log_likelihood: float | None
+    rank: int | None
+    matched: bool | None
 
 
 class TokenEvidenceOut(BaseModel):

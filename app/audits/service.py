@@ -8,8 +8,8 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from app.audits.schemas import AuditCreate, AuditOut, ScoreOut, Token, TokenEvidenceOut
-from app.contracts import AuditSpec
-from app.errors import AuditNotSucceeded, NotFound
+from app.contracts import AuditSpec, PrefixTokenChoice
+from app.errors import AuditNotSucceeded, FieldError, NotFound, ValidationFailed
 from app.idempotency import answer_once
 from app.language_models.service import resolve_language_model
 from app.pagination import Page, decode_cursor, encode_cursor, id_cursor, invalid_cursor, page_by_id
@@ -33,6 +33,7 @@ def request_audit(
         NotFound: no such language model or text set for this tenant.
         LanguageModelNotReady: the language model was rejected.
         SourceNotAllowed: an inline path outside the allow-listed roots.
+        ValidationFailed: the language model is known to lack the prefix token.
         IdempotencyInFlight, IdempotencyMismatch: see `answer_once`.
     """
 
@@ -56,7 +57,12 @@ def add_audit(
     metadata: Mapping[str, object] | None = None,
     priority: int = 0,
 ) -> Audit:
-    """Write an audit, and its first job unless the language model is still being validated."""
+    """Write an audit, and its first job unless the language model is still being validated.
+
+    Raises:
+        ValidationFailed: the language model is known to lack the prefix token.
+    """
+    _require_prefix_token(language_model, spec.options.prefix_token)
     audit = Audit(
         id=new_id(),
         tenant_id=text_set.tenant_id,
@@ -74,6 +80,23 @@ def add_audit(
     if language_model.status == LanguageModelStatus.READY:
         transitions.enqueue_audit(session, audit)
     return audit
+
+
+def _require_prefix_token(language_model: LanguageModel, choice: PrefixTokenChoice) -> None:
+    """Refuse a prefix token that the language model lacks, if a worker has looked already."""
+    known = language_model.tokenizer
+    size = language_model.vocabulary_size
+    code = None
+    if isinstance(choice, int):
+        if size is not None and choice >= size:
+            code = "prefix_token_outside_vocabulary"
+    elif choice in {"bos", "eos"} and known is not None and known[f"{choice}_token_id"] is None:
+        code = f"no_{choice}_token"
+    if code is not None:
+        raise ValidationFailed(
+            "The language model has no such prefix token; its `tokenizer` says what it has.",
+            [FieldError(pointer="/options/prefix_token", code=code)],
+        )
 
 
 def read_audit(session: Session, tenant_id: UUID, audit_id: UUID) -> AuditOut:
@@ -170,9 +193,10 @@ def read_tokens(session: Session, tenant_id: UUID, audit_id: UUID, text_id: str)
             text=text[start:end],
             start=start,
             end=end,
-            log_likelihood=log_likelihood,
-            rank=rank,
-            matched=rank == 1,
+            # No rank: nothing stood before the token, so it is not scored.
+            log_likelihood=log_likelihood if rank else None,
+            rank=rank or None,
+            matched=rank == 1 if rank else None,
         )
         for token_id, log_likelihood, rank, start, end in zip(
             ids, log_likelihoods, ranks, spans[::2], spans[1::2], strict=True

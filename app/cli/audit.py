@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Final, get_args
+from typing import Annotated, Any, BinaryIO, Final, Literal, get_args
 
 import typer
 from rich.console import Console
@@ -16,7 +16,7 @@ from app.cli.found_settings import find_settings
 from app.cli.intervals import mean_cell, share_cell
 from app.cli.model_choice import find_model, require_nameable
 from app.cli.output import JSONFlag, print_json
-from app.contracts import Metric
+from app.contracts import Metric, PrefixTokenName
 from app.embedded.programs import local_url
 from app.settings import Settings
 
@@ -50,6 +50,14 @@ def audit(
     ] = None,
     csv: Annotated[Path | None, typer.Option(help="Also write the score of each text to this file.")] = None,
     as_json: JSONFlag = False,
+    prefix_token: Annotated[
+        str | None,
+        typer.Option(help=f"What stands before each text: {', '.join(get_args(PrefixTokenName))} or an id."),
+    ] = None,
+    special_tokens: Annotated[
+        Literal["control", "text"] | None,
+        typer.Option(help="What the string of a special token inside a text becomes: that token, or text."),
+    ] = None,
 ) -> None:
     """Audit a language model on a file of texts and print what it memorized.
 
@@ -63,7 +71,8 @@ def audit(
     screen = Console(stderr=True)
     with explained():
         settings = find_settings()
-        body: JSON = {"metrics": _metrics(metrics)}
+        options = _options(prefix_token, special_tokens)
+        body: JSON = {"metrics": _metrics(metrics), "options": options}
         require_nameable(model)
         media_type = _media_type(texts)
         with ServiceClient(url or local_url(settings), owner_key(settings)) as client:
@@ -91,6 +100,24 @@ def _metrics(names: str) -> list[str]:
         known = ", ".join(get_args(Metric))
         raise fail(f"no such metric: {', '.join(unknown)}; there are {known}", ExitStatus.USAGE)
     return chosen
+
+
+def _options(prefix_token: str | None, special_tokens: str | None) -> JSON:
+    """The options that were given; the service knows the rest."""
+    given = {
+        "prefix_token": None if prefix_token is None else _prefix_token(prefix_token),
+        "special_tokens": special_tokens,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _prefix_token(choice: str) -> str | int:
+    if choice.isdecimal():
+        return int(choice)
+    if choice not in get_args(PrefixTokenName):
+        known = ", ".join(get_args(PrefixTokenName))
+        raise fail(f"no such prefix token: {choice}; there are {known} and ids", ExitStatus.USAGE)
+    return choice
 
 
 def _media_type(texts: Path) -> str:

@@ -18,10 +18,22 @@ class LanguageModelCreate(Contract):
     metadata: Metadata = {}
 
 
+class TokenizerOut(BaseModel):
+    """What a checkpoint's tokenizer has to put before a text, and what it puts there by itself.
+
+    `prefix_token_ids` is what `prefix_token: "auto"` follows; it is empty if the tokenizer adds nothing.
+    """
+
+    bos_token_id: int | None
+    eos_token_id: int | None
+    prefix_token_ids: list[int]
+
+
 class LanguageModelOut(BaseModel):
     """A registered checkpoint. What a worker found in it is null until it is `ready`.
 
-    `base_model` is what an edited model was derived from.
+    `base_model` is what an edited model was derived from. `tokenizer` stays null for what was registered with
+    a release that did not look.
     """
 
     object: Literal["language_model"] = "language_model"
@@ -36,6 +48,7 @@ class LanguageModelOut(BaseModel):
     parameter_count: int | None
     context_length: int | None
     vocabulary_size: int | None
+    tokenizer: TokenizerOut | None = None
     dtype: str | None
     error: Problem | None
     metadata: dict[str, JsonValue]
@@ -57,6 +70,7 @@ class LanguageModelOut(BaseModel):
             parameter_count=row.parameter_count,
             context_length=row.context_length,
             vocabulary_size=row.vocabulary_size,
+            tokenizer=TokenizerOut.model_validate(row.tokenizer) if row.tokenizer else None,
             dtype=row.dtype,
             error=Problem.model_validate(row.error) if row.error else None,
             metadata=row.metadata_,

@@ -29,7 +29,8 @@ def request_scores(
         NotFound: no such language model for this tenant.
         LanguageModelNotReady: the language model was rejected.
         SourceNotAllowed: an inline path outside the allow-listed roots.
-        ValidationFailed: two texts share an id, or a text is too long.
+        ValidationFailed: two texts share an id, a text is too long, or the language model is known to lack
+            the prefix token.
         IdempotencyInFlight, IdempotencyMismatch: see `answer_once`.
     """
 

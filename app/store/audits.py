@@ -19,6 +19,7 @@ from sqlalchemy import (
     Text,
     select,
     text,
+    update,
 )
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -41,6 +42,8 @@ class Audit(Work):
     texts_total: Mapped[int]
     texts_done: Mapped[int] = mapped_column(default=0)
     text_set_sha256: Mapped[str] = mapped_column(Text)
+    # What stood before the texts, as a worker found it for the language model (null until it has scored).
+    prefix_token: Mapped[JSONObject | None]
     summary: Mapped[JSONObject | None]
 
     @classmethod
@@ -154,6 +157,11 @@ def read_score_facts(session: Session, audit_id: UUID) -> Iterator[ScoreFacts]:
         .execution_options(yield_per=_ROWS_AT_ONCE)
     )
     return (ScoreFacts(*row) for row in session.execute(statement))
+
+
+def record_prefix_token(session: Session, audit_id: UUID, prefix_token: JSONObject) -> None:
+    """Say what stood before the texts of an audit."""
+    session.execute(update(Audit).where(Audit.id == audit_id).values(prefix_token=prefix_token))
 
 
 def copy_scores(session: Session, rows: Iterable[tuple[object, ...]]) -> None:

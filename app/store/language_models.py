@@ -44,6 +44,7 @@ class LanguageModel(Base):
     parameter_count: Mapped[int | None] = mapped_column(BigInteger)
     context_length: Mapped[int | None]
     vocabulary_size: Mapped[int | None]
+    tokenizer: Mapped[JSONObject | None]
     dtype: Mapped[str | None] = mapped_column(Text)
     error: Mapped[JSONObject | None]
     metadata_: Mapped[JSONObject] = mapped_column("metadata", default=dict)

@@ -54,14 +54,14 @@ def language_model(
         yield load_language_model(directory, device="cpu")
 
 
-@pytest.fixture(scope="module")
-def scores(language_model: LanguageModel) -> list[TextScore]:
-    return score_texts(
-        language_model, [TextInput(text) for text in texts_of_mixed_length()], ScoringOptions()
-    )
+def scores_of(language_model: LanguageModel, options: ScoringOptions) -> list[TextScore]:
+    return score_texts(language_model, [TextInput(text) for text in texts_of_mixed_length()], options)
 
 
-def test_log_likelihood_equals_lm_evaluation_harness(language_model, scores):
+@pytest.mark.parametrize("prefix_token", ["bos_else_eos", "eos"])
+def test_log_likelihood_equals_lm_evaluation_harness(language_model, prefix_token):
+    """The tokenizer has no BOS."""
+    scores = scores_of(language_model, ScoringOptions(frozenset(), prefix_token=prefix_token))
     harness = HFLM(
         pretrained=language_model.model,
         tokenizer=language_model.tokenizer,
@@ -81,7 +81,8 @@ def test_log_likelihood_equals_lm_evaluation_harness(language_model, scores):
         assert score.log_likelihood == pytest.approx(log_likelihood, rel=1e-4)
 
 
-def test_recitation_equals_plain_generate(language_model, scores):
+def test_recitation_equals_plain_generate(language_model):
+    scores = scores_of(language_model, ScoringOptions())
     model, tokenizer = language_model.model, language_model.tokenizer
     by_split = defaultdict(list)
     for text, score in zip(texts_of_mixed_length(), scores, strict=True):
@@ -92,7 +93,7 @@ def test_recitation_equals_plain_generate(language_model, scores):
     decisions = []
     for (prefix, suffix), texts in by_split.items():
         # Prompts of one length need no padding, so the batch is the plain computation.
-        prompts = torch.tensor([[language_model.prefix_token_id, *ids[:prefix]] for ids, _ in texts])
+        prompts = torch.tensor([ids[:prefix] for ids, _ in texts])
         generated = model.generate(
             prompts,
             attention_mask=torch.ones_like(prompts),
@@ -100,7 +101,7 @@ def test_recitation_equals_plain_generate(language_model, scores):
             max_new_tokens=suffix,
             pad_token_id=tokenizer.eos_token_id,
         )
-        for (ids, metric), row in zip(texts, generated[:, prefix + 1 :].tolist(), strict=True):
+        for (ids, metric), row in zip(texts, generated[:, prefix:].tolist(), strict=True):
             said = row[: row.index(tokenizer.eos_token_id) + 1] if tokenizer.eos_token_id in row else row
             true = ids[prefix : prefix + suffix]
             similarity = 1 - Levenshtein.distance(said, true) / suffix

@@ -12,6 +12,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,10 +30,12 @@ from tests.benchmarks.scoring_workload import build_micro_model, mixed_texts
 from workers.science.loading import LanguageModel, load_language_model
 from workers.science.scoring import ScoringOptions, TextInput, count_tokens, score_texts
 
-LIKELIHOOD_ONLY = ScoringOptions(metrics=frozenset(), token_evidence=False)
-ONE_PASS = ScoringOptions(metrics=frozenset({"extraction", "p_z"}), token_evidence=False, decode=False)
-DECODED = ScoringOptions(metrics=frozenset({"extraction", "p_z"}), token_evidence=False)
-EVERYTHING = ScoringOptions(decode=False)
+# All are conditioned as the harness is.
+_PLAIN = ScoringOptions(token_evidence=False, prefix_token="bos_else_eos")
+LIKELIHOOD_ONLY = replace(_PLAIN, metrics=frozenset())
+DECODED = replace(_PLAIN, metrics=frozenset({"extraction", "p_z"}))
+ONE_PASS = replace(DECODED, decode=False)
+EVERYTHING = replace(_PLAIN, token_evidence=True, decode=False)
 HARNESS_BATCH_SIZE = 32
 PREFIX_TOKENS, SUFFIX_TOKENS = ONE_PASS.prefix_tokens, ONE_PASS.suffix_tokens
 

@@ -1,9 +1,23 @@
 """What clients may send: strict, closed, and never coerced."""
 
+from typing import get_args
+
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from app.contracts import AuditSpec, HubSource, LanguageModelReference, PathSource, TextRecord
+from app import contracts
+from app.contracts import (
+    AuditOptions,
+    AuditSpec,
+    HubSource,
+    LanguageModelReference,
+    PathSource,
+    StoredAuditSpec,
+    TextRecord,
+)
+from app.problems import validation_problem
+from workers.science import texts
+from workers.science.texts import ScoringOptions
 
 references: TypeAdapter[str | HubSource | PathSource] = TypeAdapter(LanguageModelReference)
 
@@ -61,3 +75,32 @@ def test_options_are_finite_and_in_range() -> None:
     for options in ({"temperature": float("nan")}, {"temperature": 0.0}, {"prefix_tokens": 0}, {"top_k": -1}):
         with pytest.raises(ValidationError):
             AuditSpec.model_validate({"options": options})
+
+
+@pytest.mark.parametrize("choice", ["auto", "bos", "eos", "bos_else_eos", "none", 0, 2**31 - 1])
+def test_a_prefix_token_is_a_name_or_an_id(choice: str | int) -> None:
+    assert AuditOptions.model_validate({"prefix_token": choice}).prefix_token == choice
+    assert ScoringOptions(prefix_token=choice).prefix_token == choice  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("choice", ["BOS", "", "7", -1, 2**31, 1.0, True, None, [1]])
+def test_anything_else_is_no_prefix_token(choice: object) -> None:
+    with pytest.raises(ValidationError) as refusal:
+        AuditSpec.model_validate({"options": {"prefix_token": choice}})
+    pointer = validation_problem(refusal.value.errors(), skip=0).errors[0].pointer
+    assert pointer == "/options/prefix_token"
+
+
+def test_options_of_an_earlier_release_say_what_it_did() -> None:
+    """It put BOS, else EOS, before every text; a request of today that leaves it open means `auto`."""
+    stored = AuditSpec().model_dump()
+    assert StoredAuditSpec.model_validate(stored).model_dump() == stored
+    assert stored["options"]["prefix_token"] == "auto"
+    for name in ("prefix_token", "special_tokens"):
+        del stored["options"][name]
+    read = StoredAuditSpec.model_validate(stored).options
+    assert (read.prefix_token, read.special_tokens) == ("bos_else_eos", "control")
+
+
+def test_the_names_of_prefix_tokens_are_those_of_the_scorer() -> None:
+    assert get_args(contracts.PrefixTokenName) == get_args(texts.PrefixTokenName)

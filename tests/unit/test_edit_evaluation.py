@@ -19,6 +19,7 @@ from app.store.edits import EditTextSet, TextSetRole
 from app.store.identifiers import new_id
 from app.store.language_models import LanguageModel as LanguageModelRow
 from app.store.text_sets import TextRow
+from tests.log_probabilities import log_probabilities
 from tests.tiny_models import english_sentences, one_thread, save_reciting_model
 from workers.audit_job import TextFacts
 from workers.edit_comparison import compare
@@ -452,7 +453,7 @@ def test_the_proof_is_what_transformers_and_the_scores_say(
     by_text = [ndcg_by_scikit_learn(base, edited, [row]) for row in texts[CLEAN]]
     assert ranking["mean"] == pytest.approx(ndcg_by_scikit_learn(base, edited, texts[CLEAN]), rel=1e-6)
     assert ranking["mean"] < 0.99
-    lengths = [len(logits_of(base, row.text)[1]) for row in texts[CLEAN]]
+    lengths = [len(log_probabilities(base, row.text)[0]) - 1 for row in texts[CLEAN]]
     expected = weighted_mean(by_text, lengths)
     assert expected is not None
     assert (ranking["n"], ranking["low"], ranking["high"]) == pytest.approx(
@@ -462,22 +463,17 @@ def test_the_proof_is_what_transformers_and_the_scores_say(
     assert progress.shares[-1] == 1
 
 
-@torch.inference_mode()
-def logits_of(language_model: LanguageModel, text: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits [n, V] that predict the text's tokens, and those tokens [n]."""
-    ids = language_model.tokenizer(text)["input_ids"]
-    inputs = torch.tensor([[language_model.prefix_token_id, *ids]])
-    return language_model.model(inputs).logits[0, :-1].double(), torch.tensor(ids)
-
-
 def perplexity_by_transformers(language_model: LanguageModel, rows: Sequence[TextRow]) -> float:
-    pairs = [logits_of(language_model, row.text) for row in rows]
-    logits, ids = (torch.cat(part) for part in zip(*pairs, strict=True))
-    return math.exp(torch.nn.functional.cross_entropy(logits, ids))
+    pairs = [log_probabilities(language_model, row.text) for row in rows]
+    following, ids = (torch.cat(part) for part in zip(*pairs, strict=True))
+    return math.exp(torch.nn.functional.nll_loss(following, ids))
 
 
 def ndcg_by_scikit_learn(base: LanguageModel, edited: LanguageModel, rows: Sequence[TextRow]) -> float:
-    before, after = (torch.cat([logits_of(model, row.text)[0] for row in rows]) for model in (base, edited))
+    """Over the tokens that the text's own ones precede."""
+    before, after = (
+        torch.cat([log_probabilities(model, row.text)[0][1:] for row in rows]) for model in (base, edited)
+    )
     gains = torch.arange(10, 0, -1.0, dtype=torch.float64).expand(len(before), 10)
     relevance = torch.zeros_like(before).scatter_(1, before.topk(10).indices, gains)
     return float(ndcg_score(relevance.numpy(), after.numpy(), k=10))

@@ -19,9 +19,9 @@ Result = TypeVar("Result")
 class Window:
     """A piece of one text that goes through the model at once.
 
-    With the prefix token put before the text's tokens, the window's inputs are the places `start` to `end`
-    of that stream, so that the last of them predicts the text's token `end - 1`. The last `n_scored`
-    predictions count; the inputs before them are context only.
+    With the tokens that stand in front put before the text's own, the window's inputs are the places `start`
+    to `end` of that stream, and each place predicts the next. The last `n_scored` predictions count; the
+    inputs before them are context only.
     """
 
     text: int
@@ -38,18 +38,30 @@ def batch_tokens_for(device: torch.device) -> int:
     return _CPU_BATCH_TOKENS if device.type == "cpu" else _GPU_BATCH_TOKENS
 
 
-def cut_windows(text: int, n_tokens: int, context_length: int) -> Iterator[Window]:
-    """Cut a text into windows in which each token is scored once.
+def cut_windows(text: int, n_tokens: int, context_length: int, n_in_front: int) -> Iterator[Window]:
+    """Cut a text into windows in which each token that something precedes is scored once.
 
-    The first window holds the prefix token and `context_length - 1` tokens. Each later one scores the next
-    `context_length` tokens after the one that precedes them; the last is filled up with left context. These
-    are the windows of lm-evaluation-harness 0.4.13 (`loglikelihood_rolling`, context length 1).
+    The first window holds the tokens in front and as much of the text as fits. Each later one scores the
+    next `context_length` tokens after the one that precedes them; the last is filled up with left context.
+    With one token in front these are the windows of lm-evaluation-harness 0.4.13 (`loglikelihood_rolling`,
+    context length 1). With none the text's first token is left out, since nothing predicts it.
+
+    Args:
+        text: its number, for the windows.
+        n_tokens: tokens of the text.
+        context_length: tokens that the model sees at once; at least `n_in_front`.
+        n_in_front: tokens in front of the text.
     """
-    scored = 0
-    while scored < n_tokens:
-        end = min(scored + context_length, n_tokens)
-        yield Window(text, max(0, end - context_length), end, end - scored)
-        scored = end
+    if n_tokens == 0:
+        return
+    # The text's last token is never an input.
+    inputs = n_in_front + n_tokens - 1
+    done = 0
+    while done < inputs:
+        end = min(done + context_length, inputs)
+        # A place before the last token in front predicts another of those, which nobody scores.
+        yield Window(text, max(0, end - context_length), end, end - max(done, n_in_front - 1))
+        done = end
 
 
 def batch_by_length(windows: Sequence[Window], budget: int) -> list[list[Window]]:

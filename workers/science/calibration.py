@@ -58,7 +58,7 @@ class TokenBlocks:
 
     @property
     def lengths(self) -> Tensor:
-        """Real tokens of each block, prefix tokens included: int64 [N]."""
+        """Real tokens of each block, those put before texts included: int64 [N]."""
         return self.mask.sum(1)
 
     @property
@@ -104,7 +104,7 @@ class TokenRows:
 
     @property
     def lengths(self) -> Tensor:
-        """Tokens of each row, prefix tokens included: int64 [N]."""
+        """Tokens of each row, those put before texts included: int64 [N]."""
         return self.starts.diff()
 
     @property
@@ -127,7 +127,7 @@ class TokenRows:
 def pack_texts(
     language_model: LanguageModel, texts: Iterable[str], *, block_tokens: int, limit: int | None = None
 ) -> TokenBlocks:
-    """Lay texts end to end, a prefix token before each, and cut the stream into blocks.
+    """Lay texts end to end, BOS (else EOS) before each as training does, and cut the stream into blocks.
 
     The blocks are at most as long as the context; the last one is padded. Texts without tokens are left out.
     No more texts are asked for than are needed.
@@ -144,8 +144,9 @@ def pack_texts(
         ValueError: if `block_tokens` is below 2.
     """
     length = _row_length(language_model, block_tokens)
+    front = (language_model.prefix_token_id,)
     stream = array(_FOUR_BYTES)
-    for row in _rows(language_model, texts):
+    for row in _rows(language_model, texts, front):
         stream.extend(row)
         if limit is not None and len(stream) > max(limit, length):
             del stream[max(length, limit // length * length) :]
@@ -162,9 +163,10 @@ def pack_texts(
 def text_blocks(
     language_model: LanguageModel, texts: Iterable[str], *, max_tokens: int, limit: int | None = None
 ) -> TokenRows:
-    """One text a row: the prefix token, then the text's tokens, cut to `max_tokens` and to the context.
+    """One text a row as the tokenizer encodes it, cut to `max_tokens` and to the context.
 
-    Texts without tokens are left out. No more texts are asked for than are needed.
+    A row begins with what the tokenizer puts before a text, often nothing: as texts are scored unless told
+    otherwise. Texts of which no token is predicted are left out. No more texts are asked for than are needed.
 
     Args:
         language_model: whose tokens and context.
@@ -179,7 +181,7 @@ def text_blocks(
     """
     length = _row_length(language_model, max_tokens)
     ids, starts = array(_FOUR_BYTES), array(_EIGHT_BYTES, [0])
-    for row in _rows(language_model, texts):
+    for row in _rows(language_model, texts, language_model.own_prefix_token_ids):
         if limit is not None and ids and len(ids) + min(len(row), length) > limit:
             break
         ids.extend(row[:length])
@@ -199,8 +201,8 @@ def _row_length(language_model: LanguageModel, tokens: int) -> int:
     return min(tokens, language_model.context_length)
 
 
-def _rows(language_model: LanguageModel, texts: Iterable[str]) -> Iterator[list[int]]:
-    """The prefix token and the tokens of each text that has any."""
+def _rows(language_model: LanguageModel, texts: Iterable[str], front: tuple[int, ...]) -> Iterator[list[int]]:
+    """The tokens of each text after those in front, where one of them is predicted."""
     for batch in _batches(texts):
         encoded = language_model.tokenizer(
             batch,
@@ -210,10 +212,11 @@ def _rows(language_model: LanguageModel, texts: Iterable[str]) -> Iterator[list[
             verbose=False,
         )
         for token_ids in encoded["input_ids"]:
-            if token_ids:
-                if not within_vocabulary(token_ids, language_model.vocabulary_size):
+            if token_ids and len(front) + len(token_ids) > 1:
+                row = [*front, *token_ids]
+                if not within_vocabulary(row, language_model.vocabulary_size):
                     raise TokenOutsideVocabulary("token_outside_vocabulary", _NO_ROW)
-                yield [language_model.prefix_token_id, *token_ids]
+                yield row
 
 
 def _batches(texts: Iterable[str]) -> Iterator[list[str]]:

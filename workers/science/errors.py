@@ -2,6 +2,7 @@
 
     ScienceError
     ├── CheckpointRejected       the checkpoint cannot be used
+    ├── PrefixTokenUnusable      the model has no such prefix token
     ├── ProjectionNotFound       the model has no such layer or projection
     ├── ScoreNotFinite           the language model gave a number that is not finite
     └── TokenOutsideVocabulary   the model has no row for a token of a text
@@ -24,6 +25,10 @@ class ScienceError(Exception):
 
 class CheckpointRejected(ScienceError):
     """The checkpoint cannot be used; the detail names the file and the remedy."""
+
+
+class PrefixTokenUnusable(ScienceError):
+    """The language model has no such token to put before a text."""
 
 
 class ProjectionNotFound(ScienceError):

@@ -39,14 +39,15 @@ class Split:
 NOT_APPLICABLE = Split("not_applicable")
 
 
-def split_by_length(n_tokens: int, context_length: int, prefix_tokens: int, suffix_tokens: int) -> Split:
+def split_by_length(n_tokens: int, room: int, prefix_tokens: int, suffix_tokens: int) -> Split:
     """Split a text after its first `prefix_tokens`, or in the same proportion if there is less room.
 
-    The room is the text's tokens or the context, whichever is less. With less room than both lengths
-    together, the prefix takes its share of it, rounded down, and the suffix the rest; at least two tokens
-    are needed for that, one on each side (unless no prefix was asked for).
+    The room is the number of the text's tokens that the context has room for, the last predicted one
+    included. With less of it, or fewer tokens, than both lengths together, the prefix takes its share,
+    rounded down, and the suffix the rest; at least two tokens are needed for that, one on each side (unless
+    no prefix was asked for).
     """
-    room = min(n_tokens, context_length)
+    room = min(n_tokens, room)
     asked = prefix_tokens + suffix_tokens
     if room >= asked:
         return Split("ok", prefix_tokens, suffix_tokens)
@@ -56,17 +57,17 @@ def split_by_length(n_tokens: int, context_length: int, prefix_tokens: int, suff
     return Split("scaled", scaled_prefix, room - scaled_prefix)
 
 
-def split_at(boundary: int, n_tokens: int, context_length: int) -> Split:
-    """Split a text at a token that the client chose; the suffix is cut short where the context ends."""
-    end = min(n_tokens, context_length)
+def split_at(boundary: int, n_tokens: int, room: int) -> Split:
+    """Split a text at a token that the client chose; the suffix is cut short where the room ends."""
+    end = min(n_tokens, room)
     if boundary >= end:
         return NOT_APPLICABLE
     return Split("ok" if end == n_tokens else "scaled", boundary, end - boundary)
 
 
-def split_for_verbatim(prefix_tokens: int, n_tokens: int, context_length: int) -> Split:
+def split_for_verbatim(prefix_tokens: int, n_tokens: int, room: int) -> Split:
     """The 50 tokens after a prefix of fixed length (HUBBLE, figure 4), or as many as there are."""
-    suffix_tokens = min(VERBATIM_SUFFIX_TOKENS, min(n_tokens, context_length) - prefix_tokens)
+    suffix_tokens = min(VERBATIM_SUFFIX_TOKENS, min(n_tokens, room) - prefix_tokens)
     if suffix_tokens < 1:
         return NOT_APPLICABLE
     status: SplitStatus = "ok" if suffix_tokens == VERBATIM_SUFFIX_TOKENS else "scaled"

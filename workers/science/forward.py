@@ -12,6 +12,7 @@ from workers.science.errors import ScoreNotFinite
 from workers.science.extraction import Split, TokenIds
 from workers.science.likelihood import PositionScores, Sampling, base_hidden_states, score_positions
 from workers.science.loading import LanguageModel
+from workers.science.prefix_token import PrefixToken
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,30 +79,36 @@ class Ledger:
 def score_tokens(
     language_model: LanguageModel,
     ledger: Ledger,
+    prefix_token: PrefixToken,
     *,
     rank: bool,
     sampling: Sampling | None,
     batch_tokens: int | None,
     on_batch: Callable[[list[Window]], None],
 ) -> None:
-    """Score every token of the ledger's texts once.
+    """Score every token of the ledger's texts once, but for first tokens that nothing conditions.
 
     Args:
         language_model: the model.
         ledger: the texts, and where the scores are written.
+        prefix_token: what stands before each text.
         rank: whether to rank every token.
         sampling: the client's decoding, to score recitable tokens under it.
         batch_tokens: tokens in a batch with padding; by default what suits the device.
         on_batch: told the windows of each batch that is done; may raise to stop.
     """
+    if prefix_token.conditions == "first_token":
+        _score_first_tokens(language_model, ledger, prefix_token, rank=rank)
     windows = [
         window
         for index, length in enumerate(np.diff(ledger.starts).tolist())
-        for window in cut_windows(index, length, language_model.context_length)
+        for window in cut_windows(index, length, language_model.context_length, len(prefix_token.in_front))
     ]
     batches = batch_by_length(windows, batch_tokens or batch_tokens_for(language_model.device))
     results = map_on_cores(
-        lambda batch: _score_batch(language_model, ledger, batch, rank=rank, sampling=sampling),
+        lambda batch: _score_batch(
+            language_model, ledger, batch, prefix_token.in_front, rank=rank, sampling=sampling
+        ),
         batches,
         language_model.device,
     )
@@ -110,10 +117,27 @@ def score_tokens(
 
 
 @torch.inference_mode()
+def _score_first_tokens(
+    language_model: LanguageModel, ledger: Ledger, prefix_token: PrefixToken, *, rank: bool
+) -> None:
+    """Score each text's first token by the one distribution that follows the prefix token."""
+    places = ledger.starts[:-1][np.diff(ledger.starts) > 0]
+    if len(places) == 0:
+        return
+    device = language_model.device
+    inputs = torch.tensor([prefix_token.ids], device=device)
+    hidden = base_hidden_states(language_model.model, inputs)[0, -1]
+    targets = torch.from_numpy(ledger.token_ids[places]).to(device)
+    scores = score_positions(language_model.model, hidden.expand(len(places), -1), targets, rank=rank)
+    ledger.record(places, scores)
+
+
+@torch.inference_mode()
 def _score_batch(
     language_model: LanguageModel,
     ledger: Ledger,
     batch: list[Window],
+    in_front: tuple[int, ...],
     *,
     rank: bool,
     sampling: Sampling | None,
@@ -121,17 +145,22 @@ def _score_batch(
     longest = max(map(len, batch))
     inputs = np.full((len(batch), longest), language_model.prefix_token_id, dtype=np.int64)
     for row, window in enumerate(batch):
-        # The stream of a window begins with the prefix token, so the text's tokens stand one place earlier.
-        first = max(0, window.start - 1)
-        tokens = ledger.token_ids[
-            ledger.starts[window.text] + first : ledger.starts[window.text] + window.end - 1
+        front = in_front[window.start :]
+        # The text's own tokens stand that many places later in the stream.
+        first = ledger.starts[window.text] - len(in_front)
+        inputs[row, : len(front)] = front
+        inputs[row, len(front) : len(window)] = ledger.token_ids[
+            first + window.start + len(front) : first + window.end
         ]
-        inputs[row, len(window) - len(tokens) : len(window)] = tokens
     # Positions [N] among the batch's B * S places that predict scored tokens, and the tokens' places.
     positions = np.concatenate(
         [row * longest + np.arange(len(w) - w.n_scored, len(w)) for row, w in enumerate(batch)]
     )
-    places = np.concatenate([ledger.starts[w.text] + np.arange(w.end - w.n_scored, w.end) for w in batch])
+    # The last input of a window predicts the token after it.
+    predicted = [np.arange(w.end - w.n_scored, w.end) + 1 - len(in_front) for w in batch]
+    places = np.concatenate(
+        [ledger.starts[w.text] + tokens for w, tokens in zip(batch, predicted, strict=True)]
+    )
 
     device = language_model.device
     hidden = base_hidden_states(language_model.model, torch.from_numpy(inputs).to(device)).flatten(0, 1)

@@ -21,7 +21,7 @@ _GPU_ROWS = 256
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Where greedy decoding starts: `token_ids` int64 [n], prefix token included, and how many may follow."""
+    """Where greedy decoding starts: `token_ids` int64 [n], all that is seen, and how many may follow."""
 
     token_ids: TokenIds
     n_new_tokens: int

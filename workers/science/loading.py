@@ -18,12 +18,28 @@ from workers.science import checkpoint_files
 from workers.science.checkpoint_files import CONFIG, VOCABULARY_FILES
 from workers.science.errors import CheckpointRejected
 from workers.science.likelihood import base_hidden_states, project_to_vocabulary
+from workers.science.tokenization import tokens_put_in_front
 
 DEFAULT_CONTEXT_LENGTH = 2048
 # Tokenizers without a limit of their own report a number of the order of 1e30.
 _UNLIMITED = 10**9
 _CONTEXT_LENGTH_NAMES = ("n_positions", "max_position_embeddings", "n_ctx")
 _PROBE_TOKENS = 16
+
+
+@dataclass(frozen=True)
+class TokenizerDescription:
+    """The special tokens that matter before a text.
+
+    Attributes:
+        bos_token_id: beginning of sequence, if the tokenizer has such a token.
+        eos_token_id: end of sequence, if it has such a token.
+        prefix_token_ids: what it puts before a text by itself; empty if it adds nothing there.
+    """
+
+    bos_token_id: int | None
+    eos_token_id: int | None
+    prefix_token_ids: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -37,6 +53,7 @@ class CheckpointDescription:
         dtype: number format of most of them, as torch names it.
         context_length: tokens that the model sees at once, the prefix token included.
         vocabulary_size: rows of the output embedding.
+        tokenizer: what its tokenizer does before a text.
         files: sha256 of every file that is used, by name.
         digest: one sha256 over the sorted names and digests.
     """
@@ -47,6 +64,7 @@ class CheckpointDescription:
     dtype: str
     context_length: int
     vocabulary_size: int
+    tokenizer: TokenizerDescription
     files: dict[str, str]
     digest: str
 
@@ -55,7 +73,8 @@ class CheckpointDescription:
 class LanguageModel:
     """A causal language model in memory with its tokenizer.
 
-    `prefix_token_id` (BOS, else EOS) stands before the first token of every text.
+    `prefix_token_id` is BOS, else EOS. `own_prefix_token_ids` is what the tokenizer puts before a text by
+    itself, often nothing.
     """
 
     model: Any
@@ -65,6 +84,7 @@ class LanguageModel:
     vocabulary_size: int
     device: torch.device
     dtype: torch.dtype
+    own_prefix_token_ids: tuple[int, ...] = ()
 
 
 def describe_checkpoint(directory: Path) -> CheckpointDescription:
@@ -93,6 +113,11 @@ def describe_checkpoint(directory: Path) -> CheckpointDescription:
         dtype=dtype,
         context_length=_context_length(config, tokenizer),
         vocabulary_size=config.get_text_config().vocab_size,
+        tokenizer=TokenizerDescription(
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            prefix_token_ids=tokens_put_in_front(tokenizer),
+        ),
         files=files,
         digest=checkpoint_files.digest_of_digests(files),
     )
@@ -148,6 +173,7 @@ def load_language_model(
         vocabulary_size=model.get_output_embeddings().weight.shape[0],
         device=chosen_device,
         dtype=getattr(torch, dtype),
+        own_prefix_token_ids=tokens_put_in_front(tokenizer),
     )
     _probe(language_model)
     return language_model

@@ -1,8 +1,8 @@
 """What scoring will do with each text: where it is split, which tokens it may recite."""
 
-import math
 from dataclasses import dataclass, field
 
+from workers.science.batching import cut_windows
 from workers.science.extraction import (
     NOT_APPLICABLE,
     VERBATIM_PREFIX_TOKENS,
@@ -13,6 +13,7 @@ from workers.science.extraction import (
 )
 from workers.science.forward import TextTokens
 from workers.science.loading import LanguageModel
+from workers.science.prefix_token import PrefixToken
 from workers.science.texts import ScoringOptions, TextInput
 from workers.science.tokenization import TokenizedText, within_vocabulary
 
@@ -24,7 +25,8 @@ class TextPlan:
     Attributes:
         tokens: of the text.
         n_bytes: of the text in UTF-8.
-        n_windows: that it will be cut into; 0 if it cannot be scored.
+        n_tokens: that are scored.
+        n_windows: that it will be cut into; 0 if it cannot be scored, or if only its first token is.
         error: why it cannot be scored, as in `TextScore.error`.
         extraction: the split of `extraction` and `p_z`, not applicable if neither was asked for.
         verbatim: the splits of `verbatim` by prefix length, empty if not asked for.
@@ -32,15 +34,11 @@ class TextPlan:
 
     tokens: TokenizedText
     n_bytes: int
+    n_tokens: int
     n_windows: int = 0
     error: str | None = None
     extraction: Split = NOT_APPLICABLE
     verbatim: dict[int, Split] = field(default_factory=dict)
-
-    @property
-    def n_tokens(self) -> int:
-        """Tokens of the text."""
-        return len(self.tokens.token_ids)
 
     def for_forward_pass(self) -> TextTokens:
         """The tokens to score; none if the text cannot be scored."""
@@ -50,33 +48,44 @@ class TextPlan:
 
 
 def plan_text(
-    text: TextInput, tokens: TokenizedText, language_model: LanguageModel, options: ScoringOptions
+    text: TextInput,
+    tokens: TokenizedText,
+    language_model: LanguageModel,
+    options: ScoringOptions,
+    prefix_token: PrefixToken,
 ) -> TextPlan:
-    """Decide what will be measured on a text."""
+    """Decide what will be measured on a text.
+
+    A prompt without a token is none: where nothing stands in front of it, the split is not applicable.
+    """
     n_bytes = len(text.text.encode())
     n_tokens = len(tokens.token_ids)
-    context_length = language_model.context_length
+    n_scored = prefix_token.scored_tokens(n_tokens)
     if n_tokens == 0:
-        return TextPlan(tokens, n_bytes, error="no_tokens")
+        return TextPlan(tokens, n_bytes, n_scored, error="no_tokens")
     if not within_vocabulary(tokens.token_ids, language_model.vocabulary_size):
-        return TextPlan(tokens, n_bytes, error="token_outside_vocabulary")
+        return TextPlan(tokens, n_bytes, n_scored, error="token_outside_vocabulary")
+    if n_scored == 0:
+        return TextPlan(tokens, n_bytes, n_scored, error="only_first_token")
+    n_in_front = len(prefix_token.in_front)
+    # The first window's inputs and the token that the last of them predicts.
+    room = language_model.context_length + 1 - n_in_front
     extraction = NOT_APPLICABLE
     if options.metrics & {"extraction", "p_z"}:
         if text.prefix is None:
-            extraction = split_by_length(
-                n_tokens, context_length, options.prefix_tokens, options.suffix_tokens
-            )
+            extraction = split_by_length(n_tokens, room, options.prefix_tokens, options.suffix_tokens)
         else:
-            extraction = split_at(tokens.tokens_within(len(text.prefix)), n_tokens, context_length)
+            extraction = split_at(tokens.tokens_within(len(text.prefix)), n_tokens, room)
+        if extraction.prefix_tokens + n_in_front == 0:
+            extraction = NOT_APPLICABLE
     verbatim = {}
     if "verbatim" in options.metrics:
-        verbatim = {
-            length: split_for_verbatim(length, n_tokens, context_length) for length in VERBATIM_PREFIX_TOKENS
-        }
+        verbatim = {length: split_for_verbatim(length, n_tokens, room) for length in VERBATIM_PREFIX_TOKENS}
     return TextPlan(
         tokens,
         n_bytes,
-        n_windows=math.ceil(n_tokens / context_length),
+        n_scored,
+        n_windows=len(list(cut_windows(0, n_tokens, language_model.context_length, n_in_front))),
         extraction=extraction,
         verbatim=verbatim,
     )

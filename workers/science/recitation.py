@@ -8,6 +8,7 @@ from workers.science.extraction import Split, TokenIds, known_continuation, matc
 from workers.science.forward import Ledger
 from workers.science.greedy import Prompt, continue_greedily, end_token_ids
 from workers.science.loading import LanguageModel
+from workers.science.prefix_token import PrefixToken
 
 
 class Recitations:
@@ -17,10 +18,11 @@ class Recitations:
         said: by text, int64 [at most L]: the continuation as far as it is known.
     """
 
-    def __init__(self, language_model: LanguageModel, ledger: Ledger) -> None:
+    def __init__(self, language_model: LanguageModel, ledger: Ledger, prefix_token: PrefixToken) -> None:
         self.said: dict[int, TokenIds] = {}
         self._language_model = language_model
         self._ledger = ledger
+        self._in_front = np.asarray(prefix_token.in_front, dtype=np.int64)
         self._end_tokens = end_token_ids(language_model)
         self._ends = np.isin(ledger.token_ids, list(self._end_tokens))
         self._prompts: dict[int, Prompt] = {}
@@ -42,7 +44,7 @@ class Recitations:
         self.said[text] = said
         if not complete:
             prefix = self._ledger.token_ids[self._ledger.starts[text] : suffix.start]
-            start = np.concatenate(([self._language_model.prefix_token_id], prefix, said))
+            start = np.concatenate((self._in_front, prefix, said))
             self._prompts[text] = Prompt(start, split.suffix_tokens - len(said))
         return complete
 

@@ -12,6 +12,7 @@ from workers.science.forward import Ledger, score_tokens
 from workers.science.likelihood import Sampling
 from workers.science.loading import LanguageModel
 from workers.science.plan import TextPlan, plan_text
+from workers.science.prefix_token import resolve_prefix_token
 from workers.science.recitation import Recitations
 from workers.science.texts import ScoringOptions, TextInput, TextScore, TokenEvidence
 from workers.science.tokenization import count_tokens, tokenize
@@ -43,19 +44,22 @@ def score_texts(
         One score for each text, in order.
 
     Raises:
+        PrefixTokenUnusable: see `resolve_prefix_token`.
         ScoreNotFinite: `log_likelihood_not_finite`, if the model gives NaN or infinity for a token.
     """
-    tokenized = tokenize(language_model.tokenizer, [text.text for text in texts])
+    prefix_token = resolve_prefix_token(options.prefix_token, language_model)
+    tokenized = tokenize(language_model.tokenizer, [text.text for text in texts], options.special_tokens)
     plans = [
-        plan_text(text, tokens, language_model, options)
+        plan_text(text, tokens, language_model, options, prefix_token)
         for text, tokens in zip(texts, tokenized, strict=True)
     ]
     ledger = Ledger([plan.for_forward_pass() for plan in plans])
-    recitations = Recitations(language_model, ledger)
+    recitations = Recitations(language_model, ledger, prefix_token)
     progress = _Progress(plans, recitations, options, on_progress or (lambda _: None))
     score_tokens(
         language_model,
         ledger,
+        prefix_token,
         rank=options.token_evidence,
         sampling=Sampling(options.temperature, options.top_k) if "p_z" in options.metrics else None,
         batch_tokens=options.batch_tokens,
@@ -113,10 +117,12 @@ def _assemble(
             rank=ledger.rank[place].copy(),
             offsets=plan.tokens.offsets,
         )
+        if plan.n_tokens < len(evidence.token_ids):
+            evidence.log_likelihood[0] = np.nan  # nothing stands before the first token
     return TextScore(
         n_tokens=plan.n_tokens,
         n_bytes=plan.n_bytes,
-        n_windows=plan.n_windows,
+        n_windows=max(1, plan.n_windows),
         log_likelihood=log_likelihood,
         nl=nl,
         nl_byte=log_likelihood / plan.n_bytes,

@@ -14,6 +14,7 @@ from torch import Tensor
 from workers.science.calibration import Rows
 from workers.science.loading import LanguageModel
 from workers.science.plan import plan_text
+from workers.science.prefix_token import resolve_prefix_token
 from workers.science.scoring import score_texts
 from workers.science.texts import ScoringOptions, TextInput, shares_extracted
 from workers.science.tokenization import tokenize
@@ -43,11 +44,11 @@ def with_changed_prompts(
     are asked for the same suffix as before. Texts without room for a prefix stay as they are.
     """
     asked = replace(options, metrics=frozenset({"extraction"}))
+    prefix_token = resolve_prefix_token(options.prefix_token, language_model)
+    tokenized = tokenize(language_model.tokenizer, [text.text for text in texts], options.special_tokens)
     shifted, shortened = [], []
-    for text, tokens in zip(
-        texts, tokenize(language_model.tokenizer, [text.text for text in texts]), strict=True
-    ):
-        split = plan_text(text, tokens, language_model, asked).extraction
+    for text, tokens in zip(texts, tokenized, strict=True):
+        split = plan_text(text, tokens, language_model, asked, prefix_token).extraction
         if split.prefix_tokens < 2:  # noqa: PLR2004 - nothing to drop
             shifted.append(text)
             shortened.append(text)

@@ -2,12 +2,16 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from workers.science.extraction import Metric
+from workers.science.tokenization import SpecialTokens
+
+PrefixTokenName = Literal["auto", "bos", "eos", "bos_else_eos", "none"]
+PrefixTokenChoice = PrefixTokenName | int
 
 METRICS: Final = frozenset({"extraction", "verbatim", "p_z"})
 
@@ -40,6 +44,8 @@ class ScoringOptions:
         temperature: of the client's decoding, for `p_z`.
         top_k: of the client's decoding, for `p_z`.
         token_evidence: whether to return each token's log-likelihood and rank.
+        prefix_token: what stands before a text; see `resolve_prefix_token`.
+        special_tokens: what the string of a special token inside a text becomes; see `tokenize`.
         batch_tokens: tokens in a batch, padding included; by default what suits the device.
     """
 
@@ -50,6 +56,8 @@ class ScoringOptions:
     temperature: float = 1.0
     top_k: int = 40
     token_evidence: bool = True
+    prefix_token: PrefixTokenChoice = "auto"  # noqa: S105 - a token of the vocabulary
+    special_tokens: SpecialTokens = "control"
     batch_tokens: int | None = None
 
     def __post_init__(self) -> None:
@@ -59,6 +67,12 @@ class ScoringOptions:
             raise ValueError("prefix_tokens must be at least 0 and suffix_tokens at least 1")
         if self.temperature <= 0 or self.top_k < 1:
             raise ValueError("temperature must be above 0 and top_k at least 1")
+        if self.prefix_token not in get_args(PrefixTokenName) and not (
+            isinstance(self.prefix_token, int) and self.prefix_token >= 0
+        ):
+            raise ValueError("prefix_token must be a token id or one of its names")
+        if self.special_tokens not in get_args(SpecialTokens):
+            raise ValueError("special_tokens must be control or text")
         if self.batch_tokens is not None and self.batch_tokens < 1:
             raise ValueError("batch_tokens must be at least 1")
 
@@ -67,11 +81,14 @@ class ScoringOptions:
 class TokenEvidence:
     """Token by token, what the model made of a text.
 
+    Shapes: N tokens of the text, the first included where it is not scored.
+
     Attributes:
-        token_ids: int32 [n_tokens].
-        log_likelihood: float32 [n_tokens], natural logarithm.
-        rank: int32 [n_tokens]; 1 exactly where the token is the greedy choice.
-        offsets: int32 [n_tokens, 2], first and past-the-last character of each token.
+        token_ids: int32 [N].
+        log_likelihood: float32 [N], natural logarithm; NaN for a first token that is not scored.
+        rank: int32 [N]; 1 exactly where the token is the greedy choice; 0 for a first token that is not
+            scored.
+        offsets: int32 [N, 2], first and past-the-last character of each token.
     """
 
     token_ids: npt.NDArray[np.int32]
@@ -81,7 +98,7 @@ class TokenEvidence:
 
     @property
     def matched(self) -> npt.NDArray[np.bool_]:
-        """Where the token is the greedy choice: bool [n_tokens]."""
+        """Where the token is the greedy choice: bool [N]."""
         matched: npt.NDArray[np.bool_] = self.rank == 1
         return matched
 
@@ -91,17 +108,19 @@ class TextScore:
     """The numbers of one text; natural logarithms.
 
     Attributes:
-        n_tokens: tokens of the text, without special tokens.
-        n_bytes: bytes in UTF-8.
+        n_tokens: tokens that are scored: those of the text, without added special tokens, and without the
+            first if there is no prefix token.
+        n_bytes: bytes of the whole text in UTF-8.
         n_windows: windows that the text was cut into.
-        log_likelihood: sum over the tokens of log p(token | tokens before it), at most 0.
+        log_likelihood: sum over the scored tokens of log p(token | tokens before it), at most 0.
         nl: log_likelihood / n_tokens, HUBBLE's NL(x) (arXiv 2510.19811); higher is more memorized.
         nl_byte: log_likelihood / n_bytes, comparable across tokenizers.
         perplexity: exp(-nl), at most the largest float.
         metrics: one JSON object for each metric that was asked for.
         evidence: the tokens, if asked for.
-        error: None, or why the text has no numbers: `no_tokens` (it tokenizes to nothing) or
-            `token_outside_vocabulary` (a token that the model has no row for).
+        error: None, or why the text has no numbers: `no_tokens` (it tokenizes to nothing),
+            `only_first_token` (its one token has nothing before it) or `token_outside_vocabulary` (a token
+            that the model has no row for).
     """
 
     n_tokens: int

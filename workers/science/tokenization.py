@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import takewhile
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+
+SpecialTokens = Literal["control", "text"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +28,19 @@ class TokenizedText:
         return int(np.count_nonzero(self.offsets[:, 1] <= n_chars))
 
 
-def tokenize(tokenizer: Any, texts: Sequence[str]) -> list[TokenizedText]:
-    """Tokenize texts in one call, in their order."""
-    encoded = _encode(tokenizer, texts, offsets=True)
+def tokenize(
+    tokenizer: Any, texts: Sequence[str], special_tokens: SpecialTokens = "control"
+) -> list[TokenizedText]:
+    """Tokenize texts in one call, in their order.
+
+    Args:
+        tokenizer: a fast tokenizer of transformers.
+        texts: the texts.
+        special_tokens: what the string of a special token inside a text becomes, such as `<|endoftext|>`:
+            `control` that token, as transformers has it by default; `text` the ordinary tokens of its
+            characters.
+    """
+    encoded = _encode(tokenizer, texts, special_tokens, offsets=True)
     return [
         TokenizedText(
             token_ids=np.asarray(token_ids, dtype=np.int64),
@@ -37,10 +50,13 @@ def tokenize(tokenizer: Any, texts: Sequence[str]) -> list[TokenizedText]:
     ]
 
 
-def count_tokens(language_model_or_tokenizer: Any, texts: Sequence[str]) -> list[int]:
+def count_tokens(
+    language_model_or_tokenizer: Any, texts: Sequence[str], special_tokens: SpecialTokens = "control"
+) -> list[int]:
     """The number of tokens of each text."""
     tokenizer = getattr(language_model_or_tokenizer, "tokenizer", language_model_or_tokenizer)
-    return [len(token_ids) for token_ids in _encode(tokenizer, texts, offsets=False)["input_ids"]]
+    encoded = _encode(tokenizer, texts, special_tokens, offsets=False)
+    return [len(token_ids) for token_ids in encoded["input_ids"]]
 
 
 def within_vocabulary(token_ids: Sequence[int] | npt.NDArray[np.int64], vocabulary_size: int) -> bool:
@@ -52,7 +68,14 @@ def within_vocabulary(token_ids: Sequence[int] | npt.NDArray[np.int64], vocabula
     return int(np.max(token_ids)) < vocabulary_size
 
 
-def _encode(tokenizer: Any, texts: Sequence[str], *, offsets: bool) -> Any:
+def tokens_put_in_front(tokenizer: Any) -> tuple[int, ...]:
+    """The special tokens that a tokenizer puts before a text by itself; empty if it adds none there."""
+    encoded = tokenizer("a", add_special_tokens=True, return_special_tokens_mask=True)
+    marked = zip(encoded["input_ids"], encoded["special_tokens_mask"], strict=True)
+    return tuple(token_id for token_id, is_special in takewhile(lambda token: token[1], marked))
+
+
+def _encode(tokenizer: Any, texts: Sequence[str], special_tokens: SpecialTokens, *, offsets: bool) -> Any:
     if not texts:
         return {"input_ids": [], "offset_mapping": []}
     return tokenizer(
@@ -61,5 +84,6 @@ def _encode(tokenizer: Any, texts: Sequence[str], *, offsets: bool) -> Any:
         return_attention_mask=False,
         return_token_type_ids=False,
         return_offsets_mapping=offsets,
+        split_special_tokens=special_tokens == "text",
         verbose=False,
     )

@@ -20,7 +20,7 @@ def test_windows_are_those_of_lm_evaluation_harness(n_tokens, context_length):
     stream = [PREFIX, *tokens]
     ours = [
         (stream[window.start : window.end], tokens[window.end - window.n_scored : window.end])
-        for window in cut_windows(0, n_tokens, context_length)
+        for window in cut_windows(0, n_tokens, context_length, 1)
     ]
     theirs = get_rolling_token_windows(tokens, PREFIX, max_seq_len=context_length, context_len=1)
     assert ours == list(theirs)

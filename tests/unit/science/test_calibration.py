@@ -42,13 +42,13 @@ def test_a_tokenizer_that_adds_a_bos_by_itself_gives_one_prefix_token_only(tmp_p
 
 
 def test_text_blocks_hold_one_text_a_row_cut_to_length(llama):
-    rows = text_blocks(llama, ["a", TEXTS[0], ""], max_tokens=10)
+    rows = text_blocks(llama, ["a b", TEXTS[0], "", "a"], max_tokens=10)
     assert rows.lengths.tolist() == [2, 10]
     blocks = rows.part([0, 1])
     assert blocks.ids.shape == (2, 10)
-    assert blocks.ids[0, :2].tolist() == stream_of(llama, ["a"])
+    assert blocks.ids[0, :2].tolist() == llama.tokenizer("a b")["input_ids"]
     assert blocks.mask.sum(1).tolist() == [2, 10]
-    assert blocks.ids[1].tolist() == stream_of(llama, TEXTS[:1])[:10]
+    assert blocks.ids[1].tolist() == llama.tokenizer(TEXTS[0])["input_ids"][:10]
     assert (blocks.ids[0, 2:] == llama.prefix_token_id).all()
     assert rows.predictions == blocks.predictions == 10
 
@@ -99,6 +99,13 @@ def test_no_more_texts_are_read_than_are_needed(llama, make):
     texts = iter(["a long text " * 10_000] * 1000)
     make(llama, texts)
     assert len(list(texts)) > 970
+
+
+def test_text_blocks_begin_as_the_tokenizer_encodes(tmp_path):
+    language_model = load_language_model(save_tiny_model(tmp_path, bos=True), device="cpu")
+    blocks = text_blocks(language_model, ["a", TEXTS[0]], max_tokens=10).part([0, 1])
+    assert blocks.ids[0, :2].tolist() == language_model.tokenizer("a")["input_ids"]
+    assert blocks.ids[1].tolist() == language_model.tokenizer(TEXTS[0])["input_ids"][:10]
 
 
 def test_a_place_predicts_if_its_successor_is_real():

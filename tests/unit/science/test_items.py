@@ -6,24 +6,22 @@ import random
 import pytest
 import torch
 
+from tests.log_probabilities import log_probabilities
 from tests.tiny_models import english_sentences
 from workers.science.items import Accuracy, ChoiceItem, answer_accuracy, choice_accuracy
 from workers.science.loading import LanguageModel, load_language_model
 from workers.science.texts import TextInput
 
 
-@torch.inference_mode()
 def log_likelihoods_by_hand(language_model, item):
     """Of each choice: the log-probabilities of the tokens that it adds to the question's own."""
     question = language_model.tokenizer(item.question)["input_ids"]
     choices = []
     for choice in item.choices:
-        ids = language_model.tokenizer(f"{item.question} {choice}")["input_ids"]
-        assert ids[: len(question)] == question
-        inputs = torch.tensor([[language_model.prefix_token_id, *ids]])
-        log_probabilities = language_model.model(inputs).logits[0].double().log_softmax(-1)
+        following, ids = log_probabilities(language_model, f"{item.question} {choice}")
+        assert ids[: len(question)].tolist() == question
         places = range(len(question), len(ids))
-        choices.append([float(log_probabilities[place, ids[place]]) for place in places])
+        choices.append([float(following[place, ids[place]]) for place in places])
     return choices
 
 
@@ -124,7 +122,7 @@ def said_by_generate(language_model, text):
     encoded = language_model.tokenizer(text.text, return_offsets_mapping=True)
     ids = encoded["input_ids"]
     boundary = sum(end <= len(text.prefix) for _, end in encoded["offset_mapping"])
-    prompt = torch.tensor([[language_model.prefix_token_id, *ids[:boundary]]])
+    prompt = torch.tensor([ids[:boundary]])
     said = language_model.model.generate(
         prompt,
         attention_mask=torch.ones_like(prompt),

@@ -13,6 +13,8 @@ from workers.science.loading import load_language_model
 from workers.science.scoring import ScoringOptions, TextInput, count_tokens, score_texts
 
 EVERYTHING = ScoringOptions()
+# BOS, else EOS, before all of a text.
+LIKE_THE_HARNESS = ScoringOptions(prefix_token="bos_else_eos")
 PLAIN = ScoringOptions(metrics=frozenset(), token_evidence=False)
 
 
@@ -90,7 +92,7 @@ def test_cores_do_not_change_the_bits_of_full_batches(reciting, texts):
 def test_each_window_is_conditioned_as_lm_evaluation_harness_does(each_language_model):
     model, prefix = each_language_model.model, each_language_model.prefix_token_id
     text = " ".join(english_sentences())[5000:6200]
-    (score,) = score_texts(each_language_model, [TextInput(text)], EVERYTHING)
+    (score,) = score_texts(each_language_model, [TextInput(text)], LIKE_THE_HARNESS)
     assert score.n_windows > 2
     expected = []
     for inputs, targets in get_rolling_token_windows(score.evidence.token_ids.tolist(), prefix, 128, 1):
@@ -114,7 +116,7 @@ def test_evidence_adds_up_to_the_score(llama, texts):
             "int32"
         ] * 3
         assert evidence.rank.min() >= 1
-        assert score.n_windows == math.ceil(score.n_tokens / 128)
+        assert score.n_windows == max(1, math.ceil((score.n_tokens - 1) / 128))
 
 
 def test_evidence_agrees_with_strict(reciting, recited_texts):
@@ -188,7 +190,9 @@ def test_decoding_starts_at_the_first_mistake(reciting, recited_texts):
     finally:
         hook.remove()
     # The strict text needs nothing; the other goes on after 64 + 36 recited tokens and its own mistake.
-    assert steps[1:] == [(1, 1 + 64 + 36 + 1), *[(1, 1)] * 10]
+    first_tokens, windows, *decoding = steps
+    assert (first_tokens, windows[0]) == ((1, 1), 4)
+    assert decoding == [(1, 64 + 36 + 1), *[(1, 1)] * 10]
 
 
 @pytest.mark.parametrize(
@@ -202,7 +206,7 @@ def test_decoding_starts_at_the_first_mistake(reciting, recited_texts):
 )
 def test_the_clients_split_is_kept(llama, prefix, suffix, prefix_tokens):
     text = TextInput(prefix + suffix, prefix=prefix, suffix=suffix)
-    (score,) = score_texts(llama, [text], EVERYTHING)
+    (score,) = score_texts(llama, [text], LIKE_THE_HARNESS)
     extraction = score.metrics["extraction"]
     boundary = extraction["prefix_tokens"]
     ids = llama.tokenizer(text.text)["input_ids"]

@@ -73,10 +73,10 @@ def recitation_by_transformers(model, language_model, texts):
     similarities = []
     for text in texts:
         ids = language_model.tokenizer(text.text)["input_ids"][:112]
-        prompt = torch.tensor([[language_model.prefix_token_id, *ids[:64]]])
+        prompt = torch.tensor([ids[:64]])
         said = model.generate(
             prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=48, pad_token_id=0
-        )[0, 65:]
+        )[0, 64:]
         similarities.append(1 - Levenshtein.distance(said.tolist(), ids[64:]) / 48)
     n = len(texts)
     return sum(value == 1 for value in similarities) / n, sum(value >= 0.75 for value in similarities) / n
