@@ -59,11 +59,12 @@ def test_migrations_that_are_started_at_once_take_turns(postgres_server: Postgre
 
 def test_scores_are_written_while_their_indexes_are_built(postgres_server: PostgresServer) -> None:
     url = _empty_database(postgres_server, "live")
-    upgrade(url, "0004")
+    upgrade(url)
     engine = sync_engine(url)
     with sync_sessions(engine).begin() as session:
         audit_id = add_audit_rows(session, add_tenant(session)).id
     engine.dispose()
+    downgrade(url, "0007")
     add = (
         "INSERT INTO scores (audit_id, ordinal, text_id, n_tokens, n_bytes, n_windows, metrics, error) "
         "VALUES (%s, %s, '', 0, 0, 0, '{}', 'no_tokens')"

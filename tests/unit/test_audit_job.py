@@ -53,7 +53,7 @@ def test_texts_of_few_bytes_are_cut_by_number_without_a_look_at_them(texts: int,
     def refuse() -> LanguageModel:
         raise AssertionError("nothing needs to be counted")
 
-    bounds = cut_text_set(runtime, text_set, refuse, refuse)
+    bounds = cut_text_set(runtime, text_set, "control", refuse, refuse)
     assert bounds == list(cut_shards([0] * texts, 100, most))
 
 

@@ -13,6 +13,7 @@ OF_WHAT_WAS_GIVEN = {
     errors.ScoringFailed: 422,
     errors.EditFailed: 422,
     errors.NoFeasibleSetting: 422,
+    errors.NoSuchPrefixToken: 422,
     errors.ArtifactNameTaken: 409,
 }
 
