@@ -70,6 +70,8 @@ class Settings(BaseSettings):
 
     lease_seconds: float = Field(default=60.0, gt=0)
     max_attempts: int = Field(default=3, ge=1)
+    # How long a worker prefers the language models that it has loaded to those of others who wait.
+    turn_seconds: float = Field(default=60.0, ge=0)
     loaded_models: int = Field(default=2, ge=1)
     shard_tokens: int = Field(default=65_536, ge=1)
     # Curvature factors, and edited models on a worker's disk: all of it can be made again.

@@ -56,6 +56,7 @@ def work_until_idle(
             # Leases run out by themselves and the sweeper rings again.
             log.warning("database_away", error=type(error).__name__)
             return
+        runtime.turns.job_ended()
         # This process takes one of them itself.
         if enqueued > 1:
             call_others(enqueued - 1)
@@ -63,13 +64,17 @@ def work_until_idle(
 
 def _claim(runtime: Runtime, queue: str) -> Lease | None:
     with runtime.sessions.begin() as session:
-        return claim(
+        lease = claim(
             session,
             queue=queue,
             worker=runtime.name,
             lease_seconds=runtime.settings.lease_seconds,
-            loaded=runtime.models.loaded,
+            loaded=runtime.turns.preferred(runtime.models.loaded),
+            served=runtime.turns.served,
         )
+    if lease is not None:
+        runtime.turns.serve(lease.tenant_id)
+    return lease
 
 
 def run_job(runtime: Runtime, lease: Lease, stopping: SharedEvent) -> int:

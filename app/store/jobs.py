@@ -6,14 +6,29 @@ Locks are taken in one order: a job's own row, then its audit's or edit's row, t
 LOCKED.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, ForeignKey, Index, Text, and_, exists, func, or_, select, text, update
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    ForeignKey,
+    Index,
+    Text,
+    Uuid,
+    and_,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.orm import InstrumentedAttribute, Mapped, Session, mapped_column
 
 from app.settings import WORK_QUEUE
@@ -133,9 +148,27 @@ def add_job(
 
 
 def claim(
-    session: Session, *, queue: str, worker: str, lease_seconds: float, loaded: list[UUID]
+    session: Session,
+    *,
+    queue: str,
+    worker: str,
+    lease_seconds: float,
+    loaded: Sequence[UUID] = (),
+    served: Sequence[UUID] = (),
 ) -> Lease | None:
-    """Lease the next job: of a loaded language model first, then by priority, tenant fairness and age.
+    """Lease the next job: by priority, then of a loaded language model, then by tenant fairness and age.
+
+    It is fair that the tenant comes first of whom fewest jobs are running; among those, whoever was served
+    least recently.
+
+    Args:
+        session: of the caller, who commits.
+        queue: the queue to claim from.
+        worker: the name of the process that will run the job.
+        lease_seconds: how long it has until its first heartbeat.
+        loaded: the language models that are preferred. Others wait for as long as these have jobs, so whoever
+            claims again and again must leave them out from time to time.
+        served: the tenants that the process has served, the last one last.
 
     Returns:
         The lease, or None when nothing is claimable. The caller commits.
@@ -155,9 +188,10 @@ def claim(
             Job.available_at <= func.clock_timestamp(),
         )
         .order_by(
-            Job.language_model_id.in_(loaded).desc(),
             Job.priority.desc(),
+            Job.language_model_id.in_(loaded).desc(),
             func.coalesce(running.c.jobs, 0),
+            func.coalesce(func.array_position(literal(list(served), ARRAY(Uuid)), Job.tenant_id), 0),
             Job.id,
         )
         .limit(1)
