@@ -226,7 +226,10 @@ class SourceNotAllowed(ValidationFailed):
 
 
 class JobFailed(MemauditError):
-    """Work ended without a result. `retryable` says whether another attempt could help.
+    """Work ended without a result.
+
+    `retryable` says whether another attempt could help. `transient` says that something the work needs is
+    away: it waits for that, up to a limit, and no attempt is counted.
 
     `findings` are columns of the audit or edit to write although it failed.
     """
@@ -234,6 +237,7 @@ class JobFailed(MemauditError):
     slug = "job-failed"
     title = "Job failed"
     retryable: ClassVar[bool] = False
+    transient: ClassVar[bool] = False
     findings: Mapping[str, object] = MappingProxyType({})
 
 
@@ -278,7 +282,7 @@ class HubUnreachable(JobFailed):
 
     slug = "hub-unreachable"
     title = "Hub unreachable"
-    retryable = True
+    transient = True
 
 
 class EditFailed(JobFailed):
@@ -336,7 +340,7 @@ class StorageUnavailable(JobFailed):
     status = HTTPStatus.SERVICE_UNAVAILABLE
     slug = "storage-unavailable"
     title = "Artifact store unavailable"
-    retryable = True
+    transient = True
 
 
 class ServiceUnavailable(JobFailed):
@@ -345,4 +349,4 @@ class ServiceUnavailable(JobFailed):
     status = HTTPStatus.SERVICE_UNAVAILABLE
     slug = "service-unavailable"
     title = "Service unavailable"
-    retryable = True
+    transient = True

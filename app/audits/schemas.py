@@ -9,6 +9,8 @@ from app.contracts import AuditOptions, AuditSpec, LanguageModelReference, Metad
 from app.problems import Problem
 from app.store.audits import Audit, Score
 from app.store.identifiers import Prefix, format_id
+from app.store.jobs import Job
+from app.waiting import Waiting
 
 
 class AuditCreate(AuditSpec):
@@ -95,7 +97,10 @@ class AuditSummary(BaseModel):
 
 
 class AuditOut(BaseModel):
-    """One text set scored under one language model. The resource is the operation."""
+    """One text set scored under one language model. The resource is the operation.
+
+    `waiting` says what it waits for, if something that it needs is away.
+    """
 
     object: Literal["audit"] = "audit"
     id: str
@@ -107,6 +112,7 @@ class AuditOut(BaseModel):
     progress: Progress
     digests: Digests
     summary: AuditSummary | None
+    waiting: Waiting | None = None
     error: Problem | None
     metadata: dict[str, JsonValue]
     created_at: datetime
@@ -114,8 +120,12 @@ class AuditOut(BaseModel):
     finished_at: datetime | None
 
     @classmethod
-    def of(cls, row: Audit, in_flight: int = 0) -> Self:
-        """The resource for a row; `in_flight` counts texts scored in shards not committed yet."""
+    def of(cls, row: Audit, in_flight: int = 0, waiting_job: Job | None = None) -> Self:
+        """The resource for a row.
+
+        `in_flight` counts texts scored in shards not committed yet; `waiting_job` goes on once something is
+        back.
+        """
         spec = AuditSpec.model_validate(row.spec)
         return cls(
             id=format_id(Prefix.AUDIT, row.id),
@@ -127,6 +137,7 @@ class AuditOut(BaseModel):
             progress=Progress(done=row.texts_done + in_flight, total=row.texts_total),
             digests=Digests(model=row.language_model_digest, text_set=row.text_set_sha256),
             summary=AuditSummary.model_validate(row.summary) if row.summary else None,
+            waiting=Waiting.of(waiting_job),
             error=Problem.model_validate(row.error) if row.error else None,
             metadata=row.metadata_,
             created_at=row.created_at,

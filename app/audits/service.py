@@ -25,6 +25,7 @@ from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.progress import read_audit_with_progress
 from app.store.tenants import Principal
 from app.store.text_sets import TextSet, get_text_set
+from app.store.waiting import waiting_jobs
 from app.store.work import WorkStatus, get_work, list_work
 
 
@@ -81,12 +82,13 @@ def add_audit(
 
 
 def read_audit(session: Session, tenant_id: UUID, audit_id: UUID) -> AuditOut:
-    """An audit with its progress, shards under way included.
+    """An audit with its progress, shards under way included, and what it waits for.
 
     Raises:
         NotFound: no such audit for this tenant.
     """
-    return AuditOut.of(*read_audit_with_progress(session, tenant_id, audit_id))
+    audit, in_flight = read_audit_with_progress(session, tenant_id, audit_id)
+    return AuditOut.of(audit, in_flight, waiting_jobs(session, Audit, [audit]).get(audit.id))
 
 
 def cancel(session: Session, tenant_id: UUID, audit_id: UUID) -> AuditOut:
@@ -102,7 +104,8 @@ def cancel(session: Session, tenant_id: UUID, audit_id: UUID) -> AuditOut:
 def list_page(session: Session, tenant_id: UUID, limit: int, cursor: str | None) -> Page[AuditOut]:
     """A tenant's audits, newest first."""
     rows = list_work(session, Audit, tenant_id, id_cursor(cursor), limit + 1)
-    return page_by_id(rows, limit, AuditOut.of)
+    waiting = waiting_jobs(session, Audit, rows)
+    return page_by_id(rows, limit, lambda row: AuditOut.of(row, waiting_job=waiting.get(row.id)))
 
 
 def get_succeeded_audit(session: Session, tenant_id: UUID, audit_id: UUID) -> Audit:

@@ -12,6 +12,8 @@ from app.problems import Problem
 from app.store.artifacts import ARTIFACT_NAME, MAX_NAME_CHARS
 from app.store.edits import Edit, EditTextSet, TextSetRole
 from app.store.identifiers import Prefix, format_id
+from app.store.jobs import Job
+from app.waiting import Waiting
 
 _MOST_SETTINGS = 256
 # The parameters that only some methods have.
@@ -205,7 +207,7 @@ class EditOut(BaseModel):
 
     Once it has succeeded: `receipt` says how it was made, `evaluation` what changed, `artifact` where the
     files are, `edited_model` the id under which it can be audited, and `model_repo` its name on this
-    service's Hub routes.
+    service's Hub routes. `waiting` says what it waits for, if something that it needs is away.
     """
 
     object: Literal["edit"] = "edit"
@@ -223,6 +225,7 @@ class EditOut(BaseModel):
     artifact: str | None
     edited_model: str | None
     model_repo: str | None
+    waiting: Waiting | None = None
     error: Problem | None
     metadata: dict[str, JsonValue]
     created_at: datetime
@@ -237,8 +240,12 @@ class EditOut(BaseModel):
         tenant_name: str,
         percent: int = 0,
         stage: str | None = None,
+        waiting_job: Job | None = None,
     ) -> Self:
-        """The resource for a row; `percent` and `stage` are what its worker reported."""
+        """The resource for a row.
+
+        `percent` and `stage` are what its worker reported; `waiting_job` goes on once something is back.
+        """
         return cls(
             id=format_id(Prefix.EDIT, row.id),
             status=row.status,
@@ -258,6 +265,7 @@ class EditOut(BaseModel):
             if row.edited_model_id
             else None,
             model_repo=f"{tenant_name}/{row.name}" if row.artifact_id else None,
+            waiting=Waiting.of(waiting_job),
             error=Problem.model_validate(row.error) if row.error else None,
             metadata=row.metadata_,
             created_at=row.created_at,

@@ -8,7 +8,9 @@ from pydantic import BaseModel, JsonValue
 from app.contracts import Contract, Metadata, Source
 from app.problems import Problem
 from app.store.identifiers import Prefix, format_id
+from app.store.jobs import Job
 from app.store.language_models import LanguageModel
+from app.waiting import Waiting
 
 
 class LanguageModelCreate(Contract):
@@ -21,7 +23,8 @@ class LanguageModelCreate(Contract):
 class LanguageModelOut(BaseModel):
     """A registered checkpoint. What a worker found in it is null until it is `ready`.
 
-    `base_model` is what an edited model was derived from.
+    `base_model` is what an edited model was derived from. `waiting` says what its validation waits for, if
+    something that it needs is away.
     """
 
     object: Literal["language_model"] = "language_model"
@@ -37,14 +40,15 @@ class LanguageModelOut(BaseModel):
     context_length: int | None
     vocabulary_size: int | None
     dtype: str | None
+    waiting: Waiting | None = None
     error: Problem | None
     metadata: dict[str, JsonValue]
     created_at: datetime
     ready_at: datetime | None
 
     @classmethod
-    def of(cls, row: LanguageModel) -> Self:
-        """The resource for a row."""
+    def of(cls, row: LanguageModel, waiting_job: Job | None = None) -> Self:
+        """The resource for a row; `waiting_job` validates it, once something is back."""
         return cls(
             id=format_id(Prefix.LANGUAGE_MODEL, row.id),
             status=row.status,
@@ -58,6 +62,7 @@ class LanguageModelOut(BaseModel):
             context_length=row.context_length,
             vocabulary_size=row.vocabulary_size,
             dtype=row.dtype,
+            waiting=Waiting.of(waiting_job),
             error=Problem.model_validate(row.error) if row.error else None,
             metadata=row.metadata_,
             created_at=row.created_at,

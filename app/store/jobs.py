@@ -73,6 +73,11 @@ class Job(Base):
         Index("ix_jobs_audit_id_state", "audit_id", "state"),
         Index("ix_jobs_edit_id", "edit_id"),
         Index("ix_jobs_language_model_id", "language_model_id"),
+        Index(
+            "ix_jobs_waiting",
+            "language_model_id",
+            postgresql_where=text("state = 'queued' AND waiting_since IS NOT NULL"),
+        ),
         one_of("state", JobState),
     )
 
@@ -88,6 +93,9 @@ class Job(Base):
     priority: Mapped[int] = mapped_column(default=0)
     epoch: Mapped[int] = mapped_column(default=0)
     attempts: Mapped[int] = mapped_column(default=0)
+    # Tries in a row that found something away, and when the first of them ended.
+    waits: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    waiting_since: Mapped[datetime | None]
     progress: Mapped[int] = mapped_column(default=0)
     stage: Mapped[str | None] = mapped_column(Text)
     worker: Mapped[str | None] = mapped_column(Text)
@@ -113,6 +121,7 @@ class Lease:
     job_id: UUID
     epoch: int
     attempts: int
+    waits: int
     kind: JobKind
     tenant_id: UUID
     language_model_id: UUID
@@ -220,6 +229,7 @@ def claim(
         job_id=job.id,
         epoch=job.epoch,
         attempts=job.attempts,
+        waits=job.waits,
         kind=JobKind(job.kind),
         tenant_id=job.tenant_id,
         language_model_id=job.language_model_id,
@@ -290,8 +300,32 @@ def requeue(session: Session, lease: Lease, error: JSONObject, *, delay_seconds:
         LeaseLost: the job was taken away before.
     """
     available_at = func.clock_timestamp() + timedelta(seconds=delay_seconds)
-    if not _put_back(session, lease, {"error": error, "available_at": available_at}):
+    waited = {"waits": 0, "waiting_since": None}
+    if not _put_back(session, lease, {"error": error, "available_at": available_at, **waited}):
         raise LeaseLost
+
+
+def postpone(session: Session, lease: Lease, error: JSONObject, *, delay_seconds: float) -> None:
+    """Let the job wait for something that is away; this was not an attempt at it.
+
+    Raises:
+        LeaseLost: the job was taken away before.
+    """
+    values = {
+        "attempts": Job.attempts - 1,
+        "error": error,
+        "available_at": func.clock_timestamp() + timedelta(seconds=delay_seconds),
+        "waits": Job.waits + 1,
+        "waiting_since": func.coalesce(Job.waiting_since, func.clock_timestamp()),
+    }
+    if not _put_back(session, lease, values):
+        raise LeaseLost
+
+
+def outage_seconds(session: Session, lease: Lease) -> float:
+    """For how long the job has been waiting for something that is away; 0 when it has not."""
+    age = func.extract("epoch", func.clock_timestamp() - Job.waiting_since)
+    return float(session.scalar(select(age).where(Job.id == lease.job_id)) or 0.0)
 
 
 def release(session: Session, lease: Lease) -> None:
