@@ -2,6 +2,7 @@
 
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.synchronize import Event as SharedEvent
 from typing import Final
 
@@ -14,6 +15,7 @@ from app.store.away import database_is_away
 from app.store.jobs import JobKind, Lease, LeaseLost, claim, close_cancelled, release
 from workers.attempts import end_attempt
 from workers.audit_job import plan_audit, score_shard
+from workers.device import DeviceBroken, device_answers, device_is_broken
 from workers.edit_job import run_edit
 from workers.language_model_job import validate_language_model
 from workers.lease_keeper import LeaseKeeper, Stopping
@@ -43,6 +45,9 @@ def work_until_idle(
         stopping: set when the worker was asked to stop.
         queue: the queue to claim from.
         call_others: rings for other workers, given how many jobs a job has enqueued.
+
+    Raises:
+        DeviceBroken: this process can run no job any more.
     """
     while not stopping.is_set():
         try:
@@ -82,6 +87,7 @@ def run_job(runtime: Runtime, lease: Lease, stopping: SharedEvent) -> int:
         How many jobs it enqueued.
 
     Raises:
+        DeviceBroken: the attempt has ended, and with it what this process can compute.
         SQLAlchemyError: the database is away or refuses, and the job is left to its lease.
     """
     job_log = log.bind(job=str(lease.job_id), kind=str(lease.kind), epoch=lease.epoch)
@@ -101,7 +107,14 @@ def run_job(runtime: Runtime, lease: Lease, stopping: SharedEvent) -> int:
         with runtime.sessions.begin() as session:
             release(session, lease)
     except Exception as error:  # noqa: BLE001 - whatever a model or a driver raises ends the attempt, not the worker
-        end_attempt(runtime, lease, _named(error, lease))
+        if not device_is_broken(error) and device_answers():
+            end_attempt(runtime, lease, _named(error, lease))
+        else:
+            job_log.error("device_broken", **_whence(error))
+            crash = JobCrashed(f"The device of the worker broke at a {lease.kind} job.")
+            with suppress(SQLAlchemyError):
+                end_attempt(runtime, lease, crash)
+            raise DeviceBroken from None
     else:
         job_log.info("job_succeeded")
         return enqueued

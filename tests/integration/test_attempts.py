@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import psycopg
 import pytest
+import torch
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
@@ -21,13 +22,15 @@ from app.store.audits import Audit
 from app.store.away import database_is_away
 from app.store.jobs import Job, JobKind, JobState, claim
 from app.store.sessions import sync_engine
+from app.store.sweeping import sweep_leases
 from app.store.transitions import enqueue_edit
 from app.store.work import WorkStatus
 from tests.integration.rows import add_audit_rows, add_edit, add_shard, add_tenant
 from workers.attempts import LONGEST_PAUSE_SECONDS, pause
+from workers.device import DeviceBroken
 from workers.finishing import finish
 from workers.lease_keeper import LeaseKeeper
-from workers.loop import HANDLERS, Handler, run_job
+from workers.loop import HANDLERS, Handler, run_job, work_until_idle
 from workers.runtime import Runtime, make_runtime
 
 Sessions = sessionmaker[Session]
@@ -271,6 +274,43 @@ def test_an_attempt_that_fails_otherwise_ends_the_outage(
     assert run_next(runtime)
     job = the_job(sessions)
     assert (job.attempts, job.waits, job.waiting_since) == (1, 0, None)
+
+
+def broken() -> Exception:
+    return torch.AcceleratorError("CUDA error: device-side assert triggered")
+
+
+def test_a_process_whose_device_is_broken_claims_nothing_more_and_the_attempt_counts_once(
+    runtime: Runtime, sessions: Sessions, audit: Audit, handle: Callable[[JobKind, Handler], None]
+) -> None:
+    with sessions.begin() as session:
+        other = add_shard(session, session.get_one(Audit, audit.id), priority=-1).id
+    handle(JobKind.SCORE_SHARD, fail_with(broken))
+    with pytest.raises(DeviceBroken):
+        work_until_idle(runtime, get_context("fork").Event(), queue="gpu", call_others=lambda _: None)
+    with sessions.begin() as session:
+        assert sweep_leases(session, max_attempts=3) == 0
+    with sessions() as session:
+        states = {job.id == other: (job.state, job.attempts) for job in session.query(Job)}
+    assert states == {False: (JobState.QUEUED, 1), True: (JobState.QUEUED, 0)}
+    for _ in range(2):
+        time.sleep(0.05)
+        with pytest.raises(DeviceBroken):
+            run_next(runtime)
+    with sessions() as session:
+        assert session.get_one(Audit, audit.id).status == WorkStatus.FAILED
+
+
+def test_a_process_whose_device_is_broken_ends_even_when_the_database_refuses(
+    runtime: Runtime, audit: Audit, database: psycopg.Connection, handle: Callable[[JobKind, Handler], None]
+) -> None:
+    def refuse(*_: Any) -> NoReturn:
+        database.execute("ALTER TABLE jobs ADD CONSTRAINT never CHECK (state = 'running')")
+        raise broken()
+
+    handle(JobKind.SCORE_SHARD, refuse)
+    with pytest.raises(DeviceBroken):
+        run_next(runtime)
 
 
 def test_which_failures_mean_that_the_database_is_away(
