@@ -228,7 +228,10 @@ class SourceNotAllowed(ValidationFailed):
 
 
 class JobFailed(MemauditError):
-    """Work ended without a result. `retryable` says whether another attempt could help.
+    """Work ended without a result.
+
+    `retryable` says whether another attempt could help. `transient` says that something the work needs is
+    away: it waits for that, up to a limit, and no attempt is counted.
 
     `findings` are columns of the audit or edit to write although it failed.
     """
@@ -236,6 +239,7 @@ class JobFailed(MemauditError):
     slug = "job-failed"
     title = "Job failed"
     retryable: ClassVar[bool] = False
+    transient: ClassVar[bool] = False
     findings: Mapping[str, object] = MappingProxyType({})
 
 
@@ -298,7 +302,7 @@ class HubUnreachable(JobFailed):
 
     slug = "hub-unreachable"
     title = "Hub unreachable"
-    retryable = True
+    transient = True
 
 
 class EditFailed(JobFailed):
@@ -357,7 +361,7 @@ class StorageUnavailable(JobFailed):
     status = HTTPStatus.SERVICE_UNAVAILABLE
     slug = "storage-unavailable"
     title = "Artifact store unavailable"
-    retryable = True
+    transient = True
 
 
 class ServiceUnavailable(JobFailed):
@@ -366,4 +370,4 @@ class ServiceUnavailable(JobFailed):
     status = HTTPStatus.SERVICE_UNAVAILABLE
     slug = "service-unavailable"
     title = "Service unavailable"
-    retryable = True
+    transient = True

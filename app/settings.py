@@ -70,6 +70,11 @@ class Settings(BaseSettings):
 
     lease_seconds: float = Field(default=60.0, gt=0)
     max_attempts: int = Field(default=3, ge=1)
+    # The pause before a second try, twice as long before each further one; how long an outage is waited for.
+    retry_seconds: float = Field(default=5.0, gt=0)
+    outage_seconds: float = Field(default=3600.0, ge=0)
+    # How long a worker prefers the language models that it has loaded to those of others who wait.
+    turn_seconds: float = Field(default=60.0, ge=0)
     loaded_models: int = Field(default=2, ge=1)
     shard_tokens: int = Field(default=65_536, ge=1)
     shard_texts: int = Field(default=4096, ge=1)

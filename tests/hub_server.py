@@ -12,12 +12,18 @@ REPOSITORY = "acme/tiny"
 
 
 class Hub(ThreadingHTTPServer):
-    """Serves `REPOSITORY`: a directory of files for each commit, and which commit each branch names."""
+    """Serves `REPOSITORY`: a directory of files for each commit, and which commit each branch names.
 
-    def __init__(self, commits: dict[str, Path], branches: dict[str, str]) -> None:
-        super().__init__(("127.0.0.1", 0), HubRequest)
+    `refusals` are HTTP statuses with which revisions are refused.
+    """
+
+    def __init__(
+        self, commits: dict[str, Path], branches: dict[str, str], port: int, refusals: dict[str, int]
+    ) -> None:
+        super().__init__(("127.0.0.1", port), HubRequest)
         self.commits = commits
         self.branches = branches
+        self.refusals = refusals
 
     def commit_of(self, revision: str) -> str | None:
         commit = self.branches.get(revision, revision)
@@ -59,6 +65,8 @@ class HubRequest(BaseHTTPRequestHandler):
         return sorted(self.server.commits[commit].iterdir()) if commit else []
 
     def _revision(self, revision: str) -> tuple[int, bytes, dict[str, str]]:
+        if revision in self.server.refusals:
+            return self.server.refusals[revision], b"{}", {}
         siblings = [{"rfilename": file.name} for file in self._files(revision)]
         if not siblings:
             return 404, b"{}", {"X-Error-Code": "RevisionNotFound"}
@@ -85,15 +93,22 @@ def sha1(file: Path) -> str:
 
 
 @contextmanager
-def hub(commits: dict[str, Path], branches: dict[str, str]) -> Iterator[str]:
-    """Run a hub; the mappings may be changed meanwhile.
+def hub(
+    commits: dict[str, Path],
+    branches: dict[str, str],
+    port: int = 0,
+    refusals: dict[str, int] | None = None,
+) -> Iterator[str]:
+    """Run a hub on a port, or on a free one; the mappings may be changed meanwhile.
 
     Yields:
         The endpoint's URL.
     """
-    with Hub(commits, branches) as server:
+    with Hub(commits, branches, port, refusals if refusals is not None else {}) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()

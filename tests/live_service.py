@@ -89,9 +89,11 @@ class LiveService:
                 assert time.monotonic() < deadline, self.api.log.read_text()
             time.sleep(0.05)
 
-    def start_worker(self, *, cpu: int | None = None) -> Program:
-        """Start a worker, pinned to one processor if asked."""
+    def start_worker(self, *, cpu: int | None = None, include: str | None = None) -> Program:
+        """Start a worker, pinned to one processor if asked; it imports the module `include` too."""
         command = worker_command("gpu", 1, "warning")
+        if include is not None:
+            command += ["--include", include]
         if cpu is not None:
             command = ["taskset", "--cpu-list", str(cpu), *command]
         worker = self._program(f"worker-{len(self.workers)}", command, WORKER_STOP)

@@ -1,11 +1,12 @@
 """Where a checkpoint lies on this worker's disk: under an allow-listed root, or fetched."""
 
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 from httpx2 import TransportError
-from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub import HfApi, is_offline_mode, snapshot_download
 from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
@@ -16,7 +17,7 @@ from huggingface_hub.errors import (
 from pydantic import Discriminator, TypeAdapter
 
 from app.contracts import ArtifactSource, HubSource, PathSource
-from app.errors import HubUnreachable, LanguageModelRejected
+from app.errors import HubUnreachable, JobFailed, LanguageModelRejected
 from app.settings import Settings
 from app.store.identifiers import Prefix, parse_id
 from app.store.language_models import LanguageModel
@@ -26,6 +27,9 @@ from workers.science.errors import CheckpointRejected
 
 # Weights in safetensors and what describes them: nothing that could carry code.
 HUB_FILES = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja")
+
+# Refusals that a hub takes back by itself.
+_PASSING: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
 
 
 _source: TypeAdapter[HubSource | PathSource | ArtifactSource] = TypeAdapter(
@@ -81,8 +85,8 @@ def locate(source: HubSource | PathSource, commit: str | None, roots: list[Path]
     """Find a checkpoint; a hub's is downloaded at `commit`, or at what its revision names now.
 
     Raises:
-        LanguageModelRejected: the directory is not allowed or not there; the repository does not exist or
-            has its weights in another format.
+        LanguageModelRejected: the directory is not allowed or not there; the hub refuses the repository, or
+            must not be asked; its weights are in another format.
         HubUnreachable: the hub did not answer.
     """
     if isinstance(source, PathSource):
@@ -100,9 +104,34 @@ def locate(source: HubSource | PathSource, commit: str | None, roots: list[Path]
         ) from None
     except CheckpointRejected as error:
         raise LanguageModelRejected(error.detail) from None
-    except (HfHubHTTPError, LocalEntryNotFoundError, TransportError, OSError) as error:
-        raise HubUnreachable(f"The hub did not answer ({type(error).__name__}).") from None
+    except (HfHubHTTPError, LocalEntryNotFoundError, TransportError, ConnectionError, TimeoutError) as error:
+        raise _hub_failure(error) from error
     return PinnedCheckpoint(Path(directory), commit)
+
+
+def _hub_failure(error: Exception) -> JobFailed:
+    """Why a hub gave no checkpoint: it is away, which passes, or it refuses, which does not."""
+    if is_offline_mode():
+        return LanguageModelRejected(
+            "The workers may not ask the hub because HF_HUB_OFFLINE is set: unset it for them and register "
+            "the language model again, or register a directory on their machine."
+        )
+    status = _refusal(error)
+    if status is None or status in _PASSING or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        answer = type(error).__name__ if status is None else f"HTTP {status}"
+        return HubUnreachable(f"The hub did not answer ({answer}).")
+    return LanguageModelRejected(
+        f"The hub refuses the repository (HTTP {status}): check its name, its revision and HF_TOKEN."
+    )
+
+
+def _refusal(error: BaseException | None) -> int | None:
+    """The HTTP status with which a hub refused; None when it did not answer at all."""
+    while error is not None:
+        if isinstance(error, HfHubHTTPError):
+            return int(error.response.status_code)
+        error = error.__cause__
+    return None
 
 
 def _allowed_directory(path: str, roots: list[Path]) -> Path:

@@ -1,32 +1,38 @@
 """The finishing transaction of a job, repeated while the database is away."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import psycopg
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
-from app.blob_store.full import is_storage_full, storage_full_named
+from app.blob_store.full import storage_full_named
+from app.store.away import database_is_away
 from app.store.jobs import Lease, take_for_finish
 from workers.runtime import Runtime
 
 T = TypeVar("T")
 
-# The driver's own error comes through where rows are copied past SQLAlchemy.
-DATABASE_AWAY = (OperationalError, psycopg.OperationalError)
+# Another transaction was in the way: what was computed need not be computed again for that.
+_CONFLICTS: Final = (
+    psycopg.errors.LockNotAvailable,
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.SerializationFailure,
+)
 
 
-def _is_away(error: BaseException) -> bool:
-    """Whether waiting may help: not for a full disk, which the driver calls an operational error too."""
-    return isinstance(error, DATABASE_AWAY) and not is_storage_full(error)
+def _may_pass(error: BaseException) -> bool:
+    """Whether the same transaction may get through a moment later."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return database_is_away(error) or isinstance(cause, _CONFLICTS)
 
 
 def while_database_is_away(runtime: Runtime) -> Retrying:
-    """Repeat a transaction for as long as a lease lasts, while the database cannot be reached."""
+    """Repeat a transaction for as long as a lease lasts, while the database is away or another is ahead."""
     return Retrying(
-        retry=retry_if_exception(_is_away),
+        retry=retry_if_exception(_may_pass),
         stop=stop_after_delay(runtime.settings.lease_seconds),
         wait=wait_exponential_jitter(multiplier=0.1, max=2),
         reraise=True,

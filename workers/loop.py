@@ -10,12 +10,13 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.blob_store.full import storage_full_named
-from app.errors import JobCrashed, JobFailed
-from app.store.jobs import JobKind, Lease, LeaseLost, claim, close_cancelled, release, requeue
-from app.store.transitions import fail_job
+from app.errors import JobCrashed, JobFailed, ServiceUnavailable
+from app.store.away import database_is_away
+from app.store.jobs import JobKind, Lease, LeaseLost, claim, close_cancelled, release
+from workers.attempts import end_attempt
 from workers.audit_job import plan_audit, score_shard
+from workers.device import DeviceBroken, device_answers, device_is_broken
 from workers.edit_job import run_edit
-from workers.finishing import DATABASE_AWAY, while_database_is_away
 from workers.language_model_job import validate_language_model
 from workers.lease_keeper import LeaseKeeper, Stopping
 from workers.runtime import Runtime
@@ -32,19 +33,21 @@ HANDLERS: Final[dict[JobKind, Handler]] = {
     JobKind.SUMMARIZE_AUDIT: summarize_audit,
     JobKind.RUN_EDIT: run_edit,
 }
-RETRY_SECONDS: Final = 5.0
 
 
 def work_until_idle(
     runtime: Runtime, stopping: SharedEvent, *, queue: str, call_others: Callable[[int], None]
 ) -> None:
-    """Run jobs until none is claimable, the worker is asked to stop, or the database is away.
+    """Run jobs until none is claimable, the worker is asked to stop, or the database is away or refuses.
 
     Args:
         runtime: this process.
         stopping: set when the worker was asked to stop.
         queue: the queue to claim from.
         call_others: rings for other workers, given how many jobs a job has enqueued.
+
+    Raises:
+        DeviceBroken: this process can run no job any more.
     """
     while not stopping.is_set():
         try:
@@ -54,8 +57,9 @@ def work_until_idle(
             enqueued = run_job(runtime, lease, stopping)
         except SQLAlchemyError as error:
             # Leases run out by themselves and the sweeper rings again.
-            log.warning("database_away", error=type(error).__name__)
+            log.warning("database_failed", error=type(error).__name__)
             return
+        runtime.turns.job_ended()
         # This process takes one of them itself.
         if enqueued > 1:
             call_others(enqueued - 1)
@@ -63,13 +67,17 @@ def work_until_idle(
 
 def _claim(runtime: Runtime, queue: str) -> Lease | None:
     with runtime.sessions.begin() as session:
-        return claim(
+        lease = claim(
             session,
             queue=queue,
             worker=runtime.name,
             lease_seconds=runtime.settings.lease_seconds,
-            loaded=runtime.models.loaded,
+            loaded=runtime.turns.preferred(runtime.models.loaded),
+            served=runtime.turns.served,
         )
+    if lease is not None:
+        runtime.turns.serve(lease.tenant_id)
+    return lease
 
 
 def run_job(runtime: Runtime, lease: Lease, stopping: SharedEvent) -> int:
@@ -77,6 +85,10 @@ def run_job(runtime: Runtime, lease: Lease, stopping: SharedEvent) -> int:
 
     Returns:
         How many jobs it enqueued.
+
+    Raises:
+        DeviceBroken: the attempt has ended, and with it what this process can compute.
+        SQLAlchemyError: the database is away or refuses, and the job is left to its lease.
     """
     job_log = log.bind(job=str(lease.job_id), kind=str(lease.kind), epoch=lease.epoch)
     try:
@@ -94,44 +106,32 @@ def run_job(runtime: Runtime, lease: Lease, stopping: SharedEvent) -> int:
         job_log.info("job_released")
         with runtime.sessions.begin() as session:
             release(session, lease)
-    except DATABASE_AWAY as error:
-        job_log.warning("database_away", error=type(error).__name__)
-        _hand_back(runtime, lease)
-    except JobFailed as failure:
-        _end_attempt(runtime, lease, failure)
     except Exception as error:  # noqa: BLE001 - whatever a model or a driver raises ends the attempt, not the worker
-        # Where it broke, but not what the error says: that may quote a text.
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        job_log.error("job_crashed", error=type(error).__name__, where=f"{frame.filename}:{frame.lineno}")
-        crash = JobCrashed(f"The worker failed at a {lease.kind} job ({type(error).__name__}).")
-        _end_attempt(runtime, lease, crash)
+        if not device_is_broken(error) and device_answers():
+            end_attempt(runtime, lease, _named(error, lease))
+        else:
+            job_log.error("device_broken", **_whence(error))
+            crash = JobCrashed(f"The device of the worker broke at a {lease.kind} job.")
+            with suppress(SQLAlchemyError):
+                end_attempt(runtime, lease, crash)
+            raise DeviceBroken from None
     else:
         job_log.info("job_succeeded")
         return enqueued
     return 0
 
 
-def _hand_back(runtime: Runtime, lease: Lease) -> None:
-    """Queue a job again that the database's absence broke off; it is not an attempt.
-
-    When the database stays away for as long as a lease lasts, the job is left to its lease.
-    """
-
-    def transaction() -> None:
-        with runtime.sessions.begin() as session:
-            release(session, lease)
-
-    with suppress(*DATABASE_AWAY):
-        while_database_is_away(runtime)(transaction)
+def _named(error: Exception, lease: Lease) -> JobFailed:
+    """The expected failure that an error amounts to."""
+    if isinstance(error, JobFailed):
+        return error
+    if database_is_away(error):
+        return ServiceUnavailable("The connection to the database was lost.")
+    log.error("job_crashed", job=str(lease.job_id), **_whence(error))
+    return JobCrashed(f"The worker failed at a {lease.kind} job ({type(error).__name__}).")
 
 
-def _end_attempt(runtime: Runtime, lease: Lease, failure: JobFailed) -> None:
-    """Queue a failed job again if another attempt could help, or give it up."""
-    again = failure.retryable and lease.attempts < runtime.settings.max_attempts
-    log.warning("job_failed", job=str(lease.job_id), problem=failure.slug, detail=failure.detail, again=again)
-    problem = failure.problem()
-    with suppress(LeaseLost), runtime.sessions.begin() as session:
-        if again:
-            requeue(session, lease, problem, delay_seconds=RETRY_SECONDS * lease.attempts)
-        else:
-            fail_job(session, lease, problem, failure.findings)
+def _whence(error: Exception) -> dict[str, str]:
+    """Where something broke, but not what the error says: that may quote a text."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return {"error": type(error).__name__, "where": f"{frame.filename}:{frame.lineno}"}

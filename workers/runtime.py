@@ -14,6 +14,7 @@ from app.store.sessions import sync_engine, sync_sessions
 from workers.artifact_files import ArtifactCache
 from workers.checkpoints import Checkpoints
 from workers.model_cache import ModelCache
+from workers.turns import Turns
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Runtime:
     blobs: BlobStore
     checkpoints: Checkpoints
     models: ModelCache
+    turns: Turns
     name: str
 
 
@@ -48,5 +50,6 @@ def make_runtime(settings: Settings) -> Runtime:
         blobs=blobs,
         checkpoints=checkpoints,
         models=ModelCache(settings, checkpoints),
+        turns=Turns(settings.turn_seconds),
         name=f"{socket.gethostname()}:{os.getpid()}",
     )

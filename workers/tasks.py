@@ -18,7 +18,9 @@ MOST_BELLS = 16
 @celery_app.task(name=DOORBELL_TASK, bind=True)
 def work(task: Any) -> None:
     """Do jobs until none is left, or until the worker is asked to stop."""
-    from workers.loop import work_until_idle  # noqa: PLC0415 - torch is touched in the child only
+    # torch is touched in the child only
+    from workers.device import DeviceBroken  # noqa: PLC0415
+    from workers.loop import work_until_idle  # noqa: PLC0415
 
     runtime = get_runtime()
     queue = task.request.delivery_info["routing_key"]
@@ -31,4 +33,9 @@ def work(task: Any) -> None:
             # The sweeper rings again.
             log.warning("doorbell_not_rung", queue=queue, error=type(error).__name__)
 
-    work_until_idle(runtime, stopping, queue=queue, call_others=call_others)
+    try:
+        work_until_idle(runtime, stopping, queue=queue, call_others=call_others)
+    except DeviceBroken:
+        # The pool starts a fresh process in place of one that ends, and that one takes what is left.
+        call_others(1)
+        raise SystemExit from None

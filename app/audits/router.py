@@ -194,4 +194,5 @@ async def read_tokens(
 
 
 def _event_id(audit: AuditOut) -> str:
-    return f"{audit.status}-{audit.progress.done}"
+    tries = audit.waiting.attempts if audit.waiting else 0
+    return f"{audit.status}-{audit.progress.done}-{tries}"

@@ -17,6 +17,8 @@ from app.contracts import (
 from app.problems import Problem
 from app.store.audits import Audit, Score
 from app.store.identifiers import Prefix, format_id
+from app.store.jobs import Job
+from app.waiting import Waiting
 
 
 class AuditCreate(AuditSpec):
@@ -65,6 +67,7 @@ class AuditOut(BaseModel):
     """One text set scored under one language model. The resource is the operation.
 
     `prefix_token` is null until texts have been scored, and for audits of a release that did not record it.
+    `waiting` says what it waits for, if something that it needs is away.
     """
 
     object: Literal["audit"] = "audit"
@@ -78,6 +81,7 @@ class AuditOut(BaseModel):
     progress: Progress
     digests: Digests
     summary: AuditSummary | None
+    waiting: Waiting | None = None
     error: Problem | None
     metadata: dict[str, JsonValue]
     created_at: datetime
@@ -85,8 +89,12 @@ class AuditOut(BaseModel):
     finished_at: datetime | None
 
     @classmethod
-    def of(cls, row: Audit, in_flight: int = 0) -> Self:
-        """The resource for a row; `in_flight` counts texts scored in shards not committed yet."""
+    def of(cls, row: Audit, in_flight: int = 0, waiting_job: Job | None = None) -> Self:
+        """The resource for a row.
+
+        `in_flight` counts texts scored in shards not committed yet; `waiting_job` goes on once something is
+        back.
+        """
         spec = StoredAuditSpec.model_validate(row.spec)
         return cls(
             id=format_id(Prefix.AUDIT, row.id),
@@ -99,6 +107,7 @@ class AuditOut(BaseModel):
             progress=Progress(done=row.texts_done + in_flight, total=row.texts_total),
             digests=Digests(model=row.language_model_digest, text_set=row.text_set_sha256),
             summary=AuditSummary.model_validate(row.summary) if row.summary else None,
+            waiting=Waiting.of(waiting_job),
             error=Problem.model_validate(row.error) if row.error else None,
             metadata=row.metadata_,
             created_at=row.created_at,

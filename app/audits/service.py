@@ -21,6 +21,7 @@ from app.store.progress import read_audit_with_progress
 from app.store.score_pages import list_scores
 from app.store.tenants import Principal
 from app.store.text_sets import TextSet, get_text_set
+from app.store.waiting import waiting_jobs
 from app.store.work import WorkFilter, WorkStatus, get_work, list_work
 
 
@@ -100,12 +101,13 @@ def _require_prefix_token(language_model: LanguageModel, choice: PrefixTokenChoi
 
 
 def read_audit(session: Session, tenant_id: UUID, audit_id: UUID) -> AuditOut:
-    """An audit with its progress, shards under way included.
+    """An audit with its progress, shards under way included, and what it waits for.
 
     Raises:
         NotFound: no such audit for this tenant.
     """
-    return AuditOut.of(*read_audit_with_progress(session, tenant_id, audit_id))
+    audit, in_flight = read_audit_with_progress(session, tenant_id, audit_id)
+    return AuditOut.of(audit, in_flight, waiting_jobs(session, Audit, [audit]).get(audit.id))
 
 
 def cancel(session: Session, tenant_id: UUID, audit_id: UUID) -> AuditOut:
@@ -123,7 +125,8 @@ def list_page(
 ) -> Page[AuditOut]:
     """A tenant's audits that are wanted, newest first."""
     rows = list_work(session, Audit, tenant_id, wanted, id_cursor(cursor), limit + 1)
-    return page_by_id(rows, limit, AuditOut.of)
+    waiting = waiting_jobs(session, Audit, rows)
+    return page_by_id(rows, limit, lambda row: AuditOut.of(row, waiting_job=waiting.get(row.id)))
 
 
 def get_succeeded_audit(session: Session, tenant_id: UUID, audit_id: UUID) -> Audit:

@@ -121,4 +121,5 @@ async def follow_edit(
 
 
 def _event_id(edit: EditOut) -> str:
-    return f"{edit.status}-{edit.progress.done}-{edit.progress.stage}"
+    tries = edit.waiting.attempts if edit.waiting else 0
+    return f"{edit.status}-{edit.progress.done}-{edit.progress.stage}-{tries}"

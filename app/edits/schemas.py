@@ -14,6 +14,8 @@ from app.problems import Problem
 from app.store.artifacts import ARTIFACT_NAME, MAX_NAME_CHARS
 from app.store.edits import Edit, EditTextSet, TextSetRole
 from app.store.identifiers import Prefix, format_id
+from app.store.jobs import Job
+from app.waiting import Waiting
 
 _MOST_SETTINGS = 256
 # The parameters that only some methods have.
@@ -199,6 +201,8 @@ class EditOut(Described):
     """The id under which it can be audited and edited; null until it has succeeded."""
     model_repo: str | None
     """Its name on this service's Hub routes; null until it has succeeded."""
+    waiting: Waiting | None = None
+    """What it waits for, if something that it needs is away; else null."""
     error: Problem | None
     """Why it failed; null unless it did."""
     metadata: dict[str, JsonValue]
@@ -214,8 +218,12 @@ class EditOut(Described):
         tenant_name: str,
         percent: int = 0,
         stage: str | None = None,
+        waiting_job: Job | None = None,
     ) -> Self:
-        """The resource for a row; `percent` and `stage` are what its worker reported."""
+        """The resource for a row.
+
+        `percent` and `stage` are what its worker reported; `waiting_job` goes on once something is back.
+        """
         return cls(
             id=format_id(Prefix.EDIT, row.id),
             status=row.status,
@@ -235,6 +243,7 @@ class EditOut(Described):
             if row.edited_model_id
             else None,
             model_repo=f"{tenant_name}/{row.name}" if row.artifact_id else None,
+            waiting=Waiting.of(waiting_job),
             error=Problem.model_validate(row.error) if row.error else None,
             metadata=row.metadata_,
             created_at=row.created_at,

@@ -18,6 +18,7 @@ from app.store.language_models import LanguageModelStatus
 from app.store.progress import read_edit_with_progress
 from app.store.tenants import Principal
 from app.store.text_sets import get_text_set
+from app.store.waiting import waiting_jobs
 from app.store.work import WorkFilter, list_work
 
 
@@ -73,13 +74,15 @@ def request_edit(
 
 
 def read_edit(session: Session, principal: Principal, edit_id: UUID) -> EditOut:
-    """An edit with its progress.
+    """An edit with its progress, and what it waits for.
 
     Raises:
         NotFound: no such edit for this tenant.
     """
     edit, percent, stage = read_edit_with_progress(session, principal.tenant_id, edit_id)
-    return EditOut.of(edit, text_sets_of(session, [edit.id])[edit.id], principal.tenant_name, percent, stage)
+    text_sets = text_sets_of(session, [edit.id])[edit.id]
+    waiting = waiting_jobs(session, Edit, [edit]).get(edit.id)
+    return EditOut.of(edit, text_sets, principal.tenant_name, percent, stage, waiting)
 
 
 def cancel(session: Session, principal: Principal, edit_id: UUID) -> EditOut:
@@ -99,4 +102,9 @@ def list_page(
     """A tenant's edits that are wanted, newest first."""
     rows = list_work(session, Edit, principal.tenant_id, wanted, id_cursor(cursor), limit + 1)
     text_sets = text_sets_of(session, [row.id for row in rows])
-    return page_by_id(rows, limit, lambda row: EditOut.of(row, text_sets[row.id], principal.tenant_name))
+    waiting = waiting_jobs(session, Edit, rows)
+
+    def answer(row: Edit) -> EditOut:
+        return EditOut.of(row, text_sets[row.id], principal.tenant_name, waiting_job=waiting.get(row.id))
+
+    return page_by_id(rows, limit, answer)

@@ -27,7 +27,7 @@ from app.problems import problem_responses
 from app.settings import WORK_QUEUE
 from app.store.deletion import delete_language_model
 from app.store.identifiers import Prefix
-from app.store.language_models import LanguageModelStatus, get_language_model
+from app.store.language_models import LanguageModelStatus
 from app.strict_json import StrictJSONRoute
 from app.work import add_follow_headers, wait_until_ended
 
@@ -92,13 +92,12 @@ async def read_language_model(
 ) -> LanguageModelOut:
     """Read a language model. With `wait`, the answer comes when it is validated, or after that time."""
     identifier = read_id(Prefix.LANGUAGE_MODEL, model_id)
-    row = await wait_until_ended(
+    return await wait_until_ended(
         changes,
         Resource(principal.tenant_id, identifier),
-        lambda: store.run(get_language_model, principal.tenant_id, identifier),
+        lambda: store.run(service.read, principal.tenant_id, identifier),
         seconds=wait,
     )
-    return LanguageModelOut.of(row)
 
 
 @router.delete("/{model_id}", status_code=204, responses=problem_responses(409))

@@ -8,7 +8,9 @@ from pydantic import BaseModel, JsonValue
 from app.contracts import Contract, Metadata, Source
 from app.problems import Problem
 from app.store.identifiers import Prefix, format_id
+from app.store.jobs import Job
 from app.store.language_models import LanguageModel
+from app.waiting import Waiting
 
 
 class LanguageModelCreate(Contract):
@@ -33,7 +35,8 @@ class LanguageModelOut(BaseModel):
     """A registered checkpoint. What a worker found in it is null until it is `ready`.
 
     `base_model` is what an edited model was derived from. `tokenizer` stays null for what was registered with
-    a release that did not look.
+    a release that did not look. `waiting` says what its validation waits for, if something that it needs is
+    away.
     """
 
     object: Literal["language_model"] = "language_model"
@@ -50,14 +53,15 @@ class LanguageModelOut(BaseModel):
     vocabulary_size: int | None
     tokenizer: TokenizerOut | None = None
     dtype: str | None
+    waiting: Waiting | None = None
     error: Problem | None
     metadata: dict[str, JsonValue]
     created_at: datetime
     ready_at: datetime | None
 
     @classmethod
-    def of(cls, row: LanguageModel) -> Self:
-        """The resource for a row."""
+    def of(cls, row: LanguageModel, waiting_job: Job | None = None) -> Self:
+        """The resource for a row; `waiting_job` validates it, once something is back."""
         return cls(
             id=format_id(Prefix.LANGUAGE_MODEL, row.id),
             status=row.status,
@@ -72,6 +76,7 @@ class LanguageModelOut(BaseModel):
             vocabulary_size=row.vocabulary_size,
             tokenizer=TokenizerOut.model_validate(row.tokenizer) if row.tokenizer else None,
             dtype=row.dtype,
+            waiting=Waiting.of(waiting_job),
             error=Problem.model_validate(row.error) if row.error else None,
             metadata=row.metadata_,
             created_at=row.created_at,

@@ -25,6 +25,7 @@ from app.store.language_models import (
 )
 from app.store.tenants import Principal
 from app.store.transitions import enqueue_validation
+from app.store.waiting import waiting_validations
 
 
 def register(
@@ -95,6 +96,16 @@ def resolve_language_model(
     return row
 
 
+def read(session: Session, tenant_id: UUID, model_id: UUID) -> LanguageModelOut:
+    """A language model, and what its validation waits for.
+
+    Raises:
+        NotFound: no such language model for this tenant, or it was deleted.
+    """
+    row = get_language_model(session, tenant_id, model_id)
+    return LanguageModelOut.of(row, waiting_validations(session, [row]).get(row.id))
+
+
 def list_page(
     session: Session,
     principal: Principal,
@@ -121,7 +132,8 @@ def list_page(
         metadata=metadata,
     )
     rows = list_language_models(session, principal.tenant_id, wanted, before=before, limit=limit + 1)
-    return page_by_id(rows, limit, LanguageModelOut.of)
+    waiting = waiting_validations(session, rows)
+    return page_by_id(rows, limit, lambda row: LanguageModelOut.of(row, waiting.get(row.id)))
 
 
 def _find_artifact(session: Session, principal: Principal, repository: str) -> UUID | None:

@@ -6,14 +6,29 @@ Locks are taken in one order: a job's own row, then its audit's or edit's row, t
 LOCKED.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, ForeignKey, Index, Text, and_, exists, func, or_, select, text, update
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    ForeignKey,
+    Index,
+    Text,
+    Uuid,
+    and_,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.orm import InstrumentedAttribute, Mapped, Session, mapped_column
 
 from app.settings import WORK_QUEUE
@@ -63,6 +78,11 @@ class Job(Base):
         Index("ix_jobs_audit_id_state", "audit_id", "state"),
         Index("ix_jobs_edit_id", "edit_id"),
         Index("ix_jobs_language_model_id", "language_model_id"),
+        Index(
+            "ix_jobs_waiting",
+            "language_model_id",
+            postgresql_where=text("state = 'queued' AND waiting_since IS NOT NULL"),
+        ),
         one_of("state", JobState),
     )
 
@@ -78,6 +98,9 @@ class Job(Base):
     priority: Mapped[int] = mapped_column(default=0)
     epoch: Mapped[int] = mapped_column(default=0)
     attempts: Mapped[int] = mapped_column(default=0)
+    # Tries in a row that found something away, and when the first of them ended.
+    waits: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    waiting_since: Mapped[datetime | None]
     progress: Mapped[int] = mapped_column(default=0)
     stage: Mapped[str | None] = mapped_column(Text)
     worker: Mapped[str | None] = mapped_column(Text)
@@ -103,6 +126,7 @@ class Lease:
     job_id: UUID
     epoch: int
     attempts: int
+    waits: int
     kind: JobKind
     tenant_id: UUID
     language_model_id: UUID
@@ -138,9 +162,27 @@ def add_job(
 
 
 def claim(
-    session: Session, *, queue: str, worker: str, lease_seconds: float, loaded: list[UUID]
+    session: Session,
+    *,
+    queue: str,
+    worker: str,
+    lease_seconds: float,
+    loaded: Sequence[UUID] = (),
+    served: Sequence[UUID] = (),
 ) -> Lease | None:
-    """Lease the next job: of a loaded language model first, then by priority, tenant fairness and age.
+    """Lease the next job: by priority, then of a loaded language model, then by tenant fairness and age.
+
+    It is fair that the tenant comes first of whom fewest jobs are running; among those, whoever was served
+    least recently.
+
+    Args:
+        session: of the caller, who commits.
+        queue: the queue to claim from.
+        worker: the name of the process that will run the job.
+        lease_seconds: how long it has until its first heartbeat.
+        loaded: the language models that are preferred. Others wait for as long as these have jobs, so whoever
+            claims again and again must leave them out from time to time.
+        served: the tenants that the process has served, the last one last.
 
     Returns:
         The lease, or None when nothing is claimable. The caller commits.
@@ -160,9 +202,10 @@ def claim(
             Job.available_at <= func.clock_timestamp(),
         )
         .order_by(
-            Job.language_model_id.in_(loaded).desc(),
             Job.priority.desc(),
+            Job.language_model_id.in_(loaded).desc(),
             func.coalesce(running.c.jobs, 0),
+            func.coalesce(func.array_position(literal(list(served), ARRAY(Uuid)), Job.tenant_id), 0),
             Job.id,
         )
         .limit(1)
@@ -191,6 +234,7 @@ def claim(
         job_id=job.id,
         epoch=job.epoch,
         attempts=job.attempts,
+        waits=job.waits,
         kind=JobKind(job.kind),
         tenant_id=job.tenant_id,
         language_model_id=job.language_model_id,
@@ -261,8 +305,32 @@ def requeue(session: Session, lease: Lease, error: JSONObject, *, delay_seconds:
         LeaseLost: the job was taken away before.
     """
     available_at = func.clock_timestamp() + timedelta(seconds=delay_seconds)
-    if not _put_back(session, lease, {"error": error, "available_at": available_at}):
+    waited = {"waits": 0, "waiting_since": None}
+    if not _put_back(session, lease, {"error": error, "available_at": available_at, **waited}):
         raise LeaseLost
+
+
+def postpone(session: Session, lease: Lease, error: JSONObject, *, delay_seconds: float) -> None:
+    """Let the job wait for something that is away; this was not an attempt at it.
+
+    Raises:
+        LeaseLost: the job was taken away before.
+    """
+    values = {
+        "attempts": Job.attempts - 1,
+        "error": error,
+        "available_at": func.clock_timestamp() + timedelta(seconds=delay_seconds),
+        "waits": Job.waits + 1,
+        "waiting_since": func.coalesce(Job.waiting_since, func.clock_timestamp()),
+    }
+    if not _put_back(session, lease, values):
+        raise LeaseLost
+
+
+def outage_seconds(session: Session, lease: Lease) -> float:
+    """For how long the job has been waiting for something that is away; 0 when it has not."""
+    age = func.extract("epoch", func.clock_timestamp() - Job.waiting_since)
+    return float(session.scalar(select(age).where(Job.id == lease.job_id)) or 0.0)
 
 
 def release(session: Session, lease: Lease) -> None:

@@ -28,6 +28,7 @@ def sweep_leases(session: Session, *, max_attempts: int) -> int:
     for job in expired:
         job.lease_expires_at = None
         job.rung_at = None
+        job.waits, job.waiting_since = 0, None
         if job.attempts < max_attempts:
             job.state = JobState.QUEUED
             continue

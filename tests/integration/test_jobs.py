@@ -44,11 +44,9 @@ def audit(sessions: Sessions) -> Audit:
         return add_audit_rows(session, add_tenant(session))
 
 
-def take(
-    sessions: Sessions, *, lease_seconds: float = 60, loaded: list[UUID] | None = None, worker: str = "w"
-) -> Lease | None:
+def take(sessions: Sessions, *, lease_seconds: float = 60) -> Lease | None:
     with sessions.begin() as session:
-        return claim(session, queue="gpu", worker=worker, lease_seconds=lease_seconds, loaded=loaded or [])
+        return claim(session, queue="gpu", worker="w", lease_seconds=lease_seconds)
 
 
 def take_one(sessions: Sessions, **options: float) -> Lease:
@@ -87,28 +85,12 @@ def test_a_claim_leases_the_oldest_job_once(sessions: Sessions, audit: Audit) ->
 def test_an_uncommitted_claim_is_skipped_not_waited_for(sessions: Sessions, audit: Audit) -> None:
     first, second = add(sessions, audit, 2)
     with sessions.begin() as holder:
-        held = claim(holder, queue="gpu", worker="a", lease_seconds=60, loaded=[])
+        held = claim(holder, queue="gpu", worker="a", lease_seconds=60)
         began = time.monotonic()
         other = take_one(sessions)
         assert time.monotonic() - began < 1
     assert held is not None
     assert {held.job_id, other.job_id} == {first, second}
-
-
-def test_loaded_then_priority_then_fairness_then_age(sessions: Sessions, audit: Audit) -> None:
-    with sessions.begin() as session:
-        other = add_audit_rows(session, add_tenant(session, "globex"))
-    old, older_running = add(sessions, audit, 2)
-    urgent = add(sessions, audit, priority=5)[0]
-    fresh = add(sessions, other)[0]
-
-    assert take_one(sessions, loaded=[other.language_model_id]).job_id == fresh
-    with sessions.begin() as session:
-        session.get_one(Job, fresh).state = JobState.QUEUED
-    assert take_one(sessions).job_id == urgent
-    # The first tenant runs one job now, so the other tenant's job comes before its older ones.
-    assert take_one(sessions).job_id == fresh
-    assert [take_one(sessions).job_id, take_one(sessions).job_id] == [old, older_running]
 
 
 def test_a_lost_lease_cannot_commit(sessions: Sessions, audit: Audit) -> None:

@@ -1,0 +1,53 @@
+"""Telling a broken device, with which this process can compute nothing any more, from other failures."""
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+import torch
+
+# How torch and its libraries say that a kernel failed: the context stays unusable until the process ends.
+_BROKEN: Final = re.compile(
+    r"CUDA error|HIP error|cudaError|device-side assert"
+    r"|CU(BLAS|DNN|SOLVER|SPARSE)_STATUS_(EXECUTION_FAILED|INTERNAL_ERROR|MAPPING_ERROR)"
+)
+_OUT_OF_MEMORY: Final = "out of memory"
+
+
+class DeviceBroken(Exception):
+    """This process must claim nothing more: another one has to be started in its place."""
+
+
+def device_is_broken(error: BaseException) -> bool:
+    """Whether a failure, or one that led to it, says that the device is broken; a lack of memory does not."""
+    return any(_says_so(each) for each in _chain(error))
+
+
+def device_answers() -> bool:
+    """Whether the device still does what it is told; true where none is in use.
+
+    What a kernel broke is often told by a later call only, so it asks the device itself.
+    """
+    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        return True
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _says_so(error: BaseException) -> bool:
+    if not isinstance(error, RuntimeError) or _OUT_OF_MEMORY in str(error):
+        return False
+    return isinstance(error, torch.AcceleratorError) or _BROKEN.search(str(error)) is not None
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An error, what it was raised from or while handling, and so on."""
+    each: BaseException | None = error
+    seen: set[int] = set()
+    while each is not None and id(each) not in seen:
+        seen.add(id(each))
+        yield each
+        each = each.__cause__ or each.__context__
