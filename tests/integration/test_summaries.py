@@ -10,7 +10,7 @@ import pytest
 from psycopg.types.json import Jsonb
 from sqlalchemy.orm import Session, sessionmaker
 
-from app.errors import ScoringFailed
+from app.errors import ScoresMissing
 from app.store.audits import copy_scores, read_score_facts
 from app.store.jobs import Lease
 from tests.integration.rows import add_audit_rows, add_tenant
@@ -87,5 +87,5 @@ def test_an_audit_with_a_text_that_has_no_row_does_not_succeed(sessions: Session
     runtime = cast("Runtime", SimpleNamespace(sessions=sessions))
     keeper = cast("LeaseKeeper", SimpleNamespace(report=lambda _: None))
     lease = cast("Lease", SimpleNamespace(audit_id=audit_id))
-    with pytest.raises(ScoringFailed, match=f"3 texts have {rows} score rows"):
+    with pytest.raises(ScoresMissing, match=f"3 texts have {rows} score rows"):
         summarize_audit(runtime, lease, keeper)
