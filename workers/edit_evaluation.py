@@ -169,7 +169,10 @@ class Evaluation:
         if not rows:
             return None
         blocks = text_blocks(
-            language_model, [row.text for row in rows], max_tokens=language_model.context_length
+            language_model,
+            [row.text for row in rows],
+            max_tokens=language_model.context_length,
+            prefix_token=self._inputs.options.prefix_token,
         )
         return blocks.first_tokens(_RANKED_TOKENS)
 

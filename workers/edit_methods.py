@@ -140,7 +140,10 @@ class _KFAC:
             memorized=memorized,
             options=self._inputs.options,
             clean=text_blocks(
-                self._language_model, clean, max_tokens=self._language_model.context_length
+                self._language_model,
+                clean,
+                max_tokens=self._language_model.context_length,
+                prefix_token=self._inputs.options.prefix_token,
             ).first_tokens(_SEARCHED_TOKENS),
             max_increase=self._inputs.spec.constraint.max_perplexity_increase,
         )
@@ -201,7 +204,12 @@ def _balanced_subnet(
     progress.enter("learning_mask")
     retain = calibration_blocks(runtime, inputs, language_model)
     forget_texts = [row.text for row in inputs.rows(runtime, TextSetRole.FORGET)]
-    forget = text_blocks(language_model, forget_texts, max_tokens=retain.ids.shape[1])
+    forget = text_blocks(
+        language_model,
+        forget_texts,
+        max_tokens=retain.ids.shape[1],
+        prefix_token=inputs.options.prefix_token,
+    )
     asked = inputs.spec.balanced_subnet
     options = BalancedSubnetOptions(**asked.model_dump())
     total = options.epochs * (len(forget) + len(retain))

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from workers.science.errors import ScienceError
 from workers.science.loading import LanguageModel
+from workers.science.prefix_token import resolve_prefix_token
+from workers.science.texts import PrefixTokenChoice
 
 _TEXTS_AT_ONCE = 1000
 
@@ -81,18 +83,26 @@ def pack_texts(language_model: LanguageModel, texts: Iterable[str], *, block_tok
     )
 
 
-def text_blocks(language_model: LanguageModel, texts: Iterable[str], *, max_tokens: int) -> TokenBlocks:
-    """One text a row as the tokenizer encodes it, cut to `max_tokens` and to the context.
+def text_blocks(
+    language_model: LanguageModel,
+    texts: Iterable[str],
+    *,
+    max_tokens: int,
+    prefix_token: PrefixTokenChoice = "auto",  # noqa: S107 - a token of the vocabulary
+) -> TokenBlocks:
+    """One text a row, cut to `max_tokens` and to the context.
 
-    A row begins with what the tokenizer puts before a text, often nothing: as texts are scored unless told
-    otherwise. Texts of which no token is predicted are left out. The rows are as long as the longest.
+    A row begins with what stands in front of a text when it is scored: by default what the tokenizer puts
+    there, often nothing. Texts of which no token is predicted are left out. The rows are as long as the
+    longest.
 
     Raises:
+        PrefixTokenUnusable: see `resolve_prefix_token`.
         ScienceError: `calibration_empty`, if no text has a token.
         ValueError: if `max_tokens` is below 2.
     """
     length = _row_length(language_model, max_tokens)
-    front = language_model.own_prefix_token_ids
+    front = resolve_prefix_token(prefix_token, language_model).in_front
     rows = [row[:length] for row in _rows(language_model, texts, front)]
     return _pad(language_model, rows, max(map(len, rows), default=0))
 
