@@ -291,6 +291,9 @@ class EditEvaluation(Contract):
     `memorized` is by default the forget set, `clean` the calibration set. `unseen` are memorized texts that
     the method is never shown, `control` texts that were never inserted, `items` questions with choices and
     an answer, or with a prefix and the suffix that answers it.
+
+    `prefix_token` is what stands before the texts, as in the options of an audit: for what is measured, for
+    the search, and for the forget set of BalancedSubnet. Items are asked as the tokenizer encodes them.
     """
 
     memorized_text_set: TextSetId | None = None
@@ -300,6 +303,7 @@ class EditEvaluation(Contract):
     items_text_set: TextSetId | None = None
     prefix_tokens: Annotated[int, Field(ge=1, le=100_000)] = 64
     suffix_tokens: Annotated[int, Field(ge=1, le=100_000)] = 48
+    prefix_token: PrefixTokenChoice = "auto"  # noqa: S105 - a token of the vocabulary
     stress: bool = False
     limits: Limits = Limits()
 

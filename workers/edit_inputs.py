@@ -64,13 +64,14 @@ class EditInputs:
 
     @property
     def audit_options(self) -> AuditOptions:
-        """How texts are scored, as the audits of the proof say it; what stands before them is `auto`."""
+        """How texts are scored, as the audits of the proof say it."""
         evaluation = self.spec.evaluation
         return AuditOptions(
             prefix_tokens=evaluation.prefix_tokens,
             suffix_tokens=evaluation.suffix_tokens,
             token_evidence=False,
             dtype=self.spec.dtype,
+            prefix_token=evaluation.prefix_token,
         )
 
     @property

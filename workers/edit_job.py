@@ -14,7 +14,7 @@ import transformers
 from torch import Tensor
 
 from app import __version__
-from app.errors import EditFailed
+from app.errors import EditFailed, NoSuchPrefixToken
 from app.store.edits import active_edits
 from app.store.identifiers import Prefix, format_id
 from app.store.jobs import Lease
@@ -29,7 +29,7 @@ from workers.edit_result import EditResult, commit
 from workers.finishing import finish
 from workers.lease_keeper import LeaseKeeper
 from workers.runtime import Runtime
-from workers.science.errors import ScienceError
+from workers.science.errors import PrefixTokenUnusable, ScienceError
 from workers.science.loading import LanguageModel, describe_checkpoint, load_language_model, probe_tokens
 from workers.science.prefix_token import resolve_prefix_token
 from workers.science.weight_edit import replaced
@@ -50,6 +50,7 @@ def run_edit(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
     Raises:
         LeaseLost: the edit was cancelled or the lease ran out.
         EditFailed, NoFeasibleSetting: the edit cannot be made from what was given.
+        NoSuchPrefixToken: the language model lacks the prefix token.
         StorageFull, StorageUnavailable: the files cannot be kept.
         LanguageModelChanged, LanguageModelRejected, HubUnreachable: see `ModelCache.get`.
     """
@@ -60,6 +61,8 @@ def run_edit(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
         with _workplace(runtime, inputs, lease) as directory:
             result = _Edit(runtime, inputs, progress).make(directory)
             return finish(runtime, lease, lambda session: commit(session, inputs, result))
+    except PrefixTokenUnusable as error:
+        raise NoSuchPrefixToken(error.detail) from None
     except ScienceError as error:
         raise EditFailed(error.detail) from None
 
@@ -79,6 +82,7 @@ class _Edit:
         checkpoint.mkdir()
         scores.mkdir()
         base = runtime.models.get(inputs.base, inputs.spec.dtype)
+        prefix_token = resolve_prefix_token(inputs.options.prefix_token, base)
         # Begun first: texts that cannot be used fail the edit before it is made.
         evaluation = Evaluation(runtime, inputs, base, progress, scores)
         edited = edited_weights(runtime, inputs, base, progress)
@@ -95,7 +99,7 @@ class _Edit:
             receipt=receipt,
             evaluation=compared,
             frontier=edited.frontier,
-            prefix_token=resolve_prefix_token(self._inputs.options.prefix_token, base),
+            prefix_token=prefix_token,
             before=before,
             after=after,
             files=store_directory(runtime.blobs, checkpoint, progress.report),

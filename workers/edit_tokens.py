@@ -8,7 +8,7 @@ from app.store.edits import TextSetRole
 from workers.edit_inputs import EditInputs
 from workers.runtime import Runtime
 from workers.science.calibration import TokenBlocks, TokenRows, pack_texts, text_blocks
-from workers.science.errors import ScienceError
+from workers.science.errors import PrefixTokenUnusable, ScienceError
 from workers.science.loading import LanguageModel
 
 
@@ -39,6 +39,8 @@ def token_rows(
 ) -> TokenRows:
     """The texts of a role as rows of up to `max_tokens` (by default the context), and of `limit` in all.
 
+    Before each stands what stands there when it is scored.
+
     Raises:
         EditFailed: as `calibration_blocks`.
     """
@@ -48,6 +50,7 @@ def token_rows(
             inputs.texts(runtime, role),
             max_tokens=max_tokens or language_model.context_length,
             limit=limit,
+            prefix_token=inputs.options.prefix_token,
         )
 
 
@@ -55,5 +58,7 @@ def token_rows(
 def _naming(role: TextSetRole) -> Iterator[None]:
     try:
         yield
+    except PrefixTokenUnusable:
+        raise
     except ScienceError as error:
         raise EditFailed(f"The {role} text set cannot be used. {error.detail}") from None

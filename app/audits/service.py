@@ -8,10 +8,10 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from app.audits.schemas import AuditCreate, AuditOut, ScoreOut, Token, TokenEvidenceOut
-from app.contracts import AuditSpec, PrefixTokenChoice
-from app.errors import AuditNotSucceeded, FieldError, NotFound, ValidationFailed
+from app.contracts import AuditSpec
+from app.errors import AuditNotSucceeded, NotFound
 from app.idempotency import answer_once
-from app.language_models.service import resolve_language_model
+from app.language_models.service import require_prefix_token, resolve_language_model
 from app.pagination import Page, decode_cursor, encode_cursor, id_cursor, invalid_cursor, page_by_id
 from app.store import transitions
 from app.store.audits import Audit, ScoreOrder, read_evidence
@@ -63,7 +63,7 @@ def add_audit(
     Raises:
         ValidationFailed: the language model is known to lack the prefix token.
     """
-    _require_prefix_token(language_model, spec.options.prefix_token)
+    require_prefix_token(language_model, spec.options.prefix_token, pointer="/options/prefix_token")
     audit = Audit(
         id=new_id(),
         tenant_id=text_set.tenant_id,
@@ -81,23 +81,6 @@ def add_audit(
     if language_model.status == LanguageModelStatus.READY:
         transitions.enqueue_audit(session, audit)
     return audit
-
-
-def _require_prefix_token(language_model: LanguageModel, choice: PrefixTokenChoice) -> None:
-    """Refuse a prefix token that the language model lacks, if a worker has looked already."""
-    known = language_model.tokenizer
-    size = language_model.vocabulary_size
-    code = None
-    if isinstance(choice, int):
-        if size is not None and choice >= size:
-            code = "prefix_token_outside_vocabulary"
-    elif choice in {"bos", "eos"} and known is not None and known[f"{choice}_token_id"] is None:
-        code = f"no_{choice}_token"
-    if code is not None:
-        raise ValidationFailed(
-            "The language model has no such prefix token; its `tokenizer` says what it has.",
-            [FieldError(pointer="/options/prefix_token", code=code)],
-        )
 
 
 def read_audit(session: Session, tenant_id: UUID, audit_id: UUID) -> AuditOut:

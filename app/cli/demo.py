@@ -16,7 +16,7 @@ from rich.console import Console
 
 from app.cli.audit import owner_key, progress_bars
 from app.cli.client import JSON, ServiceClient
-from app.cli.demo_edit import METRICS, edit_and_audit_again, ended, upload
+from app.cli.demo_edit import METRICS, PREFIX_TOKEN, edit_and_audit_again, ended, upload
 from app.cli.demo_report import dose_response_table, gain_lines, heat_line
 from app.cli.failures import ExitStatus, explained, fail
 from app.cli.found_settings import find_settings
@@ -100,6 +100,7 @@ def _audit_both(client: ServiceClient, suite: Path, text_set: str) -> dict[str, 
             "model": {"type": "path", "path": os.fspath(suite / name)},
             "text_set": text_set,
             "metrics": METRICS,
+            "options": {"prefix_token": PREFIX_TOKEN},
         }
         audits[name] = client.request_audit(body)
     with progress_bars(Console(stderr=True)) as progress:

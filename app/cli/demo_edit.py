@@ -20,6 +20,8 @@ from app.cli.pull import pull_artifact
 METRICS: Final = ["nl", "extraction", "p_z"]
 # Of about eight texts each, seen and unseen, none recited shows a share of at most 0.35 (0.05 would take 72).
 LIMITS: Final = {"max_strict": 0.5, "max_perplexity_increase": 0.15}
+# In training every document of a suite comes after EOS, which its tokenizer does not add by itself.
+PREFIX_TOKEN: Final = "eos"  # noqa: S105 - a token of the vocabulary
 _ROLES: Final = ("memorized", "unseen", "control", "clean")
 _PAGE: Final = 1000
 
@@ -62,6 +64,7 @@ def edit_and_audit_again(client: ServiceClient, suite: Path, audit: JSON, screen
             "unseen_text_set": unseen,
             "control_text_set": control,
             "clean_text_set": upload(client, suite / "clean.jsonl"),
+            "prefix_token": PREFIX_TOKEN,
             "limits": LIMITS,
         },
     }
@@ -77,6 +80,7 @@ def edit_and_audit_again(client: ServiceClient, suite: Path, audit: JSON, screen
             "model": {"type": "path", "path": os.fspath(pulled)},
             "text_set": audit["text_set"],
             "metrics": METRICS,
+            "options": {"prefix_token": PREFIX_TOKEN},
         }
     )
     with progress_bars(Console(stderr=True)) as progress:

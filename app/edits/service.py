@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from app.edits.schemas import EditCreate, EditOut
 from app.errors import ArtifactNameTaken
 from app.idempotency import answer_once
-from app.language_models.service import resolve_language_model
+from app.language_models.service import require_prefix_token, resolve_language_model
 from app.pagination import Page, id_cursor, page_by_id
 from app.store import transitions
 from app.store.artifacts import artifact_exists
@@ -32,6 +32,7 @@ def request_edit(
         ArtifactNameTaken: an artifact of this name exists, or an unfinished edit will write it.
         LanguageModelNotReady: the language model was rejected.
         SourceNotAllowed: an inline path outside the allow-listed roots.
+        ValidationFailed: the language model is known to lack the prefix token.
         IdempotencyInFlight, IdempotencyMismatch: see `answer_once`.
     """
 
@@ -43,6 +44,9 @@ def request_edit(
             for role, public_id in request.text_sets().items()
         }
         language_model = resolve_language_model(session, principal, request.model, roots)
+        require_prefix_token(
+            language_model, request.evaluation.prefix_token, pointer="/evaluation/prefix_token"
+        )
         if name_is_taken(session, principal.tenant_id, request.name) or artifact_exists(
             session, principal.tenant_id, request.name
         ):

@@ -7,8 +7,8 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from app.contracts import ArtifactSource, HubSource, LanguageModelReference, PathSource
-from app.errors import FieldError, NotFound, SourceNotAllowed
+from app.contracts import ArtifactSource, HubSource, LanguageModelReference, PathSource, PrefixTokenChoice
+from app.errors import FieldError, NotFound, SourceNotAllowed, ValidationFailed
 from app.idempotency import answer_once
 from app.language_models.schemas import LanguageModelCreate, LanguageModelOut
 from app.pagination import Page, id_cursor, page_by_id
@@ -94,6 +94,27 @@ def resolve_language_model(
     row = get_language_model(session, principal.tenant_id, model_id, share_lock=True)
     require_usable(row)
     return row
+
+
+def require_prefix_token(language_model: LanguageModel, choice: PrefixTokenChoice, *, pointer: str) -> None:
+    """Refuse a prefix token that the language model lacks, if a worker has looked already.
+
+    Raises:
+        ValidationFailed: the tokenizer has no such token, or the id is outside the vocabulary.
+    """
+    known = language_model.tokenizer
+    size = language_model.vocabulary_size
+    code = None
+    if isinstance(choice, int):
+        if size is not None and choice >= size:
+            code = "prefix_token_outside_vocabulary"
+    elif choice in {"bos", "eos"} and known is not None and known[f"{choice}_token_id"] is None:
+        code = f"no_{choice}_token"
+    if code is not None:
+        raise ValidationFailed(
+            "The language model has no such prefix token; its `tokenizer` says what it has.",
+            [FieldError(pointer=pointer, code=code)],
+        )
 
 
 def read(session: Session, tenant_id: UUID, model_id: UUID) -> LanguageModelOut:

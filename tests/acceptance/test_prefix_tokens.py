@@ -69,9 +69,27 @@ def early_audit(deployment: Deployment, checkpoints: dict[str, Path], text_set: 
     return deployment.service.audit(source, text_set, options={"prefix_token": "bos"})
 
 
+def edit_request(text_set: str, choice: str | int) -> dict[str, Any]:
+    return {
+        "method": "kfac",
+        "name": "edited",
+        "calibration_text_set": text_set,
+        "evaluation": {"prefix_token": choice},
+    }
+
+
+@pytest.fixture(scope="module")
+def early_edit(deployment: Deployment, checkpoints: dict[str, Path], text_set: str) -> str:
+    """The same for an edit."""
+    body = edit_request(text_set, 384) | {"model": {"type": "path", "path": str(checkpoints["without"])}}
+    response = deployment.service.client.post("/v1/edits", json=body, headers=fresh_key())
+    assert response.status_code == 202, response.text
+    return str(response.json()["id"])
+
+
 @pytest.fixture(scope="module")
 def models(
-    deployment: Deployment, checkpoints: dict[str, Path], old_audit: str, early_audit: str
+    deployment: Deployment, checkpoints: dict[str, Path], old_audit: str, early_audit: str, early_edit: str
 ) -> dict[str, dict[str, Any]]:
     deployment.service.start_worker()
     return {
@@ -167,26 +185,31 @@ def test_special_tokens_are_control_or_text(
 def test_a_prefix_token_that_a_model_lacks_is_refused(
     deployment: Deployment, models: dict[str, dict[str, Any]], text_set: str, choice: str | int, code: str
 ) -> None:
-    asked = {"model": models["without"]["id"], "options": {"prefix_token": choice}}
-    for path, body in (
-        ("/v1/audits", asked | {"text_set": text_set}),
-        ("/v1/score", asked | {"texts": TEXTS}),
+    asked = {"model": models["without"]["id"]}
+    options = {"options": {"prefix_token": choice}}
+    for path, body, pointer in (
+        ("/v1/audits", asked | options | {"text_set": text_set}, "/options/prefix_token"),
+        ("/v1/score", asked | options | {"texts": TEXTS}, "/options/prefix_token"),
+        ("/v1/edits", asked | edit_request(text_set, choice), "/evaluation/prefix_token"),
     ):
         before = deployment.rows("SELECT count(*) FROM text_sets")
         response = deployment.service.client.post(path, json=body, headers=fresh_key())
         assert response.status_code == 422
-        assert response.json()["errors"] == [{"pointer": "/options/prefix_token", "code": code}]
+        assert response.json()["errors"] == [{"pointer": pointer, "code": code}]
         assert deployment.rows("SELECT count(*) FROM text_sets") == before
 
 
-def test_an_audit_accepted_before_its_model_was_known_fails_by_name(
-    deployment: Deployment, models: dict[str, dict[str, Any]], early_audit: str
+def test_work_accepted_before_its_model_was_known_fails_by_name(
+    deployment: Deployment, models: dict[str, dict[str, Any]], early_audit: str, early_edit: str
 ) -> None:
-    failed = deployment.service.end_of(early_audit)
-    assert failed["status"] == "failed"
-    assert failed["error"]["type"].endswith("/no-such-prefix-token")
-    assert failed["error"]["status"] == 422
-    assert "no BOS token" in failed["error"]["detail"]
+    audit = deployment.service.end_of(early_audit)
+    response = deployment.service.client.get(f"/v1/edits/{early_edit}", params={"wait": 60})
+    for failed in (audit, response.json()):
+        assert failed["status"] == "failed"
+        assert failed["error"]["type"].endswith("/no-such-prefix-token")
+        assert failed["error"]["status"] == 422
+    assert "no BOS token" in audit["error"]["detail"]
+    assert "outside the vocabulary" in response.json()["error"]["detail"]
 
 
 def test_an_audit_of_an_earlier_release_is_scored_and_shown_as_it_was_meant(

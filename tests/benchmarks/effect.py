@@ -9,7 +9,7 @@ import argparse
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,9 @@ ROLES = ("gate", "up")
 MAX_INCREASE = 0.15
 SAME_PERPLEXITY = 0.02
 BISECTIONS = 7
-OPTIONS = ScoringOptions(metrics=frozenset({"extraction"}), token_evidence=False)
+# The documents of a suite come after EOS in training.
+PREFIX_TOKEN = "eos"
+OPTIONS = ScoringOptions(metrics=frozenset({"extraction"}), token_evidence=False, prefix_token=PREFIX_TOKEN)
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,10 @@ def read_material(suite: Path) -> Material:
         unseen=recited[1::2],
         never=never,
         clean=text_blocks(
-            language_model, [text["text"] for text in read(suite / "clean.jsonl")], max_tokens=context
+            language_model,
+            [text["text"] for text in read(suite / "clean.jsonl")],
+            max_tokens=context,
+            prefix_token=PREFIX_TOKEN,
         ),
         calibration=pack_texts(
             language_model,
@@ -117,7 +122,7 @@ def measure(material: Material, name: str, weights: Weights) -> Row:
 
 
 def mean_nl_of(language_model: LanguageModel, texts: Sequence[TextInput]) -> float:
-    scores = score_texts(language_model, texts, ScoringOptions(metrics=frozenset(), token_evidence=False))
+    scores = score_texts(language_model, texts, replace(OPTIONS, metrics=frozenset()))
     return sum(score.nl or 0.0 for score in scores) / len(scores)
 
 
@@ -197,7 +202,12 @@ def by_svd(material: Material, layers: Sequence[int], target: float) -> Row:
 def by_subnet(material: Material, layers: Sequence[int], target: float, loss_weight: float) -> Row:
     model = material.language_model
     projections = find_projections(model.model, layers=layers, roles=ROLES)
-    forget = text_blocks(model, [text.text for text in material.seen], max_tokens=model.context_length)
+    forget = text_blocks(
+        model,
+        [text.text for text in material.seen],
+        max_tokens=model.context_length,
+        prefix_token=PREFIX_TOKEN,
+    )
     retain = material.calibration.part(slice(0, 2 * len(forget)))
 
     def weights_of(ratio: float) -> list[tuple[Projection, torch.Tensor]]:

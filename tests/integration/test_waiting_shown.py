@@ -1,7 +1,8 @@
 """What waits for something that is away says so, and for how long, and nobody else's does."""
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from uuid import UUID
 
@@ -19,6 +20,7 @@ from app.store.transitions import enqueue_edit, enqueue_validation
 from tests.integration.rows import add_audit_rows, add_edit, add_shard
 
 Sessions = sessionmaker[Session]
+ClaimJob = Callable[[], Awaitable[Lease]]
 PROBLEM = StorageUnavailable("The artifact store cannot be used right now.").problem()
 
 
@@ -29,16 +31,17 @@ def tenant(client: httpx.AsyncClient, sessions: Sessions) -> UUID:
 
 
 @pytest.fixture
-def claim_job(sessions: Sessions) -> Callable[[], Lease]:
-    """Claim the next job; the sweeper of the service may hold it for a moment."""
+def claim_job(sessions: Sessions) -> ClaimJob:
+    """Claim the next job; the sweeper of the service, which runs in this thread, may hold it for a moment."""
 
-    def claim_next() -> Lease:
+    async def claim_next() -> Lease:
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
             with sessions.begin() as session:
                 lease = claim(session, queue="gpu", worker="w", lease_seconds=60)
             if lease is not None:
                 return lease
+            await asyncio.sleep(0.01)
         raise AssertionError("nothing can be claimed")
 
     return claim_next
@@ -51,7 +54,7 @@ async def read(client: httpx.AsyncClient, path: str) -> dict:
 
 
 async def test_an_edit_waits_and_goes_on(
-    editor: httpx.AsyncClient, tenant: UUID, sessions: Sessions, claim_job: Callable[[], Lease]
+    editor: httpx.AsyncClient, tenant: UUID, sessions: Sessions, claim_job: ClaimJob
 ) -> None:
     with sessions.begin() as session:
         edit, other = add_edit(session, tenant), add_edit(session, tenant)
@@ -59,7 +62,7 @@ async def test_an_edit_waits_and_goes_on(
     path = f"/v1/edits/{format_id(Prefix.EDIT, edit.id)}"
     assert (await read(editor, path))["waiting"] is None
     for attempts in (1, 2):
-        lease = claim_job()
+        lease = await claim_job()
         with sessions.begin() as session:
             postpone(session, lease, PROBLEM, delay_seconds=0.5)
         waiting = (await read(editor, path))["waiting"]
@@ -72,19 +75,19 @@ async def test_an_edit_waits_and_goes_on(
         path.rpartition("/")[2]: waiting,
         format_id(Prefix.EDIT, other.id): None,
     }
-    lease = claim_job()
+    lease = await claim_job()
     assert (await read(editor, path))["waiting"] is None
     with sessions.begin() as session:
         release(session, lease)
     # A worker that stops gives it back; what it waits for has not come back.
     assert (await read(editor, path))["waiting"]["attempts"] == 2
     with sessions.begin() as session:
-        requeue(session, claim_job(), PROBLEM, delay_seconds=0)
+        requeue(session, await claim_job(), PROBLEM, delay_seconds=0)
     assert (await read(editor, path))["waiting"] is None
 
 
 async def test_an_audit_shows_the_shard_that_is_tried_next(
-    client: httpx.AsyncClient, tenant: UUID, sessions: Sessions, claim_job: Callable[[], Lease]
+    client: httpx.AsyncClient, tenant: UUID, sessions: Sessions, claim_job: ClaimJob
 ) -> None:
     with sessions.begin() as session:
         audit, other = add_audit_rows(session, tenant), add_audit_rows(session, tenant)
@@ -94,7 +97,7 @@ async def test_an_audit_shows_the_shard_that_is_tried_next(
         add_shard(session, other, priority=-1)
     path = f"/v1/audits/{format_id(Prefix.AUDIT, audit.id)}"
     for delay in (60, 30):
-        lease = claim_job()
+        lease = await claim_job()
         with sessions.begin() as session:
             postpone(session, lease, PROBLEM, delay_seconds=delay)
     waiting = (await read(client, path))["waiting"]
@@ -112,7 +115,7 @@ async def test_what_needs_a_language_model_waits_for_its_validation(
     editor: httpx.AsyncClient,
     tenant: UUID,
     sessions: Sessions,
-    claim_job: Callable[[], Lease],
+    claim_job: ClaimJob,
 ) -> None:
     with sessions.begin() as session:
         audit, unaffected = add_audit_rows(session, tenant), add_audit_rows(session, tenant)
@@ -121,7 +124,7 @@ async def test_what_needs_a_language_model_waits_for_its_validation(
         model = session.get_one(LanguageModel, audit.language_model_id)
         model.status = LanguageModelStatus.QUEUED
         enqueue_validation(session, model)
-    lease = claim_job()
+    lease = await claim_job()
     problem = HubUnreachable("The hub did not answer.").problem()
     with sessions.begin() as session:
         postpone(session, lease, problem, delay_seconds=60)
@@ -139,7 +142,7 @@ async def test_what_needs_a_language_model_waits_for_its_validation(
 
 
 async def test_a_job_that_was_done_waits_for_nothing(
-    client: httpx.AsyncClient, tenant: UUID, sessions: Sessions, claim_job: Callable[[], Lease]
+    client: httpx.AsyncClient, tenant: UUID, sessions: Sessions, claim_job: ClaimJob
 ) -> None:
     with sessions.begin() as session:
         audit = add_audit_rows(session, tenant)
@@ -151,8 +154,8 @@ async def test_a_job_that_was_done_waits_for_nothing(
             audit_id=audit.id,
         )
     with sessions.begin() as session:
-        postpone(session, claim_job(), PROBLEM, delay_seconds=0)
-    lease = claim_job()
+        postpone(session, await claim_job(), PROBLEM, delay_seconds=0)
+    lease = await claim_job()
     with sessions.begin() as session:
         take_for_finish(session, lease)
     assert (await read(client, f"/v1/audits/{format_id(Prefix.AUDIT, audit.id)}"))["waiting"] is None

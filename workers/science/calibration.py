@@ -13,6 +13,8 @@ from torch import Tensor
 
 from workers.science.errors import ScienceError, TokenOutsideVocabulary
 from workers.science.loading import LanguageModel
+from workers.science.prefix_token import resolve_prefix_token
+from workers.science.texts import PrefixTokenChoice
 from workers.science.tokenization import within_vocabulary
 
 _TEXTS_AT_ONCE = 1000
@@ -161,27 +163,36 @@ def pack_texts(
 
 
 def text_blocks(
-    language_model: LanguageModel, texts: Iterable[str], *, max_tokens: int, limit: int | None = None
+    language_model: LanguageModel,
+    texts: Iterable[str],
+    *,
+    max_tokens: int,
+    limit: int | None = None,
+    prefix_token: PrefixTokenChoice = "auto",  # noqa: S107 - a token of the vocabulary
 ) -> TokenRows:
-    """One text a row as the tokenizer encodes it, cut to `max_tokens` and to the context.
+    """One text a row, cut to `max_tokens` and to the context.
 
-    A row begins with what the tokenizer puts before a text, often nothing: as texts are scored unless told
-    otherwise. Texts of which no token is predicted are left out. No more texts are asked for than are needed.
+    A row begins with what stands in front of a text when it is scored: by default what the tokenizer puts
+    there, often nothing. Texts of which no token is predicted are left out. No more texts are asked for than
+    are needed.
 
     Args:
         language_model: whose tokens and context.
         texts: the texts.
         max_tokens: tokens in a row.
         limit: how many tokens all rows may have, padding not counted; the first row is made in any case.
+        prefix_token: see `resolve_prefix_token`.
 
     Raises:
+        PrefixTokenUnusable: see `resolve_prefix_token`.
         ScienceError: `calibration_empty`, if no text has a token.
         TokenOutsideVocabulary: the model has no row for a token.
         ValueError: if `max_tokens` is below 2.
     """
     length = _row_length(language_model, max_tokens)
     ids, starts = array(_FOUR_BYTES), array(_EIGHT_BYTES, [0])
-    for row in _rows(language_model, texts, language_model.own_prefix_token_ids):
+    front = resolve_prefix_token(prefix_token, language_model).in_front
+    for row in _rows(language_model, texts, front):
         if limit is not None and ids and len(ids) + min(len(row), length) > limit:
             break
         ids.extend(row[:length])
