@@ -21,6 +21,7 @@ from app.store.language_models import LanguageModel as LanguageModelRow
 from app.store.text_sets import TextRow
 from tests.log_probabilities import log_probabilities
 from tests.tiny_models import english_sentences, one_thread, save_reciting_model
+from workers import edit_evaluation
 from workers.audit_job import TextFacts
 from workers.edit_comparison import compare
 from workers.edit_evaluation import Evaluation, Readings, Scored, _facts
@@ -540,6 +541,18 @@ def test_stress_is_what_is_recited_under_each_change(
         clean = text_blocks(edited, [row.text for row in texts[CLEAN]], max_tokens=128)
         with fine_tuned(edited, clean, FineTuning(seed=inputs.spec.seed), lambda _: None):
             assert found["fine_tuned"][role] == {"after": recited(edited, [recitable], options)}
+
+
+def test_one_long_text_leaves_room_for_the_short_ones_in_rankings(
+    base: LanguageModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Rankings look at so many tokens; padding to the longest text is none of them."""
+    monkeypatch.setattr(edit_evaluation, "_RANKED_TOKENS", 400)
+    short = [f"a word, {place}" for place in range(30)]
+    _, _, (read,) = evaluated(tmp_path, inputs_with({CLEAN: rows_of([SENTENCES[100] * 5, *short])}), base)
+    assert read.ranked is not None
+    assert len(read.ranked_positions) == 31
+    assert len(read.ranked) == sum(read.ranked_positions)
 
 
 def test_without_clean_text_nothing_is_fine_tuned_or_ranked(

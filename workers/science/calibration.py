@@ -59,6 +59,11 @@ class TokenBlocks:
         return len(self.ids)
 
     @property
+    def tokens(self) -> int:
+        """Real tokens, those put before texts included."""
+        return int(self.mask.sum())
+
+    @property
     def lengths(self) -> Tensor:
         """Real tokens of each block, those put before texts included: int64 [N]."""
         return self.mask.sum(1)

@@ -25,7 +25,7 @@ def test_packed_blocks_are_the_texts_end_to_end_with_a_prefix_token_before_each(
     blocks = pack_texts(llama, iter(TEXTS), block_tokens=50)
     stream = stream_of(llama, TEXTS)
     assert blocks.ids[blocks.mask].tolist() == stream
-    assert blocks.lengths.sum() == len(stream)
+    assert blocks.tokens == blocks.lengths.sum() == len(stream)
     assert blocks.ids.shape == (-(-len(stream) // 50), 50)
     assert blocks.mask[:-1].all()
     assert blocks.mask[-1].tolist() == [True] * (len(stream) % 50) + [False] * (-len(stream) % 50)
