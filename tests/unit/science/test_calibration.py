@@ -106,9 +106,9 @@ def test_text_blocks_begin_as_the_tokenizer_encodes(tmp_path):
     blocks = text_blocks(language_model, ["a", TEXTS[0]], max_tokens=10).part([0, 1])
     assert blocks.ids[0, :2].tolist() == language_model.tokenizer("a")["input_ids"]
     assert blocks.ids[1].tolist() == language_model.tokenizer(TEXTS[0])["input_ids"][:10]
-    (alone,) = text_blocks(language_model, ["a b"], max_tokens=10, prefix_token="none").ids.tolist()
+    alone = text_blocks(language_model, ["a b"], max_tokens=10, prefix_token="none").ids.tolist()
     assert alone == language_model.tokenizer("a b", add_special_tokens=False)["input_ids"]
-    (after,) = text_blocks(language_model, ["a b"], max_tokens=10, prefix_token=7).ids.tolist()
+    after = text_blocks(language_model, ["a b"], max_tokens=10, prefix_token=7).ids.tolist()
     assert after == [7, *alone]
 
 
