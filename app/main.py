@@ -7,19 +7,19 @@ from contextlib import asynccontextmanager, suppress
 from fastapi import APIRouter, FastAPI
 
 from app import __version__
-from app.api_page import install_api_page
 from app.artifacts.hub import router as hub
 from app.artifacts.router import router as artifacts
 from app.audits.router import router as audits
 from app.blob_store.objects import open_location
-from app.changes import Changes
 from app.dispatch import Doorbell, collect_forever, sweep_forever
 from app.edits.router import router as edits
+from app.http.api_page import install_api_page
+from app.http.changes import Changes
+from app.http.health import router as operations
+from app.http.observability import RequestObserver, ServiceMetrics
+from app.http.problems import install_problem_handlers, problem_responses
 from app.language_models.router import router as language_models
 from app.logs import configure_logging
-from app.observability import RequestObserver, ServiceMetrics
-from app.operations import router as operations
-from app.problems import install_problem_handlers, problem_responses
 from app.scoring.router import router as scoring
 from app.settings import Settings, get_settings
 from app.store.sessions import async_engine

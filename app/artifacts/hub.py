@@ -17,9 +17,10 @@ from app.artifacts.conditions import etag_of
 from app.artifacts.sending import FILE_RESPONSES, FileConditions, send_file
 from app.artifacts.service import Member
 from app.blob_store.reading import get_blob
-from app.dependencies import EditReader, StoreDependency
 from app.errors import InsufficientScope, MemauditError, NotFound, Unauthorized
-from app.problems import answer_problem
+from app.http.dependencies import EditReader, StoreDependency
+from app.http.json_body import StrictJSONRoute
+from app.http.problems import answer_problem
 from app.store.artifacts import (
     ARTIFACT_NAME,
     COMMIT_DIGITS,
@@ -30,7 +31,6 @@ from app.store.artifacts import (
     list_files,
 )
 from app.store.tenants import Principal
-from app.strict_json import StrictJSONRoute
 
 BRANCH: Final = "main"
 # What git calls a pointer to a large file has about this size; clients show it and use it for nothing.

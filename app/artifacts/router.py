@@ -7,12 +7,12 @@ from app.artifacts import service
 from app.artifacts.archive import archive_length, stream_archive
 from app.artifacts.schemas import ArtifactOut
 from app.artifacts.sending import FILE_RESPONSES, FileConditions, begun, send_file
-from app.dependencies import EditReader, EditWriter, PageCursor, PageLimit, StoreDependency, read_id
-from app.pagination import Page
-from app.problems import problem_responses
+from app.http.dependencies import EditReader, EditWriter, PageCursor, PageLimit, StoreDependency, read_id
+from app.http.json_body import StrictJSONRoute
+from app.http.pagination import Page
+from app.http.problems import problem_responses
 from app.store.artifacts import delete_artifact
 from app.store.identifiers import Prefix
-from app.strict_json import StrictJSONRoute
 
 TAR = "application/x-tar"
 

@@ -11,7 +11,7 @@ from app.artifacts.conditions import Selection, etag_of, is_unmodified, require_
 from app.artifacts.service import Member
 from app.blob_store.reading import stream_range
 from app.errors import RangeNotSatisfiable
-from app.problems import answer_problem, problem_responses
+from app.http.problems import answer_problem, problem_responses
 from app.store.unit_of_work import Store
 
 BINARY: Final = "application/octet-stream"

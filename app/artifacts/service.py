@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 
 from app.artifacts.schemas import ArtifactOut
 from app.blob_store.reading import get_blob
-from app.pagination import Page, id_cursor, page_by_id
+from app.http.pagination import Page, id_cursor, page_by_id
 from app.store.artifacts import (
     Artifact,
     ArtifactFile,

@@ -12,9 +12,10 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from app.audits import service
 from app.audits.export import EXPORT_MEDIA_TYPES, choose_export, stream_scores
 from app.audits.schemas import AuditCreate, AuditOut, ScoreOut, TokenEvidenceOut
-from app.changes import Resource
 from app.contracts import CleanStr, TextId
-from app.dependencies import (
+from app.errors import FieldError, ValidationFailed
+from app.http.changes import Resource
+from app.http.dependencies import (
     AuditReader,
     AuditWriter,
     ChangesDependency,
@@ -27,17 +28,16 @@ from app.dependencies import (
     WaitSeconds,
     read_id,
 )
-from app.errors import FieldError, ValidationFailed
-from app.filters import METADATA_PARAMETER, WantedWork
-from app.pagination import Page
-from app.problems import problem_responses
+from app.http.filters import METADATA_PARAMETER, WantedWork
+from app.http.json_body import StrictJSONRoute
+from app.http.long_running import add_follow_headers, answer_when_ended, follow
+from app.http.pagination import Page
+from app.http.problems import problem_responses
 from app.settings import WORK_QUEUE
 from app.store.audits import ScoreOrder
 from app.store.identifiers import Prefix
 from app.store.tenants import Principal
 from app.store.unit_of_work import Store
-from app.strict_json import StrictJSONRoute
-from app.work import add_follow_headers, answer_when_ended, follow
 
 _SCORES_A_PAGE: Final = 100
 

@@ -14,11 +14,11 @@ from app.contracts import (
     StoredAuditOptions,
     StoredAuditSpec,
 )
-from app.problems import Problem
+from app.http.problems import Problem
+from app.http.waiting import Waiting
 from app.store.audits import Audit, Score
 from app.store.identifiers import Prefix, format_id
 from app.store.jobs import Job
-from app.waiting import Waiting
 
 
 class AuditCreate(AuditSpec):

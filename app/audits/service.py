@@ -10,9 +10,9 @@ from sqlalchemy.orm import Session
 from app.audits.schemas import AuditCreate, AuditOut, ScoreOut, Token, TokenEvidenceOut
 from app.contracts import AuditSpec
 from app.errors import AuditNotSucceeded, NotFound
-from app.idempotency import answer_once
+from app.http.idempotency import answer_once
+from app.http.pagination import Page, decode_cursor, encode_cursor, id_cursor, invalid_cursor, page_by_id
 from app.language_models.service import require_prefix_token, resolve_language_model
-from app.pagination import Page, decode_cursor, encode_cursor, id_cursor, invalid_cursor, page_by_id
 from app.store import transitions
 from app.store.audits import Audit, ScoreOrder, read_evidence
 from app.store.identifiers import Prefix, format_id, new_id, parse_id

@@ -7,8 +7,10 @@ from typing import Annotated
 from fastapi import APIRouter, BackgroundTasks, Depends, Header, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from app.changes import Resource
-from app.dependencies import (
+from app.edits import service
+from app.edits.schemas import EditCreate, EditOut
+from app.http.changes import Resource
+from app.http.dependencies import (
     ChangesDependency,
     DoorbellDependency,
     EditReader,
@@ -21,15 +23,13 @@ from app.dependencies import (
     WaitSeconds,
     read_id,
 )
-from app.edits import service
-from app.edits.schemas import EditCreate, EditOut
-from app.filters import METADATA_PARAMETER, WantedWork
-from app.pagination import Page
-from app.problems import problem_responses
+from app.http.filters import METADATA_PARAMETER, WantedWork
+from app.http.json_body import StrictJSONRoute
+from app.http.long_running import add_follow_headers, answer_when_ended, follow
+from app.http.pagination import Page
+from app.http.problems import problem_responses
 from app.settings import WORK_QUEUE
 from app.store.identifiers import Prefix
-from app.strict_json import StrictJSONRoute
-from app.work import add_follow_headers, answer_when_ended, follow
 
 router = APIRouter(prefix="/v1/edits", tags=["edits"], route_class=StrictJSONRoute)
 

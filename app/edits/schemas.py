@@ -10,12 +10,12 @@ from pydantic_core import PydanticCustomError
 from app.contracts import Described, EditMethod, EditSpec, LanguageModelReference, Metadata, TextSetId
 from app.edits.evaluations import Evaluation
 from app.edits.receipts import Receipt
-from app.problems import Problem
+from app.http.problems import Problem
+from app.http.waiting import Waiting
 from app.store.artifacts import ARTIFACT_NAME, MAX_NAME_CHARS
 from app.store.edits import Edit, EditTextSet, TextSetRole
 from app.store.identifiers import Prefix, format_id
 from app.store.jobs import Job
-from app.waiting import Waiting
 
 _MOST_SETTINGS = 256
 # The parameters that only some methods have.

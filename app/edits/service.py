@@ -7,9 +7,9 @@ from sqlalchemy.orm import Session
 
 from app.edits.schemas import EditCreate, EditOut
 from app.errors import ArtifactNameTaken
-from app.idempotency import answer_once
+from app.http.idempotency import answer_once
+from app.http.pagination import Page, id_cursor, page_by_id
 from app.language_models.service import require_prefix_token, resolve_language_model
-from app.pagination import Page, id_cursor, page_by_id
 from app.store import transitions
 from app.store.artifacts import artifact_exists
 from app.store.edits import Edit, EditTextSet, name_is_taken, text_sets_of

@@ -4,9 +4,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, BackgroundTasks, Query, Response
 
-from app.changes import Resource
 from app.contracts import CleanStr
-from app.dependencies import (
+from app.http.changes import Resource
+from app.http.dependencies import (
     AuditReader,
     AuditWriter,
     ChangesDependency,
@@ -19,17 +19,17 @@ from app.dependencies import (
     WaitSeconds,
     read_id,
 )
-from app.filters import METADATA_PARAMETER, LanguageModelIdQuery, MetadataQuery
+from app.http.filters import METADATA_PARAMETER, LanguageModelIdQuery, MetadataQuery
+from app.http.json_body import StrictJSONRoute
+from app.http.long_running import add_follow_headers, wait_until_ended
+from app.http.pagination import Page
+from app.http.problems import problem_responses
 from app.language_models import service
 from app.language_models.schemas import LanguageModelCreate, LanguageModelOut
-from app.pagination import Page
-from app.problems import problem_responses
 from app.settings import WORK_QUEUE
 from app.store.deletion import delete_language_model
 from app.store.identifiers import Prefix
 from app.store.language_models import LanguageModelStatus
-from app.strict_json import StrictJSONRoute
-from app.work import add_follow_headers, wait_until_ended
 
 router = APIRouter(prefix="/v1/models", tags=["language models"], route_class=StrictJSONRoute)
 

@@ -6,11 +6,11 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, JsonValue
 
 from app.contracts import Contract, Metadata, Source
-from app.problems import Problem
+from app.http.problems import Problem
+from app.http.waiting import Waiting
 from app.store.identifiers import Prefix, format_id
 from app.store.jobs import Job
 from app.store.language_models import LanguageModel
-from app.waiting import Waiting
 
 
 class LanguageModelCreate(Contract):

@@ -9,9 +9,9 @@ from sqlalchemy.orm import Session
 
 from app.contracts import ArtifactSource, HubSource, LanguageModelReference, PathSource, PrefixTokenChoice
 from app.errors import FieldError, NotFound, SourceNotAllowed, ValidationFailed
-from app.idempotency import answer_once
+from app.http.idempotency import answer_once
+from app.http.pagination import Page, id_cursor, page_by_id
 from app.language_models.schemas import LanguageModelCreate, LanguageModelOut
-from app.pagination import Page, id_cursor, page_by_id
 from app.store.artifacts import get_artifact_by_repo
 from app.store.identifiers import Prefix, format_id, new_id, parse_id
 from app.store.language_models import (

@@ -7,8 +7,8 @@ from fastapi.responses import JSONResponse
 
 from app.audits.schemas import AuditOut
 from app.audits.service import read_audit
-from app.changes import Resource
-from app.dependencies import (
+from app.http.changes import Resource
+from app.http.dependencies import (
     AuditWriter,
     ChangesDependency,
     DoorbellDependency,
@@ -17,14 +17,14 @@ from app.dependencies import (
     StoreDependency,
     read_id,
 )
-from app.problems import problem_responses
+from app.http.json_body import StrictJSONRoute
+from app.http.long_running import add_follow_headers, wait_until_ended
+from app.http.problems import problem_responses
 from app.scoring import service
 from app.scoring.schemas import ScoreList, ScoreRequest
 from app.settings import WORK_QUEUE
 from app.store.identifiers import Prefix
 from app.store.work import WorkStatus
-from app.strict_json import StrictJSONRoute
-from app.work import add_follow_headers, wait_until_ended
 
 router = APIRouter(prefix="/v1/score", tags=["scoring"], route_class=StrictJSONRoute)
 

@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 
 from app.audits.schemas import AuditOut
 from app.audits.service import add_audit, scores_page
-from app.idempotency import answer_once
+from app.http.idempotency import answer_once
 from app.language_models.service import resolve_language_model
 from app.scoring.schemas import MAX_TEXTS, ScoreList, ScoreRequest
 from app.settings import Settings

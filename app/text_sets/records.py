@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from app.contracts import TextRecord
 from app.errors import FieldError, ValidationFailed
-from app.problems import MAX_FIELD_ERRORS, validation_problem
+from app.http.problems import MAX_FIELD_ERRORS, validation_problem
 from app.settings import Settings
 from app.store.text_copy import CopyRow
 from app.text_sets.formats import COLUMNS, Row

@@ -8,7 +8,8 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
 from app.contracts import Name
-from app.dependencies import (
+from app.errors import BadRequest, ServiceUnavailable
+from app.http.dependencies import (
     AuditReader,
     AuditWriter,
     OptionalIdempotencyKey,
@@ -18,14 +19,13 @@ from app.dependencies import (
     StoreDependency,
     read_id,
 )
-from app.errors import BadRequest, ServiceUnavailable
-from app.filters import METADATA_PARAMETER, MetadataQuery, NameQuery
-from app.pagination import Page
-from app.problems import problem_responses
+from app.http.filters import METADATA_PARAMETER, MetadataQuery, NameQuery
+from app.http.json_body import bounded
+from app.http.pagination import Page
+from app.http.problems import problem_responses
 from app.store.deletion import erase_text_set
 from app.store.identifiers import Prefix
 from app.store.text_sets import get_text_set
-from app.strict_json import bounded
 from app.text_sets import service
 from app.text_sets.formats import READERS
 from app.text_sets.schemas import TextOut, TextSetCreate, TextSetOut, TextSetReceipt

@@ -7,8 +7,8 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from app.idempotency import answer_once
-from app.pagination import Page, decode_cursor, encode_cursor, id_cursor, invalid_cursor, page_by_id
+from app.http.idempotency import answer_once
+from app.http.pagination import Page, decode_cursor, encode_cursor, id_cursor, invalid_cursor, page_by_id
 from app.settings import Settings
 from app.store.identifiers import new_id
 from app.store.tenants import Principal

@@ -14,7 +14,7 @@ import orjson
 from pydantic import BaseModel, ValidationError
 
 from app.errors import BadRequest, FieldError, ServiceUnavailable, UnsupportedMediaType, ValidationFailed
-from app.problems import validation_problem
+from app.http.problems import validation_problem
 from app.text_sets.formats import READERS, Row
 from app.text_sets.schemas import TextSetCreate
 

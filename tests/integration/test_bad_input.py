@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from app.pagination import encode_cursor
+from app.http.pagination import encode_cursor
 from app.settings import Settings
 from tests.http_api import client_of, make_key, running_app
 from tests.integration.bad_requests import (

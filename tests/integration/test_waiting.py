@@ -12,9 +12,9 @@ from fastapi import FastAPI
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
-from app import changes
 from app.audits import service
 from app.embedded.postgres_server import PostgresServer
+from app.http import changes
 from app.settings import Settings
 from app.store.audits import Audit
 from app.store.changes import CHANNEL

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from app.changes import Changes, Resource
+from app.http.changes import Changes, Resource
 
 
 class Source:

@@ -15,7 +15,7 @@ from app.contracts import (
     StoredAuditSpec,
     TextRecord,
 )
-from app.problems import validation_problem
+from app.http.problems import validation_problem
 from workers.science import texts
 from workers.science.texts import ScoringOptions
 

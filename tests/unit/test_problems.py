@@ -6,7 +6,7 @@ from pydantic import TypeAdapter, ValidationError
 from app.audits.schemas import AuditCreate
 from app.contracts import LanguageModelReference
 from app.errors import FieldError
-from app.problems import validation_problem
+from app.http.problems import validation_problem
 
 SECRET = "the patient's name is"
 

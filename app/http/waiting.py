@@ -5,7 +5,7 @@ from typing import Self
 
 from pydantic import BaseModel
 
-from app.problems import Problem
+from app.http.problems import Problem
 from app.store.jobs import Job
 
 

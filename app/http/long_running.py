@@ -7,7 +7,7 @@ from typing import Final, Protocol, TypeVar
 from fastapi import Response
 from fastapi.sse import ServerSentEvent
 
-from app.changes import Changes, Read, Resource
+from app.http.changes import Changes, Read, Resource
 from app.store.work import ACTIVE
 
 _RETRY_AFTER_SECONDS: Final = "1"

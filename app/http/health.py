@@ -8,9 +8,9 @@ from pydantic import BaseModel
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from app.dependencies import StoreDependency
-from app.observability import ServiceMetrics
-from app.problems import problem_responses
+from app.http.dependencies import StoreDependency
+from app.http.observability import ServiceMetrics
+from app.http.problems import problem_responses
 from app.store.progress import count_jobs
 
 router = APIRouter(tags=["operations"])

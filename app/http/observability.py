@@ -8,7 +8,7 @@ from fastapi import Request
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.problems import answer_unexpected
+from app.http.problems import answer_unexpected
 
 log = structlog.get_logger()
 

@@ -6,9 +6,9 @@ from uuid import UUID
 from fastapi import Depends, Header, Query, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from app.changes import Changes
 from app.dispatch import Doorbell
 from app.errors import InsufficientScope, NotFound, Unauthorized
+from app.http.changes import Changes
 from app.settings import Settings
 from app.store.identifiers import Prefix, parse_id
 from app.store.tenants import Principal, find_principal

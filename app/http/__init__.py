@@ -1,0 +1,1 @@
+"""What all routes share: keys, problems, pages, bodies, waiting, measuring."""
