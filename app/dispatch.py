@@ -11,11 +11,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.blob_store.collecting import collect_garbage, collect_unfinished
 from app.errors import MemauditError
 from app.settings import DOORBELL_TASK, Settings
+from app.store.core.unit_of_work import Store
 from app.store.edits import forget_factors
 from app.store.idempotency import forget_old_keys
-from app.store.retention import remove_ended_jobs
-from app.store.sweeping import jobs_to_ring, sweep_leases
-from app.store.unit_of_work import Store
+from app.store.jobs.retention import remove_ended_jobs
+from app.store.jobs.sweeping import jobs_to_ring, sweep_leases
 
 log = structlog.get_logger()
 

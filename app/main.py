@@ -22,8 +22,8 @@ from app.language_models.router import router as language_models
 from app.logs import configure_logging
 from app.scoring.router import router as scoring
 from app.settings import Settings, get_settings
-from app.store.sessions import async_engine
-from app.store.unit_of_work import Store
+from app.store.core.sessions import async_engine
+from app.store.core.unit_of_work import Store
 from app.text_sets.router import router as text_sets
 
 DESCRIPTION = """

@@ -10,7 +10,7 @@ from psycopg import sql
 
 from app.embedded.postgres_server import PostgresServer
 from app.embedded.redis_server import RedisServer
-from app.store.migrate import upgrade
+from app.store.core.migrate import upgrade
 from tests.servers import temporary_layout
 
 TEMPLATE = "template_memaudit"

@@ -14,7 +14,7 @@ import psycopg
 from app.embedded.postgres_server import PostgresServer
 from app.embedded.programs import Program
 from app.embedded.redis_server import RedisServer
-from app.store.migrate import upgrade
+from app.store.core.migrate import upgrade
 from tests.live_service import LiveService, job_process, until
 from tests.servers import temporary_layout
 

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.main import create_app
 from app.settings import Settings
-from app.store.sessions import sync_engine
+from app.store.core.sessions import sync_engine
 from app.store.tenants import create_key
 
 WRITER_SCOPES = ("audit:read", "audit:write")

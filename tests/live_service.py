@@ -11,7 +11,7 @@ import httpx
 import psutil
 
 from app.embedded.programs import API_STOP, WORKER_STOP, Program, api_command, worker_command
-from app.store.sessions import sync_engine, sync_sessions
+from app.store.core.sessions import sync_engine, sync_sessions
 from app.store.tenants import create_key
 from tests.servers import free_port
 

@@ -3,7 +3,7 @@
 import time
 from multiprocessing import get_context
 
-from app.store.jobs import JobKind, claim
+from app.store.jobs.queue import JobKind, claim
 from workers.loop import run_job
 from workers.runtime import Runtime
 

@@ -7,8 +7,8 @@ import structlog
 from sqlalchemy.orm import Session
 
 from app.errors import JobFailed
-from app.store.jobs import Lease, LeaseLost, outage_seconds, postpone, requeue
-from app.store.transitions import fail_job
+from app.store.jobs.queue import Lease, LeaseLost, outage_seconds, postpone, requeue
+from app.store.lifecycle import fail_job
 from workers.finishing import while_database_is_away
 from workers.runtime import Runtime
 

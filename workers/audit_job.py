@@ -11,10 +11,10 @@ from sqlalchemy.orm import Session
 from app.contracts import AuditSpec, StoredAuditSpec
 from app.errors import NoSuchPrefixToken, ScoringFailed
 from app.store.audits import Audit, copy_evidence, copy_scores, record_prefix_token
-from app.store.jobs import Lease, LeaseLost
+from app.store.jobs.queue import Lease, LeaseLost
 from app.store.language_models import LanguageModel as LanguageModelRow
+from app.store.lifecycle import begin_work, complete_shard, enqueue_shards
 from app.store.text_sets import TextRow, TextSet, iterate_text_batches, read_texts
-from app.store.transitions import begin_work, complete_shard, enqueue_shards
 from workers.finishing import finish
 from workers.lease_keeper import LeaseKeeper
 from workers.runtime import Runtime

@@ -19,7 +19,7 @@ from pydantic import Discriminator, TypeAdapter
 from app.contracts import ArtifactSource, HubSource, PathSource
 from app.errors import HubUnreachable, JobFailed, LanguageModelRejected
 from app.settings import Settings
-from app.store.identifiers import Prefix, parse_id
+from app.store.core.identifiers import Prefix, parse_id
 from app.store.language_models import LanguageModel
 from workers.artifact_files import ArtifactCache
 from workers.science.checkpoint_files import reject_other_formats

@@ -15,8 +15,8 @@ from sqlalchemy.dialects.postgresql import insert
 from torch import Tensor
 
 from app.errors import ArtifactCorrupt
+from app.store.core.identifiers import new_id
 from app.store.edits import StoredFactor, TextSetRole, find_factors
-from app.store.identifiers import new_id
 from workers.edit_inputs import WORKPLACES, EditInputs
 from workers.edit_progress import EditProgress
 from workers.edit_tokens import calibration_blocks

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from app import __version__
 from app.errors import EditFailed, NoSuchPrefixToken
+from app.store.core.identifiers import Prefix, format_id
 from app.store.edits import active_edits
-from app.store.identifiers import Prefix, format_id
-from app.store.jobs import Lease
+from app.store.jobs.queue import Lease
 from workers.artifact_files import store_directory
 from workers.edit_artifact import write_checkpoint, write_papers
 from workers.edit_comparison import compare

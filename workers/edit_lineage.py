@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.contracts import HubSource, PathSource
 from app.store.artifacts import Artifact
-from app.store.identifiers import Prefix, format_id, parse_id
+from app.store.core.identifiers import Prefix, format_id, parse_id
 from app.store.language_models import LanguageModel
 from app.store.tenants import Tenant
 from workers.checkpoints import read_source

@@ -9,10 +9,10 @@ from sqlalchemy.orm import Session
 from app.contracts import ArtifactSource, AuditSpec
 from app.store.artifacts import StoredFile, add_artifact
 from app.store.audits import Audit, copy_scores
+from app.store.core.identifiers import Prefix, format_id, new_id
 from app.store.edits import Edit, TextSetRole
-from app.store.identifiers import Prefix, format_id, new_id
 from app.store.language_models import LanguageModel, LanguageModelStatus
-from app.store.transitions import take_active
+from app.store.lifecycle import take_active
 from app.store.work import WorkStatus
 from workers.audit_job import score_row
 from workers.edit_comparison import AFTER, BEFORE

@@ -9,8 +9,8 @@ from sqlalchemy.orm import Session
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
 from app.blob_store.full import storage_full_named
-from app.store.away import database_is_away
-from app.store.jobs import Lease, take_for_finish
+from app.store.core.away import database_is_away
+from app.store.jobs.queue import Lease, take_for_finish
 from workers.runtime import Runtime
 
 T = TypeVar("T")

@@ -3,9 +3,9 @@
 from dataclasses import asdict
 
 from app.errors import LanguageModelRejected
-from app.store.jobs import Lease, LeaseLost
+from app.store.jobs.queue import Lease, LeaseLost
 from app.store.language_models import LanguageModel
-from app.store.transitions import accept_language_model
+from app.store.lifecycle import accept_language_model
 from workers.finishing import finish
 from workers.lease_keeper import LeaseKeeper
 from workers.runtime import Runtime

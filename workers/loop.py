@@ -11,8 +11,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.blob_store.full import storage_full_named
 from app.errors import JobCrashed, JobFailed, ServiceUnavailable
-from app.store.away import database_is_away
-from app.store.jobs import JobKind, Lease, LeaseLost, claim, close_cancelled, release
+from app.store.core.away import database_is_away
+from app.store.jobs.queue import JobKind, Lease, LeaseLost, claim, close_cancelled, release
 from workers.attempts import end_attempt
 from workers.audit_job import plan_audit, score_shard
 from workers.device import DeviceBroken, device_answers, device_is_broken

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from app.blob_store.writing import BlobStore
 from app.settings import Settings, get_settings
-from app.store.sessions import sync_engine, sync_sessions
+from app.store.core.sessions import sync_engine, sync_sessions
 from workers.artifact_files import ArtifactCache
 from workers.checkpoints import Checkpoints
 from workers.model_cache import ModelCache

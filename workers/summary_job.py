@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 
 from app.errors import ScoresMissing
 from app.store.audits import Audit, ScoreFacts, read_score_facts
-from app.store.jobs import Lease, LeaseLost
-from app.store.transitions import succeed_audit
+from app.store.jobs.queue import Lease, LeaseLost
+from app.store.lifecycle import succeed_audit
 from workers.finishing import finish
 from workers.lease_keeper import LeaseKeeper
 from workers.runtime import Runtime

@@ -7,7 +7,7 @@ from typing import Final
 from app.blob_store.reading import stream_range
 from app.store.artifacts import Artifact, ArtifactFile
 from app.store.blobs import Blob
-from app.store.unit_of_work import Store
+from app.store.core.unit_of_work import Store
 
 _END: Final = 2 * tarfile.BLOCKSIZE  # two empty blocks
 

@@ -12,7 +12,7 @@ from app.http.json_body import StrictJSONRoute
 from app.http.pagination import Page
 from app.http.problems import problem_responses
 from app.store.artifacts import delete_artifact
-from app.store.identifiers import Prefix
+from app.store.core.identifiers import Prefix
 
 TAR = "application/x-tar"
 

@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, JsonValue
 
 from app.store.artifacts import Artifact, ArtifactFile
-from app.store.identifiers import Prefix, format_id
+from app.store.core.identifiers import Prefix, format_id
 
 
 class ArtifactFileOut(BaseModel):

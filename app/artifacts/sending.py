@@ -12,7 +12,7 @@ from app.artifacts.service import Member
 from app.blob_store.reading import stream_range
 from app.errors import RangeNotSatisfiable
 from app.http.problems import answer_problem, problem_responses
-from app.store.unit_of_work import Store
+from app.store.core.unit_of_work import Store
 
 BINARY: Final = "application/octet-stream"
 _ConditionHeader = Annotated[str | None, Header(max_length=8192)]

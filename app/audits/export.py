@@ -21,8 +21,8 @@ from sqlalchemy.orm import Session
 
 from app.audits.schemas import ScoreOut
 from app.store.audits import Audit, Score, ScoreOrder
+from app.store.core.unit_of_work import Store
 from app.store.score_pages import list_scores
-from app.store.unit_of_work import Store
 
 Pages: TypeAlias = AsyncIterator[list[ScoreOut]]
 Encoder: TypeAlias = Callable[[Pages], AsyncIterator[bytes]]

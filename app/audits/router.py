@@ -35,9 +35,9 @@ from app.http.pagination import Page
 from app.http.problems import problem_responses
 from app.settings import WORK_QUEUE
 from app.store.audits import ScoreOrder
-from app.store.identifiers import Prefix
+from app.store.core.identifiers import Prefix
+from app.store.core.unit_of_work import Store
 from app.store.tenants import Principal
-from app.store.unit_of_work import Store
 
 _SCORES_A_PAGE: Final = 100
 

@@ -17,8 +17,8 @@ from app.contracts import (
 from app.http.problems import Problem
 from app.http.waiting import Waiting
 from app.store.audits import Audit, Score
-from app.store.identifiers import Prefix, format_id
-from app.store.jobs import Job
+from app.store.core.identifiers import Prefix, format_id
+from app.store.jobs.queue import Job
 
 
 class AuditCreate(AuditSpec):

@@ -13,15 +13,15 @@ from app.errors import AuditNotSucceeded, NotFound
 from app.http.idempotency import answer_once
 from app.http.pagination import Page, decode_cursor, encode_cursor, id_cursor, invalid_cursor, page_by_id
 from app.language_models.service import require_prefix_token, resolve_language_model
-from app.store import transitions
+from app.store import lifecycle as transitions
 from app.store.audits import Audit, ScoreOrder, read_evidence
-from app.store.identifiers import Prefix, format_id, new_id, parse_id
+from app.store.core.identifiers import Prefix, format_id, new_id, parse_id
+from app.store.jobs.waiting import waiting_jobs
 from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.progress import read_audit_with_progress
 from app.store.score_pages import list_scores
 from app.store.tenants import Principal
 from app.store.text_sets import TextSet, get_text_set
-from app.store.waiting import waiting_jobs
 from app.store.work import WorkFilter, WorkStatus, get_work, list_work
 
 

@@ -11,7 +11,7 @@ from app.blob_store.objects import objects_at
 from app.errors import StorageUnavailable
 from app.store.blob_collection import condemn_blobs, delete_blob, lock_condemned_blob
 from app.store.blobs import POSTGRES
-from app.store.unit_of_work import Store
+from app.store.core.unit_of_work import Store
 
 log = structlog.get_logger()
 

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from app.blob_store.objects import objects_at
 from app.errors import ArtifactCorrupt, MemauditError
 from app.store.blobs import Blob, BlobChunk, find_blob, get_chunk
-from app.store.unit_of_work import Store
+from app.store.core.unit_of_work import Store
 
 log = structlog.get_logger()
 

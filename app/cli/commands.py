@@ -17,7 +17,7 @@ from app.cli.pull import pull
 from app.embedded.programs import api_command, worker_command
 from app.embedded.supervisor import supervise
 from app.settings import WORK_QUEUE, Queue, Settings
-from app.store.migrate import upgrade
+from app.store.core.migrate import upgrade
 
 cli = typer.Typer(
     help="Audit language models for memorization.",

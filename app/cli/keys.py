@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from app.cli.failures import ExitStatus, explained, fail
 from app.cli.found_settings import find_settings
 from app.cli.output import JSONFlag, print_json
-from app.store.sessions import sync_engine, sync_sessions
+from app.store.core.sessions import sync_engine, sync_sessions
 from app.store.tenants import SCOPES, APIKey, create_key, list_keys, revoke_key
 
 # An id is copied from the list, so lines run on where the terminal is narrow.

@@ -7,7 +7,7 @@ from typing import Final
 
 from app.cli.client import JSON, ServiceClient
 from app.cli.failures import ExitStatus, fail
-from app.store.identifiers import Prefix, parse_id
+from app.store.core.identifiers import Prefix, parse_id
 
 _TENANT_AND_NAME: Final = re.compile(r"[^/@]+/[^/@]+")
 

@@ -26,7 +26,7 @@ from app.cli.found_settings import find_settings
 from app.cli.output import JSONFlag, print_json
 from app.embedded.programs import local_url
 from app.store.artifacts import is_file_path
-from app.store.identifiers import Prefix, parse_id
+from app.store.core.identifiers import Prefix, parse_id
 
 # How long a download goes on trying without a byte of progress.
 _PATIENCE_SECONDS: Final = 30.0

@@ -29,7 +29,7 @@ from app.http.long_running import add_follow_headers, answer_when_ended, follow
 from app.http.pagination import Page
 from app.http.problems import problem_responses
 from app.settings import WORK_QUEUE
-from app.store.identifiers import Prefix
+from app.store.core.identifiers import Prefix
 
 router = APIRouter(prefix="/v1/edits", tags=["edits"], route_class=StrictJSONRoute)
 

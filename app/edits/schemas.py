@@ -13,9 +13,9 @@ from app.edits.receipts import Receipt
 from app.http.problems import Problem
 from app.http.waiting import Waiting
 from app.store.artifacts import ARTIFACT_NAME, MAX_NAME_CHARS
+from app.store.core.identifiers import Prefix, format_id
 from app.store.edits import Edit, EditTextSet, TextSetRole
-from app.store.identifiers import Prefix, format_id
-from app.store.jobs import Job
+from app.store.jobs.queue import Job
 
 _MOST_SETTINGS = 256
 # The parameters that only some methods have.

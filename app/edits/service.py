@@ -10,15 +10,15 @@ from app.errors import ArtifactNameTaken
 from app.http.idempotency import answer_once
 from app.http.pagination import Page, id_cursor, page_by_id
 from app.language_models.service import require_prefix_token, resolve_language_model
-from app.store import transitions
+from app.store import lifecycle as transitions
 from app.store.artifacts import artifact_exists
+from app.store.core.identifiers import Prefix, new_id, parse_id
 from app.store.edits import Edit, EditTextSet, name_is_taken, text_sets_of
-from app.store.identifiers import Prefix, new_id, parse_id
+from app.store.jobs.waiting import waiting_jobs
 from app.store.language_models import LanguageModelStatus
 from app.store.progress import read_edit_with_progress
 from app.store.tenants import Principal
 from app.store.text_sets import get_text_set
-from app.store.waiting import waiting_jobs
 from app.store.work import WorkFilter, list_work
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from app.settings import Settings
-from app.store.sessions import sync_engine, sync_sessions
+from app.store.core.sessions import sync_engine, sync_sessions
 from app.store.tenants import create_key, find_principal
 
 _TENANT: Final = "default"

@@ -31,7 +31,7 @@ from app.embedded.programs import (
 )
 from app.embedded.redis_server import RedisServer
 from app.settings import WORK_QUEUE, Settings
-from app.store.migrate import upgrade
+from app.store.core.migrate import upgrade
 
 # Holds, while the service runs, the variables that lead the other commands to it.
 SERVICE_FILE: Final = "service.env"

@@ -10,9 +10,9 @@ from app.dispatch import Doorbell
 from app.errors import InsufficientScope, NotFound, Unauthorized
 from app.http.changes import Changes
 from app.settings import Settings
-from app.store.identifiers import Prefix, parse_id
+from app.store.core.identifiers import Prefix, parse_id
+from app.store.core.unit_of_work import Store
 from app.store.tenants import Principal, find_principal
-from app.store.unit_of_work import Store
 
 ADMIN = "admin"
 

@@ -7,7 +7,7 @@ from fastapi import Depends, Query, Request
 
 from app.contracts import CleanStr
 from app.errors import FieldError, ValidationFailed
-from app.store.identifiers import Prefix, parse_id
+from app.store.core.identifiers import Prefix, parse_id
 from app.store.work import WorkFilter, WorkStatus
 
 MAX_METADATA_FILTERS: Final = 8

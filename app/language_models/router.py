@@ -27,8 +27,8 @@ from app.http.problems import problem_responses
 from app.language_models import service
 from app.language_models.schemas import LanguageModelCreate, LanguageModelOut
 from app.settings import WORK_QUEUE
+from app.store.core.identifiers import Prefix
 from app.store.deletion import delete_language_model
-from app.store.identifiers import Prefix
 from app.store.language_models import LanguageModelStatus
 
 router = APIRouter(prefix="/v1/models", tags=["language models"], route_class=StrictJSONRoute)

@@ -8,8 +8,8 @@ from pydantic import BaseModel, JsonValue
 from app.contracts import Contract, Metadata, Source
 from app.http.problems import Problem
 from app.http.waiting import Waiting
-from app.store.identifiers import Prefix, format_id
-from app.store.jobs import Job
+from app.store.core.identifiers import Prefix, format_id
+from app.store.jobs.queue import Job
 from app.store.language_models import LanguageModel
 
 

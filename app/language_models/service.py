@@ -13,7 +13,8 @@ from app.http.idempotency import answer_once
 from app.http.pagination import Page, id_cursor, page_by_id
 from app.language_models.schemas import LanguageModelCreate, LanguageModelOut
 from app.store.artifacts import get_artifact_by_repo
-from app.store.identifiers import Prefix, format_id, new_id, parse_id
+from app.store.core.identifiers import Prefix, format_id, new_id, parse_id
+from app.store.jobs.waiting import waiting_validations
 from app.store.language_models import (
     LanguageModel,
     LanguageModelFilter,
@@ -23,9 +24,8 @@ from app.store.language_models import (
     list_language_models,
     require_usable,
 )
+from app.store.lifecycle import enqueue_validation
 from app.store.tenants import Principal
-from app.store.transitions import enqueue_validation
-from app.store.waiting import waiting_validations
 
 
 def register(

@@ -23,7 +23,7 @@ from app.http.problems import problem_responses
 from app.scoring import service
 from app.scoring.schemas import ScoreList, ScoreRequest
 from app.settings import WORK_QUEUE
-from app.store.identifiers import Prefix
+from app.store.core.identifiers import Prefix
 from app.store.work import WorkStatus
 
 router = APIRouter(prefix="/v1/score", tags=["scoring"], route_class=StrictJSONRoute)

@@ -11,7 +11,7 @@ from app.language_models.service import resolve_language_model
 from app.scoring.schemas import MAX_TEXTS, ScoreList, ScoreRequest
 from app.settings import Settings
 from app.store.audits import ScoreOrder
-from app.store.identifiers import Prefix, parse_id
+from app.store.core.identifiers import Prefix, parse_id
 from app.store.tenants import Principal
 from app.text_sets.service import store_texts
 

@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from app.store.base import Base, JSONObject
+from app.store.core.base import Base, JSONObject
 from app.store.text_sets import TextRow
 from app.store.work import Work
 

@@ -30,7 +30,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import InstrumentedAttribute, Mapped, Session, mapped_column
 
 from app.errors import BlobMissing
-from app.store.base import Base, CreatedAt
+from app.store.core.base import Base, CreatedAt
 
 CHUNK_BYTES: Final = 8 * 2**20
 # The location of blobs whose bytes this database keeps.

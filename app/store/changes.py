@@ -11,7 +11,7 @@ from uuid import UUID
 
 import psycopg
 
-from app.store.sessions import CONNECT_ARGS, driver_url
+from app.store.core.sessions import CONNECT_ARGS, driver_url
 
 # Migration 0006 names it too.
 CHANNEL: Final = "memaudit_changes"

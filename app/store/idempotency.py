@@ -7,7 +7,7 @@ from sqlalchemy import ForeignKey, Text, delete, func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.errors import IdempotencyInFlight, IdempotencyMismatch
-from app.store.base import Base, CreatedAt, JSONObject
+from app.store.core.base import Base, CreatedAt, JSONObject
 
 
 class IdempotencyKey(Base):

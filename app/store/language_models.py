@@ -10,7 +10,7 @@ from sqlalchemy import BigInteger, ForeignKey, Index, Text, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.errors import LanguageModelNotReady, NotFound
-from app.store.base import Base, CreatedAt, JSONObject, PrimaryKey, has_metadata, newest_first, one_of
+from app.store.core.base import Base, CreatedAt, JSONObject, PrimaryKey, has_metadata, newest_first, one_of
 
 
 class LanguageModelStatus(StrEnum):

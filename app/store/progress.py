@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from app.errors import NotFound
 from app.store.audits import Audit
 from app.store.edits import Edit
-from app.store.jobs import Job, JobKind, JobState
+from app.store.jobs.queue import Job, JobKind, JobState
 from app.store.work import WorkStatus
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import ARRAY, ForeignKey, Text, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from app.store.base import Base, CreatedAt, PrimaryKey
+from app.store.core.base import Base, CreatedAt, PrimaryKey
 
 KEY_PREFIX = "mak_"
 SCOPES = ("audit:read", "audit:write", "edit:read", "edit:write", "admin")

@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.errors import NotFound
-from app.store.base import Base, CreatedAt, JSONObject, PrimaryKey, has_metadata, newest_first
+from app.store.core.base import Base, CreatedAt, JSONObject, PrimaryKey, has_metadata, newest_first
 
 
 class TextSet(Base):

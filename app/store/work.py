@@ -13,7 +13,7 @@ from sqlalchemy.orm import Mapped, Session, declared_attr, mapped_column
 from sqlalchemy.schema import SchemaItem
 
 from app.errors import NotFound
-from app.store.base import Base, CreatedAt, JSONObject, PrimaryKey, has_metadata, newest_first, one_of
+from app.store.core.base import Base, CreatedAt, JSONObject, PrimaryKey, has_metadata, newest_first, one_of
 
 
 class WorkStatus(StrEnum):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, Field, JsonValue, SkipValidation
 
 from app.contracts import Contract, Metadata, Name, TextRecord
-from app.store.identifiers import Prefix, format_id
+from app.store.core.identifiers import Prefix, format_id
 from app.store.text_sets import TextRow, TextSet
 
 

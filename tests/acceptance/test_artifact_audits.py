@@ -10,10 +10,10 @@ import pytest
 from sqlalchemy.orm import Session
 
 from app.store.artifacts import Artifact
-from app.store.identifiers import Prefix, format_id
+from app.store.core.identifiers import Prefix, format_id
+from app.store.core.sessions import sync_engine
 from app.store.language_models import LanguageModel
-from app.store.sessions import sync_engine
-from app.store.transitions import enqueue_validation
+from app.store.lifecycle import enqueue_validation
 from tests.artifacts import make_artifact
 from tests.deployments import Deploy, Deployment
 

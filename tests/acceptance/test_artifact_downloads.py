@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM
 
 from app.store.artifacts import Artifact
 from app.store.blobs import CHUNK_BYTES
-from app.store.identifiers import Prefix, format_id
+from app.store.core.identifiers import Prefix, format_id
 from tests.artifacts import make_artifact
 from tests.cutting_proxy import cutting_proxy
 from tests.deployments import Deploy, Deployment

@@ -16,9 +16,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.settings import Settings
-from app.store.base import Base
-from app.store.identifiers import Prefix, format_id
-from app.store.sessions import sync_engine
+from app.store.core.base import Base
+from app.store.core.identifiers import Prefix, format_id
+from app.store.core.sessions import sync_engine
 from app.store.tenants import Tenant
 from app.store.work import WorkStatus
 from tests.artifacts import make_artifact

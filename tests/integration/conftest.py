@@ -15,8 +15,8 @@ from sqlalchemy.orm import Session, sessionmaker
 from app.blob_store.objects import objects_at
 from app.settings import Settings
 from app.store.blobs import CHUNK_BYTES
-from app.store.identifiers import Prefix, format_id
-from app.store.sessions import sync_engine, sync_sessions
+from app.store.core.identifiers import Prefix, format_id
+from app.store.core.sessions import sync_engine, sync_sessions
 from tests.artifacts import make_artifact
 from tests.bucket_server import Bucket, bucket
 from tests.http_api import client_of, make_key, running_app

@@ -8,11 +8,11 @@ from sqlalchemy.orm import Session
 from app.contracts import AuditSpec, EditSpec
 from app.settings import Settings
 from app.store.audits import Audit, TokenEvidence
+from app.store.core.identifiers import Prefix, new_id, parse_id
+from app.store.core.sessions import sync_engine
 from app.store.edits import Edit
-from app.store.identifiers import Prefix, new_id, parse_id
-from app.store.jobs import Job, JobKind, add_job
+from app.store.jobs.queue import Job, JobKind, add_job
 from app.store.language_models import LanguageModel, LanguageModelStatus
-from app.store.sessions import sync_engine
 from app.store.tenants import Tenant
 from app.store.text_sets import TextSet
 from app.store.work import WorkStatus

@@ -14,9 +14,9 @@ from sqlalchemy.orm import Session
 
 from app.settings import Settings
 from app.store.blobs import CHUNK_BYTES
-from app.store.identifiers import Prefix, format_id
+from app.store.core.identifiers import Prefix, format_id
+from app.store.core.sessions import sync_engine
 from app.store.language_models import LanguageModel
-from app.store.sessions import sync_engine
 from tests.artifacts import make_artifact
 from tests.http_api import client_of, make_key
 

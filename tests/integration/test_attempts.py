@@ -19,11 +19,11 @@ from app.embedded.postgres_server import PostgresServer
 from app.errors import BlobMissing, HubUnreachable
 from app.settings import Settings
 from app.store.audits import Audit
-from app.store.away import database_is_away
-from app.store.jobs import Job, JobKind, JobState, claim
-from app.store.sessions import sync_engine
-from app.store.sweeping import sweep_leases
-from app.store.transitions import enqueue_edit
+from app.store.core.away import database_is_away
+from app.store.core.sessions import sync_engine
+from app.store.jobs.queue import Job, JobKind, JobState, claim
+from app.store.jobs.sweeping import sweep_leases
+from app.store.lifecycle import enqueue_edit
 from app.store.work import WorkStatus
 from tests.integration.rows import add_audit_rows, add_edit, add_shard, add_tenant
 from workers.attempts import LONGEST_PAUSE_SECONDS, pause

@@ -18,7 +18,7 @@ from app.blob_store.writing import BlobStore
 from app.errors import StorageFull, StorageUnavailable
 from app.settings import Settings
 from app.store.blobs import CHUNK_BYTES
-from app.store.jobs import claim
+from app.store.jobs.queue import claim
 from tests.artifacts import random_file
 from tests.bucket_server import Bucket
 from tests.integration.rows import add_audit_rows, add_shard, add_tenant

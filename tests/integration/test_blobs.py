@@ -17,8 +17,8 @@ from app.settings import Settings
 from app.store.artifacts import StoredFile, add_artifact, delete_artifact
 from app.store.blob_collection import condemn_blobs
 from app.store.blobs import CHUNK_BYTES
-from app.store.sessions import async_engine
-from app.store.unit_of_work import Store
+from app.store.core.sessions import async_engine
+from app.store.core.unit_of_work import Store
 from tests.artifacts import random_file
 from tests.bucket_server import Bucket
 from tests.integration.rows import add_tenant

@@ -13,9 +13,9 @@ from sqlalchemy.orm import Session, sessionmaker
 from app.blob_store.writing import BlobStore
 from app.dispatch import collect
 from app.settings import Settings
+from app.store.core.sessions import async_engine
+from app.store.core.unit_of_work import Store
 from app.store.edits import StoredFactor
-from app.store.sessions import async_engine
-from app.store.unit_of_work import Store
 from tests.artifacts import make_artifact, random_file
 from tests.integration.rows import add_tenant
 from workers.artifact_files import ArtifactCache

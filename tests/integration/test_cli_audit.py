@@ -16,8 +16,8 @@ import httpx
 import pytest
 
 from app.embedded.supervisor import SERVICE_FILE
-from app.store.identifiers import Prefix, format_id
-from app.store.sessions import sync_engine, sync_sessions
+from app.store.core.identifiers import Prefix, format_id
+from app.store.core.sessions import sync_engine, sync_sessions
 from tests.artifacts import make_artifact
 from tests.integration.rows import add_ready_model
 from tests.servers import RunningService, memaudit_up, temporary_home

@@ -18,8 +18,8 @@ from app.audits import export
 from app.audits.schemas import ScoreOut
 from app.settings import Settings
 from app.store.audits import Audit, Score
-from app.store.identifiers import Prefix, format_id
-from app.store.sessions import sync_engine
+from app.store.core.identifiers import Prefix, format_id
+from app.store.core.sessions import sync_engine
 from app.store.tenants import Tenant
 from app.store.work import WorkStatus
 from tests.http_api import client_of, make_key

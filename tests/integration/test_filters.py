@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from app.settings import Settings
 from app.store.artifacts import Artifact, get_artifact_by_repo
+from app.store.core.identifiers import Prefix, format_id, new_id
 from app.store.edits import EditTextSet, TextSetRole
-from app.store.identifiers import Prefix, format_id, new_id
 from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.tenants import Tenant
 from app.store.work import WorkStatus

@@ -9,7 +9,8 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from app.errors import AlreadyTerminal, JobCrashed, JobFailed, LanguageModelRejected, NotFound
 from app.store.audits import Audit
-from app.store.jobs import (
+from app.store.core.sessions import sync_engine, sync_sessions
+from app.store.jobs.queue import (
     Job,
     JobState,
     Lease,
@@ -21,10 +22,9 @@ from app.store.jobs import (
     requeue,
     take_for_finish,
 )
+from app.store.jobs.sweeping import jobs_to_ring, sweep_leases
 from app.store.language_models import LanguageModel, LanguageModelStatus
-from app.store.sessions import sync_engine, sync_sessions
-from app.store.sweeping import jobs_to_ring, sweep_leases
-from app.store.transitions import cancel_work, complete_shard, enqueue_validation, fail_job
+from app.store.lifecycle import cancel_work, complete_shard, enqueue_validation, fail_job
 from app.store.work import WorkStatus
 from tests.integration.rows import add_audit_rows, add_ready_model, add_shard, add_tenant
 

@@ -25,11 +25,11 @@ from app.blob_store.objects import objects_at
 from app.blob_store.writing import BlobStore
 from app.errors import BlobMissing
 from app.settings import Settings
-from app.store import sessions as store_sessions
 from app.store.artifacts import add_artifact
 from app.store.blobs import CHUNK_BYTES
-from app.store.sessions import async_engine, sync_engine, sync_sessions
-from app.store.unit_of_work import Store
+from app.store.core import sessions as store_sessions
+from app.store.core.sessions import async_engine, sync_engine, sync_sessions
+from app.store.core.unit_of_work import Store
 from tests.artifacts import random_file
 from tests.bucket_server import Bucket
 from tests.integration.rows import add_tenant
@@ -208,7 +208,7 @@ PUT_AND_HANG = """
 import sys, time
 from pathlib import Path
 from app.blob_store.writing import BlobStore
-from app.store.sessions import sync_engine, sync_sessions
+from app.store.core.sessions import sync_engine, sync_sessions
 
 def hang(done):
     if done:

@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.settings import Settings
-from app.store.jobs import Job, JobKind, add_job, claim
+from app.store.jobs.queue import Job, JobKind, add_job, claim
 from tests.integration.rows import add_edit, add_tenant
 from tests.live_service import until
 from workers.lease_keeper import LeaseKeeper

@@ -11,8 +11,8 @@ from alembic import command
 from psycopg import sql
 
 from app.embedded.postgres_server import PostgresServer
-from app.store.migrate import alembic_config, downgrade, upgrade
-from app.store.sessions import sync_engine, sync_sessions
+from app.store.core.migrate import alembic_config, downgrade, upgrade
+from app.store.core.sessions import sync_engine, sync_sessions
 from tests.integration.rows import add_audit_rows, add_edit, add_tenant
 from tests.live_service import until
 

@@ -13,14 +13,14 @@ from sqlalchemy.orm import Session, sessionmaker
 from app import dispatch
 from app.dispatch import collect
 from app.settings import Settings
+from app.store.core.sessions import async_engine, sync_engine
+from app.store.core.unit_of_work import Store
 from app.store.edits import Edit
-from app.store.jobs import JobKind, JobState, add_job
+from app.store.jobs.queue import JobKind, JobState, add_job
+from app.store.jobs.sweeping import sweep_leases
 from app.store.language_models import LanguageModel, LanguageModelStatus
+from app.store.lifecycle import accept_language_model, enqueue_edit, enqueue_validation
 from app.store.progress import count_jobs
-from app.store.sessions import async_engine, sync_engine
-from app.store.sweeping import sweep_leases
-from app.store.transitions import accept_language_model, enqueue_edit, enqueue_validation
-from app.store.unit_of_work import Store
 from app.store.work import WorkStatus
 from tests.integration.rows import add_audit_rows, add_edit, add_ready_model, add_shard, add_tenant
 

@@ -15,11 +15,11 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from app.settings import Settings
 from app.store.audits import Audit, copy_scores
-from app.store.identifiers import Prefix, format_id, parse_id
-from app.store.sessions import sync_engine, sync_sessions
-from app.store.sweeping import sweep_leases
+from app.store.core.identifiers import Prefix, format_id, parse_id
+from app.store.core.sessions import sync_engine, sync_sessions
+from app.store.jobs.sweeping import sweep_leases
+from app.store.lifecycle import begin_work, succeed_audit
 from app.store.tenants import Tenant
-from app.store.transitions import begin_work, succeed_audit
 from app.store.work import WorkStatus, end_work
 from tests.http_api import client_of, make_key
 from tests.integration.rows import add_ready_model

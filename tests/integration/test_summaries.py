@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from app.errors import ScoresMissing
 from app.store.audits import copy_scores, read_score_facts
-from app.store.jobs import Lease
+from app.store.jobs.queue import Lease
 from tests.integration.rows import add_audit_rows, add_tenant
 from workers.lease_keeper import LeaseKeeper
 from workers.runtime import Runtime

@@ -20,9 +20,9 @@ import pytest
 from fastapi import FastAPI
 
 from app.settings import Settings
-from app.store.identifiers import Prefix, parse_id
+from app.store.core.identifiers import Prefix, parse_id
+from app.store.core.unit_of_work import Store
 from app.store.text_sets import iterate_text_batches
-from app.store.unit_of_work import Store
 from app.store.work import WorkStatus
 from tests.http_api import client_of, make_key
 from tests.integration.rows import add_audit

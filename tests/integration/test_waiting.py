@@ -18,12 +18,12 @@ from app.http import changes
 from app.settings import Settings
 from app.store.audits import Audit
 from app.store.changes import CHANNEL
+from app.store.core.identifiers import Prefix, format_id
 from app.store.edits import Edit
-from app.store.identifiers import Prefix, format_id
-from app.store.jobs import Lease, claim, heartbeat
+from app.store.jobs.queue import Lease, claim, heartbeat
 from app.store.language_models import LanguageModel
+from app.store.lifecycle import cancel_work, enqueue_edit
 from app.store.tenants import Tenant
-from app.store.transitions import cancel_work, enqueue_edit
 from tests.http_api import client_of, make_key, running_app
 from tests.integration.rows import add_audit_rows, add_edit, add_ready_model, add_shard
 

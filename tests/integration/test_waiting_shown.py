@@ -12,11 +12,21 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.errors import HubUnreachable, StorageUnavailable
-from app.store.identifiers import Prefix, format_id
-from app.store.jobs import Job, JobKind, Lease, add_job, claim, postpone, release, requeue, take_for_finish
+from app.store.core.identifiers import Prefix, format_id
+from app.store.jobs.queue import (
+    Job,
+    JobKind,
+    Lease,
+    add_job,
+    claim,
+    postpone,
+    release,
+    requeue,
+    take_for_finish,
+)
 from app.store.language_models import LanguageModel, LanguageModelStatus
+from app.store.lifecycle import enqueue_edit, enqueue_validation
 from app.store.tenants import Tenant
-from app.store.transitions import enqueue_edit, enqueue_validation
 from tests.integration.rows import add_audit_rows, add_edit, add_shard
 
 Sessions = sessionmaker[Session]

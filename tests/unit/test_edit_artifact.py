@@ -17,8 +17,8 @@ from transformers import AutoModelForCausalLM
 
 from app.contracts import EditEvaluation, EditSpec, Limits
 from app.errors import EditFailed, LanguageModelChanged
+from app.store.core.identifiers import new_id
 from app.store.edits import TextSetRole
-from app.store.identifiers import new_id
 from app.store.language_models import LanguageModel as LanguageModelRow
 from tests.tiny_models import save_tiny_model
 from workers import edit_job

@@ -15,8 +15,8 @@ from sklearn.metrics import ndcg_score
 from app.contracts import EditEvaluation, EditSpec, Limits, MeanInterval, ShareInterval
 from app.edits.evaluations import Evaluation as EvaluationOut
 from app.errors import EditFailed
+from app.store.core.identifiers import new_id
 from app.store.edits import EditTextSet, TextSetRole
-from app.store.identifiers import new_id
 from app.store.language_models import LanguageModel as LanguageModelRow
 from app.store.text_sets import TextRow
 from tests.log_probabilities import log_probabilities

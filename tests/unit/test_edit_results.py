@@ -10,8 +10,8 @@ import pytest
 from app.contracts import EditSpec
 from app.edits.receipts import KFACReceipt
 from app.edits.schemas import EditOut
+from app.store.core.identifiers import new_id
 from app.store.edits import Edit
-from app.store.identifiers import new_id
 
 BASE = {"model": "mdl_" + "1" * 32, "digest": "d" * 64, "revision": None}
 FACTS: dict[str, Any] = {

@@ -33,9 +33,9 @@ from sqlalchemy.orm import InstrumentedAttribute, Mapped, Session, mapped_column
 
 from app.settings import WORK_QUEUE
 from app.store.audits import Audit
-from app.store.base import Base, CreatedAt, JSONObject, PrimaryKey, one_of
+from app.store.core.base import Base, CreatedAt, JSONObject, PrimaryKey, one_of
+from app.store.core.identifiers import new_id
 from app.store.edits import Edit
-from app.store.identifiers import new_id
 from app.store.work import Work, is_active
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import CheckConstraint, ColumnElement, DateTime, MetaData, Selec
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Session, mapped_column
 
-from app.store.identifiers import new_id
+from app.store.core.identifiers import new_id
 
 Entity = TypeVar("Entity")
 JSONObject = dict[str, Any]

@@ -6,7 +6,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
 
-from app.store.sessions import async_sessions
+from app.store.core.sessions import async_sessions
 
 P = ParamSpec("P")
 T = TypeVar("T")

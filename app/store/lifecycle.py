@@ -10,10 +10,10 @@ from sqlalchemy.orm import Session
 
 from app.errors import AlreadyTerminal, LanguageModelRejected
 from app.store.audits import Audit
-from app.store.base import JSONObject
+from app.store.core.base import JSONObject
+from app.store.core.identifiers import new_id
 from app.store.edits import Edit
-from app.store.identifiers import new_id
-from app.store.jobs import OWNERS, Job, JobKind, Lease, LeaseLost, add_job, cancel_jobs, close_failed
+from app.store.jobs.queue import OWNERS, Job, JobKind, Lease, LeaseLost, add_job, cancel_jobs, close_failed
 from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.work import W, WorkStatus, end_work, get_work, is_active
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 from sqlalchemy import and_, delete, exists, func, or_, select
 from sqlalchemy.orm import Session
 
-from app.store.jobs import OWNERS, Job, JobState
+from app.store.jobs.queue import OWNERS, Job, JobState
 from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.work import is_active
 

@@ -5,9 +5,9 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 
-from app.store.sessions import sqlalchemy_url
+from app.store.core.sessions import sqlalchemy_url
 
-MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
+MIGRATIONS = Path(__file__).resolve().parents[3] / "migrations"
 
 
 def alembic_config(database_url: str) -> Config:

@@ -7,8 +7,8 @@ from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.errors import ShardPoisoned
-from app.store.jobs import Job, JobState, is_wanted
-from app.store.transitions import fail_owner
+from app.store.jobs.queue import Job, JobState, is_wanted
+from app.store.lifecycle import fail_owner
 
 
 def sweep_leases(session: Session, *, max_attempts: int) -> int:

@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
-from app.store.jobs import OWNERS, Job, JobKind, JobState
+from app.store.jobs.queue import OWNERS, Job, JobKind, JobState
 from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.work import ACTIVE, Work
 

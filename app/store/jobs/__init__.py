@@ -1,0 +1,1 @@
+"""Leased jobs: their rows, how they are claimed and swept."""
