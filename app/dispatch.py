@@ -8,9 +8,9 @@ from celery import Celery
 from kombu.exceptions import OperationalError as BrokerError
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.blob_store.collecting import collect_garbage, collect_unfinished
 from app.errors import MemauditError
 from app.settings import DOORBELL_TASK, Settings
+from app.store.blobs.collecting import collect_garbage, collect_unfinished
 from app.store.core.unit_of_work import Store
 from app.store.edits import forget_factors
 from app.store.idempotency import forget_old_keys

@@ -10,7 +10,6 @@ from app import __version__
 from app.artifacts.hub import router as hub
 from app.artifacts.router import router as artifacts
 from app.audits.router import router as audits
-from app.blob_store.objects import open_location
 from app.dispatch import Doorbell, collect_forever, sweep_forever
 from app.edits.router import router as edits
 from app.http.api_page import install_api_page
@@ -22,6 +21,7 @@ from app.language_models.router import router as language_models
 from app.logs import configure_logging
 from app.scoring.router import router as scoring
 from app.settings import Settings, get_settings
+from app.store.blobs.objects import open_location
 from app.store.core.sessions import async_engine
 from app.store.core.unit_of_work import Store
 from app.text_sets.router import router as text_sets

@@ -6,8 +6,8 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
-from app.blob_store.writing import BlobStore
 from app.store.artifacts import Artifact, add_artifact
+from app.store.blobs.writing import BlobStore
 from app.store.core.sessions import sync_engine, sync_sessions
 from app.store.tenants import Tenant
 from workers.artifact_files import store_directory

@@ -14,10 +14,10 @@ from uuid import UUID
 import structlog
 from sqlalchemy.orm import Session, sessionmaker
 
-from app.blob_store.full import storage_full_named
-from app.blob_store.writing import BlobStore
 from app.errors import ArtifactCorrupt, LanguageModelRejected, NotFound
 from app.store.artifacts import ArtifactFile, StoredFile, get_artifact, list_files
+from app.store.blobs.full import storage_full_named
+from app.store.blobs.writing import BlobStore
 
 log = structlog.get_logger()
 

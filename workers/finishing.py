@@ -8,7 +8,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
-from app.blob_store.full import storage_full_named
+from app.store.blobs.full import storage_full_named
 from app.store.core.away import database_is_away
 from app.store.jobs.queue import Lease, take_for_finish
 from workers.runtime import Runtime

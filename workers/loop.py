@@ -9,8 +9,8 @@ from typing import Final
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.blob_store.full import storage_full_named
 from app.errors import JobCrashed, JobFailed, ServiceUnavailable
+from app.store.blobs.full import storage_full_named
 from app.store.core.away import database_is_away
 from app.store.jobs.queue import JobKind, Lease, LeaseLost, claim, close_cancelled, release
 from workers.attempts import end_attempt

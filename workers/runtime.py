@@ -8,8 +8,8 @@ from functools import cache
 
 from sqlalchemy.orm import Session, sessionmaker
 
-from app.blob_store.writing import BlobStore
 from app.settings import Settings, get_settings
+from app.store.blobs.writing import BlobStore
 from app.store.core.sessions import sync_engine, sync_sessions
 from workers.artifact_files import ArtifactCache
 from workers.checkpoints import Checkpoints

@@ -4,9 +4,9 @@ import tarfile
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
-from app.blob_store.reading import stream_range
 from app.store.artifacts import Artifact, ArtifactFile
-from app.store.blobs import Blob
+from app.store.blobs.reading import stream_range
+from app.store.blobs.rows import Blob
 from app.store.core.unit_of_work import Store
 
 _END: Final = 2 * tarfile.BLOCKSIZE  # two empty blocks

@@ -16,7 +16,6 @@ from sqlalchemy.orm import Session
 from app.artifacts.conditions import etag_of
 from app.artifacts.sending import FILE_RESPONSES, FileConditions, send_file
 from app.artifacts.service import Member
-from app.blob_store.reading import get_blob
 from app.errors import InsufficientScope, MemauditError, NotFound, Unauthorized
 from app.http.dependencies import EditReader, StoreDependency
 from app.http.json_body import StrictJSONRoute
@@ -30,6 +29,7 @@ from app.store.artifacts import (
     get_file,
     list_files,
 )
+from app.store.blobs.reading import get_blob
 from app.store.tenants import Principal
 
 BRANCH: Final = "main"

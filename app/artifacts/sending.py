@@ -9,9 +9,9 @@ from fastapi.responses import StreamingResponse
 
 from app.artifacts.conditions import Selection, etag_of, is_unmodified, require_match, select_range
 from app.artifacts.service import Member
-from app.blob_store.reading import stream_range
 from app.errors import RangeNotSatisfiable
 from app.http.problems import answer_problem, problem_responses
+from app.store.blobs.reading import stream_range
 from app.store.core.unit_of_work import Store
 
 BINARY: Final = "application/octet-stream"

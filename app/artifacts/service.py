@@ -5,7 +5,6 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from app.artifacts.schemas import ArtifactOut
-from app.blob_store.reading import get_blob
 from app.http.pagination import Page, id_cursor, page_by_id
 from app.store.artifacts import (
     Artifact,
@@ -16,7 +15,8 @@ from app.store.artifacts import (
     list_artifacts,
     list_files,
 )
-from app.store.blobs import Blob
+from app.store.blobs.reading import get_blob
+from app.store.blobs.rows import Blob
 from app.store.tenants import Principal
 
 Member = tuple[ArtifactFile, Blob]

@@ -12,7 +12,7 @@ from sqlalchemy import BigInteger, ForeignKey, Index, Select, Text, delete, exis
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.errors import ArtifactNameTaken, NotFound, ResourceInUse
-from app.store.blobs import REFERENCES, keep_blobs
+from app.store.blobs.rows import REFERENCES, keep_blobs
 from app.store.core.base import Base, CreatedAt, PrimaryKey, newest_first
 from app.store.core.identifiers import Prefix, format_id, new_id
 from app.store.language_models import LanguageModel, LanguageModelStatus

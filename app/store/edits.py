@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, ForeignKey, Text, UniqueConstraint, delete, exists, func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from app.store.blobs import REFERENCES
+from app.store.blobs.rows import REFERENCES
 from app.store.core.base import Base, CreatedAt, JSONObject, PrimaryKey, one_of
 from app.store.tenants import Tenant
 from app.store.work import Work, is_active

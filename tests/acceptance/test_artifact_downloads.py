@@ -18,7 +18,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from app.store.artifacts import Artifact
-from app.store.blobs import CHUNK_BYTES
+from app.store.blobs.rows import CHUNK_BYTES
 from app.store.core.identifiers import Prefix, format_id
 from tests.artifacts import make_artifact
 from tests.cutting_proxy import cutting_proxy

@@ -12,9 +12,9 @@ import uvicorn
 from fastapi import FastAPI
 from sqlalchemy.orm import Session, sessionmaker
 
-from app.blob_store.objects import objects_at
 from app.settings import Settings
-from app.store.blobs import CHUNK_BYTES
+from app.store.blobs.objects import objects_at
+from app.store.blobs.rows import CHUNK_BYTES
 from app.store.core.identifiers import Prefix, format_id
 from app.store.core.sessions import sync_engine, sync_sessions
 from tests.artifacts import make_artifact

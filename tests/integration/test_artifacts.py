@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from sqlalchemy.orm import Session
 
 from app.settings import Settings
-from app.store.blobs import CHUNK_BYTES
+from app.store.blobs.rows import CHUNK_BYTES
 from app.store.core.identifiers import Prefix, format_id
 from app.store.core.sessions import sync_engine
 from app.store.language_models import LanguageModel

@@ -13,11 +13,11 @@ from pydantic import ValidationError
 from sqlalchemy import text
 from sqlalchemy.orm import Session, sessionmaker
 
-from app.blob_store.full import is_storage_full
-from app.blob_store.writing import BlobStore
 from app.errors import StorageFull, StorageUnavailable
 from app.settings import Settings
-from app.store.blobs import CHUNK_BYTES
+from app.store.blobs.full import is_storage_full
+from app.store.blobs.rows import CHUNK_BYTES
+from app.store.blobs.writing import BlobStore
 from app.store.jobs.queue import claim
 from tests.artifacts import random_file
 from tests.bucket_server import Bucket

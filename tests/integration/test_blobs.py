@@ -10,13 +10,13 @@ import psycopg
 import pytest
 from sqlalchemy.orm import Session, sessionmaker
 
-from app.blob_store.collecting import collect_garbage
-from app.blob_store.writing import BlobStore, FileChanged
 from app.errors import ArtifactCorrupt, BlobMissing
 from app.settings import Settings
 from app.store.artifacts import StoredFile, add_artifact, delete_artifact
-from app.store.blob_collection import condemn_blobs
-from app.store.blobs import CHUNK_BYTES
+from app.store.blobs.collecting import collect_garbage
+from app.store.blobs.garbage import condemn_blobs
+from app.store.blobs.rows import CHUNK_BYTES
+from app.store.blobs.writing import BlobStore, FileChanged
 from app.store.core.sessions import async_engine
 from app.store.core.unit_of_work import Store
 from tests.artifacts import random_file

@@ -10,9 +10,9 @@ import psycopg
 import pytest
 from sqlalchemy.orm import Session, sessionmaker
 
-from app.blob_store.writing import BlobStore
 from app.dispatch import collect
 from app.settings import Settings
+from app.store.blobs.writing import BlobStore
 from app.store.core.sessions import async_engine
 from app.store.core.unit_of_work import Store
 from app.store.edits import StoredFactor

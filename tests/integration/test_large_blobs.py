@@ -19,14 +19,14 @@ import psycopg
 import pytest
 from sqlalchemy.orm import Session, sessionmaker
 
-from app.blob_store import writing
-from app.blob_store.collecting import KEPT_UNREFERENCED, collect_garbage
-from app.blob_store.objects import objects_at
-from app.blob_store.writing import BlobStore
 from app.errors import BlobMissing
 from app.settings import Settings
 from app.store.artifacts import add_artifact
-from app.store.blobs import CHUNK_BYTES
+from app.store.blobs import writing
+from app.store.blobs.collecting import KEPT_UNREFERENCED, collect_garbage
+from app.store.blobs.objects import objects_at
+from app.store.blobs.rows import CHUNK_BYTES
+from app.store.blobs.writing import BlobStore
 from app.store.core import sessions as store_sessions
 from app.store.core.sessions import async_engine, sync_engine, sync_sessions
 from app.store.core.unit_of_work import Store
@@ -207,7 +207,7 @@ def test_a_writer_that_was_taken_for_dead_puts_again(
 PUT_AND_HANG = """
 import sys, time
 from pathlib import Path
-from app.blob_store.writing import BlobStore
+from app.store.blobs.writing import BlobStore
 from app.store.core.sessions import sync_engine, sync_sessions
 
 def hang(done):

@@ -11,11 +11,11 @@ from psycopg.errors import LockNotAvailable
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
-from app.blob_store.full import storage_full_named
-from app.blob_store.objects import objects_at, open_location
-from app.blob_store.reading import read_blob
 from app.errors import ArtifactCorrupt, BlobMissing, MemauditError, StorageUnavailable
-from app.store.blobs import (
+from app.store.blobs.full import storage_full_named
+from app.store.blobs.objects import objects_at, open_location
+from app.store.blobs.reading import read_blob
+from app.store.blobs.rows import (
     CHUNK_BYTES,
     POSTGRES,
     ChunkDigest,

@@ -13,9 +13,9 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore, S3Store
 
-from app.blob_store.full import storage_full_named
 from app.errors import ArtifactCorrupt, StorageUnavailable
-from app.store.blobs import CHUNK_BYTES, POSTGRES
+from app.store.blobs.full import storage_full_named
+from app.store.blobs.rows import CHUNK_BYTES, POSTGRES
 
 _FILE_SCHEME: Final = "file://"
 # Parts under way at once; each is held in memory.

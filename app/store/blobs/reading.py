@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Iterator
 import structlog
 from sqlalchemy.orm import Session, sessionmaker
 
-from app.blob_store.objects import objects_at
 from app.errors import ArtifactCorrupt, MemauditError
-from app.store.blobs import Blob, BlobChunk, find_blob, get_chunk
+from app.store.blobs.objects import objects_at
+from app.store.blobs.rows import Blob, BlobChunk, find_blob, get_chunk
 from app.store.core.unit_of_work import Store
 
 log = structlog.get_logger()

@@ -7,10 +7,10 @@ from typing import Final
 import structlog
 from sqlalchemy.orm import Session
 
-from app.blob_store.objects import objects_at
 from app.errors import StorageUnavailable
-from app.store.blob_collection import condemn_blobs, delete_blob, lock_condemned_blob
-from app.store.blobs import POSTGRES
+from app.store.blobs.garbage import condemn_blobs, delete_blob, lock_condemned_blob
+from app.store.blobs.objects import objects_at
+from app.store.blobs.rows import POSTGRES
 from app.store.core.unit_of_work import Store
 
 log = structlog.get_logger()

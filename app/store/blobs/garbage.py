@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, and_, delete, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from app.store import tables  # noqa: F401 - every table with a reference must be known
-from app.store.blobs import REFERENCES, Blob
+from app.store.blobs.rows import REFERENCES, Blob
 
 
 def condemn_blobs(session: Session, *, older_than: timedelta, limit: int) -> list[tuple[str, str]]:

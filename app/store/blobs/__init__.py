@@ -1,0 +1,1 @@
+"""Content-addressed bytes: rows, chunks, objects, and their collection."""
