@@ -17,7 +17,7 @@ def _let_it_break(**_: Any) -> None:
     """In the child only, as everything that has to do with torch."""
     from app.store.audits import Audit  # noqa: PLC0415 - as the line below
     from app.store.jobs.queue import JobKind  # noqa: PLC0415 - as the line below
-    from workers.loop import HANDLERS  # noqa: PLC0415 - torch is touched in the child only
+    from workers.running.loop import HANDLERS  # noqa: PLC0415 - torch is touched in the child only
 
     score_shard = HANDLERS[JobKind.SCORE_SHARD]
     broken = False

@@ -4,8 +4,8 @@ import time
 from multiprocessing import get_context
 
 from app.store.jobs.queue import JobKind, claim
-from workers.loop import run_job
-from workers.runtime import Runtime
+from workers.running.loop import run_job
+from workers.running.runtime import Runtime
 
 
 def run_next(runtime: Runtime) -> JobKind:

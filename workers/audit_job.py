@@ -15,9 +15,9 @@ from app.store.jobs.queue import Lease, LeaseLost
 from app.store.language_models import LanguageModel as LanguageModelRow
 from app.store.lifecycle import begin_work, complete_shard, enqueue_shards
 from app.store.text_sets import TextRow, TextSet, iterate_text_batches, read_texts
-from workers.finishing import finish
-from workers.lease_keeper import LeaseKeeper
-from workers.runtime import Runtime
+from workers.running.finishing import finish
+from workers.running.lease_keeper import LeaseKeeper
+from workers.running.runtime import Runtime
 from workers.science.errors import PrefixTokenUnusable, ScoreNotFinite
 from workers.science.loading import LanguageModel
 from workers.science.prefix_token import resolve_prefix_token

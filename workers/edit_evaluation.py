@@ -17,7 +17,7 @@ from workers.edit_inputs import EditInputs
 from workers.edit_progress import EditProgress
 from workers.edit_scores import ScoreFile
 from workers.edit_tokens import token_rows
-from workers.runtime import Runtime
+from workers.running.runtime import Runtime
 from workers.science.calibration import TokenRows
 from workers.science.errors import ScoreNotFinite
 from workers.science.items import ChoiceItem, answer_accuracy, choice_accuracy

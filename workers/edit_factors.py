@@ -20,7 +20,7 @@ from app.store.edits import StoredFactor, TextSetRole, find_factors
 from workers.edit_inputs import WORKPLACES, EditInputs
 from workers.edit_progress import EditProgress
 from workers.edit_tokens import calibration_blocks
-from workers.runtime import Runtime
+from workers.running.runtime import Runtime
 from workers.science.kfac import Factors, collect_factors
 from workers.science.loading import LanguageModel
 from workers.science.projections import Projection

@@ -26,9 +26,9 @@ from workers.edit_inputs import WORKPLACES, EditInputs, begin
 from workers.edit_methods import EditedWeights, edited_weights
 from workers.edit_progress import EditProgress
 from workers.edit_result import EditResult, commit
-from workers.finishing import finish
-from workers.lease_keeper import LeaseKeeper
-from workers.runtime import Runtime
+from workers.running.finishing import finish
+from workers.running.lease_keeper import LeaseKeeper
+from workers.running.runtime import Runtime
 from workers.science.errors import PrefixTokenUnusable, ScienceError
 from workers.science.loading import LanguageModel, describe_checkpoint, load_language_model, probe_tokens
 from workers.science.prefix_token import resolve_prefix_token

@@ -14,7 +14,7 @@ from workers.edit_factors import FactorStore
 from workers.edit_inputs import EditInputs
 from workers.edit_progress import EditProgress
 from workers.edit_tokens import calibration_blocks, token_rows
-from workers.runtime import Runtime
+from workers.running.runtime import Runtime
 from workers.science.balanced_subnet import BalancedSubnetOptions, learn_subnet
 from workers.science.kfac import Eigenbasis, eigenbases
 from workers.science.loading import LanguageModel

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
-from workers.lease_keeper import LeaseKeeper
+from workers.running.lease_keeper import LeaseKeeper
 
 # Where each stage begins, in per cent. The shares are those of a K-FAC edit of a small model on a CPU.
 STAGES: Final = {

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from app.errors import EditFailed
 from app.store.edits import TextSetRole
 from workers.edit_inputs import EditInputs
-from workers.runtime import Runtime
+from workers.running.runtime import Runtime
 from workers.science.calibration import TokenBlocks, TokenRows, pack_texts, text_blocks
 from workers.science.errors import PrefixTokenUnusable, ScienceError
 from workers.science.loading import LanguageModel

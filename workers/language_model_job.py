@@ -6,9 +6,9 @@ from app.errors import LanguageModelRejected
 from app.store.jobs.queue import Lease, LeaseLost
 from app.store.language_models import LanguageModel
 from app.store.lifecycle import accept_language_model
-from workers.finishing import finish
-from workers.lease_keeper import LeaseKeeper
-from workers.runtime import Runtime
+from workers.running.finishing import finish
+from workers.running.lease_keeper import LeaseKeeper
+from workers.running.runtime import Runtime
 from workers.science.errors import CheckpointRejected
 from workers.science.loading import describe_checkpoint
 

@@ -12,9 +12,9 @@ from app.errors import ScoresMissing
 from app.store.audits import Audit, ScoreFacts, read_score_facts
 from app.store.jobs.queue import Lease, LeaseLost
 from app.store.lifecycle import succeed_audit
-from workers.finishing import finish
-from workers.lease_keeper import LeaseKeeper
-from workers.runtime import Runtime
+from workers.running.finishing import finish
+from workers.running.lease_keeper import LeaseKeeper
+from workers.running.runtime import Runtime
 from workers.science.extraction import SplitStatus
 from workers.science.scoring import perplexity
 from workers.science.shares import ShareEstimate, share_with_interval

@@ -7,7 +7,7 @@ from kombu.exceptions import OperationalError as BrokerError
 
 from app.settings import DOORBELL_TASK
 from workers.celery_app import celery_app, stopping
-from workers.runtime import get_runtime
+from workers.running.runtime import get_runtime
 
 log = structlog.get_logger()
 
@@ -19,8 +19,8 @@ MOST_BELLS = 16
 def work(task: Any) -> None:
     """Do jobs until none is left, or until the worker is asked to stop."""
     # torch is touched in the child only
-    from workers.device import DeviceBroken  # noqa: PLC0415
-    from workers.loop import work_until_idle  # noqa: PLC0415
+    from workers.running.device import DeviceBroken  # noqa: PLC0415
+    from workers.running.loop import work_until_idle  # noqa: PLC0415
 
     runtime = get_runtime()
     queue = task.request.delivery_info["routing_key"]

@@ -20,7 +20,7 @@ from app.store.core.sessions import sync_engine, sync_sessions
 from tests.artifacts import make_artifact
 from tests.bucket_server import Bucket, bucket
 from tests.http_api import client_of, make_key, running_app
-from workers.runtime import Runtime, make_runtime
+from workers.running.runtime import Runtime, make_runtime
 
 
 @pytest.fixture

@@ -26,12 +26,12 @@ from app.store.jobs.sweeping import sweep_leases
 from app.store.lifecycle import enqueue_edit
 from app.store.work import WorkStatus
 from tests.integration.rows import add_audit_rows, add_edit, add_shard, add_tenant
-from workers.attempts import LONGEST_PAUSE_SECONDS, pause
-from workers.device import DeviceBroken
-from workers.finishing import finish
-from workers.lease_keeper import LeaseKeeper
-from workers.loop import HANDLERS, Handler, run_job, work_until_idle
-from workers.runtime import Runtime, make_runtime
+from workers.running.attempts import LONGEST_PAUSE_SECONDS, pause
+from workers.running.device import DeviceBroken
+from workers.running.finishing import finish
+from workers.running.lease_keeper import LeaseKeeper
+from workers.running.loop import HANDLERS, Handler, run_job, work_until_idle
+from workers.running.runtime import Runtime, make_runtime
 
 Sessions = sessionmaker[Session]
 

@@ -22,8 +22,8 @@ from app.store.jobs.queue import claim
 from tests.artifacts import random_file
 from tests.bucket_server import Bucket
 from tests.integration.rows import add_audit_rows, add_shard, add_tenant
-from workers import finishing
-from workers.runtime import Runtime
+from workers.running import finishing
+from workers.running.runtime import Runtime
 
 
 def refuse_chunks(database: psycopg.Connection, table: str = "blob_chunks") -> None:

@@ -14,7 +14,7 @@ from app.store.jobs.queue import Lease, claim, take_for_finish
 from app.store.language_models import LanguageModel
 from app.store.lifecycle import enqueue_audit, enqueue_validation
 from tests.integration.rows import add_audit_rows, add_ready_model, add_shard, add_tenant
-from workers.turns import Turns
+from workers.running.turns import Turns
 
 Sessions = sessionmaker[Session]
 TURN_SECONDS = 30.0

@@ -20,9 +20,10 @@ from app.store.tenants import find_principal
 from tests.http_api import client_of, make_key
 from tests.own_worker import run_next
 from tests.tiny_models import english_sentences, save_tiny_model
-from workers import edit_job, lease_keeper
+from workers import edit_job
 from workers.edit_progress import STAGES, EditProgress
-from workers.runtime import Runtime
+from workers.running import lease_keeper
+from workers.running.runtime import Runtime
 
 SCOPES = ("audit:read", "audit:write", "edit:read", "edit:write")
 # BalancedSubnet alone learns a mask; all other stages are those of a search.

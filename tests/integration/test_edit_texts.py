@@ -17,7 +17,7 @@ from tests.http_api import client_of, make_key
 from tests.own_worker import run_next
 from tests.tiny_models import english_sentences, save_tiny_model
 from workers import audit_job, edit_evaluation
-from workers.runtime import Runtime
+from workers.running.runtime import Runtime
 from workers.science.scoring import score_texts
 
 SCOPES = ("audit:read", "audit:write", "edit:read", "edit:write")

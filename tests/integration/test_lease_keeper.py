@@ -9,7 +9,7 @@ from app.settings import Settings
 from app.store.jobs.queue import Job, JobKind, add_job, claim
 from tests.integration.rows import add_edit, add_tenant
 from tests.live_service import until
-from workers.lease_keeper import LeaseKeeper
+from workers.running.lease_keeper import LeaseKeeper
 
 
 def test_a_new_stage_is_shown_long_before_the_next_heartbeat(sessions: sessionmaker[Session]) -> None:

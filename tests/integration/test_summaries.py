@@ -14,8 +14,8 @@ from app.errors import ScoresMissing
 from app.store.audits import copy_scores, read_score_facts
 from app.store.jobs.queue import Lease
 from tests.integration.rows import add_audit_rows, add_tenant
-from workers.lease_keeper import LeaseKeeper
-from workers.runtime import Runtime
+from workers.running.lease_keeper import LeaseKeeper
+from workers.running.runtime import Runtime
 from workers.science.extraction import Split, extraction_metric, sampling_metric
 from workers.summary_job import Summary, summarize_audit
 

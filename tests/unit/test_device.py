@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from workers.device import device_answers, device_is_broken
+from workers.running.device import device_answers, device_is_broken
 from workers.science.errors import ScoreNotFinite
 
 

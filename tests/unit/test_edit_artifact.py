@@ -32,7 +32,7 @@ from workers.edit_lineage import Ancestor
 from workers.edit_methods import EditedWeights
 from workers.edit_progress import EditProgress
 from workers.edit_scores import ScoreFile
-from workers.runtime import Runtime
+from workers.running.runtime import Runtime
 from workers.science.loading import load_language_model
 from workers.science.projections import find_projections
 from workers.science.texts import TextScore

@@ -28,7 +28,7 @@ from workers.edit_evaluation import Evaluation, Readings, Scored, _facts
 from workers.edit_inputs import EditInputs, Shards
 from workers.edit_progress import EditProgress
 from workers.edit_scores import ScoreFile
-from workers.runtime import Runtime
+from workers.running.runtime import Runtime
 from workers.science.calibration import text_blocks
 from workers.science.loading import LanguageModel, load_language_model
 from workers.science.scoring import score_texts

@@ -14,7 +14,7 @@ from app.store.core.sessions import sync_engine, sync_sessions
 from workers.artifact_files import ArtifactCache
 from workers.checkpoints import Checkpoints
 from workers.model_cache import ModelCache
-from workers.turns import Turns
+from workers.running.turns import Turns
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from sqlalchemy.orm import Session
 from app.errors import JobFailed
 from app.store.jobs.queue import Lease, LeaseLost, outage_seconds, postpone, requeue
 from app.store.lifecycle import fail_job
-from workers.finishing import while_database_is_away
-from workers.runtime import Runtime
+from workers.running.finishing import while_database_is_away
+from workers.running.runtime import Runtime
 
 log = structlog.get_logger()
 

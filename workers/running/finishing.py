@@ -11,7 +11,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_expone
 from app.store.blobs.full import storage_full_named
 from app.store.core.away import database_is_away
 from app.store.jobs.queue import Lease, take_for_finish
-from workers.runtime import Runtime
+from workers.running.runtime import Runtime
 
 T = TypeVar("T")
 
