@@ -10,7 +10,7 @@ from app.store.artifacts import Artifact, add_artifact
 from app.store.blobs.writing import BlobStore
 from app.store.core.sessions import sync_engine, sync_sessions
 from app.store.tenants import Tenant
-from workers.artifact_files import store_directory
+from workers.models.artifact_files import store_directory
 
 
 def make_artifact(

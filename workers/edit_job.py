@@ -18,7 +18,6 @@ from app.errors import EditFailed, NoSuchPrefixToken
 from app.store.core.identifiers import Prefix, format_id
 from app.store.edits import active_edits
 from app.store.jobs.queue import Lease
-from workers.artifact_files import store_directory
 from workers.edit_artifact import write_checkpoint, write_papers
 from workers.edit_comparison import compare
 from workers.edit_evaluation import Evaluation
@@ -26,6 +25,7 @@ from workers.edit_inputs import WORKPLACES, EditInputs, begin
 from workers.edit_methods import EditedWeights, edited_weights
 from workers.edit_progress import EditProgress
 from workers.edit_result import EditResult, commit
+from workers.models.artifact_files import store_directory
 from workers.running.finishing import finish
 from workers.running.lease_keeper import LeaseKeeper
 from workers.running.runtime import Runtime

@@ -11,7 +11,7 @@ from app.store.artifacts import Artifact
 from app.store.core.identifiers import Prefix, format_id, parse_id
 from app.store.language_models import LanguageModel
 from app.store.tenants import Tenant
-from workers.checkpoints import read_source
+from workers.models.checkpoints import read_source
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from app.store.core.unit_of_work import Store
 from app.store.edits import StoredFactor
 from tests.artifacts import make_artifact, random_file
 from tests.integration.rows import add_tenant
-from workers.artifact_files import ArtifactCache
+from workers.models.artifact_files import ArtifactCache
 
 KEPT = timedelta(days=2)
 DAY = 86_400.0

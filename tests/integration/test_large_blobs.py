@@ -34,7 +34,7 @@ from tests.artifacts import random_file
 from tests.bucket_server import Bucket
 from tests.integration.rows import add_tenant
 from tests.integration.test_text_sets_memory import MEBIBYTE, PeakMemory
-from workers.artifact_files import store_directory
+from workers.models.artifact_files import store_directory
 
 PLACES = ("postgres", "file", "s3")
 OPEN_TRANSACTIONS = (

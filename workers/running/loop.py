@@ -15,7 +15,7 @@ from app.store.core.away import database_is_away
 from app.store.jobs.queue import JobKind, Lease, LeaseLost, claim, close_cancelled, release
 from workers.audit_job import plan_audit, score_shard
 from workers.edit_job import run_edit
-from workers.language_model_job import validate_language_model
+from workers.models.validation import validate_language_model
 from workers.running.attempts import end_attempt
 from workers.running.device import DeviceBroken, device_answers, device_is_broken
 from workers.running.lease_keeper import LeaseKeeper, Stopping

@@ -11,9 +11,9 @@ from sqlalchemy.orm import Session, sessionmaker
 from app.settings import Settings, get_settings
 from app.store.blobs.writing import BlobStore
 from app.store.core.sessions import sync_engine, sync_sessions
-from workers.artifact_files import ArtifactCache
-from workers.checkpoints import Checkpoints
-from workers.model_cache import ModelCache
+from workers.models.artifact_files import ArtifactCache
+from workers.models.cache import ModelCache
+from workers.models.checkpoints import Checkpoints
 from workers.running.turns import Turns
 
 

@@ -8,7 +8,7 @@ import structlog
 from app.errors import LanguageModelChanged, LanguageModelRejected
 from app.settings import Settings
 from app.store.language_models import LanguageModel as LanguageModelRow
-from workers.checkpoints import Checkpoints
+from workers.models.checkpoints import Checkpoints
 from workers.science.errors import CheckpointRejected
 from workers.science.loading import LanguageModel, describe_checkpoint, load_language_model
 

@@ -21,7 +21,7 @@ from app.errors import HubUnreachable, JobFailed, LanguageModelRejected
 from app.settings import Settings
 from app.store.core.identifiers import Prefix, parse_id
 from app.store.language_models import LanguageModel
-from workers.artifact_files import ArtifactCache
+from workers.models.artifact_files import ArtifactCache
 from workers.science.checkpoint_files import reject_other_formats
 from workers.science.errors import CheckpointRejected
 

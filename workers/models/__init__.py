@@ -1,0 +1,1 @@
+"""Language models on a worker: validated, found on disk, kept in memory."""
