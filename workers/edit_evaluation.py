@@ -12,7 +12,8 @@ from app.errors import EditFailed
 from app.store.audits import ScoreFacts
 from app.store.edits import TextSetRole
 from app.store.text_sets import TextRow
-from workers.audit_job import TextFacts, text_input
+from workers.audits.job import TextFacts, text_input
+from workers.audits.summarize import summarize
 from workers.edit_inputs import EditInputs
 from workers.edit_progress import EditProgress
 from workers.edit_scores import ScoreFile
@@ -35,7 +36,6 @@ from workers.science.stress import (
 )
 from workers.science.texts import TextInput, TextScore
 from workers.science.utility import positions_of_rows, top_ranked
-from workers.summary_job import summarize
 
 JSONObject = dict[str, Any]
 _MEASURED: Final[tuple[TextSetRole, ...]] = (

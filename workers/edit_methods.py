@@ -9,7 +9,7 @@ from torch import Tensor
 from app.contracts import EditSpec
 from app.errors import EditFailed, NoFeasibleSetting
 from app.store.edits import TextSetRole
-from workers.audit_job import text_input
+from workers.audits.job import text_input
 from workers.edit_factors import FactorStore
 from workers.edit_inputs import EditInputs
 from workers.edit_progress import EditProgress

@@ -14,7 +14,7 @@ from app.store.edits import Edit, TextSetRole
 from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.lifecycle import take_active
 from app.store.work import WorkStatus
-from workers.audit_job import score_row
+from workers.audits.job import score_row
 from workers.edit_comparison import AFTER, BEFORE
 from workers.edit_evaluation import Readings, Scored
 from workers.edit_inputs import EditInputs

@@ -6,7 +6,7 @@ from pathlib import Path
 import orjson
 
 from app.store.text_sets import TextRow
-from workers.audit_job import TextFacts
+from workers.audits.job import TextFacts
 from workers.science.texts import TextScore
 
 

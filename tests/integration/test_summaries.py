@@ -14,10 +14,10 @@ from app.errors import ScoresMissing
 from app.store.audits import copy_scores, read_score_facts
 from app.store.jobs.queue import Lease
 from tests.integration.rows import add_audit_rows, add_tenant
+from workers.audits.summarize import Summary, summarize_audit
 from workers.running.lease_keeper import LeaseKeeper
 from workers.running.runtime import Runtime
 from workers.science.extraction import Split, extraction_metric, sampling_metric
-from workers.summary_job import Summary, summarize_audit
 
 Sessions = sessionmaker[Session]
 SUFFIX = np.zeros(48, dtype=np.int64)

@@ -18,12 +18,12 @@ from app.audits.summary import AuditSummary, SplitCounts
 from app.contracts import MeanInterval, ShareInterval
 from app.store.audits import ScoreFacts
 from app.store.text_sets import TextSet
-from workers.audit_job import cut_shards, cut_text_set
+from workers.audits.job import cut_shards, cut_text_set
+from workers.audits.summarize import summarize
 from workers.running.runtime import Runtime
 from workers.science.extraction import Split, sampling_metric, verbatim_metric
 from workers.science.loading import LanguageModel
 from workers.science.shares import share_with_interval
-from workers.summary_job import summarize
 
 
 @given(

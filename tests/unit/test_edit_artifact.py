@@ -22,7 +22,7 @@ from app.store.edits import TextSetRole
 from app.store.language_models import LanguageModel as LanguageModelRow
 from tests.tiny_models import save_tiny_model
 from workers import edit_job
-from workers.audit_job import TextFacts
+from workers.audits.job import TextFacts
 from workers.edit_artifact import model_card, write_checkpoint, write_papers
 from workers.edit_comparison import compare
 from workers.edit_evaluation import Readings, Scored

@@ -22,7 +22,8 @@ from app.store.text_sets import TextRow
 from tests.log_probabilities import log_probabilities
 from tests.tiny_models import english_sentences, one_thread, save_reciting_model
 from workers import edit_evaluation
-from workers.audit_job import TextFacts
+from workers.audits.job import TextFacts
+from workers.audits.summarize import summarize
 from workers.edit_comparison import compare
 from workers.edit_evaluation import Evaluation, Readings, Scored, _facts
 from workers.edit_inputs import EditInputs, Shards
@@ -44,7 +45,6 @@ from workers.science.stress import (
     with_changed_prompts,
 )
 from workers.science.texts import ScoringOptions, TextInput, TextScore
-from workers.summary_job import summarize
 
 MEMORIZED, UNSEEN, CONTROL, CLEAN, ITEMS = (
     TextSetRole.MEMORIZED,

@@ -13,14 +13,14 @@ from app.errors import JobCrashed, JobFailed, ServiceUnavailable
 from app.store.blobs.full import storage_full_named
 from app.store.core.away import database_is_away
 from app.store.jobs.queue import JobKind, Lease, LeaseLost, claim, close_cancelled, release
-from workers.audit_job import plan_audit, score_shard
+from workers.audits.job import plan_audit, score_shard
+from workers.audits.summarize import summarize_audit
 from workers.edit_job import run_edit
 from workers.models.validation import validate_language_model
 from workers.running.attempts import end_attempt
 from workers.running.device import DeviceBroken, device_answers, device_is_broken
 from workers.running.lease_keeper import LeaseKeeper, Stopping
 from workers.running.runtime import Runtime
-from workers.summary_job import summarize_audit
 
 log = structlog.get_logger()
 

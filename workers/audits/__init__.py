@@ -1,0 +1,1 @@
+"""Audits: planned, scored, summarised."""
