@@ -20,8 +20,8 @@ from app.store.tenants import find_principal
 from tests.http_api import client_of, make_key
 from tests.own_worker import run_next
 from tests.tiny_models import english_sentences, save_tiny_model
-from workers import edit_job
-from workers.edit_progress import STAGES, EditProgress
+from workers.edits import job as edit_job
+from workers.edits.progress import STAGES, EditProgress
 from workers.running import lease_keeper
 from workers.running.runtime import Runtime
 

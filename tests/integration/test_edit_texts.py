@@ -16,8 +16,8 @@ from app.settings import Settings
 from tests.http_api import client_of, make_key
 from tests.own_worker import run_next
 from tests.tiny_models import english_sentences, save_tiny_model
-from workers import edit_evaluation
 from workers.audits import job as audit_job
+from workers.edits import evaluation as edit_evaluation
 from workers.running.runtime import Runtime
 from workers.science.scoring import score_texts
 

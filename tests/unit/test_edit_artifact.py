@@ -21,17 +21,17 @@ from app.store.core.identifiers import new_id
 from app.store.edits import TextSetRole
 from app.store.language_models import LanguageModel as LanguageModelRow
 from tests.tiny_models import save_tiny_model
-from workers import edit_job
 from workers.audits.job import TextFacts
-from workers.edit_artifact import model_card, write_checkpoint, write_papers
-from workers.edit_comparison import compare
-from workers.edit_evaluation import Readings, Scored
-from workers.edit_inputs import EditInputs
-from workers.edit_job import _Edit
-from workers.edit_lineage import Ancestor
-from workers.edit_methods import EditedWeights
-from workers.edit_progress import EditProgress
-from workers.edit_scores import ScoreFile
+from workers.edits import job as edit_job
+from workers.edits.comparison import compare
+from workers.edits.documents import model_card, write_checkpoint, write_papers
+from workers.edits.evaluation import Readings, Scored
+from workers.edits.inputs import EditInputs
+from workers.edits.job import _Edit
+from workers.edits.lineage import Ancestor
+from workers.edits.methods import EditedWeights
+from workers.edits.progress import EditProgress
+from workers.edits.scores import ScoreFile
 from workers.running.runtime import Runtime
 from workers.science.loading import load_language_model
 from workers.science.projections import find_projections

@@ -21,14 +21,14 @@ from app.store.language_models import LanguageModel as LanguageModelRow
 from app.store.text_sets import TextRow
 from tests.log_probabilities import log_probabilities
 from tests.tiny_models import english_sentences, one_thread, save_reciting_model
-from workers import edit_evaluation
 from workers.audits.job import TextFacts
 from workers.audits.summarize import summarize
-from workers.edit_comparison import compare
-from workers.edit_evaluation import Evaluation, Readings, Scored, _facts
-from workers.edit_inputs import EditInputs, Shards
-from workers.edit_progress import EditProgress
-from workers.edit_scores import ScoreFile
+from workers.edits import evaluation as edit_evaluation
+from workers.edits.comparison import compare
+from workers.edits.evaluation import Evaluation, Readings, Scored, _facts
+from workers.edits.inputs import EditInputs, Shards
+from workers.edits.progress import EditProgress
+from workers.edits.scores import ScoreFile
 from workers.running.runtime import Runtime
 from workers.science.calibration import text_blocks
 from workers.science.loading import LanguageModel, load_language_model

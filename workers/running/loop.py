@@ -15,7 +15,7 @@ from app.store.core.away import database_is_away
 from app.store.jobs.queue import JobKind, Lease, LeaseLost, claim, close_cancelled, release
 from workers.audits.job import plan_audit, score_shard
 from workers.audits.summarize import summarize_audit
-from workers.edit_job import run_edit
+from workers.edits.job import run_edit
 from workers.models.validation import validate_language_model
 from workers.running.attempts import end_attempt
 from workers.running.device import DeviceBroken, device_answers, device_is_broken

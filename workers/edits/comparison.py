@@ -10,8 +10,8 @@ import numpy as np
 
 from app.contracts import Limits
 from app.store.edits import TextSetRole
-from workers.edit_evaluation import RECITED, Readings, Scored
-from workers.edit_inputs import EditInputs
+from workers.edits.evaluation import RECITED, Readings, Scored
+from workers.edits.inputs import EditInputs
 from workers.science.statistics import weighted_mean
 from workers.science.texts import TextScore
 from workers.science.utility import ndcg_by_position

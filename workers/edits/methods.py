@@ -10,10 +10,10 @@ from app.contracts import EditSpec
 from app.errors import EditFailed, NoFeasibleSetting
 from app.store.edits import TextSetRole
 from workers.audits.job import text_input
-from workers.edit_factors import FactorStore
-from workers.edit_inputs import EditInputs
-from workers.edit_progress import EditProgress
-from workers.edit_tokens import calibration_blocks, token_rows
+from workers.edits.factors import FactorStore
+from workers.edits.inputs import EditInputs
+from workers.edits.progress import EditProgress
+from workers.edits.tokens import calibration_blocks, token_rows
 from workers.running.runtime import Runtime
 from workers.science.balanced_subnet import BalancedSubnetOptions, learn_subnet
 from workers.science.kfac import Eigenbasis, eigenbases

@@ -17,9 +17,9 @@ from torch import Tensor
 from app.errors import ArtifactCorrupt
 from app.store.core.identifiers import new_id
 from app.store.edits import StoredFactor, TextSetRole, find_factors
-from workers.edit_inputs import WORKPLACES, EditInputs
-from workers.edit_progress import EditProgress
-from workers.edit_tokens import calibration_blocks
+from workers.edits.inputs import WORKPLACES, EditInputs
+from workers.edits.progress import EditProgress
+from workers.edits.tokens import calibration_blocks
 from workers.running.runtime import Runtime
 from workers.science.kfac import Factors, collect_factors
 from workers.science.loading import LanguageModel

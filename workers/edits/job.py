@@ -18,13 +18,13 @@ from app.errors import EditFailed, NoSuchPrefixToken
 from app.store.core.identifiers import Prefix, format_id
 from app.store.edits import active_edits
 from app.store.jobs.queue import Lease
-from workers.edit_artifact import write_checkpoint, write_papers
-from workers.edit_comparison import compare
-from workers.edit_evaluation import Evaluation
-from workers.edit_inputs import WORKPLACES, EditInputs, begin
-from workers.edit_methods import EditedWeights, edited_weights
-from workers.edit_progress import EditProgress
-from workers.edit_result import EditResult, commit
+from workers.edits.commit import EditResult, commit
+from workers.edits.comparison import compare
+from workers.edits.documents import write_checkpoint, write_papers
+from workers.edits.evaluation import Evaluation
+from workers.edits.inputs import WORKPLACES, EditInputs, begin
+from workers.edits.methods import EditedWeights, edited_weights
+from workers.edits.progress import EditProgress
 from workers.models.artifact_files import store_directory
 from workers.running.finishing import finish
 from workers.running.lease_keeper import LeaseKeeper

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from app.errors import EditFailed
 from app.store.edits import TextSetRole
-from workers.edit_inputs import EditInputs
+from workers.edits.inputs import EditInputs
 from workers.running.runtime import Runtime
 from workers.science.calibration import TokenBlocks, TokenRows, pack_texts, text_blocks
 from workers.science.errors import PrefixTokenUnusable, ScienceError

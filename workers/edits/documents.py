@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from app.errors import EditFailed, LanguageModelChanged
-from workers.edit_comparison import AFTER, BEFORE
-from workers.edit_inputs import EditInputs
-from workers.edit_lineage import Ancestor
+from workers.edits.comparison import AFTER, BEFORE
+from workers.edits.inputs import EditInputs
+from workers.edits.lineage import Ancestor
 from workers.science.checkpoint_files import digest_files, weight_files
 
 JSONObject = dict[str, Any]

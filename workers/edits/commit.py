@@ -15,9 +15,9 @@ from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.lifecycle import take_active
 from app.store.work import WorkStatus
 from workers.audits.job import score_row
-from workers.edit_comparison import AFTER, BEFORE
-from workers.edit_evaluation import Readings, Scored
-from workers.edit_inputs import EditInputs
+from workers.edits.comparison import AFTER, BEFORE
+from workers.edits.evaluation import Readings, Scored
+from workers.edits.inputs import EditInputs
 from workers.science.loading import CheckpointDescription
 from workers.science.prefix_token import PrefixToken
 

@@ -14,10 +14,10 @@ from app.store.edits import TextSetRole
 from app.store.text_sets import TextRow
 from workers.audits.job import TextFacts, text_input
 from workers.audits.summarize import summarize
-from workers.edit_inputs import EditInputs
-from workers.edit_progress import EditProgress
-from workers.edit_scores import ScoreFile
-from workers.edit_tokens import token_rows
+from workers.edits.inputs import EditInputs
+from workers.edits.progress import EditProgress
+from workers.edits.scores import ScoreFile
+from workers.edits.tokens import token_rows
 from workers.running.runtime import Runtime
 from workers.science.calibration import TokenRows
 from workers.science.errors import ScoreNotFinite

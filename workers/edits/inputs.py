@@ -14,7 +14,7 @@ from app.store.jobs.queue import Lease, LeaseLost
 from app.store.language_models import LanguageModel as LanguageModelRow
 from app.store.text_sets import TextRow, TextSet, read_page, read_texts
 from workers.audits.job import cut_text_set, scoring_options
-from workers.edit_lineage import Ancestor, lineage_of
+from workers.edits.lineage import Ancestor, lineage_of
 from workers.running.runtime import Runtime
 from workers.science.loading import LanguageModel
 from workers.science.texts import ScoringOptions

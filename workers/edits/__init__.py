@@ -1,0 +1,1 @@
+"""Edits: inputs, methods, evaluation, documents, commit."""
