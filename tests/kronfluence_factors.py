@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from workers.science.calibration import TokenBlocks
+from workers.science.models.token_blocks import TokenBlocks
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

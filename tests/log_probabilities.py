@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import Tensor
 
-from workers.science.loading import LanguageModel
+from workers.science.models.loading import LanguageModel
 
 
 @torch.inference_mode()

@@ -36,4 +36,4 @@ def _warm_up(**_: Any) -> None:
 
 
 def _import_science() -> None:
-    import workers.science.scoring  # noqa: F401, PLC0415 - torch is touched in the child only
+    import workers.science.scoring.scorer  # noqa: F401, PLC0415 - torch is touched in the child only

@@ -13,7 +13,7 @@ import pytest
 from tests.deployments import Deploy, Deployment
 from tests.edit_requests import end_of, kfac_request, request, upload_sets
 from tests.live_service import LiveService, job_process, until
-from workers.science.checkpoint_files import digest_files
+from workers.science.models.checkpoint_files import digest_files
 
 RequestEdit = Callable[[Deployment], dict[str, Any]]
 Check = Callable[[Deployment, dict[str, Any]], None]

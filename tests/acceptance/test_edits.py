@@ -16,12 +16,12 @@ from tests.deployments import Deploy, Deployment
 from tests.edit_requests import SPLIT, end_of, kfac_request, request, succeeded, upload_sets
 from tests.live_service import LiveService, fresh_key
 from tests.tiny_models import EDITABLE_ARCHITECTURES, save_tiny_model
-from workers.science.calibration import pack_texts
-from workers.science.kfac import collect_factors, eigenbases
-from workers.science.loading import load_language_model
-from workers.science.projections import find_projections
-from workers.science.spectrum import select_top_mass
-from workers.science.weight_edit import project, replaced
+from workers.science.curvature.kfac import collect_factors, eigenbases
+from workers.science.curvature.spectrum import select_top_mass
+from workers.science.models.loading import load_language_model
+from workers.science.models.projections import find_projections
+from workers.science.models.token_blocks import pack_texts
+from workers.science.models.weight_edit import project, replaced
 
 TOKENS = torch.arange(5, 45)[None]
 

@@ -9,8 +9,8 @@ import pytest
 from tests.deployments import Deploy, Deployment
 from tests.live_service import fresh_key
 from tests.tiny_models import BEGINNING_OF_TEXT, END_OF_TEXT, one_thread, save_tiny_model
-from workers.science.loading import LanguageModel, load_language_model
-from workers.science.scoring import ScoringOptions, TextInput, score_texts
+from workers.science.models.loading import LanguageModel, load_language_model
+from workers.science.scoring.scorer import ScoringOptions, TextInput, score_texts
 
 BOS, EOS = 1, 0
 TEXTS = [

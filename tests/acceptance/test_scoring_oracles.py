@@ -11,8 +11,8 @@ from lm_eval.models.huggingface import HFLM
 from rapidfuzz.distance import Levenshtein
 
 from tests.tiny_models import english_sentences, one_thread, save_reciting_model
-from workers.science.loading import LanguageModel, load_language_model
-from workers.science.scoring import ScoringOptions, TextInput, TextScore, score_texts
+from workers.science.models.loading import LanguageModel, load_language_model
+from workers.science.scoring.scorer import ScoringOptions, TextInput, TextScore, score_texts
 
 CONTEXT_LENGTH = 128
 N_TEXTS = 500

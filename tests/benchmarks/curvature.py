@@ -22,11 +22,11 @@ from rich.table import Table
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from tests.kronfluence_factors import KronfluenceCollector
-from workers.science.calibration import TokenBlocks
-from workers.science.kfac import Factors, collect_factors
-from workers.science.loading import LanguageModel
-from workers.science.projections import find_projections
-from workers.science.spectrum import select_top_mass
+from workers.science.curvature.kfac import Factors, collect_factors
+from workers.science.curvature.spectrum import select_top_mass
+from workers.science.models.loading import LanguageModel
+from workers.science.models.projections import find_projections
+from workers.science.models.token_blocks import TokenBlocks
 
 SEQUENCE = 128
 BATCH_BLOCKS = 8

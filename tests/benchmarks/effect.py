@@ -17,18 +17,25 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from workers.science.balanced_subnet import BalancedSubnetOptions, learn_subnet
-from workers.science.calibration import TokenBlocks, TokenRows, pack_texts, text_blocks
-from workers.science.kfac import collect_factors, eigenbases
-from workers.science.loading import LanguageModel, load_language_model
-from workers.science.projections import Projection, find_projections, layer_count
-from workers.science.scoring import ScoringOptions, TextInput, score_texts
-from workers.science.search import Objective, Setting, Weights, automatic_settings, best, try_settings
-from workers.science.spectrum import select_top_mass
-from workers.science.svd import truncate
-from workers.science.texts import TextScore, shares_extracted
-from workers.science.utility import mean_nll, ndcg, top_ranked
-from workers.science.weight_edit import project, replaced
+from workers.science.baselines.balanced_subnet import BalancedSubnetOptions, learn_subnet
+from workers.science.baselines.svd import truncate
+from workers.science.curvature.kfac import collect_factors, eigenbases
+from workers.science.curvature.search import (
+    Objective,
+    Setting,
+    Weights,
+    automatic_settings,
+    best,
+    try_settings,
+)
+from workers.science.curvature.spectrum import select_top_mass
+from workers.science.evaluation.utility import mean_nll, ndcg, top_ranked
+from workers.science.models.loading import LanguageModel, load_language_model
+from workers.science.models.projections import Projection, find_projections, layer_count
+from workers.science.models.token_blocks import TokenBlocks, TokenRows, pack_texts, text_blocks
+from workers.science.models.weight_edit import project, replaced
+from workers.science.scoring.scorer import ScoringOptions, TextInput, score_texts
+from workers.science.scoring.texts import TextScore, shares_extracted
 
 ROLES = ("gate", "up")
 MAX_INCREASE = 0.15

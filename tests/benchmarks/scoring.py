@@ -27,8 +27,8 @@ from rich.table import Table
 from transformers.utils import logging as transformers_logging
 
 from tests.benchmarks.scoring_workload import build_micro_model, mixed_texts
-from workers.science.loading import LanguageModel, load_language_model
-from workers.science.scoring import ScoringOptions, TextInput, count_tokens, score_texts
+from workers.science.models.loading import LanguageModel, load_language_model
+from workers.science.scoring.scorer import ScoringOptions, TextInput, count_tokens, score_texts
 
 # All are conditioned as the harness is.
 _PLAIN = ScoringOptions(token_evidence=False, prefix_token="bos_else_eos")

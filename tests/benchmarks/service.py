@@ -18,8 +18,8 @@ import httpx
 from tests.benchmarks.scoring_workload import build_micro_model, mixed_texts
 from tests.deployments import Deployment, deployments
 from tests.live_service import LiveService, fresh_key
-from workers.science.loading import load_language_model
-from workers.science.scoring import ScoringOptions, TextInput, score_texts
+from workers.science.models.loading import load_language_model
+from workers.science.scoring.scorer import ScoringOptions, TextInput, score_texts
 
 SHORT_TEXTS = 20_000
 SHORT_CHARS = (20, 60)

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from tests.tiny_models import ARCHITECTURES, english_sentences, save_reciting_model, save_tiny_model
-from workers.science.loading import load_language_model
-from workers.science.scoring import ScoringOptions, TextInput, TextScore, score_texts
+from workers.science.models.loading import load_language_model
+from workers.science.scoring.scorer import ScoringOptions, TextInput, TextScore, score_texts
 
 pytestmark = [
     pytest.mark.gpu,

@@ -19,7 +19,7 @@ from tests.tiny_models import english_sentences, save_tiny_model
 from workers.audits import job as audit_job
 from workers.edits import evaluation as edit_evaluation
 from workers.running.runtime import Runtime
-from workers.science.scoring import score_texts
+from workers.science.scoring.scorer import score_texts
 
 SCOPES = ("audit:read", "audit:write", "edit:read", "edit:write")
 SPLIT = {"prefix_tokens": 16, "suffix_tokens": 8}

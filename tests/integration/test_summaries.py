@@ -17,7 +17,7 @@ from tests.integration.rows import add_audit_rows, add_tenant
 from workers.audits.summarize import Summary, summarize_audit
 from workers.running.lease_keeper import LeaseKeeper
 from workers.running.runtime import Runtime
-from workers.science.extraction import Split, extraction_metric, sampling_metric
+from workers.science.metrics.extraction import Split, extraction_metric, sampling_metric
 
 Sessions = sessionmaker[Session]
 SUFFIX = np.zeros(48, dtype=np.int64)

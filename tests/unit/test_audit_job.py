@@ -21,9 +21,9 @@ from app.store.text_sets import TextSet
 from workers.audits.job import cut_shards, cut_text_set
 from workers.audits.summarize import summarize
 from workers.running.runtime import Runtime
-from workers.science.extraction import Split, sampling_metric, verbatim_metric
-from workers.science.loading import LanguageModel
-from workers.science.shares import share_with_interval
+from workers.science.metrics.extraction import Split, sampling_metric, verbatim_metric
+from workers.science.models.loading import LanguageModel
+from workers.science.statistics.shares import share_with_interval
 
 
 @given(

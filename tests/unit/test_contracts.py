@@ -16,8 +16,8 @@ from app.contracts import (
     TextRecord,
 )
 from app.http.problems import validation_problem
-from workers.science import texts
-from workers.science.texts import ScoringOptions
+from workers.science.scoring import texts
+from workers.science.scoring.texts import ScoringOptions
 
 references: TypeAdapter[str | HubSource | PathSource] = TypeAdapter(LanguageModelReference)
 

@@ -33,9 +33,9 @@ from workers.edits.methods import EditedWeights
 from workers.edits.progress import EditProgress
 from workers.edits.scores import ScoreFile
 from workers.running.runtime import Runtime
-from workers.science.loading import load_language_model
-from workers.science.projections import find_projections
-from workers.science.texts import TextScore
+from workers.science.models.loading import load_language_model
+from workers.science.models.projections import find_projections
+from workers.science.scoring.texts import TextScore
 
 INDEX = "model.safetensors.index.json"
 UP = "model.layers.1.mlp.up_proj.weight"

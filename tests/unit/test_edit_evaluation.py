@@ -30,12 +30,7 @@ from workers.edits.inputs import EditInputs, Shards
 from workers.edits.progress import EditProgress
 from workers.edits.scores import ScoreFile
 from workers.running.runtime import Runtime
-from workers.science.calibration import text_blocks
-from workers.science.loading import LanguageModel, load_language_model
-from workers.science.scoring import score_texts
-from workers.science.shares import share_with_interval
-from workers.science.statistics import Moments, mean_with_interval, weighted_mean
-from workers.science.stress import (
+from workers.science.evaluation.stress import (
     FineTuning,
     fine_tuned,
     recited,
@@ -44,7 +39,12 @@ from workers.science.stress import (
     to_int8,
     with_changed_prompts,
 )
-from workers.science.texts import ScoringOptions, TextInput, TextScore
+from workers.science.models.loading import LanguageModel, load_language_model
+from workers.science.models.token_blocks import text_blocks
+from workers.science.scoring.scorer import score_texts
+from workers.science.scoring.texts import ScoringOptions, TextInput, TextScore
+from workers.science.statistics.intervals import Moments, mean_with_interval, weighted_mean
+from workers.science.statistics.shares import share_with_interval
 
 MEMORIZED, UNSEEN, CONTROL, CLEAN, ITEMS = (
     TextSetRole.MEMORIZED,

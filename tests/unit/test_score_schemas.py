@@ -10,8 +10,8 @@ from pydantic import BaseModel
 from app.audits.schemas import ExtractionScore, SamplingScore, ScoreOut, SplitStatus, VerbatimScore
 from app.main import create_app
 from app.settings import Settings
-from workers.science import extraction
-from workers.science.extraction import (
+from workers.science.metrics import extraction
+from workers.science.metrics.extraction import (
     NOT_APPLICABLE,
     Split,
     extraction_metric,

@@ -19,10 +19,10 @@ from workers.running.finishing import finish
 from workers.running.lease_keeper import LeaseKeeper
 from workers.running.runtime import Runtime
 from workers.science.errors import PrefixTokenUnusable, ScoreNotFinite
-from workers.science.loading import LanguageModel
-from workers.science.prefix_token import resolve_prefix_token
-from workers.science.scoring import ScoringOptions, TextInput, TextScore, count_tokens, score_texts
-from workers.science.tokenization import SpecialTokens
+from workers.science.models.loading import LanguageModel
+from workers.science.models.tokenization import SpecialTokens
+from workers.science.scoring.prefix_token import resolve_prefix_token
+from workers.science.scoring.scorer import ScoringOptions, TextInput, TextScore, count_tokens, score_texts
 
 
 @dataclass(frozen=True, slots=True)

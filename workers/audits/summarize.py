@@ -15,10 +15,16 @@ from app.store.lifecycle import succeed_audit
 from workers.running.finishing import finish
 from workers.running.lease_keeper import LeaseKeeper
 from workers.running.runtime import Runtime
-from workers.science.extraction import SplitStatus
-from workers.science.scoring import perplexity
-from workers.science.shares import ShareEstimate, share_with_interval
-from workers.science.statistics import ExactSum, MeanEstimate, Moments, gain_between, mean_with_interval
+from workers.science.metrics.extraction import SplitStatus
+from workers.science.scoring.scorer import perplexity
+from workers.science.statistics.intervals import (
+    ExactSum,
+    MeanEstimate,
+    Moments,
+    gain_between,
+    mean_with_interval,
+)
+from workers.science.statistics.shares import ShareEstimate, share_with_interval
 
 # More levels than this are not summarised: the groups are then not levels of anything.
 MOST_LEVELS: Final = 1000

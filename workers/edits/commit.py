@@ -18,8 +18,8 @@ from workers.audits.job import score_row
 from workers.edits.comparison import AFTER, BEFORE
 from workers.edits.evaluation import Readings, Scored
 from workers.edits.inputs import EditInputs
-from workers.science.loading import CheckpointDescription
-from workers.science.prefix_token import PrefixToken
+from workers.science.models.loading import CheckpointDescription
+from workers.science.scoring.prefix_token import PrefixToken
 
 JSONObject = dict[str, Any]
 

@@ -12,9 +12,9 @@ from app.contracts import Limits
 from app.store.edits import TextSetRole
 from workers.edits.evaluation import RECITED, Readings, Scored
 from workers.edits.inputs import EditInputs
-from workers.science.statistics import weighted_mean
-from workers.science.texts import TextScore
-from workers.science.utility import ndcg_by_position
+from workers.science.evaluation.utility import ndcg_by_position
+from workers.science.scoring.texts import TextScore
+from workers.science.statistics.intervals import weighted_mean
 
 JSONObject = dict[str, Any]
 BEFORE: Final = "before"

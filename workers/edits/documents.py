@@ -14,7 +14,7 @@ from app.errors import EditFailed, LanguageModelChanged
 from workers.edits.comparison import AFTER, BEFORE
 from workers.edits.inputs import EditInputs
 from workers.edits.lineage import Ancestor
-from workers.science.checkpoint_files import digest_files, weight_files
+from workers.science.models.checkpoint_files import digest_files, weight_files
 
 JSONObject = dict[str, Any]
 

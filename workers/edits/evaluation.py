@@ -19,12 +19,9 @@ from workers.edits.progress import EditProgress
 from workers.edits.scores import ScoreFile
 from workers.edits.tokens import token_rows
 from workers.running.runtime import Runtime
-from workers.science.calibration import TokenRows
 from workers.science.errors import ScoreNotFinite
-from workers.science.items import ChoiceItem, answer_accuracy, choice_accuracy
-from workers.science.loading import LanguageModel
-from workers.science.scoring import score_texts
-from workers.science.stress import (
+from workers.science.evaluation.items import ChoiceItem, answer_accuracy, choice_accuracy
+from workers.science.evaluation.stress import (
     CHANGED_PROMPTS,
     FineTuning,
     fine_tuned,
@@ -34,8 +31,11 @@ from workers.science.stress import (
     to_int8,
     with_changed_prompts,
 )
-from workers.science.texts import TextInput, TextScore
-from workers.science.utility import positions_of_rows, top_ranked
+from workers.science.evaluation.utility import positions_of_rows, top_ranked
+from workers.science.models.loading import LanguageModel
+from workers.science.models.token_blocks import TokenRows
+from workers.science.scoring.scorer import score_texts
+from workers.science.scoring.texts import TextInput, TextScore
 
 JSONObject = dict[str, Any]
 _MEASURED: Final[tuple[TextSetRole, ...]] = (

@@ -21,9 +21,9 @@ from workers.edits.inputs import WORKPLACES, EditInputs
 from workers.edits.progress import EditProgress
 from workers.edits.tokens import calibration_blocks
 from workers.running.runtime import Runtime
-from workers.science.kfac import Factors, collect_factors
-from workers.science.loading import LanguageModel
-from workers.science.projections import Projection
+from workers.science.curvature.kfac import Factors, collect_factors
+from workers.science.models.loading import LanguageModel
+from workers.science.models.projections import Projection
 
 # To be raised when the same input gives other factors than before.
 COLLECTION_VERSION: Final = 2

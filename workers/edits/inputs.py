@@ -16,8 +16,8 @@ from app.store.text_sets import TextRow, TextSet, read_page, read_texts
 from workers.audits.job import cut_text_set, scoring_options
 from workers.edits.lineage import Ancestor, lineage_of
 from workers.running.runtime import Runtime
-from workers.science.loading import LanguageModel
-from workers.science.texts import ScoringOptions
+from workers.science.models.loading import LanguageModel
+from workers.science.scoring.texts import ScoringOptions
 
 # What is not audited is read in pages that are no larger than shards are.
 _PAGE_TEXTS: Final = 1000

@@ -30,9 +30,14 @@ from workers.running.finishing import finish
 from workers.running.lease_keeper import LeaseKeeper
 from workers.running.runtime import Runtime
 from workers.science.errors import PrefixTokenUnusable, ScienceError
-from workers.science.loading import LanguageModel, describe_checkpoint, load_language_model, probe_tokens
-from workers.science.prefix_token import resolve_prefix_token
-from workers.science.weight_edit import replaced
+from workers.science.models.loading import (
+    LanguageModel,
+    describe_checkpoint,
+    load_language_model,
+    probe_tokens,
+)
+from workers.science.models.weight_edit import replaced
+from workers.science.scoring.prefix_token import resolve_prefix_token
 
 JSONObject = dict[str, Any]
 

@@ -15,15 +15,15 @@ from workers.edits.inputs import EditInputs
 from workers.edits.progress import EditProgress
 from workers.edits.tokens import calibration_blocks, token_rows
 from workers.running.runtime import Runtime
-from workers.science.balanced_subnet import BalancedSubnetOptions, learn_subnet
-from workers.science.kfac import Eigenbasis, eigenbases
-from workers.science.loading import LanguageModel
-from workers.science.projections import Projection, Role, find_projections, layer_count
-from workers.science.search import Objective, Point, Setting, automatic_settings, best, try_settings
-from workers.science.spectrum import KeptPairs, select_top_mass
-from workers.science.svd import default_layer, truncate
-from workers.science.texts import TextInput
-from workers.science.weight_edit import project
+from workers.science.baselines.balanced_subnet import BalancedSubnetOptions, learn_subnet
+from workers.science.baselines.svd import default_layer, truncate
+from workers.science.curvature.kfac import Eigenbasis, eigenbases
+from workers.science.curvature.search import Objective, Point, Setting, automatic_settings, best, try_settings
+from workers.science.curvature.spectrum import KeptPairs, select_top_mass
+from workers.science.models.loading import LanguageModel
+from workers.science.models.projections import Projection, Role, find_projections, layer_count
+from workers.science.models.weight_edit import project
+from workers.science.scoring.texts import TextInput
 
 JSONObject = dict[str, Any]
 

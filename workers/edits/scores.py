@@ -7,7 +7,7 @@ import orjson
 
 from app.store.text_sets import TextRow
 from workers.audits.job import TextFacts
-from workers.science.texts import TextScore
+from workers.science.scoring.texts import TextScore
 
 
 class ScoreFile:

@@ -7,9 +7,9 @@ from app.errors import EditFailed
 from app.store.edits import TextSetRole
 from workers.edits.inputs import EditInputs
 from workers.running.runtime import Runtime
-from workers.science.calibration import TokenBlocks, TokenRows, pack_texts, text_blocks
 from workers.science.errors import PrefixTokenUnusable, ScienceError
-from workers.science.loading import LanguageModel
+from workers.science.models.loading import LanguageModel
+from workers.science.models.token_blocks import TokenBlocks, TokenRows, pack_texts, text_blocks
 
 
 def calibration_blocks(runtime: Runtime, inputs: EditInputs, language_model: LanguageModel) -> TokenBlocks:

@@ -10,7 +10,7 @@ from app.settings import Settings
 from app.store.language_models import LanguageModel as LanguageModelRow
 from workers.models.checkpoints import Checkpoints
 from workers.science.errors import CheckpointRejected
-from workers.science.loading import LanguageModel, describe_checkpoint, load_language_model
+from workers.science.models.loading import LanguageModel, describe_checkpoint, load_language_model
 
 log = structlog.get_logger()
 

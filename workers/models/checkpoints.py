@@ -22,8 +22,8 @@ from app.settings import Settings
 from app.store.core.identifiers import Prefix, parse_id
 from app.store.language_models import LanguageModel
 from workers.models.artifact_files import ArtifactCache
-from workers.science.checkpoint_files import reject_other_formats
 from workers.science.errors import CheckpointRejected
+from workers.science.models.checkpoint_files import reject_other_formats
 
 # Weights in safetensors and what describes them: nothing that could carry code.
 HUB_FILES = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja")

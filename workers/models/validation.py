@@ -10,7 +10,7 @@ from workers.running.finishing import finish
 from workers.running.lease_keeper import LeaseKeeper
 from workers.running.runtime import Runtime
 from workers.science.errors import CheckpointRejected
-from workers.science.loading import describe_checkpoint
+from workers.science.models.loading import describe_checkpoint
 
 
 def validate_language_model(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:

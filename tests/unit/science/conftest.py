@@ -13,7 +13,7 @@ from tests.tiny_models import (
     save_reciting_model,
     save_tiny_model,
 )
-from workers.science.loading import LanguageModel, load_language_model
+from workers.science.models.loading import LanguageModel, load_language_model
 
 
 @pytest.fixture(autouse=True, scope="session")

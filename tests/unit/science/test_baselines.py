@@ -6,14 +6,14 @@ import torch
 from torch import nn
 
 from tests.tiny_models import EDITABLE_ARCHITECTURES, english_sentences
-from workers.science import balanced_subnet
-from workers.science.balanced_subnet import BalancedSubnetOptions, learn_subnet
-from workers.science.calibration import TokenRows, pack_texts, text_blocks
+from workers.science.baselines import balanced_subnet
+from workers.science.baselines.balanced_subnet import BalancedSubnetOptions, learn_subnet
+from workers.science.baselines.svd import default_layer, truncate
 from workers.science.errors import ScienceError
-from workers.science.projections import find_projections
-from workers.science.svd import default_layer, truncate
-from workers.science.utility import mean_nll
-from workers.science.weight_edit import replaced
+from workers.science.evaluation.utility import mean_nll
+from workers.science.models.projections import find_projections
+from workers.science.models.token_blocks import TokenRows, pack_texts, text_blocks
+from workers.science.models.weight_edit import replaced
 
 
 @pytest.fixture(scope="module")

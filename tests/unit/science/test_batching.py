@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from lm_eval.utils import get_rolling_token_windows
 
 from tests.tiny_models import one_thread
-from workers.science.batching import Window, batch_by_length, cut_windows, map_on_cores
+from workers.science.scoring.batching import Window, batch_by_length, cut_windows, map_on_cores
 
 CPU = torch.device("cpu")
 PREFIX = 1000

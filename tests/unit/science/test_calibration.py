@@ -5,11 +5,11 @@ import torch
 from transformers import AutoTokenizer
 
 from tests.tiny_models import english_sentences, save_tiny_model
-from workers.science.calibration import TokenBlocks, pack_texts, text_blocks
 from workers.science.errors import ScienceError, TokenOutsideVocabulary
-from workers.science.loading import load_language_model
-from workers.science.scoring import score_texts
-from workers.science.texts import ScoringOptions, TextInput
+from workers.science.models.loading import load_language_model
+from workers.science.models.token_blocks import TokenBlocks, pack_texts, text_blocks
+from workers.science.scoring.scorer import score_texts
+from workers.science.scoring.texts import ScoringOptions, TextInput
 
 TEXTS = english_sentences()[:5]
 

@@ -15,7 +15,7 @@ from transformers import (
 
 from tests.tiny_models import save_tiny_model, train_tokenizer
 from workers.science.errors import CheckpointRejected
-from workers.science.loading import describe_checkpoint, load_language_model
+from workers.science.models.loading import describe_checkpoint, load_language_model
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.science.extraction import (
+from workers.science.metrics.extraction import (
     NOT_APPLICABLE,
     Split,
     extraction_metric,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from workers.science.greedy import Prompt, continue_greedily, end_token_ids
+from workers.science.scoring.greedy import Prompt, continue_greedily, end_token_ids
 
 
 def prompts_of_mixed_length(count, longest=100, seed=0):

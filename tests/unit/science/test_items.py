@@ -8,9 +8,9 @@ import torch
 
 from tests.log_probabilities import log_probabilities
 from tests.tiny_models import english_sentences
-from workers.science.items import Accuracy, ChoiceItem, answer_accuracy, choice_accuracy
-from workers.science.loading import LanguageModel, load_language_model
-from workers.science.texts import TextInput
+from workers.science.evaluation.items import Accuracy, ChoiceItem, answer_accuracy, choice_accuracy
+from workers.science.models.loading import LanguageModel, load_language_model
+from workers.science.scoring.texts import TextInput
 
 
 def log_likelihoods_by_hand(language_model, item):

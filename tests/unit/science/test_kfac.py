@@ -7,12 +7,12 @@ from torch import nn
 
 from tests.kronfluence_factors import KronfluenceCollector
 from tests.tiny_models import EDITABLE_ARCHITECTURES, english_sentences
-from workers.science import kfac
-from workers.science.calibration import TokenBlocks, pack_texts
+from workers.science.curvature import kfac
+from workers.science.curvature.kfac import Factors, collect_factors, eigenbases
 from workers.science.errors import ScienceError, ScoreNotFinite
-from workers.science.kfac import Factors, collect_factors, eigenbases
-from workers.science.loading import LanguageModel, load_language_model
-from workers.science.projections import Projection, Role, find_projections
+from workers.science.models.loading import LanguageModel, load_language_model
+from workers.science.models.projections import Projection, Role, find_projections
+from workers.science.models.token_blocks import TokenBlocks, pack_texts
 
 
 @pytest.fixture(scope="module")
@@ -215,7 +215,7 @@ def test_gate_and_up_share_their_inputs_factor(llama, language_models, blocks):
 def test_a_factor_wider_than_a_block_is_whole_and_symmetric(monkeypatch, llama, blocks):
     projections = find_projections(llama.model, layers=[1])
     whole = collect_factors(llama, blocks, projections)
-    monkeypatch.setattr("workers.science.factor_hooks._SMALLEST_BLOCK", 7)
+    monkeypatch.setattr("workers.science.curvature.factor_hooks._SMALLEST_BLOCK", 7)
     for key, factors in collect_factors(llama, blocks, projections).items():
         assert relative_error(factors.gradients, whole[key].gradients) < 1e-6
         assert relative_error(factors.gradients.T, factors.gradients) < 1e-6
@@ -252,7 +252,7 @@ def test_a_collection_that_stops_midway_leaves_nothing_behind(
         raise Stopped
 
     if where == "backward":
-        monkeypatch.setattr("workers.science.factor_hooks.Recorder._add_gradients", stop)
+        monkeypatch.setattr("workers.science.curvature.factor_hooks.Recorder._add_gradients", stop)
     elif where == "loss":
         monkeypatch.setattr(kfac, "loss_gradients", lambda *_arguments, **_options: stop())
     try:

@@ -3,9 +3,14 @@ import torch
 from transformers import CohereConfig, CohereForCausalLM, GraniteConfig, GraniteForCausalLM
 from transformers.generation import TemperatureLogitsWarper, TopKLogitsWarper
 
-from workers.science import likelihood
-from workers.science.likelihood import Sampling, base_hidden_states, project_to_vocabulary, score_positions
-from workers.science.loading import load_language_model
+from workers.science.models.loading import load_language_model
+from workers.science.scoring import likelihood
+from workers.science.scoring.likelihood import (
+    Sampling,
+    base_hidden_states,
+    project_to_vocabulary,
+    score_positions,
+)
 
 INPUT_IDS = torch.randint(0, 384, (3, 40), generator=torch.Generator().manual_seed(0))
 

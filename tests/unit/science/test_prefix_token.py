@@ -21,12 +21,12 @@ from tests.tiny_models import (
     save_tiny_model,
     train_tokenizer,
 )
-from workers.science.batching import cut_windows
 from workers.science.errors import PrefixTokenUnusable
-from workers.science.loading import describe_checkpoint, load_language_model
-from workers.science.prefix_token import PrefixToken, resolve_prefix_token
-from workers.science.scoring import ScoringOptions, TextInput, count_tokens, score_texts
-from workers.science.tokenization import tokenize, tokens_put_in_front
+from workers.science.models.loading import describe_checkpoint, load_language_model
+from workers.science.models.tokenization import tokenize, tokens_put_in_front
+from workers.science.scoring.batching import cut_windows
+from workers.science.scoring.prefix_token import PrefixToken, resolve_prefix_token
+from workers.science.scoring.scorer import ScoringOptions, TextInput, count_tokens, score_texts
 
 MANUAL = " ".join(english_sentences())
 BOS, EOS = 1, 0

@@ -7,7 +7,7 @@ from transformers.pytorch_utils import Conv1D
 
 from tests.tiny_models import EDITABLE_ARCHITECTURES
 from workers.science.errors import ProjectionNotFound
-from workers.science.projections import Projection, Role, default_layers, find_projections, layer_count
+from workers.science.models.projections import Projection, Role, default_layers, find_projections, layer_count
 
 UNGATED = ("gpt_neox", "gpt2", "opt")
 FUSED_ATTENTION = ("gpt_neox", "gpt2", "phi3")

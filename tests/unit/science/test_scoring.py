@@ -9,8 +9,8 @@ from lm_eval.utils import get_rolling_token_windows
 
 from tests.tiny_models import END_OF_TEXT, english_sentences, one_thread, save_tiny_model
 from workers.science.errors import ScoreNotFinite
-from workers.science.loading import load_language_model
-from workers.science.scoring import ScoringOptions, TextInput, count_tokens, score_texts
+from workers.science.models.loading import load_language_model
+from workers.science.scoring.scorer import ScoringOptions, TextInput, count_tokens, score_texts
 
 EVERYTHING = ScoringOptions()
 # BOS, else EOS, before all of a text.

@@ -7,9 +7,7 @@ import pytest
 import torch
 from rapidfuzz.distance import Levenshtein
 
-from workers.science.calibration import text_blocks
-from workers.science.projections import find_projections
-from workers.science.search import (
+from workers.science.curvature.search import (
     AUTO_KEEP_MASS,
     Objective,
     Point,
@@ -18,7 +16,9 @@ from workers.science.search import (
     best,
     try_settings,
 )
-from workers.science.texts import ScoringOptions, TextInput
+from workers.science.models.projections import find_projections
+from workers.science.models.token_blocks import text_blocks
+from workers.science.scoring.texts import ScoringOptions, TextInput
 
 OPTIONS = ScoringOptions(metrics=frozenset({"extraction"}), token_evidence=False)
 ROLES = ("gate", "up")
@@ -151,7 +151,7 @@ def test_a_failure_in_the_middle_of_a_setting_leaves_the_bits_of_the_base(
     def interrupted(*_args, **_options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("workers.science.search.score_texts", interrupted)
+    monkeypatch.setattr("workers.science.curvature.search.score_texts", interrupted)
     with pytest.raises(KeyboardInterrupt):
         next(points_of(reciting, memorized, clean, 1e6, [SETTINGS[3]]))
     assert all(torch.equal(value, bits[name]) for name, value in reciting.model.state_dict().items())

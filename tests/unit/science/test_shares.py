@@ -5,7 +5,7 @@ import numpy.typing as npt
 import pytest
 from scipy import stats
 
-from workers.science.shares import ShareEstimate, share_with_interval
+from workers.science.statistics.shares import ShareEstimate, share_with_interval
 
 SHARES = np.linspace(0.0005, 0.9995, 2000)
 

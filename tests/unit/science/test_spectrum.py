@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workers.science.spectrum import select_top_mass
+from workers.science.curvature.spectrum import select_top_mass
 
 
 def kept_by_a_full_sort(outputs, inputs, keep_mass):

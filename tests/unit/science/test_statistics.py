@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from workers.science.statistics import (
+from workers.science.statistics.intervals import (
     ExactSum,
     MeanEstimate,
     Moments,

@@ -8,10 +8,7 @@ import pytest
 import torch
 
 from tests.tiny_models import english_sentences
-from workers.science.calibration import text_blocks
-from workers.science.loading import LanguageModel, load_language_model
-from workers.science.scoring import score_texts
-from workers.science.stress import (
+from workers.science.evaluation.stress import (
     FineTuning,
     fine_tuned,
     recited,
@@ -20,7 +17,10 @@ from workers.science.stress import (
     to_int8,
     with_changed_prompts,
 )
-from workers.science.texts import ScoringOptions, TextInput
+from workers.science.models.loading import LanguageModel, load_language_model
+from workers.science.models.token_blocks import text_blocks
+from workers.science.scoring.scorer import score_texts
+from workers.science.scoring.texts import ScoringOptions, TextInput
 
 OPTIONS = ScoringOptions(metrics=frozenset({"extraction"}), token_evidence=False)
 RANDOM = torch.Generator().manual_seed(0)

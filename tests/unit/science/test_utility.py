@@ -5,11 +5,12 @@ import torch
 from sklearn.metrics import ndcg_score
 
 from tests.tiny_models import english_sentences
-from workers.science import batching, utility
-from workers.science.calibration import TokenBlocks, pack_texts
 from workers.science.errors import ScienceError, ScoreNotFinite
-from workers.science.loading import load_language_model
-from workers.science.utility import mean_nll, ndcg, top_ranked
+from workers.science.evaluation import utility
+from workers.science.evaluation.utility import mean_nll, ndcg, top_ranked
+from workers.science.models.loading import load_language_model
+from workers.science.models.token_blocks import TokenBlocks, pack_texts
+from workers.science.scoring import batching
 
 RANDOM = torch.Generator().manual_seed(0)
 

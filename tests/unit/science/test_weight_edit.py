@@ -5,11 +5,11 @@ import torch
 from torch import nn
 
 from tests.tiny_models import english_sentences
-from workers.science.calibration import pack_texts
-from workers.science.kfac import Eigenbasis, collect_factors, eigenbases
-from workers.science.projections import Projection, Role, find_projections
-from workers.science.spectrum import select_top_mass
-from workers.science.weight_edit import project, replaced
+from workers.science.curvature.kfac import Eigenbasis, collect_factors, eigenbases
+from workers.science.curvature.spectrum import select_top_mass
+from workers.science.models.projections import Projection, Role, find_projections
+from workers.science.models.token_blocks import pack_texts
+from workers.science.models.weight_edit import project, replaced
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from workers.science.errors import PrefixTokenUnusable
-from workers.science.loading import LanguageModel
-from workers.science.texts import PrefixTokenChoice
+from workers.science.models.loading import LanguageModel
+from workers.science.scoring.texts import PrefixTokenChoice
 
 
 @dataclass(frozen=True, slots=True)

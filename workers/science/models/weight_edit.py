@@ -9,9 +9,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from workers.science.kfac import Eigenbasis
-from workers.science.projections import Projection
-from workers.science.spectrum import KeptPairs
+from workers.science.curvature.kfac import Eigenbasis
+from workers.science.curvature.spectrum import KeptPairs
+from workers.science.models.projections import Projection
 
 
 def project(weight: Tensor, basis: Eigenbasis, kept: KeptPairs) -> Tensor:

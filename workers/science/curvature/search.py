@@ -9,14 +9,14 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from workers.science.calibration import Rows
 from workers.science.errors import ScoreNotFinite
-from workers.science.loading import LanguageModel
-from workers.science.projections import Projection, default_layers
-from workers.science.scoring import perplexity, score_texts
-from workers.science.texts import ScoringOptions, TextInput, shares_extracted
-from workers.science.utility import mean_nll
-from workers.science.weight_edit import replaced
+from workers.science.evaluation.utility import mean_nll
+from workers.science.models.loading import LanguageModel
+from workers.science.models.projections import Projection, default_layers
+from workers.science.models.token_blocks import Rows
+from workers.science.models.weight_edit import replaced
+from workers.science.scoring.scorer import perplexity, score_texts
+from workers.science.scoring.texts import ScoringOptions, TextInput, shares_extracted
 
 AUTO_KEEP_MASS: Final = (0.6, 0.7, 0.8, 0.9)
 # A setting that costs more than this many times the allowed increase is not measured to the end.

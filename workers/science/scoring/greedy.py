@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from transformers import GenerationConfig
 
-from workers.science.batching import map_on_cores
-from workers.science.extraction import TokenIds
-from workers.science.loading import LanguageModel
+from workers.science.metrics.extraction import TokenIds
+from workers.science.models.loading import LanguageModel
+from workers.science.scoring.batching import map_on_cores
 
 # Rows that are decoded together: enough that reading the weights for each new token pays.
 _CPU_ROWS = 64

@@ -9,16 +9,16 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from workers.science.batching import Window, batch_by_length, batch_tokens_for, map_on_cores
-from workers.science.calibration import Rows
 from workers.science.errors import ScienceError, ScoreNotFinite
-from workers.science.likelihood import (
+from workers.science.models.loading import LanguageModel
+from workers.science.models.token_blocks import Rows
+from workers.science.scoring.batching import Window, batch_by_length, batch_tokens_for, map_on_cores
+from workers.science.scoring.likelihood import (
     base_hidden_states,
     project_to_vocabulary,
     rows_at_once,
     score_positions,
 )
-from workers.science.loading import LanguageModel
 
 # Positions whose rankings are compared at once.
 _COMPARED_AT_ONCE = 2**13

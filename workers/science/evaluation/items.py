@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
 
-from workers.science.loading import LanguageModel
-from workers.science.scoring import score_texts
-from workers.science.texts import ScoringOptions, TextInput
+from workers.science.models.loading import LanguageModel
+from workers.science.scoring.scorer import score_texts
+from workers.science.scoring.texts import ScoringOptions, TextInput
 
 _CHOICES = ScoringOptions(metrics=frozenset(), token_evidence=True)
 _ANSWERS = ScoringOptions(metrics=frozenset({"extraction"}), token_evidence=False, decode=False)

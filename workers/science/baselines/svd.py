@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from workers.science.projections import layer_at_depth
-from workers.science.spectrum import decomposition_dtype
+from workers.science.curvature.spectrum import decomposition_dtype
+from workers.science.models.projections import layer_at_depth
 
 # A share that was meant to give a whole rank may come out a little above it: 0.07 * 100 is not quite 7.
 _ROUNDING = 1e-9

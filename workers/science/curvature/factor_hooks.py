@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from workers.science.projections import Projection
+from workers.science.models.projections import Projection
 
 _BLOCKS = 6
 _SMALLEST_BLOCK = 128

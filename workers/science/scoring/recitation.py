@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from workers.science.extraction import Split, TokenIds, known_continuation, matched_tokens
-from workers.science.forward import Ledger
-from workers.science.greedy import Prompt, continue_greedily, end_token_ids
-from workers.science.loading import LanguageModel
-from workers.science.prefix_token import PrefixToken
+from workers.science.metrics.extraction import Split, TokenIds, known_continuation, matched_tokens
+from workers.science.models.loading import LanguageModel
+from workers.science.scoring.forward import Ledger
+from workers.science.scoring.greedy import Prompt, continue_greedily, end_token_ids
+from workers.science.scoring.prefix_token import PrefixToken
 
 
 class Recitations:

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from workers.science.batching import cut_windows
-from workers.science.extraction import (
+from workers.science.metrics.extraction import (
     NOT_APPLICABLE,
     VERBATIM_PREFIX_TOKENS,
     Split,
@@ -11,11 +10,12 @@ from workers.science.extraction import (
     split_by_length,
     split_for_verbatim,
 )
-from workers.science.forward import TextTokens
-from workers.science.loading import LanguageModel
-from workers.science.prefix_token import PrefixToken
-from workers.science.texts import ScoringOptions, TextInput
-from workers.science.tokenization import TokenizedText, within_vocabulary
+from workers.science.models.loading import LanguageModel
+from workers.science.models.tokenization import TokenizedText, within_vocabulary
+from workers.science.scoring.batching import cut_windows
+from workers.science.scoring.forward import TextTokens
+from workers.science.scoring.prefix_token import PrefixToken
+from workers.science.scoring.texts import ScoringOptions, TextInput
 
 
 @dataclass(frozen=True, slots=True)

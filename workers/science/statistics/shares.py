@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special, stats
 
-from workers.science.statistics import CONFIDENCE
+from workers.science.statistics.intervals import CONFIDENCE
 
 _ERROR = 1 - CONFIDENCE
 # The end of an interval is sought on a grid, then between two of its places, and so on.

@@ -6,16 +6,16 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from workers.science.batching import Window
-from workers.science.extraction import Metric, extraction_metric, sampling_metric, verbatim_metric
-from workers.science.forward import Ledger, score_tokens
-from workers.science.likelihood import Sampling
-from workers.science.loading import LanguageModel
-from workers.science.plan import TextPlan, plan_text
-from workers.science.prefix_token import resolve_prefix_token
-from workers.science.recitation import Recitations
-from workers.science.texts import ScoringOptions, TextInput, TextScore, TokenEvidence
-from workers.science.tokenization import count_tokens, tokenize
+from workers.science.metrics.extraction import Metric, extraction_metric, sampling_metric, verbatim_metric
+from workers.science.models.loading import LanguageModel
+from workers.science.models.tokenization import count_tokens, tokenize
+from workers.science.scoring.batching import Window
+from workers.science.scoring.forward import Ledger, score_tokens
+from workers.science.scoring.likelihood import Sampling
+from workers.science.scoring.plan import TextPlan, plan_text
+from workers.science.scoring.prefix_token import resolve_prefix_token
+from workers.science.scoring.recitation import Recitations
+from workers.science.scoring.texts import ScoringOptions, TextInput, TextScore, TokenEvidence
 
 __all__ = ["ScoringOptions", "TextInput", "TextScore", "TokenEvidence", "count_tokens", "score_texts"]
 

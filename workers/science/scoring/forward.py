@@ -7,12 +7,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from workers.science.batching import Window, batch_by_length, batch_tokens_for, cut_windows, map_on_cores
 from workers.science.errors import ScoreNotFinite
-from workers.science.extraction import Split, TokenIds
-from workers.science.likelihood import PositionScores, Sampling, base_hidden_states, score_positions
-from workers.science.loading import LanguageModel
-from workers.science.prefix_token import PrefixToken
+from workers.science.metrics.extraction import Split, TokenIds
+from workers.science.models.loading import LanguageModel
+from workers.science.scoring.batching import (
+    Window,
+    batch_by_length,
+    batch_tokens_for,
+    cut_windows,
+    map_on_cores,
+)
+from workers.science.scoring.likelihood import PositionScores, Sampling, base_hidden_states, score_positions
+from workers.science.scoring.prefix_token import PrefixToken
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from workers.science.errors import ScienceError, TokenOutsideVocabulary
-from workers.science.loading import LanguageModel
-from workers.science.prefix_token import resolve_prefix_token
-from workers.science.texts import PrefixTokenChoice
-from workers.science.tokenization import within_vocabulary
+from workers.science.models.loading import LanguageModel
+from workers.science.models.tokenization import within_vocabulary
+from workers.science.scoring.prefix_token import resolve_prefix_token
+from workers.science.scoring.texts import PrefixTokenChoice
 
 _TEXTS_AT_ONCE = 1000
 _CHARACTERS_AT_ONCE = 2**20

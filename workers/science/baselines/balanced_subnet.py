@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from workers.science.calibration import Rows, TokenBlocks
 from workers.science.errors import ScienceError
-from workers.science.gradients import frozen, loss_gradients
-from workers.science.loading import LanguageModel
-from workers.science.projections import Projection
+from workers.science.models.gradients import frozen, loss_gradients
+from workers.science.models.loading import LanguageModel
+from workers.science.models.projections import Projection
+from workers.science.models.token_blocks import Rows, TokenBlocks
 
 
 @dataclass(frozen=True)

@@ -13,15 +13,15 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from workers.science.batching import map_on_cores
-from workers.science.calibration import TokenBlocks
+from workers.science.curvature.factor_hooks import FactorSums, Recorder
+from workers.science.curvature.spectrum import decomposition_dtype
 from workers.science.errors import ScienceError, ScoreNotFinite
-from workers.science.factor_hooks import FactorSums, Recorder
-from workers.science.gradients import frozen, loss_gradients
-from workers.science.likelihood import base_hidden_states
-from workers.science.loading import LanguageModel
-from workers.science.projections import Projection
-from workers.science.spectrum import decomposition_dtype
+from workers.science.models.gradients import frozen, loss_gradients
+from workers.science.models.loading import LanguageModel
+from workers.science.models.projections import Projection
+from workers.science.models.token_blocks import TokenBlocks
+from workers.science.scoring.batching import map_on_cores
+from workers.science.scoring.likelihood import base_hidden_states
 
 Labels = Literal["sampled", "gold"]
 

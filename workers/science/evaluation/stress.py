@@ -11,13 +11,13 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from workers.science.calibration import Rows
-from workers.science.loading import LanguageModel
-from workers.science.plan import plan_text
-from workers.science.prefix_token import resolve_prefix_token
-from workers.science.scoring import score_texts
-from workers.science.texts import ScoringOptions, TextInput, shares_extracted
-from workers.science.tokenization import tokenize
+from workers.science.models.loading import LanguageModel
+from workers.science.models.token_blocks import Rows
+from workers.science.models.tokenization import tokenize
+from workers.science.scoring.plan import plan_text
+from workers.science.scoring.prefix_token import resolve_prefix_token
+from workers.science.scoring.scorer import score_texts
+from workers.science.scoring.texts import ScoringOptions, TextInput, shares_extracted
 
 CHANGED_PROMPTS: Final = ("prefix_shifted", "prefix_shortened")
 _INT8_LEVELS = 127

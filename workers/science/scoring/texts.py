@@ -7,8 +7,8 @@ from typing import Final, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from workers.science.extraction import Metric
-from workers.science.tokenization import SpecialTokens
+from workers.science.metrics.extraction import Metric
+from workers.science.models.tokenization import SpecialTokens
 
 PrefixTokenName = Literal["auto", "bos", "eos", "bos_else_eos", "none"]
 PrefixTokenChoice = PrefixTokenName | int

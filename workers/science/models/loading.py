@@ -14,11 +14,11 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from workers.science import checkpoint_files
-from workers.science.checkpoint_files import CONFIG, VOCABULARY_FILES
 from workers.science.errors import CheckpointRejected
-from workers.science.likelihood import base_hidden_states, project_to_vocabulary
-from workers.science.tokenization import tokens_put_in_front
+from workers.science.models import checkpoint_files
+from workers.science.models.checkpoint_files import CONFIG, VOCABULARY_FILES
+from workers.science.models.tokenization import tokens_put_in_front
+from workers.science.scoring.likelihood import base_hidden_states, project_to_vocabulary
 
 DEFAULT_CONTEXT_LENGTH = 2048
 # Tokenizers without a limit of their own report a number of the order of 1e30.

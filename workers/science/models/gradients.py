@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from workers.science.likelihood import project_to_vocabulary, rows_at_once
+from workers.science.scoring.likelihood import project_to_vocabulary, rows_at_once
 
 
 @contextmanager

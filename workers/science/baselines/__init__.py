@@ -1,0 +1,1 @@
+"""The methods that K-FAC is compared with."""

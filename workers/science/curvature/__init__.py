@@ -1,0 +1,1 @@
+"""K-FAC factors, spectra and the search over them."""

@@ -1,0 +1,1 @@
+"""What an edit forgot and what it kept."""

@@ -1,0 +1,1 @@
+"""Likelihoods and recitation in one forward pass."""
