@@ -12,7 +12,8 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from app.audits import service
 from app.audits.export import EXPORT_MEDIA_TYPES, choose_export, stream_scores
 from app.audits.schemas import AuditCreate, AuditOut, ScoreOut, TokenEvidenceOut
-from app.contracts import CleanStr, TextId
+from app.contracts.base import CleanStr
+from app.contracts.texts import TextId
 from app.errors import FieldError, ValidationFailed
 from app.http.changes import Resource
 from app.http.dependencies import (

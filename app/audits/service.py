@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from app.audits.schemas import AuditCreate, AuditOut, ScoreOut, Token, TokenEvidenceOut
-from app.contracts import AuditSpec
+from app.contracts.audits import AuditSpec
 from app.errors import AuditNotSucceeded, NotFound
 from app.http.idempotency import answer_once
 from app.http.pagination import Page, decode_cursor, encode_cursor, id_cursor, invalid_cursor, page_by_id

@@ -16,7 +16,7 @@ from app.cli.found_settings import find_settings
 from app.cli.intervals import mean_cell, share_cell
 from app.cli.model_choice import find_model, require_nameable
 from app.cli.output import JSONFlag, print_json
-from app.contracts import Metric, PrefixTokenName
+from app.contracts.audits import Metric, PrefixTokenName
 from app.embedded.programs import local_url
 from app.settings import Settings
 

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
-from app.contracts import Described, MeanInterval, ShareInterval
+from app.contracts.base import Described
+from app.contracts.intervals import MeanInterval, ShareInterval
 from app.store.edits import TextSetRole
 
 

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from app.contracts import Described, Role
+from app.contracts.base import Described
+from app.contracts.edits import Role
 from app.store.edits import TextSetRole
 
 

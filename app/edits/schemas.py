@@ -7,7 +7,10 @@ from typing import Annotated, Any, Literal, LiteralString, Self
 from pydantic import BaseModel, Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
 
-from app.contracts import Described, EditMethod, EditSpec, LanguageModelReference, Metadata, TextSetId
+from app.contracts.base import Described, Metadata
+from app.contracts.edits import EditMethod, EditSpec
+from app.contracts.sources import LanguageModelReference
+from app.contracts.texts import TextSetId
 from app.edits.evaluations import Evaluation
 from app.edits.receipts import Receipt
 from app.http.problems import Problem

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import Depends, Query, Request
 
-from app.contracts import CleanStr
+from app.contracts.base import CleanStr
 from app.errors import FieldError, ValidationFailed
 from app.store.core.identifiers import Prefix, parse_id
 from app.store.work import WorkFilter, WorkStatus

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
-from app.contracts import TAG_MARK
+from app.contracts.base import TAG_MARK
 from app.errors import (
     PROBLEM_BASE,
     BadRequest,

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, BackgroundTasks, Query, Response
 
-from app.contracts import CleanStr
+from app.contracts.base import CleanStr
 from app.http.changes import Resource
 from app.http.dependencies import (
     AuditReader,

@@ -5,7 +5,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, JsonValue
 
-from app.contracts import Contract, Metadata, Source
+from app.contracts.base import Contract, Metadata
+from app.contracts.sources import Source
 from app.http.problems import Problem
 from app.http.waiting import Waiting
 from app.store.core.identifiers import Prefix, format_id

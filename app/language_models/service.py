@@ -7,7 +7,8 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from app.contracts import ArtifactSource, HubSource, LanguageModelReference, PathSource, PrefixTokenChoice
+from app.contracts.audits import PrefixTokenChoice
+from app.contracts.sources import ArtifactSource, HubSource, LanguageModelReference, PathSource
 from app.errors import FieldError, NotFound, SourceNotAllowed, ValidationFailed
 from app.http.idempotency import answer_once
 from app.http.pagination import Page, id_cursor, page_by_id

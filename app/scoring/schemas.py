@@ -5,7 +5,9 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field
 
 from app.audits.schemas import ScoreOut
-from app.contracts import AuditSpec, LanguageModelReference, TextRecord
+from app.contracts.audits import AuditSpec
+from app.contracts.sources import LanguageModelReference
+from app.contracts.texts import TextRecord
 
 MAX_TEXTS = 64
 MAX_WAIT_SECONDS = 60

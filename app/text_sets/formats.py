@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from app.contracts import TextRecord
+from app.contracts.texts import TextRecord
 from app.errors import FieldError, ValidationFailed
 
 Row: TypeAlias = tuple[str, object] | FieldError

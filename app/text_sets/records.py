@@ -8,7 +8,7 @@ from uuid import UUID
 import orjson
 from pydantic import ValidationError
 
-from app.contracts import TextRecord
+from app.contracts.texts import TextRecord
 from app.errors import FieldError, ValidationFailed
 from app.http.problems import MAX_FIELD_ERRORS, validation_problem
 from app.settings import Settings

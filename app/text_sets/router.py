@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
-from app.contracts import Name
+from app.contracts.base import Name
 from app.errors import BadRequest, ServiceUnavailable
 from app.http.dependencies import (
     AuditReader,

@@ -5,7 +5,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, Field, JsonValue, SkipValidation
 
-from app.contracts import Contract, Metadata, Name, TextRecord
+from app.contracts.base import Contract, Metadata, Name
+from app.contracts.texts import TextRecord
 from app.store.core.identifiers import Prefix, format_id
 from app.store.text_sets import TextRow, TextSet
 

@@ -18,7 +18,7 @@ from rich.console import Console
 from scipy.stats import bootstrap
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from app.contracts import TextRecord
+from app.contracts.texts import TextRecord
 from workers.suite.build import TIMING_WINDOWS, Request, build
 from workers.suite.corpus import read_corpus
 from workers.suite.errors import OutputDamaged, OutputOccupied, TrainingDiverged, TrainingFailed

@@ -5,7 +5,8 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.contracts import AuditSpec, EditSpec
+from app.contracts.audits import AuditSpec
+from app.contracts.edits import EditSpec
 from app.settings import Settings
 from app.store.audits import Audit, TokenEvidence
 from app.store.core.identifiers import Prefix, new_id, parse_id

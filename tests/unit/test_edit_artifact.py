@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from app.contracts import EditEvaluation, EditSpec, Limits
+from app.contracts.edits import EditEvaluation, EditSpec, Limits
 from app.errors import EditFailed, LanguageModelChanged
 from app.store.core.identifiers import new_id
 from app.store.edits import TextSetRole

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from app.contracts import EditSpec
+from app.contracts.edits import EditSpec
 from app.edits.schemas import EditCreate
 from app.store.edits import TextSetRole
 

@@ -12,7 +12,8 @@ import torch
 from scipy import stats
 from sklearn.metrics import ndcg_score
 
-from app.contracts import EditEvaluation, EditSpec, Limits, MeanInterval, ShareInterval
+from app.contracts.edits import EditEvaluation, EditSpec, Limits
+from app.contracts.intervals import MeanInterval, ShareInterval
 from app.edits.evaluations import Evaluation as EvaluationOut
 from app.errors import EditFailed
 from app.store.core.identifiers import new_id

@@ -4,7 +4,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from app.audits.schemas import AuditCreate
-from app.contracts import LanguageModelReference
+from app.contracts.sources import LanguageModelReference
 from app.errors import FieldError
 from app.http.problems import validation_problem
 

@@ -8,7 +8,7 @@ import numpy as np
 from psycopg.types.json import Jsonb
 from sqlalchemy.orm import Session
 
-from app.contracts import AuditSpec, StoredAuditSpec
+from app.contracts.audits import AuditSpec, StoredAuditSpec
 from app.errors import NoSuchPrefixToken, ScoringFailed
 from app.store.audits import Audit, copy_evidence, copy_scores, record_prefix_token
 from app.store.jobs.queue import Lease, LeaseLost

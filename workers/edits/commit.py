@@ -6,7 +6,8 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app.contracts import ArtifactSource, AuditSpec
+from app.contracts.audits import AuditSpec
+from app.contracts.sources import ArtifactSource
 from app.store.artifacts import StoredFile, add_artifact
 from app.store.audits import Audit, copy_scores
 from app.store.core.identifiers import Prefix, format_id, new_id

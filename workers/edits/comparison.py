@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from app.contracts import Limits
+from app.contracts.edits import Limits
 from app.store.edits import TextSetRole
 from workers.edits.evaluation import RECITED, Readings, Scored
 from workers.edits.inputs import EditInputs

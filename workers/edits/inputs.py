@@ -7,7 +7,8 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session, sessionmaker
 
-from app.contracts import AuditOptions, AuditSpec, EditSpec
+from app.contracts.audits import AuditOptions, AuditSpec
+from app.contracts.edits import EditSpec
 from app.store import lifecycle as transitions
 from app.store.edits import Edit, EditTextSet, TextSetRole, text_sets_of
 from app.store.jobs.queue import Lease, LeaseLost

@@ -6,7 +6,7 @@ from typing import Literal
 
 from sqlalchemy.orm import Session
 
-from app.contracts import HubSource, PathSource
+from app.contracts.sources import HubSource, PathSource
 from app.store.artifacts import Artifact
 from app.store.core.identifiers import Prefix, format_id, parse_id
 from app.store.language_models import LanguageModel

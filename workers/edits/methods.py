@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from torch import Tensor
 
-from app.contracts import EditSpec
+from app.contracts.edits import EditSpec
 from app.errors import EditFailed, NoFeasibleSetting
 from app.store.edits import TextSetRole
 from workers.audits.job import text_input

@@ -16,7 +16,7 @@ from huggingface_hub.errors import (
 )
 from pydantic import Discriminator, TypeAdapter
 
-from app.contracts import ArtifactSource, HubSource, PathSource
+from app.contracts.sources import ArtifactSource, HubSource, PathSource
 from app.errors import HubUnreachable, JobFailed, LanguageModelRejected
 from app.settings import Settings
 from app.store.core.identifiers import Prefix, parse_id

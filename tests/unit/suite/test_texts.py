@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from app.contracts import TextRecord
+from app.contracts.texts import TextRecord
 from workers.suite import biographies, multiple_choice
 from workers.suite.biographies import draft_biographies
 from workers.suite.multiple_choice import LETTERS, draft_items

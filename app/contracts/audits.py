@@ -1,0 +1,66 @@
+"""How an audit is asked for."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag
+
+from app.contracts.base import TAG_MARK, Contract
+
+Metric = Literal["nl", "extraction", "verbatim", "p_z"]
+
+
+def _prefix_token_tag(value: Any) -> str:
+    return TAG_MARK + ("name" if isinstance(value, str) else "id")
+
+
+PrefixTokenName = Literal["auto", "bos", "eos", "bos_else_eos", "none"]
+# A token by its role in the checkpoint's tokenizer, or by its id.
+PrefixTokenChoice = Annotated[
+    Annotated[PrefixTokenName, Tag("tag:name")] | Annotated[int, Field(ge=0, le=2**31 - 1), Tag("tag:id")],
+    Discriminator(_prefix_token_tag),
+]
+
+
+class AuditOptions(Contract):
+    """How texts are scored; the defaults are those of arXiv 2510.24256 (64 and 48) and 2410.19482 (40).
+
+    `prefix_token` is what stands before each text. `auto`: what the checkpoint's own tokenizer puts there; if
+    that is nothing, BOS, else EOS, gives the first token its probability and nothing else sees it. `bos`,
+    `eos` or an id: that token, before all of the text. `bos_else_eos`: as lm-evaluation-harness has it.
+    `none`: nothing, and the first token is not scored.
+
+    `special_tokens` is what the string of a special token inside a text becomes, such as `<|endoftext|>`:
+    `control` that token, as transformers encodes unless told otherwise; `text` its characters.
+    """
+
+    prefix_tokens: Annotated[int, Field(ge=1, le=100_000)] = 64
+    suffix_tokens: Annotated[int, Field(ge=1, le=100_000)] = 48
+    temperature: Annotated[float, Field(ge=0.01, le=100)] = 1.0
+    top_k: Annotated[int, Field(ge=1, le=1_000_000)] = 40
+    token_evidence: bool = True
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    prefix_token: PrefixTokenChoice = "auto"  # noqa: S105 - a token of the vocabulary
+    special_tokens: Literal["control", "text"] = "control"
+
+
+class AuditSpec(Contract):
+    """What an audit measures."""
+
+    metrics: Annotated[list[Metric], Field(min_length=1, max_length=16)] = ["nl"]
+    options: AuditOptions = AuditOptions()
+
+
+def _as_scored_then(value: Any) -> Any:
+    """Options of a release without `prefix_token`: it put BOS, else EOS, before every text."""
+    if isinstance(value, dict) and "prefix_token" not in value:
+        return {**value, "prefix_token": "bos_else_eos"}
+    return value
+
+
+StoredAuditOptions = Annotated[AuditOptions, BeforeValidator(_as_scored_then)]
+
+
+class StoredAuditSpec(AuditSpec):
+    """What an audit measures, read back from the store, whichever release wrote it."""
+
+    options: StoredAuditOptions
