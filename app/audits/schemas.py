@@ -5,9 +5,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, Field, JsonValue
 
-from app.audits.summary import AuditSummary
 from app.contracts.audits import AuditSpec, Metric, StoredAuditOptions, StoredAuditSpec
 from app.contracts.base import Metadata
+from app.contracts.results.summary import AuditSummary
 from app.contracts.sources import LanguageModelReference
 from app.http.problems import Problem
 from app.http.waiting import Waiting

@@ -9,10 +9,10 @@ from pydantic_core import PydanticCustomError
 
 from app.contracts.base import Described, Metadata
 from app.contracts.edits import EditMethod, EditSpec
+from app.contracts.results.evaluations import Evaluation
+from app.contracts.results.receipts import Receipt
 from app.contracts.sources import LanguageModelReference
 from app.contracts.texts import TextSetId
-from app.edits.evaluations import Evaluation
-from app.edits.receipts import Receipt
 from app.http.problems import Problem
 from app.http.waiting import Waiting
 from app.store.artifacts import ARTIFACT_NAME, MAX_NAME_CHARS

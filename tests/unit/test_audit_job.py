@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from app.audits.summary import AuditSummary, SplitCounts
-from app.contracts.intervals import MeanInterval, ShareInterval
+from app.contracts.results.intervals import MeanInterval, ShareInterval
+from app.contracts.results.summary import AuditSummary, SplitCounts
 from app.store.audits import ScoreFacts
 from app.store.text_sets import TextSet
 from workers.audits.job import cut_shards, cut_text_set

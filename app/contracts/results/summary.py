@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from app.contracts.intervals import MeanInterval, ShareInterval
+from app.contracts.results.intervals import MeanInterval, ShareInterval
 
 _OLDER = "null in audits that an older release ended"
 _NL = "Mean `nl`, in nats per token, at most 0; higher is more strongly memorized."

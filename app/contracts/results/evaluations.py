@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import model_validator
 
 from app.contracts.base import Described
-from app.contracts.intervals import MeanInterval, ShareInterval
+from app.contracts.results.intervals import MeanInterval, ShareInterval
 from app.store.edits import TextSetRole
 
 

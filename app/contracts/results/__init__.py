@@ -1,0 +1,1 @@
+"""What workers find, as it is stored and answered."""
