@@ -14,7 +14,7 @@ DOORBELL_TASK = "memaudit.work"
 SECRETS_DIRECTORY = os.environ.get("MEMAUDIT_SECRETS_DIRECTORY", "/run/secrets")
 
 # The class of work that needs a language model in memory.
-WORK_QUEUE: Final = "gpu"
+GPU_QUEUE: Final = "gpu"
 _BUCKET: Final = re.compile(r"//[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._/-]*)?")
 Queue = Literal["gpu"]
 LogFormat = Literal["json", "console"]
@@ -142,7 +142,7 @@ class Settings(BaseSettings):
             "accept_content": ["json"],
             "task_ignore_result": True,
             "task_acks_late": False,
-            "task_default_queue": WORK_QUEUE,
+            "task_default_queue": GPU_QUEUE,
             "worker_prefetch_multiplier": 1,
             "worker_hijack_root_logger": False,
             "broker_connection_retry_on_startup": True,

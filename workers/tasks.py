@@ -20,12 +20,12 @@ def work(task: Any) -> None:
     """Do jobs until none is left, or until the worker is asked to stop."""
     # torch is touched in the child only
     from workers.running.device import DeviceBroken  # noqa: PLC0415
-    from workers.running.loop import work_until_idle  # noqa: PLC0415
+    from workers.running.loop import run_jobs_until_idle  # noqa: PLC0415
 
     runtime = get_runtime()
     queue = task.request.delivery_info["routing_key"]
 
-    def call_others(times: int) -> None:
+    def ring_for_others(times: int) -> None:
         try:
             for _ in range(min(times, MOST_BELLS)):
                 work.apply_async(queue=queue, expires=2 * runtime.settings.lease_seconds, retry=False)
@@ -34,8 +34,8 @@ def work(task: Any) -> None:
             log.warning("doorbell_not_rung", queue=queue, error=type(error).__name__)
 
     try:
-        work_until_idle(runtime, stopping, queue=queue, call_others=call_others)
+        run_jobs_until_idle(runtime, stopping, queue=queue, ring_for_others=ring_for_others)
     except DeviceBroken:
         # The pool starts a fresh process in place of one that ends, and that one takes what is left.
-        call_others(1)
+        ring_for_others(1)
         raise SystemExit from None

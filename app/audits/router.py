@@ -34,7 +34,7 @@ from app.http.json_body import StrictJSONRoute
 from app.http.long_running import add_follow_headers, answer_when_ended, follow
 from app.http.pagination import Page
 from app.http.problems import problem_responses
-from app.settings import WORK_QUEUE
+from app.settings import GPU_QUEUE
 from app.store.audits import ScoreOrder
 from app.store.core.identifiers import Prefix
 from app.store.core.unit_of_work import Store
@@ -58,7 +58,7 @@ async def request_audit(
 ) -> AuditOut:
     """Request an audit: every text of a text set is scored under a language model."""
     audit = await store.run(service.request_audit, principal, key, request, settings.model_roots)
-    background.add_task(doorbell.ring, WORK_QUEUE)
+    background.add_task(doorbell.ring, GPU_QUEUE)
     add_follow_headers(response, f"/v1/audits/{audit.id}")
     return audit
 

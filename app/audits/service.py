@@ -18,11 +18,11 @@ from app.store.audits import Audit, ScoreOrder, read_evidence
 from app.store.core.identifiers import Prefix, format_id, new_id, parse_id
 from app.store.jobs.waiting import waiting_jobs
 from app.store.language_models import LanguageModel, LanguageModelStatus
+from app.store.operations import OperationFilter, OperationStatus, get_operation, list_operations
 from app.store.progress import read_audit_with_progress
 from app.store.score_pages import list_scores
 from app.store.tenants import Principal
 from app.store.text_sets import TextSet, get_text_set
-from app.store.work import WorkFilter, WorkStatus, get_work, list_work
 
 
 def request_audit(
@@ -100,14 +100,14 @@ def cancel(session: Session, tenant_id: UUID, audit_id: UUID) -> AuditOut:
         NotFound: no such audit for this tenant.
         AlreadyTerminal: the audit had ended before.
     """
-    return AuditOut.of(transitions.cancel_work(session, Audit, tenant_id, audit_id))
+    return AuditOut.of(transitions.cancel_operation(session, Audit, tenant_id, audit_id))
 
 
 def list_page(
-    session: Session, tenant_id: UUID, wanted: WorkFilter, limit: int, cursor: str | None
+    session: Session, tenant_id: UUID, wanted: OperationFilter, limit: int, cursor: str | None
 ) -> Page[AuditOut]:
     """A tenant's audits that are wanted, newest first."""
-    rows = list_work(session, Audit, tenant_id, wanted, id_cursor(cursor), limit + 1)
+    rows = list_operations(session, Audit, tenant_id, wanted, id_cursor(cursor), limit + 1)
     waiting = waiting_jobs(session, Audit, rows)
     return page_by_id(rows, limit, lambda row: AuditOut.of(row, waiting_job=waiting.get(row.id)))
 
@@ -119,8 +119,8 @@ def get_succeeded_audit(session: Session, tenant_id: UUID, audit_id: UUID) -> Au
         NotFound: no such audit for this tenant.
         AuditNotSucceeded: it has not ended, or ended otherwise.
     """
-    audit = get_work(session, Audit, tenant_id, audit_id)
-    if audit.status != WorkStatus.SUCCEEDED:
+    audit = get_operation(session, Audit, tenant_id, audit_id)
+    if audit.status != OperationStatus.SUCCEEDED:
         raise AuditNotSucceeded(f"The audit is {audit.status}; scores are given out once it has succeeded.")
     return audit
 

@@ -16,7 +16,7 @@ from app.cli.found_settings import find_settings
 from app.cli.pull import pull
 from app.embedded.programs import api_command, worker_command
 from app.embedded.supervisor import supervise
-from app.settings import WORK_QUEUE, Queue, Settings
+from app.settings import GPU_QUEUE, Queue, Settings
 from app.store.core.migrate import upgrade
 
 cli = typer.Typer(
@@ -67,7 +67,7 @@ def api(host: HostOption = None, port: PortOption = None) -> None:
 
 @cli.command()
 def worker(
-    queue: Annotated[Queue, typer.Option(help="The class of work to take.")] = WORK_QUEUE,
+    queue: Annotated[Queue, typer.Option(help="The class of work to take.")] = GPU_QUEUE,
     concurrency: Annotated[
         int, typer.Option(min=1, help="Processes, each with its own models in memory.")
     ] = 1,

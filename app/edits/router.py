@@ -28,7 +28,7 @@ from app.http.json_body import StrictJSONRoute
 from app.http.long_running import add_follow_headers, answer_when_ended, follow
 from app.http.pagination import Page
 from app.http.problems import problem_responses
-from app.settings import WORK_QUEUE
+from app.settings import GPU_QUEUE
 from app.store.core.identifiers import Prefix
 
 router = APIRouter(prefix="/v1/edits", tags=["edits"], route_class=StrictJSONRoute)
@@ -47,7 +47,7 @@ async def request_edit(
 ) -> EditOut:
     """Request an edited model: one that recites less, with the proof of what it forgot and what it kept."""
     edit = await store.run(service.request_edit, principal, key, request, settings.model_roots)
-    background.add_task(doorbell.ring, WORK_QUEUE)
+    background.add_task(doorbell.ring, GPU_QUEUE)
     add_follow_headers(response, f"/v1/edits/{edit.id}")
     return edit
 

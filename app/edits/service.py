@@ -16,10 +16,10 @@ from app.store.core.identifiers import Prefix, new_id, parse_id
 from app.store.edits import Edit, EditTextSet, name_is_taken, text_sets_of
 from app.store.jobs.waiting import waiting_jobs
 from app.store.language_models import LanguageModelStatus
+from app.store.operations import OperationFilter, list_operations
 from app.store.progress import read_edit_with_progress
 from app.store.tenants import Principal
 from app.store.text_sets import get_text_set
-from app.store.work import WorkFilter, list_work
 
 
 def request_edit(
@@ -96,15 +96,15 @@ def cancel(session: Session, principal: Principal, edit_id: UUID) -> EditOut:
         NotFound: no such edit for this tenant.
         AlreadyTerminal: the edit had ended before.
     """
-    edit = transitions.cancel_work(session, Edit, principal.tenant_id, edit_id)
+    edit = transitions.cancel_operation(session, Edit, principal.tenant_id, edit_id)
     return EditOut.of(edit, text_sets_of(session, [edit.id])[edit.id], principal.tenant_name)
 
 
 def list_page(
-    session: Session, principal: Principal, wanted: WorkFilter, limit: int, cursor: str | None
+    session: Session, principal: Principal, wanted: OperationFilter, limit: int, cursor: str | None
 ) -> Page[EditOut]:
     """A tenant's edits that are wanted, newest first."""
-    rows = list_work(session, Edit, principal.tenant_id, wanted, id_cursor(cursor), limit + 1)
+    rows = list_operations(session, Edit, principal.tenant_id, wanted, id_cursor(cursor), limit + 1)
     text_sets = text_sets_of(session, [row.id for row in rows])
     waiting = waiting_jobs(session, Edit, rows)
 

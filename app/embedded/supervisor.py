@@ -30,7 +30,7 @@ from app.embedded.programs import (
     worker_command,
 )
 from app.embedded.redis_server import RedisServer
-from app.settings import WORK_QUEUE, Settings
+from app.settings import GPU_QUEUE, Settings
 from app.store.core.migrate import upgrade
 
 # Holds, while the service runs, the variables that lead the other commands to it.
@@ -130,7 +130,7 @@ def _programs(settings: Settings, layout: Layout) -> tuple[Program, Program]:
     environment = os.environ | service_variables(settings)
     worker = Program(
         "worker",
-        worker_command(WORK_QUEUE, concurrency=1, log_level=settings.log_level),
+        worker_command(GPU_QUEUE, concurrency=1, log_level=settings.log_level),
         logs=layout.logs,
         environment=environment,
         directory=layout.home,

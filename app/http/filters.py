@@ -8,7 +8,7 @@ from fastapi import Depends, Query, Request
 from app.contracts.base import CleanStr
 from app.errors import FieldError, ValidationFailed
 from app.store.core.identifiers import Prefix, parse_id
-from app.store.work import WorkFilter, WorkStatus
+from app.store.operations import OperationFilter, OperationStatus
 
 MAX_METADATA_FILTERS: Final = 8
 _MAX_CHARS: Final = 500
@@ -77,9 +77,9 @@ def _work_filter(
     metadata: MetadataQuery,
     model: LanguageModelIdQuery = None,
     text_set: TextSetIdQuery = None,
-    status: WorkStatus | None = None,
-) -> WorkFilter:
-    return WorkFilter(
+    status: OperationStatus | None = None,
+) -> OperationFilter:
+    return OperationFilter(
         language_model_id=parse_id(Prefix.LANGUAGE_MODEL, model) if model else None,
         text_set_id=parse_id(Prefix.TEXT_SET, text_set) if text_set else None,
         status=status,
@@ -88,4 +88,4 @@ def _work_filter(
 
 
 # Of audits by what was audited on which texts; of edits by the base and any text set that they use.
-WantedWork = Annotated[WorkFilter, Depends(_work_filter)]
+WantedWork = Annotated[OperationFilter, Depends(_work_filter)]

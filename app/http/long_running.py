@@ -8,7 +8,7 @@ from fastapi import Response
 from fastapi.sse import ServerSentEvent
 
 from app.http.changes import Changes, Read, Resource
-from app.store.work import ACTIVE
+from app.store.operations import ACTIVE
 
 _RETRY_AFTER_SECONDS: Final = "1"
 

@@ -26,7 +26,7 @@ from app.http.pagination import Page
 from app.http.problems import problem_responses
 from app.language_models import service
 from app.language_models.schemas import LanguageModelCreate, LanguageModelOut
-from app.settings import WORK_QUEUE
+from app.settings import GPU_QUEUE
 from app.store.core.identifiers import Prefix
 from app.store.deletion import delete_language_model
 from app.store.language_models import LanguageModelStatus
@@ -47,7 +47,7 @@ async def register_language_model(
 ) -> LanguageModelOut:
     """Register a checkpoint. A worker validates and pins it: follow `status` until `ready` or `rejected`."""
     answer = await store.run(service.register, principal, key, request, settings.model_roots)
-    background.add_task(doorbell.ring, WORK_QUEUE)
+    background.add_task(doorbell.ring, GPU_QUEUE)
     add_follow_headers(response, f"/v1/models/{answer.id}")
     return answer
 

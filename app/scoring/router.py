@@ -22,9 +22,9 @@ from app.http.long_running import add_follow_headers, wait_until_ended
 from app.http.problems import problem_responses
 from app.scoring import service
 from app.scoring.schemas import ScoreList, ScoreRequest
-from app.settings import WORK_QUEUE
+from app.settings import GPU_QUEUE
 from app.store.core.identifiers import Prefix
-from app.store.work import WorkStatus
+from app.store.operations import OperationStatus
 
 router = APIRouter(prefix="/v1/score", tags=["scoring"], route_class=StrictJSONRoute)
 
@@ -49,7 +49,7 @@ async def score_texts(
     seconds (its `status` and `error` say why).
     """
     audit = await store.run(service.request_scores, principal, key, request, settings)
-    await to_thread(doorbell.ring, WORK_QUEUE)
+    await to_thread(doorbell.ring, GPU_QUEUE)
     identifier = read_id(Prefix.AUDIT, audit.id)
     audit = await wait_until_ended(
         changes,
@@ -57,7 +57,7 @@ async def score_texts(
         lambda: store.run(read_audit, principal.tenant_id, identifier),
         seconds=request.timeout,
     )
-    if audit.status == WorkStatus.SUCCEEDED:
+    if audit.status == OperationStatus.SUCCEEDED:
         return await store.run(service.read_scores, principal.tenant_id, audit)
     answer = JSONResponse(audit.model_dump(mode="json"), status_code=202)
     add_follow_headers(answer, f"/v1/audits/{audit.id}")

@@ -24,14 +24,14 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.store.core.base import Base, JSONObject
+from app.store.operations import Operation
 from app.store.text_sets import TextRow
-from app.store.work import Work
 
 _GROUPED: Final = text('"group" IS NOT NULL')
 _ROWS_AT_ONCE: Final = 1000
 
 
-class Audit(Work):
+class Audit(Operation):
     """One text set scored under one language model."""
 
     __tablename__ = "audits"

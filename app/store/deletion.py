@@ -9,8 +9,8 @@ from app.errors import ResourceInUse
 from app.store.audits import Audit, TokenEvidence
 from app.store.edits import Edit, EditTextSet
 from app.store.language_models import LanguageModel, get_language_model
+from app.store.operations import is_active
 from app.store.text_sets import TextRow, TextSet, get_text_set
-from app.store.work import is_active
 
 
 def delete_language_model(session: Session, tenant_id: UUID, model_id: UUID | None) -> None:

@@ -10,8 +10,8 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.store.blobs.rows import REFERENCES
 from app.store.core.base import Base, CreatedAt, JSONObject, PrimaryKey, one_of
+from app.store.operations import Operation, is_active
 from app.store.tenants import Tenant
-from app.store.work import Work, is_active
 
 
 class TextSetRole(StrEnum):
@@ -26,7 +26,7 @@ class TextSetRole(StrEnum):
     ITEMS = "items"  # questions with choices or with an exact answer
 
 
-class Edit(Work):
+class Edit(Operation):
     """A request to derive an edited language model from a base."""
 
     __tablename__ = "edits"

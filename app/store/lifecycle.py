@@ -15,7 +15,7 @@ from app.store.core.identifiers import new_id
 from app.store.edits import Edit
 from app.store.jobs.queue import OWNERS, Job, JobKind, Lease, LeaseLost, add_job, cancel_jobs, close_failed
 from app.store.language_models import LanguageModel, LanguageModelStatus
-from app.store.work import W, WorkStatus, end_work, get_work, is_active
+from app.store.operations import OperationStatus, OperationT, end_operation, get_operation, is_active
 
 # The last job of an audit comes before any new shard, so that what is nearly done gets done.
 SUMMARY_PRIORITY_STEP = 1
@@ -56,7 +56,7 @@ def enqueue_edit(session: Session, edit: Edit) -> Job:
     )
 
 
-def take_active(session: Session, kind: type[W], work_id: UUID) -> W:
+def take_active(session: Session, kind: type[OperationT], operation_id: UUID) -> OperationT:
     """An audit or edit that has not ended, locked until the commit.
 
     The lock leaves room for the foreign keys of rows that other transactions are writing meanwhile.
@@ -64,22 +64,24 @@ def take_active(session: Session, kind: type[W], work_id: UUID) -> W:
     Raises:
         LeaseLost: it has ended, so nothing may be committed for it any more.
     """
-    statement = select(kind).where(kind.id == work_id, is_active(kind)).with_for_update(key_share=True)
+    statement = select(kind).where(kind.id == operation_id, is_active(kind)).with_for_update(key_share=True)
     row = session.scalars(statement.execution_options(populate_existing=True)).one_or_none()
     if row is None:
         raise LeaseLost
     return row
 
 
-def begin_work(session: Session, kind: type[W], work_id: UUID, language_model_digest: str) -> W:
+def begin_operation(
+    session: Session, kind: type[OperationT], operation_id: UUID, language_model_digest: str
+) -> OperationT:
     """Mark an audit or edit as running and record which bytes of the language model it will use.
 
     Raises:
         LeaseLost: it has ended, so its work is not wanted any more.
     """
-    work = take_active(session, kind, work_id)
-    if work.status == WorkStatus.QUEUED:
-        work.status = WorkStatus.RUNNING
+    work = take_active(session, kind, operation_id)
+    if work.status == OperationStatus.QUEUED:
+        work.status = OperationStatus.RUNNING
         work.started_at = session.scalar(select(func.clock_timestamp()))
     work.language_model_digest = language_model_digest
     return work
@@ -131,7 +133,7 @@ def succeed_audit(session: Session, audit_id: UUID, summary: JSONObject) -> None
     """
     audit = take_active(session, Audit, audit_id)
     audit.summary = summary
-    audit.status = WorkStatus.SUCCEEDED
+    audit.status = OperationStatus.SUCCEEDED
     audit.finished_at = session.scalar(select(func.clock_timestamp()))
 
 
@@ -163,7 +165,7 @@ def reject_language_model(session: Session, model_id: UUID, error: JSONObject) -
     )
     for kind in OWNERS:
         for work in _waiting(session, kind, model_id):
-            end_work(session, kind, work.id, WorkStatus.FAILED, error)
+            end_operation(session, kind, work.id, OperationStatus.FAILED, error)
 
 
 def fail_job(
@@ -181,15 +183,17 @@ def fail_job(
     fail_owner(session, lease, error, findings)
 
 
-def cancel_work(session: Session, kind: type[W], tenant_id: UUID, work_id: UUID | None) -> W:
+def cancel_operation(
+    session: Session, kind: type[OperationT], tenant_id: UUID, operation_id: UUID | None
+) -> OperationT:
     """End an audit or edit at the client's word. Whatever a worker still computes cannot be committed.
 
     Raises:
         NotFound: no such work of this kind for this tenant.
         AlreadyTerminal: it had ended before.
     """
-    work = get_work(session, kind, tenant_id, work_id)
-    if not end_work(session, kind, work.id, WorkStatus.CANCELLED):
+    work = get_operation(session, kind, tenant_id, operation_id)
+    if not end_operation(session, kind, work.id, OperationStatus.CANCELLED):
         raise AlreadyTerminal(f"The {kind.noun} has ended; it cannot be cancelled any more.")
     cancel_jobs(session, OWNERS[kind] == work.id)
     session.refresh(work)
@@ -204,17 +208,17 @@ def fail_owner(
 ) -> None:
     """Fail the audit or edit of a job that was given up, or reject the language model it validates."""
     for kind, column in OWNERS.items():
-        work_id = getattr(job, column.key)
-        if work_id is not None:
-            if end_work(session, kind, work_id, WorkStatus.FAILED, error, findings):
-                cancel_jobs(session, column == work_id)
+        operation_id = getattr(job, column.key)
+        if operation_id is not None:
+            if end_operation(session, kind, operation_id, OperationStatus.FAILED, error, findings):
+                cancel_jobs(session, column == operation_id)
             return
     # It is rejected for whatever reason, and the status says whose that is.
     rejection = LanguageModelRejected(str(error["detail"])).problem() | {"status": error["status"]}
     reject_language_model(session, job.language_model_id, rejection)
 
 
-def _waiting(session: Session, kind: type[W], model_id: UUID) -> list[W]:
+def _waiting(session: Session, kind: type[OperationT], model_id: UUID) -> list[OperationT]:
     has_job = exists().where(OWNERS[kind] == kind.id)
     statement = select(kind).where(kind.language_model_id == model_id, is_active(kind), ~has_job)
     return list(session.scalars(statement))

@@ -9,7 +9,7 @@ from app.errors import NotFound
 from app.store.audits import Audit
 from app.store.edits import Edit
 from app.store.jobs.queue import Job, JobKind, JobState
-from app.store.work import WorkStatus
+from app.store.operations import OperationStatus
 
 
 def read_audit_with_progress(session: Session, tenant_id: UUID, audit_id: UUID) -> tuple[Audit, int]:
@@ -32,7 +32,7 @@ def read_audit_with_progress(session: Session, tenant_id: UUID, audit_id: UUID) 
     if row is None:
         raise NotFound("There is no such audit.")
     audit, progress = row
-    return audit, int(progress) if audit.status == WorkStatus.RUNNING else 0
+    return audit, int(progress) if audit.status == OperationStatus.RUNNING else 0
 
 
 def read_edit_with_progress(session: Session, tenant_id: UUID, edit_id: UUID) -> tuple[Edit, int, str | None]:

@@ -19,8 +19,8 @@ from app.settings import Settings
 from app.store.core.base import Base
 from app.store.core.identifiers import Prefix, format_id
 from app.store.core.sessions import sync_engine
+from app.store.operations import OperationStatus
 from app.store.tenants import Tenant
-from app.store.work import WorkStatus
 from tests.artifacts import make_artifact
 from tests.integration.rows import add_audit, add_edit, add_ready_model
 
@@ -190,12 +190,12 @@ def wrong_clients(world: World, scope: str) -> list[httpx.AsyncClient]:
 async def make_resources(client: httpx.AsyncClient, settings: Settings, directory: Path) -> dict[str, str]:
     texts = {"name": "texts", "texts": [{"id": "first", "text": "a"}, {"text": "b"}]}
     text_set_id = (await client.post("/v1/text-sets", json=texts)).json()["id"]
-    audit = add_audit(settings, text_set_id, WorkStatus.SUCCEEDED)
+    audit = add_audit(settings, text_set_id, OperationStatus.SUCCEEDED)
     engine = sync_engine(settings.require_database_url())
     with Session(engine) as session, session.begin():
         tenant_id = session.scalars(select(Tenant.id).where(Tenant.name == "acme")).one()
         model_id = add_ready_model(session, tenant_id).id
-        edit_id = add_edit(session, tenant_id, WorkStatus.CANCELLED).id
+        edit_id = add_edit(session, tenant_id, OperationStatus.CANCELLED).id
     engine.dispose()
     artifact = make_artifact(settings.require_database_url(), directory, name="edited")
     return {

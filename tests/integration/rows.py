@@ -14,9 +14,9 @@ from app.store.core.sessions import sync_engine
 from app.store.edits import Edit
 from app.store.jobs.queue import Job, JobKind, add_job
 from app.store.language_models import LanguageModel, LanguageModelStatus
+from app.store.operations import OperationStatus
 from app.store.tenants import Tenant
 from app.store.text_sets import TextSet
-from app.store.work import WorkStatus
 
 
 def add_tenant(session: Session, name: str = "acme") -> UUID:
@@ -68,7 +68,7 @@ def add_audit_rows(session: Session, tenant_id: UUID, *, texts: int = 10) -> Aud
     return audit
 
 
-def add_edit(session: Session, tenant_id: UUID, status: WorkStatus = WorkStatus.QUEUED) -> Edit:
+def add_edit(session: Session, tenant_id: UUID, status: OperationStatus = OperationStatus.QUEUED) -> Edit:
     """An edit of a ready language model, without any job."""
     edit = Edit(
         id=new_id(),
@@ -97,7 +97,7 @@ def add_shard(session: Session, audit: Audit, *, priority: int = 0) -> Job:
     return job
 
 
-def add_audit(settings: Settings, text_set_id: str, status: WorkStatus) -> Audit:
+def add_audit(settings: Settings, text_set_id: str, status: OperationStatus) -> Audit:
     """An audit of the set with token evidence for its first text."""
     engine = sync_engine(settings.require_database_url())
     with Session(engine, expire_on_commit=False) as session, session.begin():

@@ -24,13 +24,13 @@ from app.store.core.sessions import sync_engine
 from app.store.jobs.queue import Job, JobKind, JobState, claim
 from app.store.jobs.sweeping import sweep_leases
 from app.store.lifecycle import enqueue_edit
-from app.store.work import WorkStatus
+from app.store.operations import OperationStatus
 from tests.integration.rows import add_audit_rows, add_edit, add_shard, add_tenant
 from workers.running.attempts import LONGEST_PAUSE_SECONDS, pause
 from workers.running.device import DeviceBroken
 from workers.running.finishing import finish
 from workers.running.lease_keeper import LeaseKeeper
-from workers.running.loop import HANDLERS, Handler, run_job, work_until_idle
+from workers.running.loop import HANDLERS, Handler, run_job, run_jobs_until_idle
 from workers.running.runtime import Runtime, make_runtime
 
 Sessions = sessionmaker[Session]
@@ -144,7 +144,7 @@ def test_what_the_database_refuses_is_an_attempt_and_capped(
     assert (job.state, job.attempts, job.waits) == (JobState.FAILED, 3, 0)
     with sessions() as session:
         ended = session.get_one(Audit, audit.id)
-    assert ended.status == WorkStatus.FAILED
+    assert ended.status == OperationStatus.FAILED
     assert ended.error is not None
     assert ended.error["type"].endswith("/job-crashed")
 
@@ -287,7 +287,7 @@ def test_a_process_whose_device_is_broken_claims_nothing_more_and_the_attempt_co
         other = add_shard(session, session.get_one(Audit, audit.id), priority=-1).id
     handle(JobKind.SCORE_SHARD, fail_with(broken))
     with pytest.raises(DeviceBroken):
-        work_until_idle(runtime, get_context("fork").Event(), queue="gpu", call_others=lambda _: None)
+        run_jobs_until_idle(runtime, get_context("fork").Event(), queue="gpu", ring_for_others=lambda _: None)
     with sessions.begin() as session:
         assert sweep_leases(session, max_attempts=3) == 0
     with sessions() as session:
@@ -298,7 +298,7 @@ def test_a_process_whose_device_is_broken_claims_nothing_more_and_the_attempt_co
         with pytest.raises(DeviceBroken):
             run_next(runtime)
     with sessions() as session:
-        assert session.get_one(Audit, audit.id).status == WorkStatus.FAILED
+        assert session.get_one(Audit, audit.id).status == OperationStatus.FAILED
 
 
 def test_a_process_whose_device_is_broken_ends_even_when_the_database_refuses(

@@ -19,9 +19,9 @@ from app.store.audits import Audit, copy_evidence, copy_scores
 from app.store.core.identifiers import Prefix, format_id, parse_id
 from app.store.core.sessions import sync_engine, sync_sessions
 from app.store.jobs.queue import Lease, claim, heartbeat, take_for_finish
-from app.store.lifecycle import begin_work, complete_shard, succeed_audit
+from app.store.lifecycle import begin_operation, complete_shard, succeed_audit
+from app.store.operations import OperationStatus, end_operation
 from app.store.tenants import Tenant
-from app.store.work import WorkStatus, end_work
 from tests.http_api import make_key
 from tests.integration.rows import add_audit_rows, add_ready_model, add_shard
 
@@ -125,7 +125,7 @@ async def test_each_change_is_an_event_until_the_end(
 
     leases: list[Lease] = []
     changes: list[tuple[Callable[[Session], object], str, int]] = [
-        (lambda session: begin_work(session, Audit, audit.id, "d" * 64), "running", 0),
+        (lambda session: begin_operation(session, Audit, audit.id, "d" * 64), "running", 0),
         (claim_and_beat, "running", 3),
         (finish_shard, "running", 10),
         (lambda session: succeed_audit(session, audit.id, {}), "succeeded", 10),
@@ -160,14 +160,16 @@ async def test_a_state_that_was_seen_is_not_sent_again(
 
     queued = await next_event("never seen")
     assert queued["event"] == "queued"
-    running = await next_event(queued["id"], lambda session: begin_work(session, Audit, audit.id, "d" * 64))
+    running = await next_event(
+        queued["id"], lambda session: begin_operation(session, Audit, audit.id, "d" * 64)
+    )
     assert running["event"] == "running"
     counted = await next_event(running["id"], lambda session: complete_shard(session, audit.id, 4))
     assert json.loads(counted["data"])["progress"]["done"] == 4
     # After an older state the current one is sent at once.
     assert await next_event(queued["id"]) == counted
     with sessions.begin() as session:
-        end_work(session, Audit, audit.id, WorkStatus.FAILED, None)
+        end_operation(session, Audit, audit.id, OperationStatus.FAILED, None)
     failed = await next_event(counted["id"])
     assert failed["event"] == "failed"
     assert await next_event(failed["id"]) == {}
@@ -261,7 +263,7 @@ async def test_waiting_lasts_until_the_end(
     reading = asyncio.create_task(client.get(path_of(audit), params={"wait": 30}))
     await asyncio.sleep(0.25)
     with sessions.begin() as session:
-        begin_work(session, Audit, audit.id, "d" * 64)
+        begin_operation(session, Audit, audit.id, "d" * 64)
     await asyncio.sleep(0.25)
     assert not reading.done()
     with sessions.begin() as session:

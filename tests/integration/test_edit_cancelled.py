@@ -15,7 +15,7 @@ from app.settings import Settings
 from app.store.edits import Edit
 from app.store.jobs.queue import Job, JobState
 from app.store.language_models import LanguageModel
-from app.store.lifecycle import cancel_work
+from app.store.lifecycle import cancel_operation
 from app.store.tenants import find_principal
 from tests.http_api import client_of, make_key
 from tests.own_worker import run_next
@@ -100,7 +100,7 @@ async def test_cancel_in_a_stage_leaves_nothing(
             if entered == stage:
                 reached.append(entered)
                 with runtime.sessions.begin() as session:
-                    cancel_work(session, Edit, principal.tenant_id, edit_uuid)
+                    cancel_operation(session, Edit, principal.tenant_id, edit_uuid)
 
     monkeypatch.setattr(edit_job, "EditProgress", Cancelling)
     model = save_tiny_model(tmp_path / "model")
@@ -138,7 +138,7 @@ async def test_a_lease_lost_before_the_commit_commits_nothing(
         with runtime.sessions.begin() as session:
             session.execute(update(Job).where(Job.edit_id.is_not(None)).values(epoch=Job.epoch + 1))
 
-    monkeypatch.setattr(edit_job, "write_papers", overtaken)
+    monkeypatch.setattr(edit_job, "write_receipt_and_card", overtaken)
     monkeypatch.setattr(lease_keeper, "_LOOK_SECONDS", 60.0)  # only the commit can tell: no look comes before
     model = save_tiny_model(tmp_path / "model")
     async with client_of(app, make_key(settings, scopes=SCOPES)) as editor:

@@ -20,8 +20,8 @@ from app.settings import Settings
 from app.store.audits import Audit, Score
 from app.store.core.identifiers import Prefix, format_id
 from app.store.core.sessions import sync_engine
+from app.store.operations import OperationStatus
 from app.store.tenants import Tenant
-from app.store.work import WorkStatus
 from tests.http_api import client_of, make_key
 from tests.integration.rows import add_audit_rows
 
@@ -59,7 +59,7 @@ def score(audit: Audit, ordinal: int) -> dict[str, Any]:
     }
 
 
-def add_scored_audit(settings: Settings, tenant: str, rows: int, status: WorkStatus) -> Audit:
+def add_scored_audit(settings: Settings, tenant: str, rows: int, status: OperationStatus) -> Audit:
     engine = sync_engine(settings.require_database_url())
     with Session(engine, expire_on_commit=False) as session, session.begin():
         tenant_id = session.scalars(select(Tenant.id).where(Tenant.name == tenant)).one()
@@ -72,7 +72,7 @@ def add_scored_audit(settings: Settings, tenant: str, rows: int, status: WorkSta
 
 @pytest.fixture
 def audit(client: httpx.AsyncClient, settings: Settings) -> Audit:
-    return add_scored_audit(settings, "acme", ROWS, WorkStatus.SUCCEEDED)
+    return add_scored_audit(settings, "acme", ROWS, OperationStatus.SUCCEEDED)
 
 
 def scores_path(audit: Audit) -> str:
@@ -142,7 +142,7 @@ async def test_no_cell_of_a_csv_is_a_formula_and_the_other_formats_are_exact(
     client: httpx.AsyncClient, settings: Settings
 ) -> None:
     """What begins like a formula gets a quote; numbers that begin with a minus stay numbers."""
-    audit = add_scored_audit(settings, "acme", len(FORMULAS + NO_FORMULAS), WorkStatus.SUCCEEDED)
+    audit = add_scored_audit(settings, "acme", len(FORMULAS + NO_FORMULAS), OperationStatus.SUCCEEDED)
     engine = sync_engine(settings.require_database_url())
     with Session(engine) as session, session.begin():
         for row in session.scalars(select(Score).where(Score.audit_id == audit.id)):
@@ -193,7 +193,12 @@ async def test_rows_leave_in_pieces(app: FastAPI, audit: Audit, monkeypatch: pyt
 async def test_scores_of_unfinished_audits_are_not_given_out(
     client: httpx.AsyncClient, settings: Settings
 ) -> None:
-    for status in (WorkStatus.QUEUED, WorkStatus.RUNNING, WorkStatus.FAILED, WorkStatus.CANCELLED):
+    for status in (
+        OperationStatus.QUEUED,
+        OperationStatus.RUNNING,
+        OperationStatus.FAILED,
+        OperationStatus.CANCELLED,
+    ):
         audit = add_scored_audit(settings, "acme", 5, status)
         for media_type in (JSONL, CSV, PARQUET, "application/json"):
             response = await client.get(scores_path(audit), headers={"Accept": media_type})

@@ -13,8 +13,8 @@ from app.store.artifacts import Artifact, get_artifact_by_repo
 from app.store.core.identifiers import Prefix, format_id, new_id
 from app.store.edits import EditTextSet, TextSetRole
 from app.store.language_models import LanguageModel, LanguageModelStatus
+from app.store.operations import OperationStatus
 from app.store.tenants import Tenant
-from app.store.work import WorkStatus
 from tests.artifacts import make_artifact
 from tests.http_api import client_of, make_key
 from tests.integration.rows import add_audit_rows, add_edit, add_ready_model
@@ -76,12 +76,12 @@ async def everything(
 def fill(session: Session, tenant_id: Any, number: int) -> None:
     metadata = METADATA[number % len(METADATA)]
     audit = add_audit_rows(session, tenant_id)
-    audit.metadata_, audit.status = metadata, list(WorkStatus)[number % 5]
+    audit.metadata_, audit.status = metadata, list(OperationStatus)[number % 5]
     model = session.get_one(LanguageModel, audit.language_model_id)
     model.metadata_, model.status = metadata, list(LanguageModelStatus)[number % 3]
     again = add_audit_rows(session, tenant_id)
     again.language_model_id, again.text_set_id = audit.language_model_id, audit.text_set_id
-    edit = add_edit(session, tenant_id, list(WorkStatus)[number % 5])
+    edit = add_edit(session, tenant_id, list(OperationStatus)[number % 5])
     edit.metadata_ = metadata
     for role in list(TextSetRole)[: number % 3]:
         session.add(EditTextSet(edit_id=edit.id, role=role, text_set_id=audit.text_set_id, sha256="e" * 64))

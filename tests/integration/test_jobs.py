@@ -24,8 +24,8 @@ from app.store.jobs.queue import (
 )
 from app.store.jobs.sweeping import jobs_to_ring, sweep_leases
 from app.store.language_models import LanguageModel, LanguageModelStatus
-from app.store.lifecycle import cancel_work, complete_shard, enqueue_validation, fail_job
-from app.store.work import WorkStatus
+from app.store.lifecycle import cancel_operation, complete_shard, enqueue_validation, fail_job
+from app.store.operations import OperationStatus
 from tests.integration.rows import add_audit_rows, add_ready_model, add_shard, add_tenant
 
 Sessions = sessionmaker[Session]
@@ -131,7 +131,7 @@ def test_three_attempts_without_an_answer_fail_the_audit(sessions: Sessions, aud
         time.sleep(0.05)
         assert sweep(sessions) == 1
     ended = reread(sessions, audit)
-    assert ended.status == WorkStatus.FAILED
+    assert ended.status == OperationStatus.FAILED
     assert ended.error is not None
     assert ended.error["type"].endswith("/attempts-exhausted")
     assert state_of(sessions, job) == JobState.FAILED
@@ -143,7 +143,7 @@ def test_a_failed_job_fails_its_audit_and_frees_its_siblings(sessions: Sessions,
     lease = take_one(sessions)
     with sessions.begin() as session:
         fail_job(session, lease, {"type": "t", "title": "T", "status": 500, "detail": "no"})
-    assert reread(sessions, audit).status == WorkStatus.FAILED
+    assert reread(sessions, audit).status == OperationStatus.FAILED
     assert [state_of(sessions, job), state_of(sessions, sibling)] == [JobState.FAILED, JobState.CANCELLED]
 
 
@@ -174,15 +174,15 @@ def test_nothing_commits_after_a_cancel(sessions: Sessions, audit: Audit) -> Non
     lease = take_one(sessions)
     with sessions.begin() as session:
         assert is_held(session, lease)
-        cancel_work(session, Audit, audit.tenant_id, audit.id)
+        cancel_operation(session, Audit, audit.tenant_id, audit.id)
     with sessions.begin() as session:
         assert not is_held(session, lease)
     with pytest.raises(LeaseLost), sessions.begin() as session:
         take_for_finish(session, lease)
     assert {state_of(sessions, running), state_of(sessions, waiting)} == {JobState.CANCELLED}
-    assert reread(sessions, audit).status == WorkStatus.CANCELLED
+    assert reread(sessions, audit).status == OperationStatus.CANCELLED
     with pytest.raises(AlreadyTerminal), sessions.begin() as session:
-        cancel_work(session, Audit, audit.tenant_id, audit.id)
+        cancel_operation(session, Audit, audit.tenant_id, audit.id)
 
 
 def test_a_cancel_that_meets_a_finishing_shard_wins_or_loses_whole(sessions: Sessions, audit: Audit) -> None:
@@ -194,7 +194,7 @@ def test_a_cancel_that_meets_a_finishing_shard_wins_or_loses_whole(sessions: Ses
         with sessions.begin() as finishing:
             take_for_finish(finishing, lease)
             with sessions.begin() as cancelling:
-                cancel_work(cancelling, Audit, audit.tenant_id, audit.id)
+                cancel_operation(cancelling, Audit, audit.tenant_id, audit.id)
             complete_shard(finishing, audit.id, 10)
 
     with pytest.raises(LeaseLost):
@@ -209,7 +209,7 @@ def test_the_sweeper_puts_away_what_a_cancel_had_to_skip(sessions: Sessions, aud
     job = add(sessions, audit)[0]
     take_one(sessions, lease_seconds=0.01)
     with sessions.begin() as session:
-        session.get_one(Audit, audit.id).status = WorkStatus.CANCELLED
+        session.get_one(Audit, audit.id).status = OperationStatus.CANCELLED
     time.sleep(0.05)
     sweep(sessions)
     assert state_of(sessions, job) == JobState.CANCELLED
@@ -219,8 +219,8 @@ def test_only_its_tenant_can_cancel(sessions: Sessions, audit: Audit) -> None:
     with sessions.begin() as session:
         stranger = add_tenant(session, "globex")
     with pytest.raises(NotFound), sessions.begin() as session:
-        cancel_work(session, Audit, stranger, audit.id)
-    assert reread(sessions, audit).status == WorkStatus.QUEUED
+        cancel_operation(session, Audit, stranger, audit.id)
+    assert reread(sessions, audit).status == OperationStatus.QUEUED
 
 
 def test_the_last_shard_enqueues_one_summary(sessions: Sessions, audit: Audit) -> None:

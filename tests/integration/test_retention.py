@@ -20,8 +20,8 @@ from app.store.jobs.queue import JobKind, JobState, add_job
 from app.store.jobs.sweeping import sweep_leases
 from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.lifecycle import accept_language_model, enqueue_edit, enqueue_validation
+from app.store.operations import OperationStatus
 from app.store.progress import count_jobs
-from app.store.work import WorkStatus
 from tests.integration.rows import add_audit_rows, add_edit, add_ready_model, add_shard, add_tenant
 
 
@@ -51,9 +51,9 @@ async def test_only_old_jobs_of_what_has_ended_are_removed(
     with sessions.begin() as session:
         tenant_id = add_tenant(session)
         active, ended = (add_audit_rows(session, tenant_id) for _ in range(2))
-        ended.status = WorkStatus.FAILED
+        ended.status = OperationStatus.FAILED
         active_edit, ended_edit = add_edit(session, tenant_id), add_edit(session, tenant_id)
-        ended_edit.status = WorkStatus.CANCELLED
+        ended_edit.status = OperationStatus.CANCELLED
         validated, unvalidated = (add_ready_model(session, tenant_id) for _ in range(2))
         unvalidated.status = LanguageModelStatus.QUEUED
         kept |= {add_shard(session, active).id, enqueue_edit(session, active_edit).id}
@@ -80,7 +80,7 @@ async def test_they_are_removed_in_batches_until_none_is_left(
     monkeypatch.setattr(dispatch, "JOBS_AT_ONCE", 10)
     with sessions.begin() as session:
         audit = add_audit_rows(session, add_tenant(session))
-        audit.status = WorkStatus.SUCCEEDED
+        audit.status = OperationStatus.SUCCEEDED
         for _ in range(35):
             add_shard(session, audit)
     end_jobs(database, days=8)

@@ -18,9 +18,9 @@ from app.store.audits import Audit, copy_scores
 from app.store.core.identifiers import Prefix, format_id, parse_id
 from app.store.core.sessions import sync_engine, sync_sessions
 from app.store.jobs.sweeping import sweep_leases
-from app.store.lifecycle import begin_work, succeed_audit
+from app.store.lifecycle import begin_operation, succeed_audit
+from app.store.operations import OperationStatus, end_operation
 from app.store.tenants import Tenant
-from app.store.work import WorkStatus, end_work
 from tests.http_api import client_of, make_key
 from tests.integration.rows import add_ready_model
 
@@ -81,7 +81,7 @@ def write_scores(sessions: sessionmaker[Session], audit_id: UUID) -> None:
         error = "no_tokens" if nl is None else None
         rows.append((audit_id, ordinal, *facts, 4, 3, 1, *known, Jsonb({}), error))
     with sessions.begin() as session:
-        begin_work(session, Audit, audit_id, "d" * 64)
+        begin_operation(session, Audit, audit_id, "d" * 64)
         copy_scores(session, reversed(rows))
         succeed_audit(session, audit_id, {})
 
@@ -95,7 +95,7 @@ async def test_the_same_key_gives_the_first_answer(
     first = await post(client, request_body, "k")
     assert first.status_code == 202, first.text
     with sessions.begin() as session:
-        begin_work(session, Audit, *audit_ids(database), "f" * 64)
+        begin_operation(session, Audit, *audit_ids(database), "f" * 64)
     again = await post(client, request_body, "k")
     assert (again.status_code, again.json()) == (202, first.json())
     location = f"/v1/audits/{first.json()['id']}"
@@ -207,7 +207,7 @@ async def test_a_failure_is_answered_as_soon_as_it_happens(
     identifier = await appeared(database)
     error = {"type": "t", "title": "Failed", "status": 500, "detail": "It did not work."}
     with sessions.begin() as session:
-        end_work(session, Audit, identifier, WorkStatus.FAILED, error)
+        end_operation(session, Audit, identifier, OperationStatus.FAILED, error)
     response = await asyncio.wait_for(scoring, timeout=5)
     assert (response.status_code, response.json()["status"]) == (202, "failed")
     assert response.json()["error"]["detail"] == "It did not work."

@@ -22,8 +22,8 @@ from fastapi import FastAPI
 from app.settings import Settings
 from app.store.core.identifiers import Prefix, parse_id
 from app.store.core.unit_of_work import Store
+from app.store.operations import OperationStatus
 from app.store.text_sets import iterate_text_batches
-from app.store.work import WorkStatus
 from tests.http_api import client_of, make_key
 from tests.integration.rows import add_audit
 
@@ -245,7 +245,7 @@ async def test_erasing_leaves_a_receipt_and_no_text(
 ) -> None:
     kept = await upload_inline(client, TEXTS)
     text_set = await upload_inline(client, TEXTS)
-    add_audit(settings, text_set["id"], WorkStatus.SUCCEEDED)
+    add_audit(settings, text_set["id"], OperationStatus.SUCCEEDED)
     response = await client.delete(f"/v1/text-sets/{text_set['id']}")
     assert response.status_code == 200
     receipt = response.json()
@@ -259,9 +259,9 @@ async def test_erasing_leaves_a_receipt_and_no_text(
     assert [row["id"] for row in (await client.get("/v1/text-sets")).json()["data"]] == [kept["id"]]
 
 
-@pytest.mark.parametrize("status", [WorkStatus.QUEUED, WorkStatus.RUNNING])
+@pytest.mark.parametrize("status", [OperationStatus.QUEUED, OperationStatus.RUNNING])
 async def test_a_set_that_unfinished_work_needs_is_not_erased(
-    client: httpx.AsyncClient, settings: Settings, database: psycopg.Connection, status: WorkStatus
+    client: httpx.AsyncClient, settings: Settings, database: psycopg.Connection, status: OperationStatus
 ) -> None:
     text_set = await upload_inline(client, TEXTS)
     add_audit(settings, text_set["id"], status)

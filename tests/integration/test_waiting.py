@@ -22,7 +22,7 @@ from app.store.core.identifiers import Prefix, format_id
 from app.store.edits import Edit
 from app.store.jobs.queue import Lease, claim, heartbeat
 from app.store.language_models import LanguageModel
-from app.store.lifecycle import cancel_work, enqueue_edit
+from app.store.lifecycle import cancel_operation, enqueue_edit
 from app.store.tenants import Tenant
 from tests.http_api import client_of, make_key, running_app
 from tests.integration.rows import add_audit_rows, add_edit, add_ready_model, add_shard
@@ -262,7 +262,7 @@ async def test_news_is_sent_once_a_transaction_and_not_for_each_heartbeat(
         assert heartbeat(session, leases[0], lease_seconds=60, progress=4)
 
     def cancel(session: Session) -> None:
-        cancel_work(session, Audit, audit.tenant_id, audit.id)
+        cancel_operation(session, Audit, audit.tenant_id, audit.id)
 
     leases: list[Lease] = []
     steps: list[tuple[Callable[[Session], None], int]] = [(take, 1), (beat, 1), (beat, 0), (cancel, 1)]

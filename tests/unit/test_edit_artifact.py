@@ -24,7 +24,7 @@ from tests.tiny_models import save_tiny_model
 from workers.audits.job import TextFacts
 from workers.edits import job as edit_job
 from workers.edits.comparison import compare
-from workers.edits.documents import model_card, write_checkpoint, write_papers
+from workers.edits.documents import model_card, write_checkpoint, write_receipt_and_card
 from workers.edits.evaluation import Readings, Scored
 from workers.edits.inputs import EditInputs
 from workers.edits.job import _Edit
@@ -406,7 +406,7 @@ def test_a_card_of_an_edit_of_an_edit_tells_the_whole_lineage() -> None:
 @pytest.mark.parametrize("paper", ["README.md", "receipt.json"])
 def test_no_paper_holds_a_submitted_text(target: Path, paper: str) -> None:
     inputs = inputs_of(HUB)
-    write_papers(inputs, RECEIPT, evaluation_of(inputs), target)
+    write_receipt_and_card(inputs, RECEIPT, evaluation_of(inputs), target)
     content = (target / paper).read_text()
     assert SECRET not in content
     assert "memorized" in content
@@ -415,6 +415,6 @@ def test_no_paper_holds_a_submitted_text(target: Path, paper: str) -> None:
 def test_the_receipt_beside_the_weights_holds_the_evaluation(target: Path) -> None:
     inputs = inputs_of(HUB)
     evaluation = evaluation_of(inputs)
-    write_papers(inputs, RECEIPT, evaluation, target)
+    write_receipt_and_card(inputs, RECEIPT, evaluation, target)
     assert {path.name for path in target.iterdir()} == {"README.md", "receipt.json"}
     assert json.loads((target / "receipt.json").read_bytes()) == RECEIPT | {"evaluation": evaluation}

@@ -13,7 +13,7 @@ from app.errors import NoSuchPrefixToken, ScoringFailed
 from app.store.audits import Audit, copy_evidence, copy_scores, record_prefix_token
 from app.store.jobs.queue import Lease, LeaseLost
 from app.store.language_models import LanguageModel as LanguageModelRow
-from app.store.lifecycle import begin_work, complete_shard, enqueue_shards
+from app.store.lifecycle import begin_operation, complete_shard, enqueue_shards
 from app.store.text_sets import TextRow, TextSet, iterate_text_batches, read_texts
 from workers.running.finishing import finish
 from workers.running.lease_keeper import LeaseKeeper
@@ -49,7 +49,7 @@ def plan_audit(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
     with runtime.sessions.begin() as session:
         row = session.get_one(LanguageModelRow, lease.language_model_id)
         assert row.digest is not None
-        audit = begin_work(session, Audit, audit_id, row.digest)
+        audit = begin_operation(session, Audit, audit_id, row.digest)
         text_set = session.get_one(TextSet, audit.text_set_id)
     spec = StoredAuditSpec.model_validate(audit.spec)
     bounds = cut_text_set(

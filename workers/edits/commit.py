@@ -14,7 +14,7 @@ from app.store.core.identifiers import Prefix, format_id, new_id
 from app.store.edits import Edit, TextSetRole
 from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.lifecycle import take_active
-from app.store.work import WorkStatus
+from app.store.operations import OperationStatus
 from workers.audits.job import score_row
 from workers.edits.comparison import AFTER, BEFORE
 from workers.edits.evaluation import Readings, Scored
@@ -84,7 +84,7 @@ def commit(session: Session, inputs: EditInputs, result: EditResult) -> int:
     edit.frontier = None if result.frontier is None else {"points": result.frontier}
     edit.artifact_id = artifact.id
     edit.edited_model_id = edited.id
-    edit.status = WorkStatus.SUCCEEDED
+    edit.status = OperationStatus.SUCCEEDED
     edit.finished_at = session.scalar(select(func.clock_timestamp()))
     return 0
 
@@ -104,7 +104,7 @@ def _add_audit(
         tenant_id=inputs.tenant_id,
         language_model_id=model.id,
         text_set_id=used.text_set_id,
-        status=WorkStatus.SUCCEEDED,
+        status=OperationStatus.SUCCEEDED,
         spec=spec.model_dump(),
         texts_total=len(scored.rows),
         texts_done=len(scored.rows),

@@ -77,7 +77,9 @@ def _stored_name(name: str, stored: set[str], prefix: str) -> str | None:
     return None
 
 
-def write_papers(inputs: EditInputs, receipt: JSONObject, evaluation: JSONObject, target: Path) -> None:
+def write_receipt_and_card(
+    inputs: EditInputs, receipt: JSONObject, evaluation: JSONObject, target: Path
+) -> None:
     """Write the receipt and the model card beside the weights."""
     (target / RECEIPT).write_text(json.dumps(receipt | {"evaluation": evaluation}, indent=2) + "\n")
     (target / MODEL_CARD).write_text(model_card(inputs, receipt, evaluation))

@@ -17,9 +17,9 @@ from torch import Tensor
 from app.errors import ArtifactCorrupt
 from app.store.core.identifiers import new_id
 from app.store.edits import StoredFactor, TextSetRole, find_factors
-from workers.edits.inputs import WORKPLACES, EditInputs
+from workers.edits.inputs import SCRATCH, EditInputs
 from workers.edits.progress import EditProgress
-from workers.edits.tokens import calibration_blocks
+from workers.edits.tokens import curvature_blocks
 from workers.running.runtime import Runtime
 from workers.science.curvature.kfac import Factors, collect_factors
 from workers.science.models.loading import LanguageModel
@@ -51,7 +51,7 @@ class FactorStore:
         """The factors of each projection, by its key. One pass collects all that are missing.
 
         Raises:
-            EditFailed: see `calibration_blocks`.
+            EditFailed: see `curvature_blocks`.
             StorageFull, StorageUnavailable: the store cannot keep them or give them back.
         """
         factors = self._stored(projections)
@@ -59,7 +59,7 @@ class FactorStore:
         missing = [projection for projection in projections if projection.key not in factors]
         if missing:
             progress.enter("collecting_factors")
-            blocks = calibration_blocks(self._runtime, self._inputs, self._language_model)
+            blocks = curvature_blocks(self._runtime, self._inputs, self._language_model)
             collected = collect_factors(
                 self._language_model,
                 blocks,
@@ -99,7 +99,7 @@ class FactorStore:
     def _keep(self, collected: dict[str, Factors]) -> None:
         """Store factors. Projections that read the same input share the bytes of that side."""
         with tempfile.TemporaryDirectory(
-            prefix=f"{self._inputs.edit_id.hex}-", dir=self._runtime.settings.home / WORKPLACES
+            prefix=f"{self._inputs.edit_id.hex}-", dir=self._runtime.settings.home / SCRATCH
         ) as directory:
             for projection, factors in collected.items():
                 values = []

@@ -25,7 +25,7 @@ _PAGE_TEXTS: Final = 1000
 _PAGE_BYTES: Final = 2**18
 
 # Where edits keep files while they run, under the home directory; a name begins with the edit's id in hex.
-WORKPLACES: Final = "edits"
+SCRATCH: Final = "edits"
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def begin(runtime: Runtime, lease: Lease) -> EditInputs:
     with runtime.sessions.begin() as session:
         base = session.get_one(LanguageModelRow, lease.language_model_id)
         assert base.digest is not None
-        edit = transitions.begin_work(session, Edit, lease.edit_id, base.digest)
+        edit = transitions.begin_operation(session, Edit, lease.edit_id, base.digest)
         return EditInputs(
             edit_id=edit.id,
             tenant_id=edit.tenant_id,

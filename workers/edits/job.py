@@ -20,9 +20,9 @@ from app.store.edits import active_edits
 from app.store.jobs.queue import Lease
 from workers.edits.commit import EditResult, commit
 from workers.edits.comparison import compare
-from workers.edits.documents import write_checkpoint, write_papers
+from workers.edits.documents import write_checkpoint, write_receipt_and_card
 from workers.edits.evaluation import Evaluation
-from workers.edits.inputs import WORKPLACES, EditInputs, begin
+from workers.edits.inputs import SCRATCH, EditInputs, begin
 from workers.edits.methods import EditedWeights, edited_weights
 from workers.edits.progress import EditProgress
 from workers.models.artifact_files import store_directory
@@ -63,7 +63,7 @@ def run_edit(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
     inputs = begin(runtime, lease)
     progress.enter("loading")
     try:
-        with _workplace(runtime, inputs, lease) as directory:
+        with _scratch_directory(runtime, inputs, lease) as directory:
             result = _Edit(runtime, inputs, progress).make(directory)
             return finish(runtime, lease, lambda session: commit(session, inputs, result))
     except PrefixTokenUnusable as error:
@@ -98,7 +98,7 @@ class _Edit:
         stress = evaluation.stress(written) if inputs.spec.evaluation.stress else None
         compared = compare(inputs, before, after, stress)
         receipt = self._receipt(base, edited)
-        write_papers(inputs, receipt, compared, checkpoint)
+        write_receipt_and_card(inputs, receipt, compared, checkpoint)
         progress.enter("storing")
         return EditResult(
             receipt=receipt,
@@ -178,12 +178,12 @@ def _peak_memory(device: torch.device) -> int:
 
 
 @contextmanager
-def _workplace(runtime: Runtime, inputs: EditInputs, lease: Lease) -> Iterator[Path]:
+def _scratch_directory(runtime: Runtime, inputs: EditInputs, lease: Lease) -> Iterator[Path]:
     """An empty directory for this try's files.
 
     What killed tries left, of this edit or of one that has ended, is removed: they cannot commit.
     """
-    parent = runtime.settings.home / WORKPLACES
+    parent = runtime.settings.home / SCRATCH
     parent.mkdir(parents=True, exist_ok=True)
     # Looked at first: what another worker begins meanwhile is not among them.
     present = list(parent.iterdir())

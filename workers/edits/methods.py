@@ -13,7 +13,7 @@ from workers.audits.job import text_input
 from workers.edits.factors import FactorStore
 from workers.edits.inputs import EditInputs
 from workers.edits.progress import EditProgress
-from workers.edits.tokens import calibration_blocks, token_rows
+from workers.edits.tokens import curvature_blocks, token_rows
 from workers.running.runtime import Runtime
 from workers.science.baselines.balanced_subnet import BalancedSubnetOptions, learn_subnet
 from workers.science.baselines.svd import default_layer, truncate
@@ -206,7 +206,7 @@ def _balanced_subnet(
     progress: EditProgress,
 ) -> EditedWeights:
     progress.enter("learning_mask")
-    retain = calibration_blocks(runtime, inputs, language_model)
+    retain = curvature_blocks(runtime, inputs, language_model)
     length = retain.ids.shape[1]
     forget = token_rows(runtime, inputs, language_model, TextSetRole.FORGET, max_tokens=length)
     asked = inputs.spec.balanced_subnet

@@ -12,7 +12,7 @@ from workers.science.models.loading import LanguageModel
 from workers.science.models.token_blocks import TokenBlocks, TokenRows, pack_texts, text_blocks
 
 
-def calibration_blocks(runtime: Runtime, inputs: EditInputs, language_model: LanguageModel) -> TokenBlocks:
+def curvature_blocks(runtime: Runtime, inputs: EditInputs, language_model: LanguageModel) -> TokenBlocks:
     """The calibration set packed into blocks, up to the tokens that the edit asks for.
 
     Raises:
@@ -42,7 +42,7 @@ def token_rows(
     Before each stands what stands there when it is scored.
 
     Raises:
-        EditFailed: as `calibration_blocks`.
+        EditFailed: as `curvature_blocks`.
     """
     with _naming(role):
         return text_blocks(

@@ -35,8 +35,8 @@ HANDLERS: Final[dict[JobKind, Handler]] = {
 }
 
 
-def work_until_idle(
-    runtime: Runtime, stopping: SharedEvent, *, queue: str, call_others: Callable[[int], None]
+def run_jobs_until_idle(
+    runtime: Runtime, stopping: SharedEvent, *, queue: str, ring_for_others: Callable[[int], None]
 ) -> None:
     """Run jobs until none is claimable, the worker is asked to stop, or the database is away or refuses.
 
@@ -44,7 +44,7 @@ def work_until_idle(
         runtime: this process.
         stopping: set when the worker was asked to stop.
         queue: the queue to claim from.
-        call_others: rings for other workers, given how many jobs a job has enqueued.
+        ring_for_others: rings for other workers, given how many jobs a job has enqueued.
 
     Raises:
         DeviceBroken: this process can run no job any more.
@@ -62,7 +62,7 @@ def work_until_idle(
         runtime.turns.job_ended()
         # This process takes one of them itself.
         if enqueued > 1:
-            call_others(enqueued - 1)
+            ring_for_others(enqueued - 1)
 
 
 def _claim(runtime: Runtime, queue: str) -> Lease | None:

@@ -31,12 +31,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import InstrumentedAttribute, Mapped, Session, mapped_column
 
-from app.settings import WORK_QUEUE
+from app.settings import GPU_QUEUE
 from app.store.audits import Audit
 from app.store.core.base import Base, CreatedAt, JSONObject, PrimaryKey, one_of
 from app.store.core.identifiers import new_id
 from app.store.edits import Edit
-from app.store.work import Work, is_active
+from app.store.operations import Operation, is_active
 
 
 class JobKind(StrEnum):
@@ -88,7 +88,7 @@ class Job(Base):
 
     id: Mapped[PrimaryKey]
     kind: Mapped[str] = mapped_column(Text)
-    queue: Mapped[str] = mapped_column(Text, default=WORK_QUEUE)
+    queue: Mapped[str] = mapped_column(Text, default=GPU_QUEUE)
     tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"))
     language_model_id: Mapped[UUID] = mapped_column(ForeignKey("language_models.id", ondelete="CASCADE"))
     audit_id: Mapped[UUID | None] = mapped_column(ForeignKey("audits.id", ondelete="CASCADE"))
@@ -113,7 +113,7 @@ class Job(Base):
 
 
 # What a job can belong to, and the column that says to which.
-OWNERS: Final[Mapping[type[Work], InstrumentedAttribute[UUID | None]]] = {
+OWNERS: Final[Mapping[type[Operation], InstrumentedAttribute[UUID | None]]] = {
     Audit: Job.audit_id,
     Edit: Job.edit_id,
 }

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from app.store.jobs.queue import OWNERS, Job, JobState
 from app.store.language_models import LanguageModel, LanguageModelStatus
-from app.store.work import is_active
+from app.store.operations import is_active
 
 _ENDED = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
 

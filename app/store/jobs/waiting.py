@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.store.jobs.queue import OWNERS, Job, JobKind, JobState
 from app.store.language_models import LanguageModel, LanguageModelStatus
-from app.store.work import ACTIVE, Work
+from app.store.operations import ACTIVE, Operation
 
 _VALIDATES = Job.kind == JobKind.VALIDATE_LANGUAGE_MODEL
 
@@ -20,7 +20,7 @@ def waiting_validations(session: Session, rows: Sequence[LanguageModel]) -> Mapp
     return {job.language_model_id: job for job in _waiting(session, queued, _VALIDATES)}
 
 
-def waiting_jobs(session: Session, kind: type[Work], rows: Sequence[Work]) -> Mapping[UUID, Job]:
+def waiting_jobs(session: Session, kind: type[Operation], rows: Sequence[Operation]) -> Mapping[UUID, Job]:
     """The waiting job of each audit or edit that waits, be it that its language model's validation does.
 
     Of several, the one that is tried next.

@@ -179,7 +179,7 @@ def test_sets_without_predictions_and_no_projections_are_refused(llama, forget, 
     for pair in ((empty, retain), (forget, empty)):
         with pytest.raises(ScienceError) as refusal:
             learn_subnet(llama, projections, *pair)
-        assert refusal.value.code == "calibration_empty"
+        assert refusal.value.code == "text_set_empty"
     with pytest.raises(ValueError, match="projections"):
         learn_subnet(llama, [], forget, retain)
 

@@ -132,7 +132,7 @@ def test_a_place_predicts_if_its_successor_is_real():
 def test_texts_without_tokens_are_refused(llama, make, texts):
     with pytest.raises(ScienceError) as refusal:
         make(llama, texts)
-    assert refusal.value.code == "calibration_empty"
+    assert refusal.value.code == "text_set_empty"
 
 
 def test_a_block_of_one_token_is_refused(llama):

@@ -294,7 +294,7 @@ def test_a_block_without_a_prediction_adds_nothing(llama, blocks):
         assert torch.equal(factors.gradients, without[key].gradients)
     with pytest.raises(ScienceError) as refusal:
         collect_factors(llama, lonely.part(slice(-1, None)), projections)
-    assert refusal.value.code == "calibration_empty"
+    assert refusal.value.code == "text_set_empty"
 
 
 def test_factors_that_are_not_finite_are_refused(checkpoints, blocks):

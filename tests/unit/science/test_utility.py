@@ -104,7 +104,7 @@ def test_text_without_predictions_is_refused(llama, blocks):
     for measure in (mean_nll, top_ranked):
         with pytest.raises(ScienceError) as refusal:
             measure(llama, empty)
-        assert refusal.value.code == "calibration_empty"
+        assert refusal.value.code == "text_set_empty"
 
 
 def test_a_loss_that_is_not_finite_is_refused(checkpoints, blocks):

@@ -86,13 +86,13 @@ def learn_subnet(
         By the projections' keys bool [out, in], False for weights to drop: round(ratio * weights) in all.
 
     Raises:
-        ScienceError: `calibration_empty`, if no position of either set predicts a token.
+        ScienceError: `text_set_empty`, if no position of either set predicts a token.
         ValueError: if there is no projection.
     """
     if not projections:
         raise ValueError("give projections")
     if not (forget.predictions and retain.predictions):
-        raise ScienceError("calibration_empty", "Both sets of texts need a token that can be predicted.")
+        raise ScienceError("text_set_empty", "Both sets of texts need a token that can be predicted.")
     options = options or BalancedSubnetOptions()
     generator = torch.Generator().manual_seed(seed)
     scores = [_first_scores(projection, generator) for projection in projections]

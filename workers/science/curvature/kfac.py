@@ -105,7 +105,7 @@ def collect_factors(
         Factors by the projections' keys, on the model's device.
 
     Raises:
-        ScienceError: `calibration_empty`, if no position predicts a token.
+        ScienceError: `text_set_empty`, if no position predicts a token.
         ScoreNotFinite: `factors_not_finite`.
         ValueError: if there is no projection or `labels` is neither.
     """
@@ -113,7 +113,7 @@ def collect_factors(
         raise ValueError("give projections, and labels sampled or gold")
     tokens = blocks.predictions
     if tokens == 0:
-        raise ScienceError("calibration_empty", "No calibration text has a token that can be predicted.")
+        raise ScienceError("text_set_empty", "No calibration text has a token that can be predicted.")
     on_cpu = language_model.device.type == "cpu"
     budget = _CPU_BATCH_TOKENS if on_cpu else _GPU_BATCH_TOKENS
     size = batch_blocks or max(1, budget // blocks.ids.shape[1])

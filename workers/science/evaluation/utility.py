@@ -41,7 +41,7 @@ def mean_nll(language_model: LanguageModel, blocks: Rows, *, stop_above: float |
         The mean, or None if it exceeds `stop_above`.
 
     Raises:
-        ScienceError: `calibration_empty`, if nothing is predicted.
+        ScienceError: `text_set_empty`, if nothing is predicted.
         ScoreNotFinite: `log_likelihood_not_finite`.
     """
     tokens = _predictions(blocks)
@@ -69,7 +69,7 @@ def top_ranked(language_model: LanguageModel, blocks: Rows, k: int = 10) -> Tens
     The positions come row by row, longer rows first; that order is the same for every model.
 
     Raises:
-        ScienceError: `calibration_empty`, if nothing is predicted.
+        ScienceError: `text_set_empty`, if nothing is predicted.
     """
     _predictions(blocks)
     model = language_model.model
@@ -128,7 +128,7 @@ def ndcg_by_position(base_ranked: Tensor, edited_ranked: Tensor) -> Tensor:
 def _predictions(blocks: Rows) -> int:
     tokens = blocks.predictions
     if tokens == 0:
-        raise ScienceError("calibration_empty", "None of the texts has a token that can be predicted.")
+        raise ScienceError("text_set_empty", "None of the texts has a token that can be predicted.")
     return tokens
 
 

@@ -146,7 +146,7 @@ def pack_texts(
         limit: how many tokens are wanted at most, in whole blocks; one block is made in any case.
 
     Raises:
-        ScienceError: `calibration_empty`, if no text has a token.
+        ScienceError: `text_set_empty`, if no text has a token.
         TokenOutsideVocabulary: the model has no row for a token.
         ValueError: if `block_tokens` is below 2.
     """
@@ -190,7 +190,7 @@ def text_blocks(
 
     Raises:
         PrefixTokenUnusable: see `resolve_prefix_token`.
-        ScienceError: `calibration_empty`, if no text has a token.
+        ScienceError: `text_set_empty`, if no text has a token.
         TokenOutsideVocabulary: the model has no row for a token.
         ValueError: if `max_tokens` is below 2.
     """
@@ -250,4 +250,4 @@ def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
 
 
 def _no_tokens() -> ScienceError:
-    return ScienceError("calibration_empty", "None of the texts has a token; give texts with content.")
+    return ScienceError("text_set_empty", "None of the texts has a token; give texts with content.")

@@ -16,7 +16,7 @@ from app.errors import NotFound
 from app.store.core.base import Base, CreatedAt, JSONObject, PrimaryKey, has_metadata, newest_first, one_of
 
 
-class WorkStatus(StrEnum):
+class OperationStatus(StrEnum):
     """Where long work stands. The last three are terminal."""
 
     QUEUED = "queued"  # accepted, no worker has begun
@@ -26,10 +26,10 @@ class WorkStatus(StrEnum):
     CANCELLED = "cancelled"  # the client asked for it
 
 
-ACTIVE = (WorkStatus.QUEUED, WorkStatus.RUNNING)
+ACTIVE = (OperationStatus.QUEUED, OperationStatus.RUNNING)
 
 
-class Work(Base):
+class Operation(Base):
     """Long work on a language model that a client requests and workers do."""
 
     __abstract__ = True
@@ -38,7 +38,7 @@ class Work(Base):
     id: Mapped[PrimaryKey]
     tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"))
     language_model_id: Mapped[UUID] = mapped_column(ForeignKey("language_models.id"), index=True)
-    status: Mapped[str] = mapped_column(Text, default=WorkStatus.QUEUED)
+    status: Mapped[str] = mapped_column(Text, default=OperationStatus.QUEUED)
     spec: Mapped[JSONObject]
     language_model_digest: Mapped[str | None] = mapped_column(Text)
     error: Mapped[JSONObject | None]
@@ -58,43 +58,52 @@ class Work(Base):
         """The index by which a tenant's work is listed, and the statuses that there are."""
         return (
             Index(f"ix_{cls.__tablename__}_tenant_id_id", "tenant_id", "id"),
-            one_of("status", WorkStatus),
+            one_of("status", OperationStatus),
         )
 
 
-W = TypeVar("W", bound=Work)
+OperationT = TypeVar("OperationT", bound=Operation)
 
 
-def is_active(kind: type[Work]) -> ColumnElement[bool]:
+def is_active(kind: type[Operation]) -> ColumnElement[bool]:
     """The condition that work of a kind has not ended."""
     return kind.status.in_(ACTIVE)
 
 
-def get_work(session: Session, kind: type[W], tenant_id: UUID, work_id: UUID | None) -> W:
+def get_operation(
+    session: Session, kind: type[OperationT], tenant_id: UUID, operation_id: UUID | None
+) -> OperationT:
     """A tenant's audit or edit.
 
     Raises:
         NotFound: no such work of this kind for this tenant.
     """
-    row = session.scalars(select(kind).where(kind.id == work_id, kind.tenant_id == tenant_id)).one_or_none()
+    row = session.scalars(
+        select(kind).where(kind.id == operation_id, kind.tenant_id == tenant_id)
+    ).one_or_none()
     if row is None:
         raise NotFound(f"There is no such {kind.noun}.")
     return row
 
 
 @dataclass(frozen=True)
-class WorkFilter:
+class OperationFilter:
     """Which work to list; what is None or empty narrows nothing. For `metadata` see `has_metadata`."""
 
     language_model_id: UUID | None = None
     text_set_id: UUID | None = None
-    status: WorkStatus | None = None
+    status: OperationStatus | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
-def list_work(
-    session: Session, kind: type[W], tenant_id: UUID, wanted: WorkFilter, before: UUID | None, limit: int
-) -> list[W]:
+def list_operations(
+    session: Session,
+    kind: type[OperationT],
+    tenant_id: UUID,
+    wanted: OperationFilter,
+    before: UUID | None,
+    limit: int,
+) -> list[OperationT]:
     """A tenant's audits or edits that are wanted, newest first, those older than `before`."""
     statement = select(kind).where(kind.tenant_id == tenant_id, has_metadata(kind.metadata_, wanted.metadata))
     if wanted.language_model_id is not None:
@@ -106,11 +115,11 @@ def list_work(
     return newest_first(session, statement, kind.id, before, limit)
 
 
-def end_work(
+def end_operation(
     session: Session,
-    kind: type[Work],
-    work_id: UUID,
-    status: WorkStatus,
+    kind: type[Operation],
+    operation_id: UUID,
+    status: OperationStatus,
     error: JSONObject | None = None,
     findings: Mapping[str, object] = MappingProxyType({}),
 ) -> bool:
@@ -120,7 +129,7 @@ def end_work(
     """
     statement = (
         update(kind)
-        .where(kind.id == work_id, is_active(kind))
+        .where(kind.id == operation_id, is_active(kind))
         .values(status=status, error=error, finished_at=func.clock_timestamp(), **findings)
         .returning(kind.id)
     )
