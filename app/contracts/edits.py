@@ -1,5 +1,6 @@
 """How an edit is asked for."""
 
+from enum import StrEnum
 from math import prod
 from typing import Annotated, Any, Literal
 
@@ -26,6 +27,18 @@ LayerChoice = Annotated[
 ]
 KeepMass = Annotated[float, Field(gt=0, le=1)]
 RankRatio = Annotated[float, Field(gt=0, le=1)]
+
+
+class TextSetRole(StrEnum):
+    """What a text set is to an edit."""
+
+    CALIBRATION = "calibration"  # factors are collected on it; BalancedSubnet retains it
+    FORGET = "forget"  # shown to the method: what it should forget, what a search aims at
+    MEMORIZED = "memorized"  # recited before, measured before and after
+    UNSEEN = "unseen"  # recited before, never shown to the method
+    CONTROL = "control"  # never inserted into the training data
+    CLEAN = "clean"  # perplexity and rankings are measured on it
+    ITEMS = "items"  # questions with choices or with an exact answer
 
 
 class BalancedSubnetOptions(Contract):

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
 
 from app.contracts.base import Described, Metadata
-from app.contracts.edits import EditMethod, EditSpec
+from app.contracts.edits import EditMethod, EditSpec, TextSetRole
 from app.contracts.results.evaluations import Evaluation
 from app.contracts.results.receipts import Receipt
 from app.contracts.sources import LanguageModelReference
@@ -17,7 +17,7 @@ from app.http.problems import Problem
 from app.http.waiting import Waiting
 from app.store.artifacts import ARTIFACT_NAME, MAX_NAME_CHARS
 from app.store.core.identifiers import Prefix, format_id
-from app.store.edits import Edit, EditTextSet, TextSetRole
+from app.store.edits import Edit, EditTextSet
 from app.store.jobs.queue import Job
 
 _MOST_SETTINGS = 256

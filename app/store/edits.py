@@ -2,28 +2,16 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
-from enum import StrEnum
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, ForeignKey, Text, UniqueConstraint, delete, exists, func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from app.contracts.edits import TextSetRole
 from app.store.blobs.rows import REFERENCES
 from app.store.core.base import Base, CreatedAt, JSONObject, PrimaryKey, one_of
 from app.store.operations import Operation, is_active
 from app.store.tenants import Tenant
-
-
-class TextSetRole(StrEnum):
-    """What a text set is to an edit."""
-
-    CALIBRATION = "calibration"  # factors are collected on it; BalancedSubnet retains it
-    FORGET = "forget"  # shown to the method: what it should forget, what a search aims at
-    MEMORIZED = "memorized"  # recited before, measured before and after
-    UNSEEN = "unseen"  # recited before, never shown to the method
-    CONTROL = "control"  # never inserted into the training data
-    CLEAN = "clean"  # perplexity and rankings are measured on it
-    ITEMS = "items"  # questions with choices or with an exact answer
 
 
 class Edit(Operation):

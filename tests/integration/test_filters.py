@@ -8,10 +8,11 @@ from fastapi import FastAPI
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
+from app.contracts.edits import TextSetRole
 from app.settings import Settings
 from app.store.artifacts import Artifact, get_artifact_by_repo
 from app.store.core.identifiers import Prefix, format_id, new_id
-from app.store.edits import EditTextSet, TextSetRole
+from app.store.edits import EditTextSet
 from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.operations import OperationStatus
 from app.store.tenants import Tenant

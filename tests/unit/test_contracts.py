@@ -5,8 +5,7 @@ from typing import get_args
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from app import contracts
-from app.contracts.audits import AuditOptions, AuditSpec, StoredAuditSpec
+from app.contracts.audits import AuditOptions, AuditSpec, PrefixTokenName, StoredAuditSpec
 from app.contracts.sources import HubSource, LanguageModelReference, PathSource
 from app.contracts.texts import TextRecord
 from app.http.problems import validation_problem
@@ -97,4 +96,4 @@ def test_options_of_an_earlier_release_say_what_it_did() -> None:
 
 
 def test_the_names_of_prefix_tokens_are_those_of_the_scorer() -> None:
-    assert get_args(contracts.PrefixTokenName) == get_args(texts.PrefixTokenName)
+    assert get_args(PrefixTokenName) == get_args(texts.PrefixTokenName)

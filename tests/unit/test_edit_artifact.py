@@ -15,10 +15,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from app.contracts.edits import EditEvaluation, EditSpec, Limits
+from app.contracts.edits import EditEvaluation, EditSpec, Limits, TextSetRole
 from app.errors import EditFailed, LanguageModelChanged
 from app.store.core.identifiers import new_id
-from app.store.edits import TextSetRole
 from app.store.language_models import LanguageModel as LanguageModelRow
 from tests.tiny_models import save_tiny_model
 from workers.audits.job import TextFacts

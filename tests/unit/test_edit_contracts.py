@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from app.contracts.edits import EditSpec
+from app.contracts.edits import EditSpec, TextSetRole
 from app.edits.schemas import EditCreate
-from app.store.edits import TextSetRole
 
 MODEL = {"model": "mdl_0", "name": "forgetful"}
 CALIBRATED = {**MODEL, "calibration_text_set": "txs_calibration"}

@@ -12,12 +12,12 @@ import torch
 from scipy import stats
 from sklearn.metrics import ndcg_score
 
-from app.contracts.edits import EditEvaluation, EditSpec, Limits
+from app.contracts.edits import EditEvaluation, EditSpec, Limits, TextSetRole
 from app.contracts.results.evaluations import Evaluation as EvaluationOut
 from app.contracts.results.intervals import MeanInterval, ShareInterval
 from app.errors import EditFailed
 from app.store.core.identifiers import new_id
-from app.store.edits import EditTextSet, TextSetRole
+from app.store.edits import EditTextSet
 from app.store.language_models import LanguageModel as LanguageModelRow
 from app.store.text_sets import TextRow
 from tests.log_probabilities import log_probabilities

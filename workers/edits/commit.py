@@ -7,11 +7,12 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.contracts.audits import AuditSpec
+from app.contracts.edits import TextSetRole
 from app.contracts.sources import ArtifactSource
 from app.store.artifacts import StoredFile, add_artifact
 from app.store.audits import Audit, copy_scores
 from app.store.core.identifiers import Prefix, format_id, new_id
-from app.store.edits import Edit, TextSetRole
+from app.store.edits import Edit
 from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.lifecycle import take_active
 from app.store.operations import OperationStatus

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from torch import Tensor
 
+from app.contracts.edits import TextSetRole
 from app.errors import EditFailed
 from app.store.audits import ScoreFacts
-from app.store.edits import TextSetRole
 from app.store.text_sets import TextRow
 from workers.audits.job import TextFacts, text_input
 from workers.audits.summarize import summarize

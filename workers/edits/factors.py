@@ -14,9 +14,10 @@ from sqlalchemy import func
 from sqlalchemy.dialects.postgresql import insert
 from torch import Tensor
 
+from app.contracts.edits import TextSetRole
 from app.errors import ArtifactCorrupt
 from app.store.core.identifiers import new_id
-from app.store.edits import StoredFactor, TextSetRole, find_factors
+from app.store.edits import StoredFactor, find_factors
 from workers.edits.inputs import SCRATCH, EditInputs
 from workers.edits.progress import EditProgress
 from workers.edits.tokens import curvature_blocks

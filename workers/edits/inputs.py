@@ -8,9 +8,9 @@ from uuid import UUID
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.contracts.audits import AuditOptions, AuditSpec
-from app.contracts.edits import EditSpec
+from app.contracts.edits import EditSpec, TextSetRole
 from app.store import lifecycle as transitions
-from app.store.edits import Edit, EditTextSet, TextSetRole, text_sets_of
+from app.store.edits import Edit, EditTextSet, text_sets_of
 from app.store.jobs.queue import Lease, LeaseLost
 from app.store.language_models import LanguageModel as LanguageModelRow
 from app.store.text_sets import TextRow, TextSet, read_page, read_texts

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from app.contracts.edits import TextSetRole
 from app.errors import EditFailed
-from app.store.edits import TextSetRole
 from workers.edits.inputs import EditInputs
 from workers.running.runtime import Runtime
 from workers.science.errors import PrefixTokenUnusable, ScienceError

@@ -8,8 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from app.contracts.base import Described
-from app.contracts.edits import Role
-from app.store.edits import TextSetRole
+from app.contracts.edits import Role, TextSetRole
 
 
 class ReceiptBase(Described):
