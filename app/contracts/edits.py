@@ -1,91 +1,24 @@
 """How an edit is asked for."""
 
-from enum import StrEnum
-from math import prod
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Field, create_model
 
 from app.contracts.audits import PrefixTokenChoice
-from app.contracts.base import TAG_MARK, Contract
+from app.contracts.base import Contract
+from app.contracts.edit_methods import METHODS
+from app.contracts.edit_methods.balanced_subnet import BalancedSubnetOptions
+from app.contracts.edit_methods.kfac import Constraint, KeepMass, Labels, Sweep
+from app.contracts.edit_methods.svd import RankRatios
+from app.contracts.projections import LayerChoice, Roles
 from app.contracts.texts import TextSetId
 
-EditMethod = Literal["kfac", "balanced_subnet", "svd"]
-Role = Literal["gate", "up", "down", "q", "k", "v", "qkv", "o"]
-Labels = Literal["sampled", "gold"]
-Layers = Annotated[list[Annotated[int, Field(ge=0, le=10_000)]], Field(min_length=1, max_length=1000)]
-Roles = Annotated[list[Role], Field(min_length=1, max_length=8)]
+if TYPE_CHECKING:
+    EditMethod = str
+else:
+    EditMethod = Literal[tuple(METHODS)]
 
-
-def _layers_tag(value: Any) -> str:
-    return TAG_MARK + ("name" if isinstance(value, str) else "list")
-
-
-LayerChoice = Annotated[
-    Annotated[Layers, Tag("tag:list")] | Annotated[Literal["auto"], Tag("tag:name")],
-    Discriminator(_layers_tag),
-]
-KeepMass = Annotated[float, Field(gt=0, le=1)]
-RankRatio = Annotated[float, Field(gt=0, le=1)]
-
-
-class TextSetRole(StrEnum):
-    """What a text set is to an edit."""
-
-    CALIBRATION = "calibration"  # factors are collected on it; BalancedSubnet retains it
-    FORGET = "forget"  # shown to the method: what it should forget, what a search aims at
-    MEMORIZED = "memorized"  # recited before, measured before and after
-    UNSEEN = "unseen"  # recited before, never shown to the method
-    CONTROL = "control"  # never inserted into the training data
-    CLEAN = "clean"  # perplexity and rankings are measured on it
-    ITEMS = "items"  # questions with choices or with an exact answer
-
-
-class BalancedSubnetOptions(Contract):
-    """How BalancedSubnet learns its mask; the defaults are those of arXiv 2510.24256."""
-
-    ratio: Annotated[float, Field(gt=0, lt=1)] = 0.0015
-    epochs: Annotated[int, Field(ge=1, le=1000)] = 5
-    learning_rate: Annotated[float, Field(gt=0, le=100)] = 0.3
-    loss_weight: Annotated[float, Field(ge=0, le=1)] = 0.7
-
-
-class RankRatios(Contract):
-    """What SVD keeps of a projection's singular values, as a share of its full rank.
-
-    The defaults are those of arXiv 2510.24256, which does not truncate attention.
-    """
-
-    gate: RankRatio = 0.5
-    up: RankRatio = 0.005
-    down: RankRatio = 0.005
-    q: RankRatio | None = None
-    k: RankRatio | None = None
-    v: RankRatio | None = None
-    qkv: RankRatio | None = None
-    o: RankRatio | None = None
-
-
-class Sweep(Contract):
-    """Settings of the K-FAC edit to try, each combination of them.
-
-    What is left out stays as the edit itself has it.
-    """
-
-    layers: Annotated[list[Layers], Field(min_length=1, max_length=64)] | None = None
-    keep_mass: Annotated[list[KeepMass], Field(min_length=1, max_length=64)] | None = None
-    projections: Annotated[list[Roles], Field(min_length=1, max_length=8)] | None = None
-
-    @property
-    def combinations(self) -> int:
-        """How many settings there are."""
-        return prod(len(values or [None]) for values in (self.layers, self.keep_mass, self.projections))
-
-
-class Constraint(Contract):
-    """What a setting must keep to be chosen: perplexity on clean text may grow by this share at most."""
-
-    max_perplexity_increase: Annotated[float, Field(ge=0, le=100)] = 0.1
+OptionsT = TypeVar("OptionsT", bound=Contract)
 
 
 class Limits(Contract):
@@ -119,6 +52,24 @@ class EditEvaluation(Contract):
     limits: Limits = Limits()
 
 
+def _with_own_options(spec: type["EditSpec"]) -> type["EditSpec"]:
+    """The contract with a field for the own options of each method that has some, named as the method.
+
+    What is not given is not in its JSON either: a new method changes no request and no row of the others.
+    """
+    fields: dict[str, Any] = {
+        method.name: (method.own_options | None, Field(default=None, exclude_if=lambda value: value is None))
+        for method in METHODS.values()
+        if method.own_options is not None
+    }
+    if not fields:
+        return spec
+    return create_model(
+        spec.__name__, __base__=spec, __module__=spec.__module__, __doc__=spec.__doc__, **fields
+    )
+
+
+@_with_own_options
 class EditSpec(Contract):
     """How a language model is edited, as the workers read it.
 
@@ -146,3 +97,11 @@ class EditSpec(Contract):
     def searches(self) -> bool:
         """Whether several settings are tried before one is written."""
         return self.sweep is not None or self.layers == "auto"
+
+    def own_options(self, kind: type[OptionsT]) -> OptionsT:
+        """What was given under the method's own name, or the defaults of that."""
+        given = getattr(self, self.method)
+        if given is None:
+            return kind()
+        assert isinstance(given, kind)
+        return given

@@ -1,5 +1,6 @@
 """Texts and what is known about them."""
 
+from enum import StrEnum
 from typing import Annotated, Self
 
 from pydantic import ConfigDict, Field, model_validator
@@ -53,3 +54,15 @@ class TextRecord(Contract):
 
 
 TextSetId = Annotated[str, Field(max_length=100)]
+
+
+class TextSetRole(StrEnum):
+    """What a text set is to an edit."""
+
+    CALIBRATION = "calibration"  # factors are collected on it; BalancedSubnet retains it
+    FORGET = "forget"  # shown to the method: what it should forget, what a search aims at
+    MEMORIZED = "memorized"  # recited before, measured before and after
+    UNSEEN = "unseen"  # recited before, never shown to the method
+    CONTROL = "control"  # never inserted into the training data
+    CLEAN = "clean"  # perplexity and rankings are measured on it
+    ITEMS = "items"  # questions with choices or with an exact answer

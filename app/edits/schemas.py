@@ -1,18 +1,18 @@
 """Edits as they are sent and answered."""
 
-from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated, Any, Literal, LiteralString, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
 
 from app.contracts.base import Described, Metadata
-from app.contracts.edits import EditMethod, EditSpec, TextSetRole
+from app.contracts.edit_methods import METHODS
+from app.contracts.edits import EditMethod, EditSpec
 from app.contracts.results.evaluations import Evaluation
 from app.contracts.results.receipts import Receipt
 from app.contracts.sources import LanguageModelReference
-from app.contracts.texts import TextSetId
+from app.contracts.texts import TextSetId, TextSetRole
 from app.http.problems import Problem
 from app.http.waiting import Waiting
 from app.store.artifacts import ARTIFACT_NAME, MAX_NAME_CHARS
@@ -20,18 +20,8 @@ from app.store.core.identifiers import Prefix, format_id
 from app.store.edits import Edit, EditTextSet
 from app.store.jobs.queue import Job
 
-_MOST_SETTINGS = 256
-# The parameters that only some methods have.
-_ONLY_FOR = {
-    "keep_mass": {"kfac"},
-    "labels": {"kfac"},
-    "sweep": {"kfac"},
-    "constraint": {"kfac"},
-    "calibration_tokens": {"kfac", "balanced_subnet"},
-    "block_tokens": {"kfac", "balanced_subnet"},
-    "balanced_subnet": {"balanced_subnet"},
-    "rank_ratio": {"svd"},
-}
+# What some methods read and others would ignore.
+_OPTIONS_OF_METHODS = frozenset().union(*(method.read_options for method in METHODS.values()))
 
 
 class EditCreate(EditSpec):
@@ -49,17 +39,23 @@ class EditCreate(EditSpec):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for code, message, applies in _REFUSALS:
-            if applies(self):
-                raise PydanticCustomError(code, message)
+        method = METHODS[self.method]
+        if self.model_fields_set & (_OPTIONS_OF_METHODS - method.read_options):
+            raise PydanticCustomError("parameter_of_another_method", "A parameter of another method")
+        if self.searches and not method.searches:
+            raise PydanticCustomError("search_needs_kfac", "The settings of this method cannot be searched")
+        for refusal in method.refusals:
+            if refusal.applies(self):
+                raise PydanticCustomError(refusal.code, refusal.message)
+        if self.calibration_text_set is None and TextSetRole.CALIBRATION in method.needs:
+            raise PydanticCustomError("calibration_missing", "This method needs a calibration text set")
+        if self.forget_text_set is None:
+            # A search aims at it.
+            if self.searches or TextSetRole.FORGET in method.needs:
+                raise PydanticCustomError("forget_set_missing", "This needs a forget text set")
+        elif self.evaluation.unseen_text_set == self.forget_text_set:
+            raise PydanticCustomError("unseen_was_seen", "The unseen set must not be the forget set")
         return self
-
-    def has_foreign_parameter(self) -> bool:
-        """Whether a parameter was given that the method does not have."""
-        return any(
-            name in self.model_fields_set and self.method not in methods
-            for name, methods in _ONLY_FOR.items()
-        )
 
     def spec(self) -> EditSpec:
         """What the workers need of it."""
@@ -78,69 +74,6 @@ class EditCreate(EditSpec):
             TextSetRole.ITEMS: evaluation.items_text_set,
         }
         return {role: public_id for role, public_id in given.items() if public_id is not None}
-
-
-# What one field alone cannot tell to be wrong: a code, a message, and when it is.
-_REFUSALS: tuple[tuple[LiteralString, LiteralString, Callable[[EditCreate], bool]], ...] = (
-    ("parameter_of_another_method", "A parameter of another method", EditCreate.has_foreign_parameter),
-    (
-        "search_needs_kfac",
-        "Only K-FAC settings can be searched",
-        lambda edit: edit.searches and edit.method != "kfac",
-    ),
-    (
-        "auto_with_sweep",
-        "Give layers as auto, or a sweep",
-        lambda edit: edit.layers == "auto" and edit.sweep is not None,
-    ),
-    (
-        "auto_with_keep_mass",
-        "Automatic layers come with masses of their own",
-        lambda edit: edit.layers == "auto" and "keep_mass" in edit.model_fields_set,
-    ),
-    (
-        "sweep_too_large",
-        "A sweep may have up to 256 settings",
-        lambda edit: edit.sweep is not None and edit.sweep.combinations > _MOST_SETTINGS,
-    ),
-    (
-        "constraint_without_search",
-        "A constraint needs a search",
-        lambda edit: "constraint" in edit.model_fields_set and not edit.searches,
-    ),
-    (
-        "rank_ratio_missing",
-        "Every projection needs a rank ratio",
-        lambda edit: (
-            edit.method == "svd"
-            and any(getattr(edit.rank_ratio, role) is None for role in edit.projections or ())
-        ),
-    ),
-    (
-        "rank_ratio_unused",
-        "A rank ratio for a projection that is not edited",
-        lambda edit: (
-            edit.projections is not None and bool(edit.rank_ratio.model_fields_set - set(edit.projections))
-        ),
-    ),
-    (
-        "calibration_missing",
-        "This method needs a calibration text set",
-        lambda edit: edit.calibration_text_set is None and edit.method != "svd",
-    ),
-    (
-        "forget_set_missing",
-        "This needs a forget text set",
-        lambda edit: edit.forget_text_set is None and (edit.method == "balanced_subnet" or edit.searches),
-    ),
-    (
-        "unseen_was_seen",
-        "The unseen set must not be the forget set",
-        lambda edit: (
-            edit.forget_text_set is not None and edit.evaluation.unseen_text_set == edit.forget_text_set
-        ),
-    ),
-)
 
 
 class EditProgress(BaseModel):

@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, ForeignKey, Text, UniqueConstraint, delete, exists, func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from app.contracts.edits import TextSetRole
+from app.contracts.texts import TextSetRole
 from app.store.blobs.rows import REFERENCES
 from app.store.core.base import Base, CreatedAt, JSONObject, PrimaryKey, one_of
 from app.store.operations import Operation, is_active

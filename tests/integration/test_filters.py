@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
-from app.contracts.edits import TextSetRole
+from app.contracts.texts import TextSetRole
 from app.settings import Settings
 from app.store.artifacts import Artifact, get_artifact_by_repo
 from app.store.core.identifiers import Prefix, format_id, new_id

@@ -15,7 +15,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from app.contracts.edits import EditEvaluation, EditSpec, Limits, TextSetRole
+from app.contracts.edits import EditEvaluation, EditSpec, Limits
+from app.contracts.texts import TextSetRole
 from app.errors import EditFailed, LanguageModelChanged
 from app.store.core.identifiers import new_id
 from app.store.language_models import LanguageModel as LanguageModelRow

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from app.contracts.edits import EditSpec, TextSetRole
+from app.contracts.edits import EditSpec
+from app.contracts.texts import TextSetRole
 from app.edits.schemas import EditCreate
 
 MODEL = {"model": "mdl_0", "name": "forgetful"}

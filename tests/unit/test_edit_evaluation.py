@@ -12,9 +12,10 @@ import torch
 from scipy import stats
 from sklearn.metrics import ndcg_score
 
-from app.contracts.edits import EditEvaluation, EditSpec, Limits, TextSetRole
+from app.contracts.edits import EditEvaluation, EditSpec, Limits
 from app.contracts.results.evaluations import Evaluation as EvaluationOut
 from app.contracts.results.intervals import MeanInterval, ShareInterval
+from app.contracts.texts import TextSetRole
 from app.errors import EditFailed
 from app.store.core.identifiers import new_id
 from app.store.edits import EditTextSet

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from app.contracts.edit_methods.kfac import KFACReceipt
 from app.contracts.edits import EditSpec
-from app.contracts.results.receipts import KFACReceipt
 from app.edits.schemas import EditOut
 from app.store.core.identifiers import new_id
 from app.store.edits import Edit

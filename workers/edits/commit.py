@@ -7,8 +7,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.contracts.audits import AuditSpec
-from app.contracts.edits import TextSetRole
 from app.contracts.sources import ArtifactSource
+from app.contracts.texts import TextSetRole
 from app.store.artifacts import StoredFile, add_artifact
 from app.store.audits import Audit, copy_scores
 from app.store.core.identifiers import Prefix, format_id, new_id

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from app.contracts.edits import Limits, TextSetRole
+from app.contracts.edits import Limits
+from app.contracts.texts import TextSetRole
 from workers.edits.evaluation import RECITED, Readings, Scored
 from workers.edits.inputs import EditInputs
 from workers.science.evaluation.utility import ndcg_by_position

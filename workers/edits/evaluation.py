@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from torch import Tensor
 
-from app.contracts.edits import TextSetRole
+from app.contracts.texts import TextSetRole
 from app.errors import EditFailed
 from app.store.audits import ScoreFacts
 from app.store.text_sets import TextRow

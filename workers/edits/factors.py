@@ -14,7 +14,7 @@ from sqlalchemy import func
 from sqlalchemy.dialects.postgresql import insert
 from torch import Tensor
 
-from app.contracts.edits import TextSetRole
+from app.contracts.texts import TextSetRole
 from app.errors import ArtifactCorrupt
 from app.store.core.identifiers import new_id
 from app.store.edits import StoredFactor, find_factors

@@ -8,7 +8,8 @@ from uuid import UUID
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.contracts.audits import AuditOptions, AuditSpec
-from app.contracts.edits import EditSpec, TextSetRole
+from app.contracts.edits import EditSpec
+from app.contracts.texts import TextSetRole
 from app.store import lifecycle as transitions
 from app.store.edits import Edit, EditTextSet, text_sets_of
 from app.store.jobs.queue import Lease, LeaseLost

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 from torch import Tensor
 
-from app.contracts.edits import EditSpec, TextSetRole
+from app.contracts.edits import EditSpec
+from app.contracts.texts import TextSetRole
 from app.errors import EditFailed, NoFeasibleSetting
 from workers.audits.job import text_input
 from workers.edits.factors import FactorStore

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from app.contracts.edits import TextSetRole
+from app.contracts.texts import TextSetRole
 from app.errors import EditFailed
 from workers.edits.inputs import EditInputs
 from workers.running.runtime import Runtime

@@ -8,8 +8,8 @@ from typing import Any, Literal
 from pydantic import model_validator
 
 from app.contracts.base import Described
-from app.contracts.edits import TextSetRole
 from app.contracts.results.intervals import MeanInterval, ShareInterval
+from app.contracts.texts import TextSetRole
 
 
 class MeanChange(Described):

@@ -1,0 +1,121 @@
+"""K-FAC: weight directions of low loss curvature are dropped (arXiv 2510.24256)."""
+
+from math import prod
+from typing import TYPE_CHECKING, Annotated, Final, Literal
+
+from pydantic import Field
+
+from app.contracts.base import Contract, Described
+from app.contracts.edit_methods.registry import DefaultLayers, MethodContract, Refusal, register
+from app.contracts.projections import Layers, Roles
+from app.contracts.results.receipt_facts import EditedMatrix, ReceiptFacts
+from app.contracts.texts import TextSetRole
+
+if TYPE_CHECKING:
+    from app.contracts.edits import EditSpec
+
+Labels = Literal["sampled", "gold"]
+KeepMass = Annotated[float, Field(gt=0, le=1)]
+
+_MOST_SETTINGS: Final = 256
+
+
+class Sweep(Contract):
+    """Settings of the K-FAC edit to try, each combination of them.
+
+    What is left out stays as the edit itself has it.
+    """
+
+    layers: Annotated[list[Layers], Field(min_length=1, max_length=64)] | None = None
+    keep_mass: Annotated[list[KeepMass], Field(min_length=1, max_length=64)] | None = None
+    projections: Annotated[list[Roles], Field(min_length=1, max_length=8)] | None = None
+
+    @property
+    def combinations(self) -> int:
+        """How many settings there are."""
+        return prod(len(values or [None]) for values in (self.layers, self.keep_mass, self.projections))
+
+
+class Constraint(Contract):
+    """What a setting must keep to be chosen: perplexity on clean text may grow by this share at most."""
+
+    max_perplexity_increase: Annotated[float, Field(ge=0, le=100)] = 0.1
+
+
+class KFACMatrix(EditedMatrix):
+    """A matrix that keeps the directions of most curvature."""
+
+    kept_mass: float
+    """The share of the curvature mass that stays, at least what was asked for."""
+    kept_pairs: int
+    """Pairs of an output and an input direction that stay."""
+    pairs: int
+    """All of them: outputs times inputs."""
+    largest_rank: int
+    """The most that the new matrix's rank can be."""
+
+
+class KFACParameters(Described):
+    """What a K-FAC edit did."""
+
+    keep_mass: float
+    """The share of the curvature mass that was asked for, or that a search chose."""
+    calibration_tokens: int
+    """Tokens that the curvature averages over."""
+    factors_reused: int
+    """Projections whose curvature an earlier edit had left."""
+    factors_collected: int
+    """Projections whose curvature was collected for this edit."""
+
+
+class KFACReceipt(ReceiptFacts):
+    """How a K-FAC edit was made."""
+
+    method: Literal["kfac"]
+    """The method."""
+    parameters: KFACParameters
+    """What it did."""
+    matrices: list[KFACMatrix]
+    """Every matrix that was edited."""
+
+
+def _sweeps_too_much(edit: "EditSpec") -> bool:
+    return edit.sweep is not None and edit.sweep.combinations > _MOST_SETTINGS
+
+
+KFAC: Final = register(
+    MethodContract(
+        name="kfac",
+        title="K-FAC",
+        description=(
+            "drops weight directions of low loss curvature (arXiv 2510.24256): `keep_mass` of it stays"
+        ),
+        receipt=KFACReceipt,
+        stages={"collecting_factors": 5, "decomposing": 40, "searching": 45},
+        default_layers=DefaultLayers(first=23, count=3),
+        default_projections=("gate", "up"),
+        needs=frozenset({TextSetRole.CALIBRATION}),
+        searches=True,
+        options=frozenset(
+            {"keep_mass", "labels", "sweep", "constraint", "calibration_tokens", "block_tokens"}
+        ),
+        refusals=(
+            Refusal(
+                "auto_with_sweep",
+                "Give layers as auto, or a sweep",
+                lambda edit: edit.layers == "auto" and edit.sweep is not None,
+            ),
+            Refusal(
+                "auto_with_keep_mass",
+                "Automatic layers come with masses of their own",
+                lambda edit: edit.layers == "auto" and "keep_mass" in edit.model_fields_set,
+            ),
+            Refusal("sweep_too_large", "A sweep may have up to 256 settings", _sweeps_too_much),
+            Refusal(
+                "constraint_without_search",
+                "A constraint needs a search",
+                lambda edit: "constraint" in edit.model_fields_set and not edit.searches,
+            ),
+        ),
+    )
+)
