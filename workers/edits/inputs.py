@@ -8,8 +8,10 @@ from uuid import UUID
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.contracts.audits import AuditOptions, AuditSpec
+from app.contracts.edit_methods import METHODS
 from app.contracts.edits import EditSpec
 from app.contracts.texts import TextSetRole
+from app.errors import EditFailed
 from app.store import lifecycle as transitions
 from app.store.edits import Edit, EditTextSet, text_sets_of
 from app.store.jobs.queue import Lease, LeaseLost
@@ -119,6 +121,7 @@ def begin(runtime: Runtime, lease: Lease) -> EditInputs:
 
     Raises:
         LeaseLost: the edit was cancelled.
+        EditFailed: its method is none that this release knows.
     """
     if lease.edit_id is None:
         raise LeaseLost
@@ -130,8 +133,15 @@ def begin(runtime: Runtime, lease: Lease) -> EditInputs:
             edit_id=edit.id,
             tenant_id=edit.tenant_id,
             name=edit.name,
-            spec=EditSpec.model_validate(edit.spec),
+            spec=_spec_of(edit),
             base=base,
             lineage=lineage_of(session, base),
             text_sets=text_sets_of(session, [edit.id])[edit.id],
         )
+
+
+def _spec_of(edit: Edit) -> EditSpec:
+    """The settings; while releases are changed, those of a later one may come to a worker of this one."""
+    if (method := edit.spec["method"]) not in METHODS:
+        raise EditFailed(f"This worker knows no edit method {method!r}, only {', '.join(METHODS)}.")
+    return EditSpec.model_validate(edit.spec)

@@ -14,6 +14,7 @@ import transformers
 from torch import Tensor
 
 from app import __version__
+from app.contracts.edit_methods import METHODS
 from app.errors import EditFailed, NoSuchPrefixToken
 from app.store.core.identifiers import Prefix, format_id
 from app.store.edits import active_edits
@@ -23,7 +24,7 @@ from workers.edits.comparison import compare
 from workers.edits.documents import write_checkpoint, write_receipt_and_card
 from workers.edits.evaluation import Evaluation
 from workers.edits.inputs import SCRATCH, EditInputs, begin
-from workers.edits.methods import EditedWeights, edited_weights
+from workers.edits.methods import EditedWeights, find_method
 from workers.edits.progress import EditProgress
 from workers.models.artifact_files import store_directory
 from workers.running.finishing import finish
@@ -59,8 +60,8 @@ def run_edit(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
         StorageFull, StorageUnavailable: the files cannot be kept.
         LanguageModelChanged, LanguageModelRejected, HubUnreachable: see `ModelCache.get`.
     """
-    progress = EditProgress(keeper)
     inputs = begin(runtime, lease)
+    progress = EditProgress(keeper, METHODS[inputs.spec.method].stages)
     progress.enter("loading")
     try:
         with _scratch_directory(runtime, inputs, lease) as directory:
@@ -90,7 +91,7 @@ class _Edit:
         prefix_token = resolve_prefix_token(inputs.options.prefix_token, base)
         # Begun first: texts that cannot be used fail the edit before it is made.
         evaluation = Evaluation(runtime, inputs, base, progress, scores)
-        edited = edited_weights(runtime, inputs, base, progress)
+        edited = find_method(inputs.spec.method).run(runtime, inputs, base, progress)
         written = self._write(base, edited, checkpoint)
         progress.enter("evaluating")
         before = evaluation.read(base)
@@ -135,9 +136,9 @@ class _Edit:
 
     def _receipt(self, base: LanguageModel, edited: EditedWeights) -> JSONObject:
         inputs = self._inputs
-        return {
+        receipt = {
             "method": inputs.spec.method,
-            "parameters": edited.facts,
+            "parameters": edited.parameters,
             "matrices": edited.matrices,
             "base": {
                 "model": format_id(Prefix.LANGUAGE_MODEL, inputs.base.id),
@@ -160,6 +161,9 @@ class _Edit:
             "wall_seconds": round(time.monotonic() - self._began, 3),
             "peak_memory_bytes": _peak_memory(base.device),
         }
+        # What a method says of itself must be what its contract promises, or the edit could not be read.
+        METHODS[inputs.spec.method].receipt.model_validate(receipt)
+        return receipt
 
 
 @torch.inference_mode()

@@ -1,28 +1,27 @@
 """How far an edit has come: stages of fixed shares, reported as per cent."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
+from app.contracts.edit_methods.registry import METHOD_ENDS
 from workers.running.lease_keeper import LeaseKeeper
 
-# Where each stage begins, in per cent. The shares are those of a K-FAC edit of a small model on a CPU.
-STAGES: Final = {
-    "loading": 0,
-    "collecting_factors": 5,
-    "learning_mask": 5,
-    "decomposing": 40,
-    "searching": 45,
-    "writing": 65,
-    "evaluating": 70,
-    "storing": 95,
-}
+# Where the stages of every edit begin, in per cent; those of its method are between loading and writing. The
+# shares are those of a K-FAC edit of a small model on a CPU.
+STAGES: Final = {"loading": 0, "writing": METHOD_ENDS, "evaluating": 70, "storing": 95}
 
 
 class EditProgress:
-    """Tells the lease keeper the stage and the per cent; this is also where an edit learns to stop."""
+    """Tells the lease keeper the stage and the per cent; this is also where an edit learns to stop.
 
-    def __init__(self, keeper: LeaseKeeper) -> None:
+    Args:
+        keeper: of the edit's job.
+        stages: of its method, each with the per cent at which it begins.
+    """
+
+    def __init__(self, keeper: LeaseKeeper, stages: Mapping[str, int]) -> None:
         self._keeper = keeper
+        self._begins = STAGES | dict(stages)
         self._stage = "loading"
 
     def enter(self, stage: str) -> None:
@@ -40,8 +39,8 @@ class EditProgress:
         Raises:
             LeaseLost, Stopping: see `LeaseKeeper.report`.
         """
-        start = STAGES[self._stage]
-        end = min((begin for begin in STAGES.values() if begin > start), default=100)
+        start = self._begins[self._stage]
+        end = min((begin for begin in self._begins.values() if begin > start), default=100)
         self._keeper.report(start + (end - start) * done // max(1, total), stage=self._stage)
 
     def counter(self, total: int) -> Callable[[int], None]:

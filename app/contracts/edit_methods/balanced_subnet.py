@@ -59,7 +59,6 @@ class BalancedSubnetReceipt(ReceiptFacts):
 BALANCED_SUBNET: Final = register(
     MethodContract(
         name="balanced_subnet",
-        title="BalancedSubnet",
         description="learns which weights to zero (arXiv 2410.02159)",
         receipt=BalancedSubnetReceipt,
         stages={"learning_mask": 5},

@@ -86,7 +86,6 @@ def _sweeps_too_much(edit: "EditSpec") -> bool:
 KFAC: Final = register(
     MethodContract(
         name="kfac",
-        title="K-FAC",
         description=(
             "drops weight directions of low loss curvature (arXiv 2510.24256): `keep_mass` of it stays"
         ),

@@ -41,7 +41,6 @@ class MethodContract:
 
     Attributes:
         name: as requests, stored edits and receipts have it.
-        title: as people write it.
         description: what it does to weights, in one sentence.
         receipt: the receipt of such an edit; its `method` is this name.
         stages: what its worker goes through between loading and writing, each with the per cent of the
@@ -57,7 +56,6 @@ class MethodContract:
     """
 
     name: str
-    title: str
     description: str
     receipt: type[ReceiptFacts]
     stages: Mapping[str, int]

@@ -67,7 +67,6 @@ def _has_a_ratio_too_many(edit: "EditSpec") -> bool:
 SVD: Final = register(
     MethodContract(
         name="svd",
-        title="SVD",
         description="cuts matrices to their largest singular values, a share `rank_ratio` by role",
         receipt=SVDReceipt,
         stages={"decomposing": 5},

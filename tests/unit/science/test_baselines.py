@@ -8,7 +8,7 @@ from torch import nn
 from tests.tiny_models import EDITABLE_ARCHITECTURES, english_sentences
 from workers.science.baselines import balanced_subnet
 from workers.science.baselines.balanced_subnet import BalancedSubnetOptions, learn_subnet
-from workers.science.baselines.svd import default_layer, truncate
+from workers.science.baselines.svd import truncate
 from workers.science.errors import ScienceError
 from workers.science.evaluation.utility import mean_nll
 from workers.science.models.projections import find_projections
@@ -40,11 +40,6 @@ def test_svd_keeps_the_best_approximation_of_the_rank(ratio, rank):
 def test_a_share_that_means_a_whole_rank_gives_that_rank_whatever_the_rounding():
     assert 0.07 * 100 > 7
     assert int(torch.linalg.matrix_rank(truncate(torch.eye(100) + torch.ones(100, 100), 0.07)[0])) == 7
-
-
-@pytest.mark.parametrize(("depth", "layer"), [(32, 21), (16, 10), (6, 4), (2, 1), (1, 0)])
-def test_svd_takes_the_layer_of_the_paper_at_any_depth(depth, layer):
-    assert default_layer(depth) == layer
 
 
 @pytest.mark.parametrize("ratio", [0.0, -1.0, 1.1])

@@ -6,16 +6,9 @@ import torch
 from torch import Tensor
 
 from workers.science.curvature.spectrum import decomposition_dtype
-from workers.science.models.projections import layer_at_depth
 
 # A share that was meant to give a whole rank may come out a little above it: 0.07 * 100 is not quite 7.
 _ROUNDING = 1e-9
-_LAYER = 21
-
-
-def default_layer(n_layers: int) -> int:
-    """The layer that 21 of 32 is (arXiv 2510.24256, the SVD baseline)."""
-    return layer_at_depth(_LAYER, n_layers)
 
 
 def truncate(weight: Tensor, ratio: float) -> tuple[Tensor, int]:

@@ -130,21 +130,29 @@ def layer_at_depth(layer: int, n_layers: int) -> int:
     return min(round(n_layers * layer / _DEPTH), n_layers - 1)
 
 
-def default_layers(n_layers: int) -> list[int]:
-    """Three late layers, those that 23 to 25 of 32 are (arXiv 2510.24256), as far as the model has them."""
-    first = layer_at_depth(_FIRST_LAYER, n_layers)
-    return list(range(first, min(first + _LAYERS, n_layers)))
+def default_layers(n_layers: int, *, first: int = _FIRST_LAYER, count: int = _LAYERS) -> list[int]:
+    """`count` layers from the one that `first` of 32 is, as far as the model has them.
+
+    By default three late ones, those that 23 to 25 of 32 are (arXiv 2510.24256).
+    """
+    start = layer_at_depth(first, n_layers)
+    return list(range(start, min(start + count, n_layers)))
 
 
 def find_projections(
-    model: nn.Module, *, layers: Sequence[int] | None = None, roles: Sequence[str] | None = None
+    model: nn.Module,
+    *,
+    layers: Sequence[int] | None = None,
+    roles: Sequence[str] | None = None,
+    default_roles: Sequence[str] = (Role.GATE, Role.UP),
 ) -> list[Projection]:
     """The projections of the chosen layers and roles, by layer, then in the order of `Role`.
 
     Args:
         model: a causal language model of transformers.
         layers: indices from 0; by default `default_layers`.
-        roles: values of `Role`; by default gate and up, as far as the architecture has them.
+        roles: values of `Role`; by default `default_roles`, as far as the architecture has them.
+        default_roles: values of `Role`.
 
     Raises:
         ProjectionNotFound: `role_unknown`, `layer_not_found`, or `projection_not_found`, which also covers
@@ -152,6 +160,7 @@ def find_projections(
     """
     path, stack = _layers(model)
     wanted = _parse_roles(roles)
+    defaults = [role for role in Role if role in default_roles]
     chosen = default_layers(len(stack)) if layers is None else sorted(set(layers))
     if not chosen or chosen[0] < 0 or chosen[-1] >= len(stack):
         raise ProjectionNotFound("layer_not_found", f"The model has layers 0 to {len(stack) - 1}.")
@@ -160,11 +169,11 @@ def find_projections(
         present = list(_projections_of_layer(f"{path}.{index}", index, stack[index]))
         by_role = {projection.role: projection for projection in present}
         missing = [role for role in wanted or () if role not in by_role]
-        asked = [by_role[role] for role in wanted or (Role.GATE, Role.UP) if role in by_role]
+        asked = [by_role[role] for role in wanted or defaults if role in by_role]
         if missing or not asked:
             raise ProjectionNotFound(
                 "projection_not_found",
-                f"Layer {index} has no {' or '.join(missing or ['gate', 'up'])} projection that can be "
+                f"Layer {index} has no {' or '.join(missing or defaults)} projection that can be "
                 f"edited. The model has layers 0 to {len(stack) - 1}; layer {index} has "
                 f"{_describe(present, stack[index])}.",
             )

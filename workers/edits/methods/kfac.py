@@ -1,27 +1,31 @@
-"""The three methods: from an edit's settings to new weights, with what the receipt says of each matrix."""
+"""The K-FAC edit: factors, eigenbases, perhaps a search, and the projected weights."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from torch import Tensor
 
-from app.contracts.edits import EditSpec
 from app.contracts.texts import TextSetRole
 from app.errors import EditFailed, NoFeasibleSetting
 from workers.audits.job import text_input
 from workers.edits.factors import FactorStore
 from workers.edits.inputs import EditInputs
+from workers.edits.methods.registry import (
+    EditedWeights,
+    EditMethod,
+    chosen_layers,
+    chosen_projections,
+    describe_matrix,
+    register,
+)
 from workers.edits.progress import EditProgress
-from workers.edits.tokens import curvature_blocks, token_rows
+from workers.edits.tokens import token_rows
 from workers.running.runtime import Runtime
-from workers.science.baselines.balanced_subnet import BalancedSubnetOptions, learn_subnet
-from workers.science.baselines.svd import default_layer, truncate
 from workers.science.curvature.kfac import Eigenbasis, eigenbases
 from workers.science.curvature.search import Objective, Point, Setting, automatic_settings, best, try_settings
 from workers.science.curvature.spectrum import KeptPairs, select_top_mass
 from workers.science.models.loading import LanguageModel
-from workers.science.models.projections import Projection, Role, find_projections, layer_count
+from workers.science.models.projections import Projection, find_projections, layer_count
 from workers.science.models.weight_edit import project
 from workers.science.scoring.texts import TextInput
 
@@ -31,47 +35,7 @@ JSONObject = dict[str, Any]
 _SEARCHED_TOKENS: Final = 200_000
 
 
-@dataclass(frozen=True)
-class EditedWeights:
-    """New weights, and how they came about.
-
-    Attributes:
-        weights: each projection with its new weight [out, in].
-        matrices: what the receipt says of each.
-        facts: what the receipt says of the method's run.
-        frontier: the settings that a search tried, if it was one.
-    """
-
-    weights: list[tuple[Projection, Tensor]]
-    matrices: list[JSONObject]
-    facts: JSONObject = field(default_factory=dict)
-    frontier: list[JSONObject] | None = None
-
-
-def edited_weights(
-    runtime: Runtime, inputs: EditInputs, language_model: LanguageModel, progress: EditProgress
-) -> EditedWeights:
-    """Run the edit's method.
-
-    Raises:
-        ProjectionNotFound: the model has no such layer or projection.
-        EditFailed: a text set that the method needs cannot be used.
-        NoFeasibleSetting: no setting of a search keeps the constraint.
-    """
-    if inputs.spec.method == "kfac":
-        return _KFAC(runtime, inputs, language_model, progress).run()
-    layers = _explicit_layers(inputs.spec)
-    if inputs.spec.method == "svd":
-        return _svd(language_model, inputs.spec, layers, progress)
-    projections = find_projections(language_model.model, layers=layers, roles=inputs.spec.projections)
-    return _balanced_subnet(runtime, inputs, language_model, projections, progress)
-
-
-def _explicit_layers(spec: EditSpec) -> list[int] | None:
-    return None if spec.layers == "auto" else spec.layers
-
-
-class _KFAC:
+class _Edit:
     """One K-FAC edit: factors, eigenbases, perhaps a search, and the projected weights."""
 
     def __init__(
@@ -99,8 +63,8 @@ class _KFAC:
         edited = [(projection, *self._edit(projection, chosen.keep_mass)) for projection in self._of(chosen)]
         return EditedWeights(
             weights=[(projection, weight) for projection, weight, _ in edited],
-            matrices=[_matrix(projection) | _kept(kept) for projection, _, kept in edited],
-            facts={
+            matrices=[describe_matrix(projection) | _kept(kept) for projection, _, kept in edited],
+            parameters={
                 "keep_mass": chosen.keep_mass,
                 "calibration_tokens": self._factors.tokens,
                 "factors_reused": self._factors.reused,
@@ -111,11 +75,12 @@ class _KFAC:
 
     def _settings(self) -> list[Setting]:
         spec, model = self._inputs.spec, self._language_model.model
-        layers = list(range(layer_count(model))) if spec.layers == "auto" else spec.layers
-        found = find_projections(model, layers=layers, roles=spec.projections)
+        everywhere = spec.layers == "auto"
+        layers = list(range(layer_count(model))) if everywhere else chosen_layers(spec, model)
+        found = chosen_projections(spec, model, layers)
         roles = tuple(dict.fromkeys(str(projection.role) for projection in found))
         single = tuple(dict.fromkeys(projection.layer for projection in found))
-        if spec.layers == "auto":
+        if everywhere:
             return automatic_settings(len(single), roles)
         if spec.sweep is None:
             return [Setting(single, roles, spec.keep_mass)]
@@ -175,71 +140,6 @@ class _KFAC:
         ]
 
 
-def _svd(
-    language_model: LanguageModel, spec: EditSpec, layers: list[int] | None, progress: EditProgress
-) -> EditedWeights:
-    model = language_model.model
-    layers = layers or [default_layer(layer_count(model))]
-    ratios = spec.rank_ratio.model_dump(exclude_none=True)
-    roles: Sequence[str] | None = spec.projections
-    if roles is None:
-        # All that have a ratio; but not every MLP has a gate.
-        ungated = Role.GATE not in {projection.role for projection in find_projections(model, layers=layers)}
-        roles = [role for role in ratios if not (ungated and role == Role.GATE)]
-    projections = find_projections(model, layers=layers, roles=roles)
-    progress.enter("decomposing")
-    weights, matrices = [], []
-    for projection in projections:
-        weight, rank = truncate(projection.weight, ratios[projection.role])
-        weights.append((projection, weight))
-        matrices.append(_matrix(projection) | {"rank": rank})
-        progress.report(len(weights), len(projections))
-    cut = {str(projection.role): ratios[projection.role] for projection in projections}
-    return EditedWeights(weights=weights, matrices=matrices, facts={"rank_ratio": cut})
-
-
-def _balanced_subnet(
-    runtime: Runtime,
-    inputs: EditInputs,
-    language_model: LanguageModel,
-    projections: Sequence[Projection],
-    progress: EditProgress,
-) -> EditedWeights:
-    progress.enter("learning_mask")
-    retain = curvature_blocks(runtime, inputs, language_model)
-    length = retain.ids.shape[1]
-    forget = token_rows(runtime, inputs, language_model, TextSetRole.FORGET, max_tokens=length)
-    asked = inputs.spec.balanced_subnet
-    options = BalancedSubnetOptions(**asked.model_dump())
-    total = options.epochs * (len(forget) + len(retain))
-    kept = learn_subnet(
-        language_model,
-        projections,
-        forget,
-        retain,
-        options,
-        seed=inputs.spec.seed,
-        on_progress=progress.counter(total),
-    )
-    return EditedWeights(
-        weights=[(projection, projection.weight * kept[projection.key]) for projection in projections],
-        matrices=[
-            _matrix(projection) | {"weights_dropped": int((~kept[projection.key]).sum())}
-            for projection in projections
-        ],
-        facts=asdict(options),
-    )
-
-
-def _matrix(projection: Projection) -> JSONObject:
-    return {
-        "projection": projection.key,
-        "layer": projection.layer,
-        "role": str(projection.role),
-        "shape": list(projection.weight.shape),
-    }
-
-
 def _kept(kept: KeptPairs) -> JSONObject:
     """Of a projected matrix: the mass and pairs kept, and the most that its rank can be."""
     outputs = int((kept.kept_per_output > 0).sum())
@@ -265,3 +165,12 @@ def _describe(point: Point, chosen: Point | None) -> JSONObject:
         "feasible": point.feasible,
         "chosen": point is chosen,
     }
+
+
+def _run(
+    runtime: Runtime, inputs: EditInputs, language_model: LanguageModel, progress: EditProgress
+) -> EditedWeights:
+    return _Edit(runtime, inputs, language_model, progress).run()
+
+
+KFAC: Final = register(EditMethod("kfac", _run))
