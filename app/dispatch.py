@@ -12,7 +12,7 @@ from app.errors import MemauditError
 from app.settings import DOORBELL_TASK, Settings
 from app.store.blobs.collecting import collect_garbage, collect_unfinished
 from app.store.core.unit_of_work import Store
-from app.store.edits import forget_factors
+from app.store.factors import forget_factors
 from app.store.idempotency import forget_old_keys
 from app.store.jobs.retention import remove_ended_jobs
 from app.store.jobs.sweeping import jobs_to_ring, sweep_leases

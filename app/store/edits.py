@@ -1,15 +1,13 @@
 """Edits: requests to derive an edited language model, and what became of them."""
 
 from collections.abc import Sequence
-from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, ForeignKey, Text, UniqueConstraint, delete, exists, func, select
+from sqlalchemy import ColumnElement, ForeignKey, Text, exists, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.contracts.texts import TextSetRole
-from app.store.blobs.rows import REFERENCES
-from app.store.core.base import Base, CreatedAt, JSONObject, PrimaryKey, one_of
+from app.store.core.base import Base, JSONObject, one_of
 from app.store.operations import Operation, is_active
 from app.store.tenants import Tenant
 
@@ -45,28 +43,6 @@ class EditTextSet(Base):
     sha256: Mapped[str] = mapped_column(Text)
 
 
-class StoredFactor(Base):
-    """A covariance matrix of a projection, kept for later edits of the same base and calibration set.
-
-    `key` is the digest of everything that the matrix depends on but for the projection and the side.
-    """
-
-    __tablename__ = "factors"
-    __table_args__ = (UniqueConstraint("tenant_id", "key", "projection", "side"),)
-
-    id: Mapped[PrimaryKey]
-    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"))
-    key: Mapped[str] = mapped_column(Text)
-    projection: Mapped[str] = mapped_column(Text)
-    side: Mapped[str] = mapped_column(Text)
-    tokens: Mapped[int]
-    sha256: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"), index=True)
-    created_at: Mapped[CreatedAt]
-
-
-REFERENCES.append(StoredFactor.sha256)
-
-
 def active_edits(session: Session) -> set[UUID]:
     """The edits of all tenants that have not ended."""
     return set(session.scalars(select(Edit.id).where(is_active(Edit))))
@@ -88,17 +64,3 @@ def name_is_taken(session: Session, tenant_id: UUID, name: str) -> bool:
     session.execute(select(Tenant.id).where(Tenant.id == tenant_id).with_for_update(key_share=True))
     statement = select(Edit.id).where(Edit.tenant_id == tenant_id, Edit.name == name, is_active(Edit))
     return session.scalar(statement.limit(1)) is not None
-
-
-def find_factors(session: Session, tenant_id: UUID, key: str) -> dict[tuple[str, str], StoredFactor]:
-    """The stored factors of a key by (projection, side)."""
-    rows = session.scalars(
-        select(StoredFactor).where(StoredFactor.tenant_id == tenant_id, StoredFactor.key == key)
-    )
-    return {(row.projection, row.side): row for row in rows}
-
-
-def forget_factors(session: Session, *, older_than: timedelta) -> None:
-    """Forget factors that were collected long ago; their bytes are collected with those of other blobs."""
-    age = func.clock_timestamp() - older_than
-    session.execute(delete(StoredFactor).where(StoredFactor.created_at < age))

@@ -55,7 +55,7 @@ class Material:
     unseen: list[TextInput]
     never: dict[str, list[TextInput]]
     clean: TokenRows
-    calibration: TokenBlocks
+    curvature: TokenBlocks
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def read_material(suite: Path) -> Material:
             max_tokens=context,
             prefix_token=PREFIX_TOKEN,
         ),
-        calibration=pack_texts(
+        curvature=pack_texts(
             language_model,
             [text["text"] for text in read(suite / "calibration.jsonl")],
             block_tokens=context,
@@ -145,7 +145,7 @@ def by_kfac(material: Material, console: Console) -> tuple[Row, Setting]:
     model = material.language_model
     n_layers = layer_count(model.model)
     projections = find_projections(model.model, layers=range(n_layers), roles=ROLES)
-    bases = eigenbases(collect_factors(model, material.calibration, projections))
+    bases = eigenbases(collect_factors(model, material.curvature, projections))
 
     def weights_of(setting: Setting) -> Weights:
         chosen = find_projections(model.model, layers=setting.layers, roles=setting.roles)
@@ -215,7 +215,7 @@ def by_subnet(material: Material, layers: Sequence[int], target: float, loss_wei
         max_tokens=model.context_length,
         prefix_token=PREFIX_TOKEN,
     )
-    retain = material.calibration.part(slice(0, 2 * len(forget)))
+    retain = material.curvature.part(slice(0, 2 * len(forget)))
 
     def weights_of(ratio: float) -> list[tuple[Projection, torch.Tensor]]:
         options = BalancedSubnetOptions(ratio=ratio, loss_weight=loss_weight)

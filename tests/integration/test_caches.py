@@ -15,7 +15,7 @@ from app.settings import Settings
 from app.store.blobs.writing import BlobStore
 from app.store.core.sessions import async_engine
 from app.store.core.unit_of_work import Store
-from app.store.edits import StoredFactor
+from app.store.factors import StoredFactor
 from tests.artifacts import make_artifact, random_file
 from tests.integration.rows import add_tenant
 from workers.models.artifact_files import ArtifactCache

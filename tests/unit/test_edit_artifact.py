@@ -325,7 +325,7 @@ def inputs_of(*lineage: Ancestor) -> EditInputs:
 
 
 def reading(strict: float, nl: float) -> Readings:
-    """A model's readings of texts whose facts no paper may show."""
+    """A model's readings of texts whose facts no document may show."""
     score = TextScore(5, len(SECRET), nl=nl, metrics={"extraction": {"said": SECRET}})
     rows = cast("ScoreFile", [(TextFacts(0, text_id=SECRET, group=SECRET, duplicates=None), score)])
     summary = {
@@ -403,11 +403,11 @@ def test_a_card_of_an_edit_of_an_edit_tells_the_whole_lineage() -> None:
     assert f"That was derived from `allegrolab/hubble-1b` at revision `{COMMIT}`." in content
 
 
-@pytest.mark.parametrize("paper", ["README.md", "receipt.json"])
-def test_no_paper_holds_a_submitted_text(target: Path, paper: str) -> None:
+@pytest.mark.parametrize("document", ["README.md", "receipt.json"])
+def test_no_document_holds_a_submitted_text(target: Path, document: str) -> None:
     inputs = inputs_of(HUB)
     write_receipt_and_card(inputs, RECEIPT, evaluation_of(inputs), target)
-    content = (target / paper).read_text()
+    content = (target / document).read_text()
     assert SECRET not in content
     assert "memorized" in content
 

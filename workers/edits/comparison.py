@@ -33,7 +33,7 @@ def compare(
     after: Readings,
     stress: dict[str, dict[TextSetRole, float | None]] | None,
 ) -> JSONObject:
-    """What changed from one model to the other, as `app.edits.schemas.Evaluation` reads it."""
+    """What changed from one model to the other, as `contracts.results.evaluations` reads it."""
     sets: JSONObject = {
         str(role): {
             "texts": len(scored.rows),

@@ -1,4 +1,4 @@
-"""Curvature factors, collected once for a base and a calibration set and kept for later edits."""
+"""Curvature factors, collected once for a base and a text set and kept for later edits."""
 
 import hashlib
 import json
@@ -10,14 +10,11 @@ from typing import Final
 import torch
 import transformers
 from safetensors.torch import load, save_file
-from sqlalchemy import func
-from sqlalchemy.dialects.postgresql import insert
 from torch import Tensor
 
 from app.contracts.texts import TextSetRole
 from app.errors import ArtifactCorrupt
-from app.store.core.identifiers import new_id
-from app.store.edits import StoredFactor, find_factors
+from app.store.factors import NewFactor, find_factors, keep_factors
 from workers.edits.inputs import SCRATCH, EditInputs
 from workers.edits.progress import EditProgress
 from workers.edits.tokens import curvature_blocks
@@ -103,34 +100,14 @@ class FactorStore:
             prefix=f"{self._inputs.edit_id.hex}-", dir=self._runtime.settings.home / SCRATCH
         ) as directory:
             for projection, factors in collected.items():
-                values = []
+                kept = []
                 for side in _SIDES:
                     path = Path(directory) / f"{side}.safetensors"
                     save_file({_TENSOR: getattr(factors, side).contiguous().cpu()}, path)
                     sha256, _ = self._runtime.blobs.put_file(path)
-                    values.append(
-                        {
-                            "id": new_id(),
-                            "tenant_id": self._inputs.tenant_id,
-                            "key": self._key,
-                            "projection": projection,
-                            "side": side,
-                            "tokens": factors.tokens,
-                            "sha256": sha256,
-                        }
-                    )
-                statement = insert(StoredFactor).values(values)
-                # What is there already is as good, or it was damaged and could not be read.
-                statement = statement.on_conflict_do_update(
-                    index_elements=["tenant_id", "key", "projection", "side"],
-                    set_={
-                        "tokens": statement.excluded.tokens,
-                        "sha256": statement.excluded.sha256,
-                        "created_at": func.clock_timestamp(),
-                    },
-                )
+                    kept.append(NewFactor(projection, side, factors.tokens, sha256))
                 with self._runtime.sessions.begin() as session:
-                    session.execute(statement)
+                    keep_factors(session, self._inputs.tenant_id, self._key, kept)
 
 
 def _key(inputs: EditInputs, language_model: LanguageModel) -> str:

@@ -102,7 +102,7 @@ def prepare(corpus: Corpus, size: Size, seed: int) -> Prepared:
 def sample_background(
     documents: Sequence[str], count: int, rng: np.random.Generator
 ) -> tuple[BackgroundText, ...]:
-    """Documents that both models were trained on, drawn without replacement: what edits calibrate on."""
+    """Documents that both models were trained on, drawn without replacement: what edits learn from."""
     return tuple(
         BackgroundText(f"{CALIBRATION}-{number:04}", CALIBRATION, documents[index])
         for number, index in enumerate(rng.permutation(len(documents))[:count])

@@ -84,7 +84,7 @@ def collect_factors(
     batch_blocks: int | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> dict[str, Factors]:
-    """Collect the factors of all projections in one pass over calibration blocks.
+    """Collect the factors of all projections in one pass over blocks of tokens.
 
     Means are over the positions that predict a real token. Sums are float32 whatever the model's dtype.
     Sampled labels invert the model's cumulative distribution at uniform numbers, one for each place, drawn
@@ -94,7 +94,7 @@ def collect_factors(
 
     Args:
         language_model: the model.
-        blocks: calibration text.
+        blocks: the texts that they average over.
         projections: those to collect for.
         labels: `sampled` from the model (the Fisher information) or `gold` (the empirical one).
         seed: of the sampled labels.
@@ -113,7 +113,7 @@ def collect_factors(
         raise ValueError("give projections, and labels sampled or gold")
     tokens = blocks.predictions
     if tokens == 0:
-        raise ScienceError("text_set_empty", "No calibration text has a token that can be predicted.")
+        raise ScienceError("text_set_empty", "No text has a token that can be predicted.")
     on_cpu = language_model.device.type == "cpu"
     budget = _CPU_BATCH_TOKENS if on_cpu else _GPU_BATCH_TOKENS
     size = batch_blocks or max(1, budget // blocks.ids.shape[1])

@@ -1,4 +1,4 @@
-"""Texts as tokens for everything but scoring: packed into blocks for calibration, or one text a row.
+"""Texts as tokens for everything but scoring: packed into blocks for curvature, or one text a row.
 
 Shapes: N blocks or rows, T places.
 """
