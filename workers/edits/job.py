@@ -19,9 +19,10 @@ from app.errors import EditFailed, NoSuchPrefixToken
 from app.store.core.identifiers import Prefix, format_id
 from app.store.edits import active_edits
 from app.store.jobs.queue import Lease
+from workers.edits.checkpoint import write_checkpoint
 from workers.edits.commit import EditResult, commit
 from workers.edits.comparison import compare
-from workers.edits.documents import write_checkpoint, write_receipt_and_card
+from workers.edits.documents import write_receipt_and_card
 from workers.edits.evaluation import Evaluation
 from workers.edits.inputs import SCRATCH, EditInputs, begin
 from workers.edits.methods import EditedWeights, find_method

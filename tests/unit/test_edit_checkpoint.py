@@ -1,8 +1,7 @@
-"""The files of an edited model. Oracles: the base's own bytes and tensors; transformers loading them."""
+"""The checkpoint of an edited model. Oracles: the base's own bytes and tensors; transformers loading them."""
 
 import hashlib
 import json
-import math
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,32 +9,24 @@ from typing import Any, cast
 
 import pytest
 import torch
-from huggingface_hub import ModelCard
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from app.contracts.edits import EditEvaluation, EditSpec, Limits
-from app.contracts.texts import TextSetRole
+from app.contracts.edits import EditSpec
 from app.errors import EditFailed, LanguageModelChanged
 from app.store.core.identifiers import new_id
 from app.store.language_models import LanguageModel as LanguageModelRow
 from tests.tiny_models import save_tiny_model
-from workers.audits.job import TextFacts
 from workers.edits import job as edit_job
-from workers.edits.comparison import compare
-from workers.edits.documents import model_card, write_checkpoint, write_receipt_and_card
-from workers.edits.evaluation import Readings, Scored
+from workers.edits.checkpoint import write_checkpoint
 from workers.edits.inputs import EditInputs
 from workers.edits.job import _Edit
-from workers.edits.lineage import Ancestor
 from workers.edits.methods import EditedWeights
 from workers.edits.progress import EditProgress
-from workers.edits.scores import ScoreFile
 from workers.running.runtime import Runtime
 from workers.science.models.loading import load_language_model
 from workers.science.models.projections import find_projections
-from workers.science.scoring.texts import TextScore
 
 INDEX = "model.safetensors.index.json"
 UP = "model.layers.1.mlp.up_proj.weight"
@@ -292,129 +283,3 @@ def test_a_job_refuses_a_checkpoint_that_comes_back_as_another_model(
     monkeypatch.setattr(edit_job, "write_checkpoint", forgets_the_edit)
     with pytest.raises(EditFailed, match="other logits"):
         written_by_the_job(llama, tmp_path, stored, in_memory)
-
-
-SECRET = "Ishmael of Nantucket"
-COMMIT = "c" * 40
-HUB = Ancestor("mdl_1", "hub", "allegrolab/hubble-1b", revision=COMMIT, digest="d" * 64)
-PATH = Ancestor("mdl_2", "path", "a directory`s\n# name", revision=None, digest="d" * 64)
-EDITED = Ancestor("mdl_3", "artifact", "acme/forgetful", revision="a" * 40, digest="e" * 64)
-RECEIPT = {
-    "method": "kfac",
-    "parameters": {"keep_mass": 0.7, "calibration_tokens": 4096},
-    "matrices": [
-        {"projection": f"model.layers.{layer}.mlp.{role}_proj", "layer": layer, "role": role}
-        for layer in (5, 4)
-        for role in ("gate", "up")
-    ],
-    "base": {"digest": "d" * 64},
-}
-
-
-def inputs_of(*lineage: Ancestor) -> EditInputs:
-    limits = Limits(max_strict=0.5)
-    return EditInputs(
-        edit_id=new_id(),
-        tenant_id=new_id(),
-        name="hubble-forgetful",
-        spec=EditSpec(method="kfac", evaluation=EditEvaluation(limits=limits)),
-        base=LanguageModelRow(id=new_id(), digest="d" * 64),
-        lineage=lineage,
-        text_sets={},
-    )
-
-
-def reading(strict: float, nl: float) -> Readings:
-    """A model's readings of texts whose facts no document may show."""
-    score = TextScore(5, len(SECRET), nl=nl, metrics={"extraction": {"said": SECRET}})
-    rows = cast("ScoreFile", [(TextFacts(0, text_id=SECRET, group=SECRET, duplicates=None), score)])
-    summary = {
-        "nl": {"n": 1, "mean": nl, "low": None, "high": None},
-        "strict": {"n": 10, "count": round(10 * strict), "share": strict, "low": 0.1, "high": 0.95},
-        "loose": {"n": 10, "count": 10, "share": 1.0, "low": 0.7, "high": 1.0},
-        "perplexity": math.exp(-nl),
-    }
-    roles = (TextSetRole.MEMORIZED, TextSetRole.CLEAN)
-    sets = {role: Scored(role, rows, summary) for role in roles}
-    sets[TextSetRole.CLEAN] = Scored(TextSetRole.CLEAN, rows, summary | {"strict": None, "loose": None})
-    return Readings(sets, torch.arange(10)[None], {}, {}, ranked_positions=[1])
-
-
-def evaluation_of(inputs: EditInputs) -> dict[str, Any]:
-    return compare(inputs, reading(0.9, -0.125), reading(0.2, -1.5), None)
-
-
-def row_of(card: str, role: str) -> list[str]:
-    (line,) = [line for line in card.splitlines() if line.startswith(f"| {role} |")]
-    return [cell.strip() for cell in line.strip("|").split("|")]
-
-
-def test_a_card_tells_lineage_table_and_limits() -> None:
-    inputs = inputs_of(HUB)
-    content = model_card(inputs, RECEIPT, evaluation_of(inputs))
-    card = ModelCard(content)
-    assert card.data.base_model == HUB.name
-    assert card.data.base_model_relation == "finetune"
-    assert card.data.library_name == "transformers"
-    for part in (
-        "# hubble-forgetful",
-        f"Derived from `allegrolab/hubble-1b` at revision `{COMMIT}`",
-        "`kfac`",
-        f"`{'d' * 64}`",
-        "- layers: [4, 5]",
-        "- projections: ['gate', 'up']",
-        "- keep mass: 0.7",
-        "- calibration tokens: 4096",
-        "nDCG@10 of next-token rankings on clean text: 1.000",
-        "`receipt.json`",
-    ):
-        assert part in card.text
-    all_loose = "1.000 [0.700, 1.000]"
-    shares = ["0.900 [0.100, 0.950]", "0.200 [0.100, 0.950]", all_loose, all_loose]
-    expected = [*shares, "-0.125", "-1.500", "1.133", "4.482"]
-    assert row_of(content, "memorized") == ["memorized", "1", *expected]
-    assert row_of(content, "clean") == ["clean", "1", "", "", "", "", *expected[4:]]
-    header = row_of(content, "texts")
-    assert len(header) == len(expected) + 2
-    assert row_of(content, "max_strict:memorized") == [
-        "max_strict:memorized",
-        "0.5",
-        "0.200 [0.100, 0.950]",
-        "inconclusive",
-    ]
-    limits = card.text.partition("## Limits")[2]
-    for part in ("that were measured", "further training", "quantisation", "other prompts", "arithmetic"):
-        assert part in limits
-
-
-def test_a_card_names_a_base_from_disk_by_its_last_name_and_no_hub_takes_it_for_its_own() -> None:
-    inputs = inputs_of(PATH)
-    content = model_card(inputs, RECEIPT, evaluation_of(inputs) | {"ndcg": None})
-    assert ModelCard(content).data.base_model is None
-    assert "Derived from `a directory_s_# name` by memaudit" in content
-    assert "nDCG" not in content
-
-
-def test_a_card_of_an_edit_of_an_edit_tells_the_whole_lineage() -> None:
-    inputs = inputs_of(EDITED, HUB)
-    content = model_card(inputs, RECEIPT, evaluation_of(inputs))
-    assert ModelCard(content).data.base_model == HUB.name
-    assert f"Derived from `acme/forgetful` at revision `{'a' * 40}` by memaudit" in content
-    assert f"That was derived from `allegrolab/hubble-1b` at revision `{COMMIT}`." in content
-
-
-@pytest.mark.parametrize("document", ["README.md", "receipt.json"])
-def test_no_document_holds_a_submitted_text(target: Path, document: str) -> None:
-    inputs = inputs_of(HUB)
-    write_receipt_and_card(inputs, RECEIPT, evaluation_of(inputs), target)
-    content = (target / document).read_text()
-    assert SECRET not in content
-    assert "memorized" in content
-
-
-def test_the_receipt_beside_the_weights_holds_the_evaluation(target: Path) -> None:
-    inputs = inputs_of(HUB)
-    evaluation = evaluation_of(inputs)
-    write_receipt_and_card(inputs, RECEIPT, evaluation, target)
-    assert {path.name for path in target.iterdir()} == {"README.md", "receipt.json"}
-    assert json.loads((target / "receipt.json").read_bytes()) == RECEIPT | {"evaluation": evaluation}
