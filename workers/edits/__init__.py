@@ -1,1 +1,1 @@
-"""Edits: inputs, methods, evaluation, documents, commit."""
+"""Edits: inputs, methods, evaluation, checkpoint, documents, commit."""
