@@ -182,14 +182,11 @@ def test_an_edited_model_by_its_name_else_a_hub_repository(
         assert f"the hub repository {name}" in other.stderr
 
 
-def test_what_stands_before_texts_can_be_chosen(
-    service: RunningService, models: Path, texts: Path, tmp_path: Path
-) -> None:
-    whole = tmp_path / "audit.json"
-    chosen = ("--prefix-token", "7", "--special-tokens", "text", "--json", whole)
+def test_what_stands_before_texts_can_be_chosen(service: RunningService, models: Path, texts: Path) -> None:
+    chosen = ("--prefix-token", "7", "--special-tokens", "text", "--json")
     done = audit(service, "--model", models / "tiny", "--texts", texts, *chosen)
     assert done.returncode == 0, done.stderr
-    answer = json.loads(whole.read_text())
+    answer = json.loads(done.stdout)
     assert (answer["options"]["prefix_token"], answer["options"]["special_tokens"]) == (7, "text")
     assert answer["prefix_token"] == {"ids": [7], "conditions": "all"}
     wrong = audit(service, "--model", models / "tiny", "--texts", texts, "--prefix-token", "BOS")
