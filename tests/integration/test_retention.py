@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.orm import Session, sessionmaker
 
-from app import dispatch
-from app.dispatch import collect
+from app.maintenance import retention
+from app.maintenance.retention import collect
 from app.settings import Settings
 from app.store.core.sessions import async_engine, sync_engine
 from app.store.core.unit_of_work import Store
@@ -77,7 +77,7 @@ async def test_they_are_removed_in_batches_until_none_is_left(
     database: psycopg.Connection,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(dispatch, "JOBS_AT_ONCE", 10)
+    monkeypatch.setattr(retention, "JOBS_AT_ONCE", 10)
     with sessions.begin() as session:
         audit = add_audit_rows(session, add_tenant(session))
         audit.status = OperationStatus.SUCCEEDED
