@@ -10,7 +10,6 @@ from app import __version__
 from app.artifacts.hub import router as hub
 from app.artifacts.router import router as artifacts
 from app.audits.router import router as audits
-from app.dispatch import Doorbell, collect_forever, sweep_forever
 from app.edits.router import router as edits
 from app.http.api_page import install_api_page
 from app.http.changes import Changes
@@ -19,6 +18,9 @@ from app.http.observability import RequestObserver, ServiceMetrics
 from app.http.problems import install_problem_handlers, problem_responses
 from app.language_models.router import router as language_models
 from app.logs import configure_logging
+from app.maintenance.doorbell import Doorbell
+from app.maintenance.retention import collect_forever
+from app.maintenance.sweeper import sweep_forever
 from app.scoring.router import router as scoring
 from app.settings import Settings, get_settings
 from app.store.blobs.objects import open_location

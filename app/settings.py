@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Final, Literal
@@ -13,10 +14,16 @@ DOORBELL_TASK = "memaudit.work"
 # Where container engines mount secrets; `memaudit_database_url` there sets `database_url`.
 SECRETS_DIRECTORY = os.environ.get("MEMAUDIT_SECRETS_DIRECTORY", "/run/secrets")
 
-# The class of work that needs a language model in memory.
+Queue = Literal["gpu", "cpu"]
+# Work that needs a language model in memory, and work that needs not even torch.
 GPU_QUEUE: Final = "gpu"
+CPU_QUEUE: Final = "cpu"
+# The queues that a worker of a class serves. One for `gpu` can do everything, so that it suffices alone.
+SERVED_BY: Final[Mapping[Queue, tuple[Queue, ...]]] = {
+    GPU_QUEUE: (GPU_QUEUE, CPU_QUEUE),
+    CPU_QUEUE: (CPU_QUEUE,),
+}
 _BUCKET: Final = re.compile(r"//[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._/-]*)?")
-Queue = Literal["gpu"]
 LogFormat = Literal["json", "console"]
 
 

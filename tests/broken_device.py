@@ -16,10 +16,10 @@ BREAKING: Final = {"breaks": "the device"}
 def _let_it_break(**_: Any) -> None:
     """In the child only, as everything that has to do with torch."""
     from app.store.audits import Audit  # noqa: PLC0415 - as the line below
-    from app.store.jobs.queue import JobKind  # noqa: PLC0415 - as the line below
-    from workers.running.loop import HANDLERS  # noqa: PLC0415 - torch is touched in the child only
+    from app.store.jobs.kinds import SCORE_SHARD  # noqa: PLC0415 - as the line below
+    from workers.running.handlers import HANDLERS, handler_of  # noqa: PLC0415 - torch is touched in the child only
 
-    score_shard = HANDLERS[JobKind.SCORE_SHARD]
+    score_shard = handler_of(SCORE_SHARD.name)
     broken = False
 
     def score_on_a_device_that_breaks(runtime: Any, lease: Any, keeper: Any) -> int:
@@ -30,4 +30,4 @@ def _let_it_break(**_: Any) -> None:
             raise torch.AcceleratorError("CUDA error: device-side assert triggered")
         return score_shard(runtime, lease, keeper)
 
-    HANDLERS[JobKind.SCORE_SHARD] = score_on_a_device_that_breaks
+    HANDLERS[SCORE_SHARD.name] = score_on_a_device_that_breaks

@@ -3,12 +3,12 @@
 import time
 from multiprocessing import get_context
 
-from app.store.jobs.queue import JobKind, claim
+from app.store.jobs.claiming import claim
 from workers.running.loop import run_job
 from workers.running.runtime import Runtime
 
 
-def run_next(runtime: Runtime) -> JobKind:
+def run_next(runtime: Runtime) -> str:
     """Run the job that waits. A claim passes over it for as long as the sweeper of the service holds it."""
     deadline = time.monotonic() + 10
     lease = None

@@ -8,13 +8,18 @@ from celery import Celery
 from celery.signals import setup_logging, worker_process_init, worker_shutting_down
 
 from app.logs import configure_logging
-from app.settings import get_settings
+from app.settings import CPU_QUEUE, GPU_QUEUE, Queue, get_settings
 
 celery_app = Celery("memaudit", include=["workers.tasks"])
 celery_app.conf.update(get_settings().celery_options())
 
 # Shared with the forked children: set when the worker has been asked to stop.
 stopping = multiprocessing.get_context("fork").Event()
+
+
+def worker_class() -> Queue:
+    """The class of this worker, told from the queues that it was started with."""
+    return GPU_QUEUE if GPU_QUEUE in celery_app.amqp.queues.consume_from else CPU_QUEUE
 
 
 @setup_logging.connect
@@ -31,7 +36,12 @@ def _let_jobs_go(**_: Any) -> None:
 
 @worker_process_init.connect
 def _warm_up(**_: Any) -> None:
-    """In a fresh child: load torch while nothing waits for it yet. It must not be loaded before the fork."""
+    """In a fresh child: load torch while nothing waits for it yet. It must not be loaded before the fork.
+
+    A worker for `cpu` may have none.
+    """
+    if worker_class() == CPU_QUEUE:
+        return
     threading.Thread(target=_import_science, daemon=True).start()
 
 

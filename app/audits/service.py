@@ -38,7 +38,7 @@ def request_audit(
         IdempotencyInFlight, IdempotencyMismatch: see `answer_once`.
     """
 
-    def work() -> AuditOut:
+    def create() -> AuditOut:
         text_set_id = parse_id(Prefix.TEXT_SET, request.text_set)
         text_set = get_text_set(session, principal.tenant_id, text_set_id, share_lock=True)
         language_model = resolve_language_model(session, principal, request.model, roots)
@@ -46,7 +46,7 @@ def request_audit(
             add_audit(session, language_model, text_set, request.spec(), metadata=request.metadata)
         )
 
-    return answer_once(session, principal, key, "audit", request, AuditOut, work)
+    return answer_once(session, principal, key, "audit", request, AuditOut, create)
 
 
 def add_audit(
@@ -90,7 +90,7 @@ def read_audit(session: Session, tenant_id: UUID, audit_id: UUID) -> AuditOut:
         NotFound: no such audit for this tenant.
     """
     audit, in_flight = read_audit_with_progress(session, tenant_id, audit_id)
-    return AuditOut.of(audit, in_flight, waiting_jobs(session, Audit, [audit]).get(audit.id))
+    return AuditOut.of(audit, in_flight, waiting_jobs(session, [audit]).get(audit.id))
 
 
 def cancel(session: Session, tenant_id: UUID, audit_id: UUID) -> AuditOut:
@@ -108,7 +108,7 @@ def list_page(
 ) -> Page[AuditOut]:
     """A tenant's audits that are wanted, newest first."""
     rows = list_operations(session, Audit, tenant_id, wanted, id_cursor(cursor), limit + 1)
-    waiting = waiting_jobs(session, Audit, rows)
+    waiting = waiting_jobs(session, rows)
     return page_by_id(rows, limit, lambda row: AuditOut.of(row, waiting_job=waiting.get(row.id)))
 
 

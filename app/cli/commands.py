@@ -67,7 +67,7 @@ def api(host: HostOption = None, port: PortOption = None) -> None:
 
 @cli.command()
 def worker(
-    queue: Annotated[Queue, typer.Option(help="The class of work to take.")] = GPU_QUEUE,
+    queue: Annotated[Queue, typer.Option(help="gpu takes all work, cpu what needs no torch.")] = GPU_QUEUE,
     concurrency: Annotated[
         int, typer.Option(min=1, help="Processes, each with its own models in memory.")
     ] = 1,

@@ -36,7 +36,7 @@ def request_edit(
         IdempotencyInFlight, IdempotencyMismatch: see `answer_once`.
     """
 
-    def work() -> EditOut:
+    def create() -> EditOut:
         text_sets = {
             role: get_text_set(
                 session, principal.tenant_id, parse_id(Prefix.TEXT_SET, public_id), share_lock=True
@@ -74,7 +74,7 @@ def request_edit(
         session.flush()
         return EditOut.of(edit, used, principal.tenant_name)
 
-    return answer_once(session, principal, key, "edit", request, EditOut, work)
+    return answer_once(session, principal, key, "edit", request, EditOut, create)
 
 
 def read_edit(session: Session, principal: Principal, edit_id: UUID) -> EditOut:
@@ -85,7 +85,7 @@ def read_edit(session: Session, principal: Principal, edit_id: UUID) -> EditOut:
     """
     edit, percent, stage = read_edit_with_progress(session, principal.tenant_id, edit_id)
     text_sets = text_sets_of(session, [edit.id])[edit.id]
-    waiting = waiting_jobs(session, Edit, [edit]).get(edit.id)
+    waiting = waiting_jobs(session, [edit]).get(edit.id)
     return EditOut.of(edit, text_sets, principal.tenant_name, percent, stage, waiting)
 
 
@@ -106,7 +106,7 @@ def list_page(
     """A tenant's edits that are wanted, newest first."""
     rows = list_operations(session, Edit, principal.tenant_id, wanted, id_cursor(cursor), limit + 1)
     text_sets = text_sets_of(session, [row.id for row in rows])
-    waiting = waiting_jobs(session, Edit, rows)
+    waiting = waiting_jobs(session, rows)
 
     def answer(row: Edit) -> EditOut:
         return EditOut.of(row, text_sets[row.id], principal.tenant_name, waiting_job=waiting.get(row.id))

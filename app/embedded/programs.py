@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from app.embedded.processes import Child, end, spawn
-from app.settings import Queue, Settings
+from app.settings import SERVED_BY, Queue, Settings
 
 _REQUESTS_END_SECONDS: Final = 5
 Steps = Sequence[tuple[signal.Signals, float]]
@@ -38,7 +38,7 @@ def worker_command(queue: Queue, concurrency: int, log_level: str) -> list[str]:
     """
     return [
         *(sys.executable, "-m", "celery", "--app", "workers.celery_app", "worker"),
-        *("--queues", queue, "--concurrency", str(concurrency), "--pool", "prefork"),
+        *("--queues", ",".join(SERVED_BY[queue]), "--concurrency", str(concurrency), "--pool", "prefork"),
         *("--hostname", f"{queue}-{uuid.uuid4().hex[:12]}@%h", "--loglevel", log_level),
         *("--without-gossip", "--without-mingle"),
     ]

@@ -6,9 +6,9 @@ from uuid import UUID
 from fastapi import Depends, Header, Query, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from app.dispatch import Doorbell
 from app.errors import InsufficientScope, NotFound, Unauthorized
 from app.http.changes import Changes
+from app.maintenance.doorbell import Doorbell
 from app.settings import Settings
 from app.store.core.identifiers import Prefix, parse_id
 from app.store.core.unit_of_work import Store

@@ -20,21 +20,23 @@ def answer_once(
     operation: str,
     request: BaseModel,
     resource: type[Resource],
-    work: Callable[[], Resource],
+    create: Callable[[], Resource],
 ) -> Resource:
-    """Do the work, or give the answer it had when the key was first used. One transaction holds both.
+    """Create a resource, or give the answer of the first time. One transaction holds both.
 
     Raises:
         IdempotencyInFlight: the key is being used right now.
         IdempotencyMismatch: the key was used with another request.
     """
-    canonical = f"{operation}\n{request.model_dump_json()}"
-    fingerprint = hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
+    # What was sent, and not what it stands for: an option that a later release adds changes nothing.
+    fingerprint = _fingerprint(operation, request.model_dump_json(exclude_unset=True))
     tenant_id = principal.tenant_id
-    first = recall(session, tenant_id=tenant_id, key=key, fingerprint=fingerprint)
+    # Releases before this one wrote down every option.
+    earlier = _fingerprint(operation, request.model_dump_json())
+    first = recall(session, tenant_id=tenant_id, key=key, fingerprints={fingerprint, earlier})
     if first is not None:
         return resource.model_validate(first)
-    answer = work()
+    answer = create()
     remember(
         session,
         tenant_id=tenant_id,
@@ -43,3 +45,7 @@ def answer_once(
         response=answer.model_dump(mode="json"),
     )
     return answer
+
+
+def _fingerprint(operation: str, request: str) -> str:
+    return hashlib.sha256(f"{operation}\n{request}".encode("utf-8", "surrogatepass")).hexdigest()

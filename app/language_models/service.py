@@ -40,10 +40,10 @@ def register(
     """
     require_allowed(request.source, roots, pointer="/source/path")
 
-    def work() -> LanguageModelOut:
+    def create() -> LanguageModelOut:
         return LanguageModelOut.of(add_language_model(session, principal, request.source, request.metadata))
 
-    return answer_once(session, principal, key, "register", request, LanguageModelOut, work)
+    return answer_once(session, principal, key, "register", request, LanguageModelOut, create)
 
 
 def add_language_model(

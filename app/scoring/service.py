@@ -34,7 +34,7 @@ def request_scores(
         IdempotencyInFlight, IdempotencyMismatch: see `answer_once`.
     """
 
-    def work() -> AuditOut:
+    def create() -> AuditOut:
         language_model = resolve_language_model(session, principal, request.model, settings.model_roots)
         rows = ((f"/texts/{place}", record) for place, record in enumerate(request.texts))
         text_set = store_texts(
@@ -43,8 +43,8 @@ def request_scores(
         return AuditOut.of(add_audit(session, language_model, text_set, request.spec(), priority=PRIORITY))
 
     if key is None:
-        return work()
-    return answer_once(session, principal, key, "score", request, AuditOut, work)
+        return create()
+    return answer_once(session, principal, key, "score", request, AuditOut, create)
 
 
 def read_scores(session: Session, tenant_id: UUID, audit: AuditOut) -> ScoreList:

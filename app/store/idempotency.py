@@ -1,5 +1,6 @@
 """Idempotency keys: the first answer to a key is kept and given again, in the transaction of the work."""
 
+from collections.abc import Collection
 from datetime import timedelta
 from uuid import UUID
 
@@ -22,8 +23,12 @@ class IdempotencyKey(Base):
     created_at: Mapped[CreatedAt] = mapped_column(index=True)
 
 
-def recall(session: Session, *, tenant_id: UUID, key: str, fingerprint: str) -> JSONObject | None:
+def recall(
+    session: Session, *, tenant_id: UUID, key: str, fingerprints: Collection[str]
+) -> JSONObject | None:
     """Take the key for this transaction and return the answer it was first given, if any.
+
+    The request is the same if what was written down of the first one is among the `fingerprints`.
 
     Raises:
         IdempotencyInFlight: another transaction holds the key right now.
@@ -35,7 +40,7 @@ def recall(session: Session, *, tenant_id: UUID, key: str, fingerprint: str) -> 
     row = session.get(IdempotencyKey, (tenant_id, key))
     if row is None:
         return None
-    if row.fingerprint != fingerprint:
+    if row.fingerprint not in fingerprints:
         raise IdempotencyMismatch("This Idempotency-Key was used with another request; choose a new one.")
     return row.response
 

@@ -1,6 +1,7 @@
-"""Transitions that move a job and the audit or language model it belongs to in one transaction."""
+"""Transitions that move a job and what it works for in one transaction. `end` is the one end of them all."""
 
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from itertools import islice
 from types import MappingProxyType
 from uuid import UUID
@@ -8,28 +9,76 @@ from uuid import UUID
 from sqlalchemy import exists, func, insert, select, update
 from sqlalchemy.orm import Session
 
-from app.errors import AlreadyTerminal, LanguageModelRejected
+from app.errors import AlreadyTerminal
 from app.store.audits import Audit
 from app.store.core.base import JSONObject
-from app.store.core.identifiers import new_id
 from app.store.edits import Edit
-from app.store.jobs.queue import OWNERS, Job, JobKind, Lease, LeaseLost, add_job, cancel_jobs, close_failed
+from app.store.jobs.kinds import PLAN_AUDIT, RUN_EDIT, SCORE_SHARD, SUMMARIZE_AUDIT, VALIDATE_LANGUAGE_MODEL
+from app.store.jobs.owners import AUDIT, LANGUAGE_MODEL, OWNERS, Owner, owner_of
+from app.store.jobs.queue import (
+    Job,
+    Lease,
+    LeaseLost,
+    add_job,
+    cancel_jobs,
+    close_failed,
+    job_values,
+    owned_by,
+)
 from app.store.language_models import LanguageModel, LanguageModelStatus
-from app.store.operations import OperationStatus, OperationT, end_operation, get_operation, is_active
+from app.store.operations import OperationStatus, OperationT, get_operation, is_active
 
 # The last job of an audit comes before any new shard, so that what is nearly done gets done.
 SUMMARY_PRIORITY_STEP = 1
 _ROWS_AT_ONCE = 1000
 
 
+def end(
+    session: Session,
+    owner: Owner,
+    owner_id: UUID,
+    status: StrEnum,
+    *,
+    error: JSONObject | None = None,
+    findings: Mapping[str, object] = MappingProxyType({}),
+) -> bool:
+    """Bring an audit, an edit or a language model to a terminal state and cancel its open jobs.
+
+    No other statement writes such a state, so this is where others can be told of it.
+
+    Args:
+        session: of the caller, who commits.
+        owner: the kind of what ends.
+        owner_id: which one.
+        status: one of those that end it.
+        error: why, if it failed.
+        findings: columns to write with it: results, or what is known although it failed.
+
+    Returns:
+        False when it had ended before; nothing is changed then.
+    """
+    ended_at = owner.ended_at[status]
+    times = {} if ended_at is None else {ended_at: func.clock_timestamp()}
+    statement = (
+        update(owner.table)
+        .where(owner.table.id == owner_id, owner.is_active())
+        .values(status=status, error=error, **times, **findings)
+        .returning(owner.table.id)
+    )
+    if session.scalar(statement) is None:
+        return False
+    cancel_jobs(session, owner, owner_id)
+    return True
+
+
 def enqueue_validation(session: Session, language_model: LanguageModel) -> Job:
     """Let a worker validate a new language model."""
     return add_job(
         session,
-        JobKind.VALIDATE_LANGUAGE_MODEL,
+        VALIDATE_LANGUAGE_MODEL,
         tenant_id=language_model.tenant_id,
+        owner_id=language_model.id,
         language_model_id=language_model.id,
-        priority=1,
     )
 
 
@@ -37,10 +86,10 @@ def enqueue_audit(session: Session, audit: Audit) -> Job:
     """Let a worker cut an audit into shards; its language model must be ready."""
     return add_job(
         session,
-        JobKind.PLAN_AUDIT,
+        PLAN_AUDIT,
         tenant_id=audit.tenant_id,
+        owner_id=audit.id,
         language_model_id=audit.language_model_id,
-        audit_id=audit.id,
         priority=audit.priority,
     )
 
@@ -49,10 +98,10 @@ def enqueue_edit(session: Session, edit: Edit) -> Job:
     """Let a worker run an edit; its language model must be ready."""
     return add_job(
         session,
-        JobKind.RUN_EDIT,
+        RUN_EDIT,
         tenant_id=edit.tenant_id,
+        owner_id=edit.id,
         language_model_id=edit.language_model_id,
-        edit_id=edit.id,
     )
 
 
@@ -77,26 +126,29 @@ def begin_operation(
     """Mark an audit or edit as running and record which bytes of the language model it will use.
 
     Raises:
-        LeaseLost: it has ended, so its work is not wanted any more.
+        LeaseLost: it has ended, so its jobs are not wanted any more.
     """
-    work = take_active(session, kind, operation_id)
-    if work.status == OperationStatus.QUEUED:
-        work.status = OperationStatus.RUNNING
-        work.started_at = session.scalar(select(func.clock_timestamp()))
-    work.language_model_digest = language_model_digest
-    return work
+    operation = take_active(session, kind, operation_id)
+    if operation.status == OperationStatus.QUEUED:
+        operation.status = OperationStatus.RUNNING
+        operation.started_at = session.scalar(select(func.clock_timestamp()))
+    operation.language_model_digest = language_model_digest
+    return operation
 
 
 def enqueue_shards(session: Session, audit: Audit, bounds: Sequence[tuple[int, int]]) -> None:
     """Enqueue a job for each shard [start, stop) of an audit, many in one statement."""
-    shared = {
-        "kind": JobKind.SCORE_SHARD,
-        "tenant_id": audit.tenant_id,
-        "language_model_id": audit.language_model_id,
-        "audit_id": audit.id,
-        "priority": audit.priority,
-    }
-    rows = ({"id": new_id(), "payload": {"start": start, "stop": stop}, **shared} for start, stop in bounds)
+    rows = (
+        job_values(
+            SCORE_SHARD,
+            tenant_id=audit.tenant_id,
+            owner_id=audit.id,
+            language_model_id=audit.language_model_id,
+            payload={"start": start, "stop": stop},
+            priority=audit.priority,
+        )
+        for start, stop in bounds
+    )
     while some := list(islice(rows, _ROWS_AT_ONCE)):
         session.execute(insert(Job), some)
 
@@ -116,10 +168,10 @@ def complete_shard(session: Session, audit_id: UUID, texts: int) -> int:
         return 0
     add_job(
         session,
-        JobKind.SUMMARIZE_AUDIT,
+        SUMMARIZE_AUDIT,
         tenant_id=audit.tenant_id,
+        owner_id=audit.id,
         language_model_id=audit.language_model_id,
-        audit_id=audit.id,
         priority=audit.priority + SUMMARY_PRIORITY_STEP,
     )
     return 1
@@ -131,10 +183,8 @@ def succeed_audit(session: Session, audit_id: UUID, summary: JSONObject) -> None
     Raises:
         LeaseLost: the audit has ended otherwise.
     """
-    audit = take_active(session, Audit, audit_id)
-    audit.summary = summary
-    audit.status = OperationStatus.SUCCEEDED
-    audit.finished_at = session.scalar(select(func.clock_timestamp()))
+    if not end(session, AUDIT, audit_id, OperationStatus.SUCCEEDED, findings={"summary": summary}):
+        raise LeaseLost
 
 
 def accept_language_model(session: Session, model_id: UUID, facts: Mapping[str, object]) -> int:
@@ -142,30 +192,18 @@ def accept_language_model(session: Session, model_id: UUID, facts: Mapping[str, 
 
     Returns:
         How many jobs were enqueued.
+
+    Raises:
+        LeaseLost: it has been validated already.
     """
-    session.execute(
-        update(LanguageModel)
-        .where(LanguageModel.id == model_id)
-        .values(status=LanguageModelStatus.READY, ready_at=func.clock_timestamp(), **facts),
-    )
+    if not end(session, LANGUAGE_MODEL, model_id, LanguageModelStatus.READY, findings=facts):
+        raise LeaseLost
     audits, edits = _waiting(session, Audit, model_id), _waiting(session, Edit, model_id)
     for audit in audits:
         enqueue_audit(session, audit)
     for edit in edits:
         enqueue_edit(session, edit)
     return len(audits) + len(edits)
-
-
-def reject_language_model(session: Session, model_id: UUID, error: JSONObject) -> None:
-    """Mark a language model as rejected, and fail the work that waited for it."""
-    session.execute(
-        update(LanguageModel)
-        .where(LanguageModel.id == model_id, LanguageModel.status == LanguageModelStatus.QUEUED)
-        .values(status=LanguageModelStatus.REJECTED, error=error),
-    )
-    for kind in OWNERS:
-        for work in _waiting(session, kind, model_id):
-            end_operation(session, kind, work.id, OperationStatus.FAILED, error)
 
 
 def fail_job(
@@ -189,15 +227,14 @@ def cancel_operation(
     """End an audit or edit at the client's word. Whatever a worker still computes cannot be committed.
 
     Raises:
-        NotFound: no such work of this kind for this tenant.
+        NotFound: this tenant has no such audit or edit.
         AlreadyTerminal: it had ended before.
     """
-    work = get_operation(session, kind, tenant_id, operation_id)
-    if not end_operation(session, kind, work.id, OperationStatus.CANCELLED):
+    operation = get_operation(session, kind, tenant_id, operation_id)
+    if not end(session, owner_of(kind), operation.id, OperationStatus.CANCELLED):
         raise AlreadyTerminal(f"The {kind.noun} has ended; it cannot be cancelled any more.")
-    cancel_jobs(session, OWNERS[kind] == work.id)
-    session.refresh(work)
-    return work
+    session.refresh(operation)
+    return operation
 
 
 def fail_owner(
@@ -206,19 +243,20 @@ def fail_owner(
     error: JSONObject,
     findings: Mapping[str, object] = MappingProxyType({}),
 ) -> None:
-    """Fail the audit or edit of a job that was given up, or reject the language model it validates."""
-    for kind, column in OWNERS.items():
-        operation_id = getattr(job, column.key)
-        if operation_id is not None:
-            if end_operation(session, kind, operation_id, OperationStatus.FAILED, error, findings):
-                cancel_jobs(session, column == operation_id)
-            return
-    # It is rejected for whatever reason, and the status says whose that is.
-    rejection = LanguageModelRejected(str(error["detail"])).problem() | {"status": error["status"]}
-    reject_language_model(session, job.language_model_id, rejection)
+    """End what a job that was given up works for, and whatever waits for that without a job of its own."""
+    owner = OWNERS.get(job.owner_kind)
+    if owner is None:
+        return
+    recorded = owner.error_of(error)
+    if not end(session, owner, job.owner_id, owner.failed, error=recorded, findings=findings):
+        return
+    if owner is LANGUAGE_MODEL:
+        for operation in (*_waiting(session, Audit, job.owner_id), *_waiting(session, Edit, job.owner_id)):
+            end(session, owner_of(type(operation)), operation.id, OperationStatus.FAILED, error=recorded)
 
 
 def _waiting(session: Session, kind: type[OperationT], model_id: UUID) -> list[OperationT]:
-    has_job = exists().where(OWNERS[kind] == kind.id)
+    """The audits or edits that wait for a language model: those without any job."""
+    has_job = exists().where(owned_by(owner_of(kind), kind.id))
     statement = select(kind).where(kind.language_model_id == model_id, is_active(kind), ~has_job)
     return list(session.scalars(statement))

@@ -1,14 +1,13 @@
-"""What audits and edits share: where they stand, and how they are read and ended."""
+"""What audits and edits share: where they stand, and how they are read."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from types import MappingProxyType
 from typing import ClassVar, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, ForeignKey, Index, Text, func, select, update
+from sqlalchemy import ColumnElement, ForeignKey, Index, Text, select
 from sqlalchemy.orm import Mapped, Session, declared_attr, mapped_column
 from sqlalchemy.schema import SchemaItem
 
@@ -113,24 +112,3 @@ def list_operations(
     if wanted.status is not None:
         statement = statement.where(kind.status == wanted.status)
     return newest_first(session, statement, kind.id, before, limit)
-
-
-def end_operation(
-    session: Session,
-    kind: type[Operation],
-    operation_id: UUID,
-    status: OperationStatus,
-    error: JSONObject | None = None,
-    findings: Mapping[str, object] = MappingProxyType({}),
-) -> bool:
-    """Bring work to a terminal state without a result; False when it had ended before.
-
-    `findings` are columns of the work to write all the same.
-    """
-    statement = (
-        update(kind)
-        .where(kind.id == operation_id, is_active(kind))
-        .values(status=status, error=error, finished_at=func.clock_timestamp(), **findings)
-        .returning(kind.id)
-    )
-    return session.scalar(statement) is not None

@@ -8,7 +8,9 @@ from sqlalchemy.orm import Session
 from app.errors import NotFound
 from app.store.audits import Audit
 from app.store.edits import Edit
-from app.store.jobs.queue import Job, JobKind, JobState
+from app.store.jobs.kinds import SCORE_SHARD
+from app.store.jobs.owners import AUDIT, EDIT
+from app.store.jobs.queue import Job, JobState, owned_by
 from app.store.operations import OperationStatus
 
 
@@ -22,7 +24,7 @@ def read_audit_with_progress(session: Session, tenant_id: UUID, audit_id: UUID) 
     """
     in_flight = (
         select(func.coalesce(func.sum(Job.progress), 0))
-        .where(Job.audit_id == Audit.id, Job.kind == JobKind.SCORE_SHARD, Job.state == JobState.RUNNING)
+        .where(owned_by(AUDIT, Audit.id), Job.kind == SCORE_SHARD.name, Job.state == JobState.RUNNING)
         .correlate(Audit)
         .scalar_subquery()
     )
@@ -43,7 +45,7 @@ def read_edit_with_progress(session: Session, tenant_id: UUID, edit_id: UUID) ->
     """
     statement = (
         select(Edit, Job.progress, Job.stage)
-        .outerjoin(Job, (Job.edit_id == Edit.id) & (Job.state == JobState.RUNNING))
+        .outerjoin(Job, owned_by(EDIT, Edit.id) & (Job.state == JobState.RUNNING))
         .where(Edit.id == edit_id, Edit.tenant_id == tenant_id)
     )
     row = session.execute(statement).one_or_none()

@@ -35,7 +35,7 @@ def create(
         IdempotencyInFlight, IdempotencyMismatch: see `answer_once`.
     """
 
-    def work() -> TextSetOut:
+    def create() -> TextSetOut:
         return TextSetOut.of(
             store_texts(
                 session,
@@ -48,8 +48,8 @@ def create(
         )
 
     if key is None:
-        return work()
-    return answer_once(session, principal, key, "text_set", submission.fingerprint, TextSetOut, work)
+        return create()
+    return answer_once(session, principal, key, "text_set", submission.fingerprint, TextSetOut, create)
 
 
 def store_texts(

@@ -12,7 +12,8 @@ from app.store.audits import Audit, TokenEvidence
 from app.store.core.identifiers import Prefix, new_id, parse_id
 from app.store.core.sessions import sync_engine
 from app.store.edits import Edit
-from app.store.jobs.queue import Job, JobKind, add_job
+from app.store.jobs.kinds import SCORE_SHARD
+from app.store.jobs.queue import Job, add_job
 from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.operations import OperationStatus
 from app.store.tenants import Tenant
@@ -86,10 +87,10 @@ def add_edit(session: Session, tenant_id: UUID, status: OperationStatus = Operat
 def add_shard(session: Session, audit: Audit, *, priority: int = 0) -> Job:
     job = add_job(
         session,
-        JobKind.SCORE_SHARD,
+        SCORE_SHARD,
         tenant_id=audit.tenant_id,
         language_model_id=audit.language_model_id,
-        audit_id=audit.id,
+        owner_id=audit.id,
         payload={"start": 0, "stop": 10},
         priority=priority,
     )

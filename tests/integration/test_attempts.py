@@ -21,7 +21,9 @@ from app.settings import Settings
 from app.store.audits import Audit
 from app.store.core.away import database_is_away
 from app.store.core.sessions import sync_engine
-from app.store.jobs.queue import Job, JobKind, JobState, claim
+from app.store.jobs.claiming import claim
+from app.store.jobs.kinds import RUN_EDIT, SCORE_SHARD, JobKind
+from app.store.jobs.queue import Job, JobState
 from app.store.jobs.sweeping import sweep_leases
 from app.store.lifecycle import enqueue_edit
 from app.store.operations import OperationStatus
@@ -29,8 +31,9 @@ from tests.integration.rows import add_audit_rows, add_edit, add_shard, add_tena
 from workers.running.attempts import LONGEST_PAUSE_SECONDS, pause
 from workers.running.device import DeviceBroken
 from workers.running.finishing import finish
+from workers.running.handlers import HANDLERS, Handler
 from workers.running.lease_keeper import LeaseKeeper
-from workers.running.loop import HANDLERS, Handler, run_job, run_jobs_until_idle
+from workers.running.loop import run_job, run_jobs_until_idle
 from workers.running.runtime import Runtime, make_runtime
 
 Sessions = sessionmaker[Session]
@@ -70,7 +73,7 @@ def handle(monkeypatch: pytest.MonkeyPatch) -> Callable[[JobKind, Handler], None
     """Let a function of the test's own run jobs of a kind."""
 
     def handle(kind: JobKind, handler: Handler) -> None:
-        monkeypatch.setitem(HANDLERS, kind, handler)
+        monkeypatch.setitem(HANDLERS, kind.name, handler)
 
     return handle
 
@@ -137,7 +140,7 @@ def test_what_the_database_refuses_is_an_attempt_and_capped(
             session.execute(text("SELECT 1"))
         return 0
 
-    handle(JobKind.SCORE_SHARD, execute)
+    handle(SCORE_SHARD, execute)
     with sessions.begin() as holder:
         holder.execute(text("SELECT 1 FROM held FOR UPDATE"))
         (job,) = run_until_ended(runtime)
@@ -165,7 +168,7 @@ def test_a_connection_that_is_lost_is_no_attempt(
             session.execute(text("SELECT 1"))
         return 0
 
-    handle(JobKind.SCORE_SHARD, lose_connection)
+    handle(SCORE_SHARD, lose_connection)
     assert run_next(runtime)
     job = the_job(sessions)
     assert (job.state, job.attempts, job.waits) == (JobState.QUEUED, 0, 1)
@@ -195,7 +198,7 @@ def test_two_edits_that_want_the_same_row_both_end(
                 assert run_next(runtime)
         return finish(runtime, lease, lambda _: 0)
 
-    handle(JobKind.RUN_EDIT, take_blob)
+    handle(RUN_EDIT, take_blob)
     assert run_next(runtime)
     with sessions() as session:
         attempts = [(job.state, job.attempts) for job in session.query(Job).order_by(Job.id)]
@@ -218,7 +221,7 @@ def test_what_was_computed_is_not_lost_to_another_transaction(
         session.execute(text("SELECT 1 FROM held FOR UPDATE"))
         return 0
 
-    handle(JobKind.SCORE_SHARD, lambda runtime, lease, _: finish(runtime, lease, write))
+    handle(SCORE_SHARD, lambda runtime, lease, _: finish(runtime, lease, write))
     with sessions() as holder:
         holder.execute(text("SELECT 1 FROM held FOR UPDATE"))
         assert run_next(runtime)
@@ -234,7 +237,7 @@ def test_pauses_double_up_to_a_limit() -> None:
 def test_an_outage_outlasts_any_number_of_attempts(
     runtime: Runtime, sessions: Sessions, audit: Audit, handle: Callable[[JobKind, Handler], None]
 ) -> None:
-    handle(JobKind.SCORE_SHARD, fail_with(lambda: HubUnreachable("The hub did not answer.")))
+    handle(SCORE_SHARD, fail_with(lambda: HubUnreachable("The hub did not answer.")))
     for waits in range(1, 7):
         while not run_next(runtime):
             time.sleep(0.005)
@@ -245,7 +248,7 @@ def test_an_outage_outlasts_any_number_of_attempts(
         assert job.waiting_since is not None
         assert job.waiting_since < tried_at
     # It is back.
-    handle(JobKind.SCORE_SHARD, lambda runtime, lease, _: finish(runtime, lease, lambda _: 0))
+    handle(SCORE_SHARD, lambda runtime, lease, _: finish(runtime, lease, lambda _: 0))
     (job,) = run_until_ended(runtime)
     assert (job.state, job.attempts) == (JobState.SUCCEEDED, 1)
 
@@ -253,7 +256,7 @@ def test_an_outage_outlasts_any_number_of_attempts(
 def test_an_outage_that_does_not_end_is_called_final(
     runtime: Runtime, sessions: Sessions, audit: Audit, handle: Callable[[JobKind, Handler], None]
 ) -> None:
-    handle(JobKind.SCORE_SHARD, fail_with(lambda: HubUnreachable("The hub did not answer.")))
+    handle(SCORE_SHARD, fail_with(lambda: HubUnreachable("The hub did not answer.")))
     began = time.monotonic()
     (job,) = run_until_ended(runtime)
     assert time.monotonic() - began >= 1
@@ -267,9 +270,9 @@ def test_an_outage_that_does_not_end_is_called_final(
 def test_an_attempt_that_fails_otherwise_ends_the_outage(
     runtime: Runtime, sessions: Sessions, audit: Audit, handle: Callable[[JobKind, Handler], None]
 ) -> None:
-    handle(JobKind.SCORE_SHARD, fail_with(lambda: HubUnreachable("The hub did not answer.")))
+    handle(SCORE_SHARD, fail_with(lambda: HubUnreachable("The hub did not answer.")))
     assert run_next(runtime)
-    handle(JobKind.SCORE_SHARD, fail_with(lambda: BlobMissing("It was collected.")))
+    handle(SCORE_SHARD, fail_with(lambda: BlobMissing("It was collected.")))
     time.sleep(0.02)
     assert run_next(runtime)
     job = the_job(sessions)
@@ -285,9 +288,11 @@ def test_a_process_whose_device_is_broken_claims_nothing_more_and_the_attempt_co
 ) -> None:
     with sessions.begin() as session:
         other = add_shard(session, session.get_one(Audit, audit.id), priority=-1).id
-    handle(JobKind.SCORE_SHARD, fail_with(broken))
+    handle(SCORE_SHARD, fail_with(broken))
     with pytest.raises(DeviceBroken):
-        run_jobs_until_idle(runtime, get_context("fork").Event(), queue="gpu", ring_for_others=lambda _: None)
+        run_jobs_until_idle(
+            runtime, get_context("fork").Event(), queue="gpu", ring_for_others=lambda *_: None
+        )
     with sessions.begin() as session:
         assert sweep_leases(session, max_attempts=3) == 0
     with sessions() as session:
@@ -308,7 +313,7 @@ def test_a_process_whose_device_is_broken_ends_even_when_the_database_refuses(
         database.execute("ALTER TABLE jobs ADD CONSTRAINT never CHECK (state = 'running')")
         raise broken()
 
-    handle(JobKind.SCORE_SHARD, refuse)
+    handle(SCORE_SHARD, refuse)
     with pytest.raises(DeviceBroken):
         run_next(runtime)
 

@@ -18,9 +18,11 @@ from app.settings import Settings
 from app.store.audits import Audit, copy_evidence, copy_scores
 from app.store.core.identifiers import Prefix, format_id, parse_id
 from app.store.core.sessions import sync_engine, sync_sessions
-from app.store.jobs.queue import Lease, claim, heartbeat, take_for_finish
-from app.store.lifecycle import begin_operation, complete_shard, succeed_audit
-from app.store.operations import OperationStatus, end_operation
+from app.store.jobs.claiming import claim
+from app.store.jobs.owners import AUDIT
+from app.store.jobs.queue import Lease, heartbeat, take_for_finish
+from app.store.lifecycle import begin_operation, complete_shard, end, succeed_audit
+from app.store.operations import OperationStatus
 from app.store.tenants import Tenant
 from tests.http_api import make_key
 from tests.integration.rows import add_audit_rows, add_ready_model, add_shard
@@ -169,7 +171,7 @@ async def test_a_state_that_was_seen_is_not_sent_again(
     # After an older state the current one is sent at once.
     assert await next_event(queued["id"]) == counted
     with sessions.begin() as session:
-        end_operation(session, Audit, audit.id, OperationStatus.FAILED, None)
+        end(session, AUDIT, audit.id, OperationStatus.FAILED)
     failed = await next_event(counted["id"])
     assert failed["event"] == "failed"
     assert await next_event(failed["id"]) == {}

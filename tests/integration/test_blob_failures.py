@@ -18,7 +18,7 @@ from app.settings import Settings
 from app.store.blobs.full import is_storage_full
 from app.store.blobs.rows import CHUNK_BYTES
 from app.store.blobs.writing import BlobStore
-from app.store.jobs.queue import claim
+from app.store.jobs.claiming import claim
 from tests.artifacts import random_file
 from tests.bucket_server import Bucket
 from tests.integration.rows import add_audit_rows, add_shard, add_tenant

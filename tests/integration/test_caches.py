@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from sqlalchemy.orm import Session, sessionmaker
 
-from app.dispatch import collect
+from app.maintenance.retention import collect
 from app.settings import Settings
 from app.store.blobs.writing import BlobStore
 from app.store.core.sessions import async_engine

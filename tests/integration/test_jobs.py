@@ -10,12 +10,12 @@ from sqlalchemy.orm import Session, sessionmaker
 from app.errors import AlreadyTerminal, JobCrashed, JobFailed, LanguageModelRejected, NotFound
 from app.store.audits import Audit
 from app.store.core.sessions import sync_engine, sync_sessions
+from app.store.jobs.claiming import claim
 from app.store.jobs.queue import (
     Job,
     JobState,
     Lease,
     LeaseLost,
-    claim,
     heartbeat,
     is_held,
     release,

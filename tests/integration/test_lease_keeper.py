@@ -6,7 +6,9 @@ from uuid import UUID
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.settings import Settings
-from app.store.jobs.queue import Job, JobKind, add_job, claim
+from app.store.jobs.claiming import claim
+from app.store.jobs.kinds import RUN_EDIT
+from app.store.jobs.queue import Job, add_job
 from tests.integration.rows import add_edit, add_tenant
 from tests.live_service import until
 from workers.running.lease_keeper import LeaseKeeper
@@ -16,7 +18,7 @@ def test_a_new_stage_is_shown_long_before_the_next_heartbeat(sessions: sessionma
     with sessions.begin() as session:
         edit = add_edit(session, add_tenant(session))
         model, tenant, owner = edit.language_model_id, edit.tenant_id, edit.id
-        add_job(session, JobKind.RUN_EDIT, tenant_id=tenant, language_model_id=model, edit_id=owner)
+        add_job(session, RUN_EDIT, tenant_id=tenant, language_model_id=model, owner_id=owner)
     with sessions.begin() as session:
         lease = claim(session, queue="gpu", worker="w", lease_seconds=600, loaded=[])
     assert lease is not None

@@ -7,12 +7,16 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
+import pytest
 from alembic import command
+from alembic.script import ScriptDirectory
 from psycopg import sql
 
 from app.embedded.postgres_server import PostgresServer
 from app.store.core.migrate import alembic_config, downgrade, upgrade
 from app.store.core.sessions import sync_engine, sync_sessions
+from app.store.language_models import LanguageModel
+from app.store.lifecycle import enqueue_audit, enqueue_edit, enqueue_shards, enqueue_validation
 from tests.integration.rows import add_audit_rows, add_edit, add_tenant
 from tests.live_service import until
 
@@ -89,6 +93,71 @@ def test_scores_are_written_while_their_indexes_are_built(postgres_server: Postg
         )
     assert '(audit_id, "group", ordinal)' in definitions["ix_scores_audit_id_group"]
     assert '(audit_id, "group", nl, ordinal)' in definitions["ix_scores_audit_id_group_nl"]
+
+
+def test_jobs_of_the_previous_release_and_of_its_processes_have_an_owner(
+    postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = _empty_database(postgres_server, "owners")
+    upgrade(url)
+    engine = sync_engine(url)
+    with sync_sessions(engine).begin() as session:
+        audit = add_audit_rows(session, add_tenant(session))
+        edit = add_edit(session, audit.tenant_id)
+    engine.dispose()
+    downgrade(url, "0008")
+    # As processes of that release go on to write them.
+    add = (
+        "INSERT INTO jobs (id, kind, queue, tenant_id, language_model_id, audit_id, edit_id, payload, state, "
+        "priority, epoch, attempts, progress) "
+        "SELECT gen_random_uuid(), 'kind', 'gpu', %(tenant)s, %(model)s, "
+        "%(audit)s, %(edit)s, '{}', 'queued', 0, 0, 0, 0 FROM generate_series(1, 3)"
+    )
+    model = {"tenant": audit.tenant_id, "model": audit.language_model_id, "audit": None, "edit": None}
+    jobs = (model | {"audit": audit.id}, model | {"edit": edit.id}, model)
+    owners = {("audit", audit.id), ("edit", edit.id), ("language_model", audit.language_model_id)}
+    migration = ScriptDirectory.from_config(alembic_config(url)).get_revision("0011").module
+    monkeypatch.setattr(migration, "ROWS_AT_ONCE", 2)
+    with psycopg.connect(url, autocommit=True) as connection:
+        for job in jobs:
+            connection.execute(add, job)
+        upgrade(url)
+        read = "SELECT owner_kind, owner_id, count(*) FROM jobs GROUP BY 1, 2"
+        assert set(connection.execute(read).fetchall()) == {(*owner, 3) for owner in owners}
+        for job in jobs:
+            connection.execute(add, job)
+        assert set(connection.execute(read).fetchall()) == {(*owner, 6) for owner in owners}
+        connection.execute("LISTEN memaudit_changes")
+        connection.execute("UPDATE jobs SET progress = 1")
+        heard = {notice.payload for notice in connection.notifies(timeout=1)}
+    assert heard == {str(owner_id) for _, owner_id in owners}
+
+
+def test_workers_of_the_previous_release_can_read_new_jobs(postgres_server: PostgresServer) -> None:
+    url = _empty_database(postgres_server, "new_jobs")
+    upgrade(url)
+    engine = sync_engine(url)
+    with sync_sessions(engine).begin() as session:
+        audit = add_audit_rows(session, add_tenant(session))
+        edit = add_edit(session, audit.tenant_id)
+        enqueue_audit(session, audit)
+        enqueue_shards(session, audit, [(0, 5), (5, 10)])
+        enqueue_edit(session, edit)
+        enqueue_validation(session, session.get_one(LanguageModel, edit.language_model_id))
+    engine.dispose()
+    downgrade(url, "0008")
+    with psycopg.connect(url) as connection:
+        found = connection.execute("SELECT kind, audit_id, edit_id, language_model_id FROM jobs").fetchall()
+    assert sorted(found, key=str) == sorted(
+        [
+            ("plan_audit", audit.id, None, audit.language_model_id),
+            ("score_shard", audit.id, None, audit.language_model_id),
+            ("score_shard", audit.id, None, audit.language_model_id),
+            ("run_edit", None, edit.id, edit.language_model_id),
+            ("validate_language_model", None, None, edit.language_model_id),
+        ],
+        key=str,
+    )
 
 
 def _wait_for_builder(connection: psycopg.Connection) -> None:

@@ -9,13 +9,14 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.orm import Session, sessionmaker
 
-from app import dispatch
-from app.dispatch import collect
+from app.maintenance import retention
+from app.maintenance.retention import collect
 from app.settings import Settings
 from app.store.core.sessions import async_engine, sync_engine
 from app.store.core.unit_of_work import Store
 from app.store.edits import Edit
-from app.store.jobs.queue import JobKind, JobState, add_job
+from app.store.jobs.kinds import PLAN_AUDIT
+from app.store.jobs.queue import JobState, add_job
 from app.store.jobs.sweeping import sweep_leases
 from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.lifecycle import accept_language_model, enqueue_edit, enqueue_validation
@@ -76,7 +77,7 @@ async def test_they_are_removed_in_batches_until_none_is_left(
     database: psycopg.Connection,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(dispatch, "JOBS_AT_ONCE", 10)
+    monkeypatch.setattr(retention, "JOBS_AT_ONCE", 10)
     with sessions.begin() as session:
         audit = add_audit_rows(session, add_tenant(session))
         audit.status = OperationStatus.SUCCEEDED
@@ -98,6 +99,7 @@ async def test_an_edit_whose_old_jobs_are_kept_is_not_begun_twice(
     await collect(store, Settings(jobs_kept_days=7))
     with sessions.begin() as session:
         model_id = session.get_one(Edit, edit.id).language_model_id
+        session.get_one(LanguageModel, model_id).status = LanguageModelStatus.QUEUED
         assert accept_language_model(session, model_id, {}) == 0
         assert session.get_one(LanguageModel, model_id).status == LanguageModelStatus.READY
 
@@ -123,12 +125,14 @@ def test_the_scrape_reads_no_ended_jobs(
         for _ in range(3):
             add_shard(session, audit)
         model_id, tenant_id = audit.language_model_id, audit.tenant_id
-        job = add_job(session, JobKind.PLAN_AUDIT, tenant_id=tenant_id, language_model_id=model_id)
+        job = add_job(session, PLAN_AUDIT, tenant_id=tenant_id, owner_id=audit.id, language_model_id=model_id)
         job.state = JobState.RUNNING
+    # Of as many audits, which need not exist.
+    database.execute("ALTER TABLE jobs DROP CONSTRAINT fk_jobs_audit_id")
     database.execute(
-        "INSERT INTO jobs (id, kind, queue, tenant_id, language_model_id, payload, state, priority, epoch, "
+        "INSERT INTO jobs (id, kind, queue, tenant_id, audit_id, payload, state, priority, epoch, "
         "attempts, progress, finished_at) SELECT gen_random_uuid(), kind, queue, tenant_id, "
-        "language_model_id, payload, 'succeeded', 0, 1, 1, 0, created_at "
+        "gen_random_uuid(), payload, 'succeeded', 0, 1, 1, 0, created_at "
         "FROM jobs, generate_series(1, 10000)"
     )
     database.execute("VACUUM ANALYZE jobs")

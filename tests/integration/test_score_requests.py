@@ -17,9 +17,10 @@ from app.settings import Settings
 from app.store.audits import Audit, copy_scores
 from app.store.core.identifiers import Prefix, format_id, parse_id
 from app.store.core.sessions import sync_engine, sync_sessions
+from app.store.jobs.owners import AUDIT
 from app.store.jobs.sweeping import sweep_leases
-from app.store.lifecycle import begin_operation, succeed_audit
-from app.store.operations import OperationStatus, end_operation
+from app.store.lifecycle import begin_operation, end, succeed_audit
+from app.store.operations import OperationStatus
 from app.store.tenants import Tenant
 from tests.http_api import client_of, make_key
 from tests.integration.rows import add_ready_model
@@ -207,7 +208,7 @@ async def test_a_failure_is_answered_as_soon_as_it_happens(
     identifier = await appeared(database)
     error = {"type": "t", "title": "Failed", "status": 500, "detail": "It did not work."}
     with sessions.begin() as session:
-        end_operation(session, Audit, identifier, OperationStatus.FAILED, error)
+        end(session, AUDIT, identifier, OperationStatus.FAILED, error=error)
     response = await asyncio.wait_for(scoring, timeout=5)
     assert (response.status_code, response.json()["status"]) == (202, "failed")
     assert response.json()["error"]["detail"] == "It did not work."

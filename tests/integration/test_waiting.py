@@ -20,7 +20,8 @@ from app.store.audits import Audit
 from app.store.changes import CHANNEL
 from app.store.core.identifiers import Prefix, format_id
 from app.store.edits import Edit
-from app.store.jobs.queue import Lease, claim, heartbeat
+from app.store.jobs.claiming import claim
+from app.store.jobs.queue import Lease, heartbeat
 from app.store.language_models import LanguageModel
 from app.store.lifecycle import cancel_operation, enqueue_edit
 from app.store.tenants import Tenant

@@ -13,17 +13,9 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from app.errors import HubUnreachable, StorageUnavailable
 from app.store.core.identifiers import Prefix, format_id
-from app.store.jobs.queue import (
-    Job,
-    JobKind,
-    Lease,
-    add_job,
-    claim,
-    postpone,
-    release,
-    requeue,
-    take_for_finish,
-)
+from app.store.jobs.claiming import claim
+from app.store.jobs.kinds import SUMMARIZE_AUDIT
+from app.store.jobs.queue import Job, Lease, add_job, postpone, release, requeue, take_for_finish
 from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.lifecycle import enqueue_edit, enqueue_validation
 from app.store.tenants import Tenant
@@ -158,10 +150,10 @@ async def test_a_job_that_was_done_waits_for_nothing(
         audit = add_audit_rows(session, tenant)
         add_job(
             session,
-            JobKind.SUMMARIZE_AUDIT,
+            SUMMARIZE_AUDIT,
             tenant_id=tenant,
             language_model_id=audit.language_model_id,
-            audit_id=audit.id,
+            owner_id=audit.id,
         )
     with sessions.begin() as session:
         postpone(session, await claim_job(), PROBLEM, delay_seconds=0)

@@ -16,7 +16,7 @@ from workers.running.finishing import finish
 from workers.running.lease_keeper import LeaseKeeper
 from workers.running.runtime import Runtime
 from workers.science.metrics.extraction import SplitStatus
-from workers.science.scoring.scorer import perplexity
+from workers.science.metrics.perplexity import perplexity
 from workers.science.statistics.intervals import (
     ExactSum,
     MeanEstimate,

@@ -13,8 +13,10 @@ from app.store.artifacts import StoredFile, add_artifact
 from app.store.audits import Audit, copy_scores
 from app.store.core.identifiers import Prefix, format_id, new_id
 from app.store.edits import Edit
+from app.store.jobs.owners import AUDIT, EDIT, LANGUAGE_MODEL
+from app.store.jobs.queue import LeaseLost
 from app.store.language_models import LanguageModel, LanguageModelStatus
-from app.store.lifecycle import take_active
+from app.store.lifecycle import end, take_active
 from app.store.operations import OperationStatus
 from workers.audits.job import score_row
 from workers.edits.comparison import AFTER, BEFORE
@@ -51,14 +53,13 @@ def commit(session: Session, inputs: EditInputs, result: EditResult) -> int:
         ArtifactNameTaken: another artifact has taken the name meanwhile.
         BlobMissing: a file is not in the store any more.
     """
-    edit = take_active(session, Edit, inputs.edit_id)
+    take_active(session, Edit, inputs.edit_id)
     artifact = add_artifact(session, inputs.tenant_id, inputs.name, result.files)
     source = ArtifactSource(type="artifact", artifact=format_id(Prefix.ARTIFACT, artifact.id))
     description = result.description
     edited = LanguageModel(
         id=new_id(),
         tenant_id=inputs.tenant_id,
-        status=LanguageModelStatus.READY,
         source=source.model_dump(),
         base_model_id=inputs.base.id,
         revision=artifact.commit,
@@ -70,23 +71,25 @@ def commit(session: Session, inputs: EditInputs, result: EditResult) -> int:
         vocabulary_size=description.vocabulary_size,
         tokenizer=asdict(description.tokenizer),
         dtype=description.dtype,
-        ready_at=session.scalar(select(func.clock_timestamp())),
     )
     session.add(edited)
     session.flush()
+    end(session, LANGUAGE_MODEL, edited.id, LanguageModelStatus.READY)
     audits: dict[str, dict[str, str]] = {}
     for when, model, readings in ((BEFORE, inputs.base, result.before), (AFTER, edited, result.after)):
         for role, scored in readings.sets.items():
             audit = _add_audit(session, inputs, model, scored, result.prefix_token)
             audits.setdefault(role, {})[when] = format_id(Prefix.AUDIT, audit.id)
     sets = {role: measured | {"audits": audits[role]} for role, measured in result.evaluation["sets"].items()}
-    edit.receipt = result.receipt
-    edit.evaluation = result.evaluation | {"sets": sets}
-    edit.frontier = None if result.frontier is None else {"points": result.frontier}
-    edit.artifact_id = artifact.id
-    edit.edited_model_id = edited.id
-    edit.status = OperationStatus.SUCCEEDED
-    edit.finished_at = session.scalar(select(func.clock_timestamp()))
+    findings = {
+        "receipt": result.receipt,
+        "evaluation": result.evaluation | {"sets": sets},
+        "frontier": None if result.frontier is None else {"points": result.frontier},
+        "artifact_id": artifact.id,
+        "edited_model_id": edited.id,
+    }
+    if not end(session, EDIT, inputs.edit_id, OperationStatus.SUCCEEDED, findings=findings):
+        raise LeaseLost
     return 0
 
 
@@ -99,25 +102,23 @@ def _add_audit(
         metrics=["nl"] if scored.role is TextSetRole.CLEAN else ["nl", "extraction"],
         options=inputs.audit_options,
     )
-    now = session.scalar(select(func.clock_timestamp()))
     audit = Audit(
         id=new_id(),
         tenant_id=inputs.tenant_id,
         language_model_id=model.id,
         text_set_id=used.text_set_id,
-        status=OperationStatus.SUCCEEDED,
+        status=OperationStatus.RUNNING,
         spec=spec.model_dump(),
         texts_total=len(scored.rows),
         texts_done=len(scored.rows),
         language_model_digest=model.digest,
         text_set_sha256=used.sha256,
         prefix_token=asdict(prefix_token),
-        summary=scored.summary,
         metadata_={"edit": format_id(Prefix.EDIT, inputs.edit_id), "role": str(scored.role)},
-        started_at=now,
-        finished_at=now,
+        started_at=session.scalar(select(func.clock_timestamp())),
     )
     session.add(audit)
     session.flush()
     copy_scores(session, (score_row(audit.id, *pair) for pair in scored.rows))
+    end(session, AUDIT, audit.id, OperationStatus.SUCCEEDED, findings={"summary": scored.summary})
     return audit

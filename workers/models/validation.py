@@ -25,7 +25,7 @@ def validate_language_model(runtime: Runtime, lease: Lease, keeper: LeaseKeeper)
         ArtifactCorrupt, StorageFull, StorageUnavailable: see `Checkpoints.locate`.
     """
     with runtime.sessions() as session:
-        row = session.get(LanguageModel, lease.language_model_id)
+        row = session.get(LanguageModel, lease.owner_id)
     if row is None:
         raise LeaseLost
     checkpoint = runtime.checkpoints.locate(row)
@@ -45,6 +45,4 @@ def validate_language_model(runtime: Runtime, lease: Lease, keeper: LeaseKeeper)
         "tokenizer": asdict(description.tokenizer),
         "dtype": description.dtype,
     }
-    return finish(
-        runtime, lease, lambda session: accept_language_model(session, lease.language_model_id, facts)
-    )
+    return finish(runtime, lease, lambda session: accept_language_model(session, lease.owner_id, facts))

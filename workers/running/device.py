@@ -1,10 +1,9 @@
 """Telling a broken device, with which this process can compute nothing any more, from other failures."""
 
 import re
+import sys
 from collections.abc import Iterator
 from typing import Final
-
-import torch
 
 # How torch and its libraries say that a kernel failed: the context stays unusable until the process ends.
 _BROKEN: Final = re.compile(
@@ -28,6 +27,10 @@ def device_answers() -> bool:
 
     What a kernel broke is often told by a later call only, so it asks the device itself.
     """
+    if not _torch_is_loaded():
+        return True
+    import torch  # noqa: PLC0415 - not every worker has it
+
     if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return True
     try:
@@ -37,9 +40,16 @@ def device_answers() -> bool:
     return True
 
 
+def _torch_is_loaded() -> bool:
+    """A process that has not loaded torch uses no device, and may not have torch."""
+    return "torch" in sys.modules
+
+
 def _says_so(error: BaseException) -> bool:
-    if not isinstance(error, RuntimeError) or _OUT_OF_MEMORY in str(error):
+    if not isinstance(error, RuntimeError) or _OUT_OF_MEMORY in str(error) or not _torch_is_loaded():
         return False
+    import torch  # noqa: PLC0415 - not every worker has it
+
     return isinstance(error, torch.AcceleratorError) or _BROKEN.search(str(error)) is not None
 
 

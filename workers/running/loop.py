@@ -4,47 +4,36 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.synchronize import Event as SharedEvent
-from typing import Final
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.errors import JobCrashed, JobFailed, ServiceUnavailable
+from app.settings import SERVED_BY, Queue
 from app.store.blobs.full import storage_full_named
 from app.store.core.away import database_is_away
-from app.store.jobs.queue import JobKind, Lease, LeaseLost, claim, close_cancelled, release
-from workers.audits.job import plan_audit, score_shard
-from workers.audits.summarize import summarize_audit
-from workers.edits.job import run_edit
-from workers.models.validation import validate_language_model
+from app.store.jobs.claiming import claim
+from app.store.jobs.kinds import KINDS
+from app.store.jobs.queue import Lease, LeaseLost, close_cancelled, release
 from workers.running.attempts import end_attempt
 from workers.running.device import DeviceBroken, device_answers, device_is_broken
+from workers.running.handlers import handler_of
 from workers.running.lease_keeper import LeaseKeeper, Stopping
 from workers.running.runtime import Runtime
 
 log = structlog.get_logger()
 
-Handler = Callable[[Runtime, Lease, LeaseKeeper], int]
-
-HANDLERS: Final[dict[JobKind, Handler]] = {
-    JobKind.VALIDATE_LANGUAGE_MODEL: validate_language_model,
-    JobKind.PLAN_AUDIT: plan_audit,
-    JobKind.SCORE_SHARD: score_shard,
-    JobKind.SUMMARIZE_AUDIT: summarize_audit,
-    JobKind.RUN_EDIT: run_edit,
-}
-
 
 def run_jobs_until_idle(
-    runtime: Runtime, stopping: SharedEvent, *, queue: str, ring_for_others: Callable[[int], None]
+    runtime: Runtime, stopping: SharedEvent, *, queue: Queue, ring_for_others: Callable[[Queue, int], None]
 ) -> None:
     """Run jobs until none is claimable, the worker is asked to stop, or the database is away or refuses.
 
     Args:
         runtime: this process.
         stopping: set when the worker was asked to stop.
-        queue: the queue to claim from.
-        ring_for_others: rings for other workers, given how many jobs a job has enqueued.
+        queue: the class of this worker.
+        ring_for_others: rings for other workers, given a queue and how many jobs wait there for them.
 
     Raises:
         DeviceBroken: this process can run no job any more.
@@ -60,19 +49,28 @@ def run_jobs_until_idle(
             log.warning("database_failed", error=type(error).__name__)
             return
         runtime.turns.job_ended()
-        # This process takes one of them itself.
-        if enqueued > 1:
-            ring_for_others(enqueued - 1)
+        if enqueued:
+            _ring(lease, enqueued, queue, ring_for_others)
 
 
-def _claim(runtime: Runtime, queue: str) -> Lease | None:
+def _ring(lease: Lease, enqueued: int, queue: Queue, ring_for_others: Callable[[Queue, int], None]) -> None:
+    """Ring for the jobs that a job has enqueued, but for the one that this process can take itself."""
+    theirs = KINDS[lease.kind].enqueues
+    if theirs is None:
+        return
+    times = enqueued - (theirs in SERVED_BY[queue])
+    if times:
+        ring_for_others(theirs, times)
+
+
+def _claim(runtime: Runtime, queue: Queue) -> Lease | None:
     with runtime.sessions.begin() as session:
         lease = claim(
             session,
             queue=queue,
             worker=runtime.name,
             lease_seconds=runtime.settings.lease_seconds,
-            loaded=runtime.turns.preferred(runtime.models.loaded),
+            loaded=runtime.turns.preferred(runtime.loaded),
             served=runtime.turns.served,
         )
     if lease is not None:
@@ -90,14 +88,14 @@ def run_job(runtime: Runtime, lease: Lease, stopping: SharedEvent) -> int:
         DeviceBroken: the attempt has ended, and with it what this process can compute.
         SQLAlchemyError: the database is away or refuses, and the job is left to its lease.
     """
-    job_log = log.bind(job=str(lease.job_id), kind=str(lease.kind), epoch=lease.epoch)
+    job_log = log.bind(job=str(lease.job_id), kind=lease.kind, epoch=lease.epoch)
     try:
         # A full disk must not pass for a database that is away: waiting does not help.
         with (
             LeaseKeeper(runtime.sessions, runtime.settings, lease, stopping) as keeper,
             storage_full_named(),
         ):
-            enqueued = HANDLERS[lease.kind](runtime, lease, keeper)
+            enqueued = handler_of(lease.kind)(runtime, lease, keeper)
     except LeaseLost:
         job_log.info("job_dropped")
         with runtime.sessions.begin() as session:

@@ -1,33 +1,60 @@
-"""What lives as long as a worker's child process: its settings, its database engine, its loaded models."""
+"""What jobs share within one worker child process: its settings, its database engine, its loaded models."""
 
 import os
 import socket
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cache
+from functools import cache, cached_property
+from typing import TYPE_CHECKING
+from uuid import UUID
 
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.settings import Settings, get_settings
 from app.store.blobs.writing import BlobStore
 from app.store.core.sessions import sync_engine, sync_sessions
-from workers.models.artifact_files import ArtifactCache
-from workers.models.cache import ModelCache
-from workers.models.checkpoints import Checkpoints
 from workers.running.turns import Turns
+
+if TYPE_CHECKING:
+    from workers.models.cache import ModelCache
+    from workers.models.checkpoints import Checkpoints
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """The parts that jobs share within one process."""
+    """The parts that jobs share within one process. A process that needs no language model needs no torch."""
 
     settings: Settings
     sessions: sessionmaker[Session]
     blobs: BlobStore
-    checkpoints: Checkpoints
-    models: ModelCache
     turns: Turns
     name: str
+
+    @cached_property
+    def checkpoints(self) -> "Checkpoints":
+        """Where checkpoints lie on this worker's disk."""
+        from workers.models.artifact_files import ArtifactCache  # noqa: PLC0415 - as the line below
+        from workers.models.checkpoints import Checkpoints  # noqa: PLC0415 - not every worker has torch
+
+        artifacts = ArtifactCache(
+            self.settings.home / "artifact-cache",
+            self.sessions,
+            self.blobs,
+            kept=timedelta(days=self.settings.cache_days),
+        )
+        return Checkpoints(self.settings, artifacts)
+
+    @cached_property
+    def models(self) -> "ModelCache":
+        """The language models in memory."""
+        from workers.models.cache import ModelCache  # noqa: PLC0415 - not every worker has torch
+
+        return ModelCache(self.settings, self.checkpoints)
+
+    @property
+    def loaded(self) -> list[UUID]:
+        """The ids of the language models that are in memory now."""
+        return self.models.loaded if "models" in vars(self) else []
 
 
 @cache
@@ -39,17 +66,10 @@ def get_runtime() -> Runtime:
 def make_runtime(settings: Settings) -> Runtime:
     """A runtime of its own for these settings."""
     sessions = sync_sessions(sync_engine(settings.require_database_url()))
-    blobs = BlobStore(settings.artifact_store, sessions)
-    artifacts = ArtifactCache(
-        settings.home / "artifact-cache", sessions, blobs, kept=timedelta(days=settings.cache_days)
-    )
-    checkpoints = Checkpoints(settings, artifacts)
     return Runtime(
         settings=settings,
         sessions=sessions,
-        blobs=blobs,
-        checkpoints=checkpoints,
-        models=ModelCache(settings, checkpoints),
+        blobs=BlobStore(settings.artifact_store, sessions),
         turns=Turns(settings.turn_seconds),
         name=f"{socket.gethostname()}:{os.getpid()}",
     )

@@ -2,11 +2,10 @@
 
 A claim raises the epoch and takes a lease from the database's clock. A heartbeat extends it. Finishing is one
 transaction that begins with `take_for_finish`: when the lease was lost in between, nothing can be committed.
-Locks are taken in one order: a job's own row, then its audit's or edit's row, then sibling jobs with SKIP
+Locks are taken in one order: a job's own row, then its owner's row, then sibling jobs with SKIP
 LOCKED.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -14,39 +13,26 @@ from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import (
-    ARRAY,
     ColumnElement,
     ForeignKey,
     Index,
+    SQLColumnExpression,
     Text,
-    Uuid,
     and_,
     exists,
     func,
-    literal,
     or_,
     select,
     text,
     update,
 )
-from sqlalchemy.orm import InstrumentedAttribute, Mapped, Session, mapped_column
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.settings import GPU_QUEUE
-from app.store.audits import Audit
 from app.store.core.base import Base, CreatedAt, JSONObject, PrimaryKey, one_of
 from app.store.core.identifiers import new_id
-from app.store.edits import Edit
-from app.store.operations import Operation, is_active
-
-
-class JobKind(StrEnum):
-    """What a job does."""
-
-    VALIDATE_LANGUAGE_MODEL = "validate_language_model"  # read a checkpoint, pin it, record its digests
-    PLAN_AUDIT = "plan_audit"  # count tokens and cut the text set into shards
-    SCORE_SHARD = "score_shard"  # score texts [start, stop) of a text set
-    SUMMARIZE_AUDIT = "summarize_audit"  # check that the audit is whole, summarise and end it
-    RUN_EDIT = "run_edit"  # edit a language model, prove what changed, write the artifact
+from app.store.jobs.kinds import JobKind
+from app.store.jobs.owners import AUDIT, EDIT, OWNERS, Owner
 
 
 class JobState(StrEnum):
@@ -57,6 +43,10 @@ class JobState(StrEnum):
     SUCCEEDED = "succeeded"  # its effect is committed
     FAILED = "failed"  # given up; `error` says why
     CANCELLED = "cancelled"  # nobody needs it any more
+
+
+# Older workers find what a job works for by these columns.
+_READ_BY_OLD_WORKERS: Final = {AUDIT.kind: "audit_id", EDIT.kind: "edit_id"}
 
 
 class LeaseLost(Exception):
@@ -75,6 +65,12 @@ class Job(Base):
             "finished_at",
             postgresql_where=text("state IN ('succeeded', 'failed', 'cancelled')"),
         ),
+        Index("ix_jobs_owner_id_state", "owner_id", "state"),
+        Index(
+            "ix_jobs_owner_id_waiting",
+            "owner_id",
+            postgresql_where=text("state = 'queued' AND waiting_since IS NOT NULL"),
+        ),
         Index("ix_jobs_audit_id_state", "audit_id", "state"),
         Index("ix_jobs_edit_id", "edit_id"),
         Index("ix_jobs_language_model_id", "language_model_id"),
@@ -90,7 +86,14 @@ class Job(Base):
     kind: Mapped[str] = mapped_column(Text)
     queue: Mapped[str] = mapped_column(Text, default=GPU_QUEUE)
     tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"))
-    language_model_id: Mapped[UUID] = mapped_column(ForeignKey("language_models.id", ondelete="CASCADE"))
+    # What it works for: see `owners`. The migration's trigger fills them in for older processes, so that
+    # none is null; the column says so once these are gone, and then `audit_id` and `edit_id` go too.
+    owner_kind: Mapped[str] = mapped_column(Text, nullable=True)
+    owner_id: Mapped[UUID] = mapped_column(nullable=True)
+    # The language model that it needs, if it needs one.
+    language_model_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("language_models.id", ondelete="CASCADE")
+    )
     audit_id: Mapped[UUID | None] = mapped_column(ForeignKey("audits.id", ondelete="CASCADE"))
     edit_id: Mapped[UUID | None] = mapped_column(ForeignKey("edits.id", ondelete="CASCADE"))
     payload: Mapped[JSONObject] = mapped_column(default=dict)
@@ -112,27 +115,33 @@ class Job(Base):
     finished_at: Mapped[datetime | None]
 
 
-# What a job can belong to, and the column that says to which.
-OWNERS: Final[Mapping[type[Operation], InstrumentedAttribute[UUID | None]]] = {
-    Audit: Job.audit_id,
-    Edit: Job.edit_id,
-}
-
-
 @dataclass(frozen=True)
 class Lease:
-    """A claimed job: what to do, and the (id, epoch) that guards its effect."""
+    """A claimed job: what to do, for what, and the (id, epoch) that guards its effect.
+
+    `kind` and `owner_kind` are as stored: a newer release may have written what this one does not know.
+    """
 
     job_id: UUID
     epoch: int
     attempts: int
     waits: int
-    kind: JobKind
+    kind: str
     tenant_id: UUID
-    language_model_id: UUID
-    audit_id: UUID | None
-    edit_id: UUID | None
+    owner_kind: str
+    owner_id: UUID
+    language_model_id: UUID | None
     payload: dict[str, Any]
+
+    @property
+    def audit_id(self) -> UUID | None:
+        """The audit that the job works for, if it is one."""
+        return self.owner_id if self.owner_kind == AUDIT.kind else None
+
+    @property
+    def edit_id(self) -> UUID | None:
+        """The edit that the job works for, if it is one."""
+        return self.owner_id if self.owner_kind == EDIT.kind else None
 
 
 def add_job(
@@ -140,108 +149,41 @@ def add_job(
     kind: JobKind,
     *,
     tenant_id: UUID,
-    language_model_id: UUID,
-    audit_id: UUID | None = None,
-    edit_id: UUID | None = None,
+    owner_id: UUID,
+    language_model_id: UUID | None = None,
     payload: JSONObject | None = None,
     priority: int = 0,
 ) -> Job:
-    """Enqueue a job; it is claimable once the caller commits."""
-    job = Job(
-        id=new_id(),
-        kind=kind,
+    """Enqueue a job; it is claimable once the caller commits.
+
+    `language_model_id` names the one that it needs in memory, so that a worker that has it goes first.
+    """
+    values = job_values(
+        kind,
         tenant_id=tenant_id,
+        owner_id=owner_id,
         language_model_id=language_model_id,
-        audit_id=audit_id,
-        edit_id=edit_id,
         payload=payload or {},
         priority=priority,
     )
+    job = Job(**values)
     session.add(job)
     return job
 
 
-def claim(
-    session: Session,
-    *,
-    queue: str,
-    worker: str,
-    lease_seconds: float,
-    loaded: Sequence[UUID] = (),
-    served: Sequence[UUID] = (),
-) -> Lease | None:
-    """Lease the next job: by priority, then of a loaded language model, then by tenant fairness and age.
-
-    It is fair that the tenant comes first of whom fewest jobs are running; among those, whoever was served
-    least recently.
-
-    Args:
-        session: of the caller, who commits.
-        queue: the queue to claim from.
-        worker: the name of the process that will run the job.
-        lease_seconds: how long it has until its first heartbeat.
-        loaded: the language models that are preferred. Others wait for as long as these have jobs, so whoever
-            claims again and again must leave them out from time to time.
-        served: the tenants that the process has served, the last one last.
-
-    Returns:
-        The lease, or None when nothing is claimable. The caller commits.
-    """
-    running = (
-        select(Job.tenant_id, func.count().label("jobs"))
-        .where(Job.state == JobState.RUNNING)
-        .group_by(Job.tenant_id)
-        .cte("running")
-    )
-    candidate = (
-        select(Job.id)
-        .outerjoin(running, running.c.tenant_id == Job.tenant_id)
-        .where(
-            Job.queue == queue,
-            Job.state == JobState.QUEUED,
-            Job.available_at <= func.clock_timestamp(),
-        )
-        .order_by(
-            Job.priority.desc(),
-            Job.language_model_id.in_(loaded).desc(),
-            func.coalesce(running.c.jobs, 0),
-            func.coalesce(func.array_position(literal(list(served), ARRAY(Uuid)), Job.tenant_id), 0),
-            Job.id,
-        )
-        .limit(1)
-        .with_for_update(of=Job, skip_locked=True)
-        .scalar_subquery()
-    )
-    statement = (
-        update(Job)
-        .where(Job.id == candidate)
-        .values(
-            state=JobState.RUNNING,
-            epoch=Job.epoch + 1,
-            attempts=Job.attempts + 1,
-            progress=0,
-            stage=None,
-            worker=worker,
-            lease_expires_at=_lease_end(lease_seconds),
-        )
-        .returning(Job)
-        .execution_options(synchronize_session=False)
-    )
-    job = session.scalars(statement).one_or_none()
-    if job is None:
-        return None
-    return Lease(
-        job_id=job.id,
-        epoch=job.epoch,
-        attempts=job.attempts,
-        waits=job.waits,
-        kind=JobKind(job.kind),
-        tenant_id=job.tenant_id,
-        language_model_id=job.language_model_id,
-        audit_id=job.audit_id,
-        edit_id=job.edit_id,
-        payload=job.payload,
-    )
+def job_values(kind: JobKind, *, owner_id: UUID, priority: int = 0, **columns: object) -> dict[str, Any]:
+    """The columns of a new job, for an insert of many."""
+    values = {
+        "id": new_id(),
+        "kind": kind.name,
+        "queue": kind.queue,
+        "owner_kind": kind.owner.kind,
+        "owner_id": owner_id,
+        "priority": priority if kind.priority is None else kind.priority,
+        **columns,
+    }
+    column = _READ_BY_OLD_WORKERS.get(kind.owner.kind)
+    return values if column is None else values | {column: owner_id}
 
 
 def heartbeat(
@@ -251,7 +193,7 @@ def heartbeat(
     statement = (
         update(Job)
         .where(_held(lease), is_wanted())
-        .values(lease_expires_at=_lease_end(lease_seconds), progress=progress, stage=stage)
+        .values(lease_expires_at=lease_end(lease_seconds), progress=progress, stage=stage)
         .returning(Job.id)
         .execution_options(synchronize_session=False)
     )
@@ -259,18 +201,26 @@ def heartbeat(
 
 
 def is_held(session: Session, lease: Lease) -> bool:
-    """Whether the lease still stands and its audit or edit is still wanted."""
+    """Whether the lease still stands and what it works for is still wanted."""
     return session.scalar(select(Job.id).where(_held(lease), is_wanted())) is not None
 
 
 def is_wanted() -> ColumnElement[bool]:
-    """The condition that the audit or edit of a job, if it has one, has not ended."""
+    """The condition that what a job works for has not ended. Of an owner that is not known here it holds."""
     return and_(
         *(
-            or_(column.is_(None), exists().where(kind.id == column, is_active(kind)))
-            for kind, column in OWNERS.items()
+            or_(
+                Job.owner_kind.is_distinct_from(owner.kind),
+                exists().where(owner.table.id == Job.owner_id, owner.is_active()),
+            )
+            for owner in OWNERS.values()
         )
     )
+
+
+def owned_by(owner: Owner, owner_id: UUID | SQLColumnExpression[UUID]) -> ColumnElement[bool]:
+    """The condition that a job works for something."""
+    return and_(Job.owner_kind == owner.kind, Job.owner_id == owner_id)
 
 
 def take_for_finish(session: Session, lease: Lease) -> None:
@@ -338,14 +288,14 @@ def release(session: Session, lease: Lease) -> None:
     _put_back(session, lease, {"attempts": Job.attempts - 1})
 
 
-def cancel_jobs(session: Session, owner: ColumnElement[bool]) -> None:
-    """Cancel the open jobs of an ended audit or edit.
+def cancel_jobs(session: Session, owner: Owner, owner_id: UUID) -> None:
+    """Cancel the open jobs of what has ended.
 
     Rows locked by their workers are skipped: these see it themselves.
     """
     open_jobs = (
         select(Job.id)
-        .where(owner, Job.state.in_((JobState.QUEUED, JobState.RUNNING)))
+        .where(owned_by(owner, owner_id), Job.state.in_((JobState.QUEUED, JobState.RUNNING)))
         .with_for_update(skip_locked=True)
     )
     session.execute(
@@ -382,5 +332,6 @@ def _held(lease: Lease) -> ColumnElement[bool]:
     return and_(Job.id == lease.job_id, Job.epoch == lease.epoch, Job.state == JobState.RUNNING)
 
 
-def _lease_end(lease_seconds: float) -> ColumnElement[datetime]:
+def lease_end(lease_seconds: float) -> ColumnElement[datetime]:
+    """When a lease ends that is given or extended now, by the database's clock."""
     return func.clock_timestamp() + timedelta(seconds=lease_seconds)

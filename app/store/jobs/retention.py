@@ -2,37 +2,28 @@
 
 from datetime import timedelta
 
-from sqlalchemy import and_, delete, exists, func, or_, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from app.store.jobs.queue import OWNERS, Job, JobState
-from app.store.language_models import LanguageModel, LanguageModelStatus
-from app.store.operations import is_active
+from app.store.jobs.queue import Job, JobState, is_wanted
 
 _ENDED = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
 
 
 def remove_ended_jobs(session: Session, *, older_than: timedelta, limit: int) -> int:
-    """Remove jobs that ended long ago and whose audit, edit or language model has ended too.
+    """Remove jobs that ended long ago and whose owner has ended too.
 
     What is active keeps all of its jobs, however old: their absence would say that it has not begun.
 
     Returns:
         How many were removed, at most `limit`.
     """
-    active = [exists().where(kind.id == column, is_active(kind)) for kind, column in OWNERS.items()]
-    validates = and_(
-        *(column.is_(None) for column in OWNERS.values()),
-        exists().where(
-            LanguageModel.id == Job.language_model_id, LanguageModel.status == LanguageModelStatus.QUEUED
-        ),
-    )
     old = (
         select(Job.id)
         .where(
             Job.state.in_(_ENDED),
             Job.finished_at < func.clock_timestamp() - older_than,
-            ~or_(*active, validates),
+            ~is_wanted(),
         )
         .order_by(Job.finished_at)
         .limit(limit)

@@ -44,7 +44,7 @@ def sweep_leases(session: Session, *, max_attempts: int) -> int:
 
 
 def _cancel_orphans(session: Session) -> None:
-    """Cancel queued jobs of ended audits and edits (their rows were locked when these ended)."""
+    """Cancel queued jobs of what has ended (their rows were locked then)."""
     orphans = (
         select(Job.id).where(Job.state == JobState.QUEUED, ~is_wanted()).with_for_update(skip_locked=True)
     )

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from workers.science.errors import ScoreNotFinite
 from workers.science.evaluation.utility import mean_nll
+from workers.science.metrics.perplexity import perplexity
 from workers.science.models.loading import LanguageModel
 from workers.science.models.projections import Projection, default_layers
 from workers.science.models.token_blocks import Rows
 from workers.science.models.weight_edit import replaced
-from workers.science.scoring.scorer import perplexity, score_texts
+from workers.science.scoring.scorer import score_texts
 from workers.science.scoring.texts import ScoringOptions, TextInput, shares_extracted
 
 AUTO_KEEP_MASS: Final = (0.6, 0.7, 0.8, 0.9)

@@ -1,12 +1,11 @@
 """Scores of texts under one language model: one forward pass for likelihoods, recitation and evidence."""
 
-import math
-import sys
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from workers.science.metrics.extraction import Metric, extraction_metric, sampling_metric, verbatim_metric
+from workers.science.metrics.perplexity import perplexity
 from workers.science.models.loading import LanguageModel
 from workers.science.models.tokenization import count_tokens, tokenize
 from workers.science.scoring.batching import Window
@@ -18,8 +17,6 @@ from workers.science.scoring.recitation import Recitations
 from workers.science.scoring.texts import ScoringOptions, TextInput, TextScore, TokenEvidence
 
 __all__ = ["ScoringOptions", "TextInput", "TextScore", "TokenEvidence", "count_tokens", "score_texts"]
-
-_LARGEST_EXPONENT = math.log(sys.float_info.max)
 
 
 def score_texts(
@@ -130,11 +127,6 @@ def _assemble(
         metrics=_metrics(index, plan, ledger, recitations, options),
         evidence=evidence,
     )
-
-
-def perplexity(nl: float) -> float:
-    """exp(-nl) for a mean log-likelihood per token in nats; at most the largest float."""
-    return math.exp(min(-nl, _LARGEST_EXPONENT))
 
 
 def _metrics(

@@ -1,0 +1,41 @@
+"""The sweeper takes back expired leases, and rings again for jobs whose bell was lost."""
+
+import asyncio
+from datetime import timedelta
+from typing import Final
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.errors import MemauditError
+from app.maintenance.doorbell import Doorbell
+from app.settings import Settings
+from app.store.core.unit_of_work import Store
+from app.store.idempotency import forget_old_keys
+from app.store.jobs.sweeping import jobs_to_ring, sweep_leases
+
+log = structlog.get_logger()
+
+# How long a request with an Idempotency-Key can be repeated.
+KEYS_KEPT: Final = timedelta(days=7)
+
+
+async def sweep_forever(store: Store, doorbell: Doorbell, settings: Settings) -> None:
+    """Until cancelled: take back expired leases, ring for jobs whose bell was lost or never rung."""
+    while True:
+        try:
+            await sweep(store, doorbell, settings)
+        except (SQLAlchemyError, MemauditError) as error:
+            log.warning("sweep_failed", error=type(error).__name__)
+        await asyncio.sleep(settings.sweep_seconds)
+
+
+async def sweep(store: Store, doorbell: Doorbell, settings: Settings) -> None:
+    """Sweep once."""
+    expired = await store.run(sweep_leases, max_attempts=settings.max_attempts)
+    if expired:
+        log.info("leases_expired", jobs=expired)
+    await store.run(forget_old_keys, older_than=KEYS_KEPT)
+    bells = await store.run(jobs_to_ring, stale_seconds=settings.lease_seconds)
+    for queue, times in bells.items():
+        await asyncio.to_thread(doorbell.ring, queue, times)

@@ -1,0 +1,94 @@
+"""Which job a worker takes next."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy import ARRAY, Uuid, false, func, literal, select, update
+from sqlalchemy.orm import Session
+
+from app.settings import SERVED_BY, Queue
+from app.store.jobs.queue import Job, JobState, Lease, lease_end
+
+
+def claim(
+    session: Session,
+    *,
+    queue: Queue,
+    worker: str,
+    lease_seconds: float,
+    loaded: Sequence[UUID] = (),
+    served: Sequence[UUID] = (),
+) -> Lease | None:
+    """Lease the next job: by priority, then of a loaded language model, then by tenant fairness and age.
+
+    It is fair that the tenant comes first of whom fewest jobs are running; among those, whoever was served
+    least recently.
+
+    Args:
+        session: of the caller, who commits.
+        queue: the worker's class; it takes jobs of every queue that this class serves.
+        worker: the name of the process that will run the job.
+        lease_seconds: how long it has until its first heartbeat.
+        loaded: the language models that are preferred. Others wait for as long as these have jobs, so whoever
+            claims again and again must leave them out from time to time.
+        served: the tenants that the process has served, the last one last.
+
+    Returns:
+        The lease, or None when nothing is claimable. The caller commits.
+    """
+    running = (
+        select(Job.tenant_id, func.count().label("jobs"))
+        .where(Job.state == JobState.RUNNING)
+        .group_by(Job.tenant_id)
+        .cte("running")
+    )
+    candidate = (
+        select(Job.id)
+        .outerjoin(running, running.c.tenant_id == Job.tenant_id)
+        .where(
+            Job.queue.in_(SERVED_BY[queue]),
+            Job.state == JobState.QUEUED,
+            Job.available_at <= func.clock_timestamp(),
+        )
+        .order_by(
+            Job.priority.desc(),
+            # A job that needs none is none of these; null would come first.
+            func.coalesce(Job.language_model_id.in_(loaded), false()).desc(),
+            func.coalesce(running.c.jobs, 0),
+            func.coalesce(func.array_position(literal(list(served), ARRAY(Uuid)), Job.tenant_id), 0),
+            Job.id,
+        )
+        .limit(1)
+        .with_for_update(of=Job, skip_locked=True)
+        .scalar_subquery()
+    )
+    statement = (
+        update(Job)
+        .where(Job.id == candidate)
+        .values(
+            state=JobState.RUNNING,
+            epoch=Job.epoch + 1,
+            attempts=Job.attempts + 1,
+            progress=0,
+            stage=None,
+            worker=worker,
+            lease_expires_at=lease_end(lease_seconds),
+        )
+        .returning(Job)
+        .execution_options(synchronize_session=False)
+    )
+    job = session.scalars(statement).one_or_none()
+    if job is None:
+        return None
+    return Lease(
+        job_id=job.id,
+        epoch=job.epoch,
+        attempts=job.attempts,
+        waits=job.waits,
+        kind=job.kind,
+        tenant_id=job.tenant_id,
+        owner_kind=job.owner_kind,
+        owner_id=job.owner_id,
+        language_model_id=job.language_model_id,
+        payload=job.payload,
+    )

@@ -1,0 +1,73 @@
+"""The kinds of jobs. One entry here and the function that it names are all that a new kind needs."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from app.settings import CPU_QUEUE, GPU_QUEUE, Queue
+from app.store.jobs.owners import AUDIT, EDIT, LANGUAGE_MODEL, Owner
+
+
+@dataclass(frozen=True)
+class JobKind:
+    """What a job does, and where.
+
+    Attributes:
+        name: as `jobs.kind` says it.
+        owner: what a job of this kind works for.
+        queue: `gpu`, or `cpu` if it needs neither a language model nor torch.
+        handler: the function that runs it, `module:function`. A worker imports it when it first needs it.
+        priority: that of every such job; None where whoever adds one says it.
+        enqueues: the queue of the jobs that it adds when it is done; None if it adds none.
+    """
+
+    name: str
+    owner: Owner
+    queue: Queue
+    handler: str
+    priority: int | None = None
+    enqueues: Queue | None = None
+
+
+# Read a checkpoint, pin it, record its digests.
+VALIDATE_LANGUAGE_MODEL: Final = JobKind(
+    "validate_language_model",
+    owner=LANGUAGE_MODEL,
+    queue=GPU_QUEUE,
+    handler="workers.models.validation:validate_language_model",
+    priority=1,
+    enqueues=GPU_QUEUE,
+)
+# Count tokens and cut the text set into shards.
+PLAN_AUDIT: Final = JobKind(
+    "plan_audit",
+    owner=AUDIT,
+    queue=GPU_QUEUE,
+    handler="workers.audits.job:plan_audit",
+    enqueues=GPU_QUEUE,
+)
+# Score texts [start, stop) of a text set.
+SCORE_SHARD: Final = JobKind(
+    "score_shard",
+    owner=AUDIT,
+    queue=GPU_QUEUE,
+    handler="workers.audits.job:score_shard",
+    enqueues=CPU_QUEUE,
+)
+# Check that the audit is whole, summarise and end it.
+SUMMARIZE_AUDIT: Final = JobKind(
+    "summarize_audit",
+    owner=AUDIT,
+    queue=CPU_QUEUE,
+    handler="workers.audits.summarize:summarize_audit",
+)
+# Edit a language model, prove what changed, write the artifact.
+RUN_EDIT: Final = JobKind(
+    "run_edit",
+    owner=EDIT,
+    queue=GPU_QUEUE,
+    handler="workers.edits.job:run_edit",
+)
+
+KINDS: Final[dict[str, JobKind]] = {
+    kind.name: kind for kind in (VALIDATE_LANGUAGE_MODEL, PLAN_AUDIT, SCORE_SHARD, SUMMARIZE_AUDIT, RUN_EDIT)
+}

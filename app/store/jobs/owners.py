@@ -1,0 +1,77 @@
+"""What a job can work for: where it is stored, until when it is wanted, and how it ends."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from sqlalchemy import ColumnElement
+
+from app.errors import LanguageModelRejected
+from app.store.audits import Audit
+from app.store.core.base import JSONObject
+from app.store.edits import Edit
+from app.store.language_models import LanguageModel, LanguageModelStatus
+from app.store.operations import ACTIVE, Operation, OperationStatus
+
+
+@dataclass(frozen=True)
+class Owner:
+    """A kind of row that jobs work for.
+
+    Attributes:
+        kind: as `jobs.owner_kind` says it.
+        table: its rows; they have an `id`, a `status` and an `error`.
+        active: the statuses of one that has not ended, so that its jobs are wanted.
+        failed: the status of one whose job was given up.
+        ended_at: by each status that ends it, the column that says when; none where there is none.
+        error_of: the `error` that is recorded, made of the problem of the job.
+    """
+
+    kind: str
+    table: type[Operation | LanguageModel]
+    active: Collection[StrEnum]
+    failed: StrEnum
+    ended_at: Mapping[StrEnum, str | None]
+    error_of: Callable[[JSONObject], JSONObject] = dict
+
+    def is_active(self) -> ColumnElement[bool]:
+        """The condition that one has not ended."""
+        return self.table.status.in_(self.active)
+
+
+def _rejection(problem: JSONObject) -> JSONObject:
+    """It is rejected for whatever reason, and the status says whose that is."""
+    return LanguageModelRejected(str(problem["detail"])).problem() | {"status": problem["status"]}
+
+
+def _operation(table: type[Operation]) -> Owner:
+    """Whatever a client requests and follows ends alike."""
+    ends = (OperationStatus.SUCCEEDED, OperationStatus.FAILED, OperationStatus.CANCELLED)
+    return Owner(
+        kind=table.noun,
+        table=table,
+        active=ACTIVE,
+        failed=OperationStatus.FAILED,
+        ended_at=dict.fromkeys(ends, "finished_at"),
+    )
+
+
+AUDIT: Final = _operation(Audit)
+EDIT: Final = _operation(Edit)
+# A job of its own validates it.
+LANGUAGE_MODEL: Final = Owner(
+    kind="language_model",
+    table=LanguageModel,
+    active=(LanguageModelStatus.QUEUED,),
+    failed=LanguageModelStatus.REJECTED,
+    ended_at={LanguageModelStatus.READY: "ready_at", LanguageModelStatus.REJECTED: None},
+    error_of=_rejection,
+)
+
+OWNERS: Final[dict[str, Owner]] = {owner.kind: owner for owner in (AUDIT, EDIT, LANGUAGE_MODEL)}
+
+
+def owner_of(table: type[Operation]) -> Owner:
+    """The entry of a kind of operation."""
+    return OWNERS[table.noun]
