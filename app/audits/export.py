@@ -20,9 +20,10 @@ import pyarrow.parquet as pq
 from sqlalchemy.orm import Session
 
 from app.audits.schemas import ScoreOut
-from app.store.audits import Audit, Score, ScoreOrder
+from app.store.audits import Audit
 from app.store.core.unit_of_work import Store
 from app.store.score_pages import list_scores
+from app.store.scores import Score, ScoreOrder
 
 Pages: TypeAlias = AsyncIterator[list[ScoreOut]]
 Encoder: TypeAlias = Callable[[Pages], AsyncIterator[bytes]]

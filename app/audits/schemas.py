@@ -11,9 +11,10 @@ from app.contracts.results.summary import AuditSummary
 from app.contracts.sources import LanguageModelReference
 from app.http.problems import Problem
 from app.http.waiting import Waiting
-from app.store.audits import Audit, Score
+from app.store.audits import Audit
 from app.store.core.identifiers import Prefix, format_id
 from app.store.jobs.queue import Job
+from app.store.scores import Score
 
 
 class AuditCreate(AuditSpec):

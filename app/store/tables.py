@@ -1,6 +1,6 @@
 """All tables, imported so that `metadata` is complete."""
 
-from app.store import artifacts, audits, edits, idempotency, language_models, tenants, text_sets  # noqa: F401 - for its tables
+from app.store import artifacts, audits, edits, idempotency, language_models, scores, tenants, text_sets  # noqa: F401 - for its tables
 from app.store.blobs import rows as blobs  # noqa: F401 - for its tables
 from app.store.core.base import Base
 from app.store.jobs import queue as jobs  # noqa: F401 - for its tables

@@ -16,9 +16,9 @@ from scipy import stats
 
 from app.contracts.results.intervals import MeanInterval, ShareInterval
 from app.contracts.results.summary import AuditSummary, SplitCounts
-from app.store.audits import ScoreFacts
+from app.store.scores import ScoreFacts
 from app.store.text_sets import TextSet
-from workers.audits.job import cut_shards, cut_text_set
+from workers.audits.plan import cut_shards, cut_text_set
 from workers.audits.summarize import summarize
 from workers.running.runtime import Runtime
 from workers.science.metrics.extraction import Split, sampling_metric, verbatim_metric

@@ -20,7 +20,7 @@ from app.errors import EditFailed, LanguageModelChanged
 from app.store.core.identifiers import new_id
 from app.store.language_models import LanguageModel as LanguageModelRow
 from tests.tiny_models import save_tiny_model
-from workers.audits.job import TextFacts
+from workers.audits.rows import TextFacts
 from workers.edits import job as edit_job
 from workers.edits.comparison import compare
 from workers.edits.documents import model_card, write_checkpoint, write_receipt_and_card

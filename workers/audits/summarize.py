@@ -9,9 +9,10 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from app.errors import ScoresMissing
-from app.store.audits import Audit, ScoreFacts, read_score_facts
+from app.store.audits import Audit
 from app.store.jobs.queue import Lease, LeaseLost
 from app.store.lifecycle import succeed_audit
+from app.store.scores import ScoreFacts, read_score_facts
 from workers.running.finishing import finish
 from workers.running.lease_keeper import LeaseKeeper
 from workers.running.runtime import Runtime

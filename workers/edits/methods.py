@@ -8,7 +8,7 @@ from torch import Tensor
 
 from app.contracts.edits import EditSpec, TextSetRole
 from app.errors import EditFailed, NoFeasibleSetting
-from workers.audits.job import text_input
+from workers.audits.rows import text_input
 from workers.edits.factors import FactorStore
 from workers.edits.inputs import EditInputs
 from workers.edits.progress import EditProgress

@@ -13,7 +13,8 @@ from app.errors import JobCrashed, JobFailed, ServiceUnavailable
 from app.store.blobs.full import storage_full_named
 from app.store.core.away import database_is_away
 from app.store.jobs.queue import JobKind, Lease, LeaseLost, claim, close_cancelled, release
-from workers.audits.job import plan_audit, score_shard
+from workers.audits.plan import plan_audit
+from workers.audits.score import score_shard
 from workers.audits.summarize import summarize_audit
 from workers.edits.job import run_edit
 from workers.models.validation import validate_language_model
