@@ -16,7 +16,9 @@ from tests.integration.rows import add_audit_rows, add_tenant, score_row
 from workers.audits.summarize import Summary, summarize_audit
 from workers.running.lease_keeper import LeaseKeeper
 from workers.running.runtime import Runtime
-from workers.science.metrics.extraction import Split, extraction_metric, sampling_metric
+from workers.science.metrics.extraction import extraction_metric
+from workers.science.metrics.sampling import sampling_metric
+from workers.science.metrics.splits import Split
 
 Sessions = sessionmaker[Session]
 SUFFIX = np.zeros(48, dtype=np.int64)
