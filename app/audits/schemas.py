@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field, JsonValue, create_model
 
 from app.contracts.audits import AuditSpec, StoredAuditOptions, StoredAuditSpec
 from app.contracts.base import Metadata
-from app.contracts.metrics.registry import UNSCORED, MetricName, score_fields
+from app.contracts.metrics.fields import UNSCORED, MetricName, score_fields
 from app.contracts.results.summary import AuditSummary
 from app.contracts.sources import LanguageModelReference
 from app.http.problems import Problem

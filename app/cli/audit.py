@@ -17,7 +17,7 @@ from app.cli.intervals import mean_cell, share_cell
 from app.cli.model_choice import find_model, require_nameable
 from app.cli.output import JSONFlag, print_json
 from app.contracts.audits import PrefixTokenName
-from app.contracts.metrics.registry import MetricName
+from app.contracts.metrics.fields import MetricName
 from app.embedded.programs import local_url
 from app.settings import Settings
 

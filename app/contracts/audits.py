@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from app.contracts.base import TAG_MARK, Contract
-from app.contracts.metrics.registry import ALWAYS, MetricName
+from app.contracts.metrics.fields import ALWAYS, MetricName
 
 
 def _prefix_token_tag(value: Any) -> str:

@@ -12,9 +12,11 @@ from pydantic import BaseModel
 from app.audits.schemas import ScoreOut
 from app.contracts.metrics import registry as contracts
 from app.contracts.metrics.extraction import ExtractionScore
+from app.contracts.metrics.fields import ALWAYS, MetricName
 from app.contracts.metrics.sampling import SamplingScore
 from app.contracts.metrics.splits import SplitStatus
 from app.contracts.metrics.verbatim import VerbatimScore
+from app.contracts.results.summary import AuditSummary, _Totals
 from app.main import create_app
 from app.settings import Settings
 from workers.science.metrics import splits
@@ -55,10 +57,17 @@ def test_the_statuses_are_those_of_the_science() -> None:
 def test_the_metrics_are_those_of_the_science() -> None:
     """Each metric that the service names is computed, and what it promises of a summary is made."""
     assert METRICS.keys() == contracts.METRICS.keys()
-    assert get_args(contracts.MetricName) == (contracts.ALWAYS, *contracts.METRICS)
+    assert get_args(MetricName) == (ALWAYS, *contracts.METRICS)
     for name, metric in METRICS.items():
         assert metric.name == name == contracts.METRICS[name].name
         assert (metric.summary is None) == (contracts.METRICS[name].summary is None)
+
+
+def test_no_two_metrics_add_the_same_field_to_a_summary() -> None:
+    names = [number.name for metric in contracts.METRICS.values() for number in metric.numbers]
+    names += [metric.summary.name for metric in contracts.METRICS.values() if metric.summary]
+    names += list(_Totals.model_fields) + ["levels", "dose_response", "gain"]
+    assert sorted(names) == sorted(AuditSummary.model_fields)
 
 
 def test_metrics_and_summaries_need_no_torch() -> None:

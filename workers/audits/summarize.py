@@ -7,6 +7,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from app.contracts.metrics import registry as contracts
+from app.contracts.metrics.fields import level_numbers
 from app.contracts.metrics.metric import Metric, SummaryNumber
 from app.errors import ScoresMissing
 from app.store.audits import Audit
@@ -24,7 +25,7 @@ from workers.science.statistics.perplexity import perplexity
 
 # More levels than this are not summarised: the groups are then not levels of anything.
 MOST_LEVELS: Final = 1000
-LEVEL_NUMBERS: Final = contracts.level_numbers()
+LEVEL_NUMBERS: Final = level_numbers()
 
 JSONObject = dict[str, Any]
 

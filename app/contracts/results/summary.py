@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, Field, create_model
 
-from app.contracts.metrics.registry import level_fields, summary_fields
+from app.contracts.metrics.fields import level_fields, summary_fields
 from app.contracts.results.intervals import MeanInterval
 
 _NL = "Mean `nl`, in nats per token, at most 0; higher is more strongly memorized."
