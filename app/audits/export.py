@@ -1,8 +1,8 @@
 """All scores of an audit as a file, streamed with flat memory.
 
 A row has the fields of a listed score. JSON lines hold the same objects as the list. CSV and Parquet have a
-column for each field, in the same order whatever was measured: an object of a metric (`extraction`,
-`verbatim`, `p_z`) is one column of JSON text, and what is null is an empty cell or a null.
+column for each field, in the same order whatever was measured: the object of a metric is one column of JSON
+text, and what is null is an empty cell or a null.
 
 JSON lines and Parquet are exact. A spreadsheet takes a CSV cell that begins with `=` and the like for a
 formula, so `text_id` and `group` get a quote in front of such a beginning (OWASP, CSV injection).
@@ -20,9 +20,11 @@ import pyarrow.parquet as pq
 from sqlalchemy.orm import Session
 
 from app.audits.schemas import ScoreOut
-from app.store.audits import Audit, Score, ScoreOrder
+from app.contracts.metrics.registry import METRICS
+from app.store.audits import Audit
 from app.store.core.unit_of_work import Store
 from app.store.score_pages import list_scores
+from app.store.scores import Score, ScoreOrder
 
 Pages: TypeAlias = AsyncIterator[list[ScoreOut]]
 Encoder: TypeAlias = Callable[[Pages], AsyncIterator[bytes]]
@@ -48,9 +50,7 @@ PARQUET_SCHEMA: Final = pa.schema(
         ("nl", pa.float64()),
         ("nl_byte", pa.float64()),
         ("perplexity", pa.float64()),
-        ("extraction", pa.string()),
-        ("verbatim", pa.string()),
-        ("p_z", pa.string()),
+        *((name, pa.string()) for name in METRICS),
         ("error", pa.string()),
     ]
 )

@@ -35,9 +35,9 @@ from app.http.long_running import add_follow_headers, answer_when_ended, follow
 from app.http.pagination import Page
 from app.http.problems import problem_responses
 from app.settings import GPU_QUEUE
-from app.store.audits import ScoreOrder
 from app.store.core.identifiers import Prefix
 from app.store.core.unit_of_work import Store
+from app.store.scores import ScoreOrder
 from app.store.tenants import Principal
 
 _SCORES_A_PAGE: Final = 100

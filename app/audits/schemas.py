@@ -1,19 +1,21 @@
 """Audits, their scores and their evidence as they are sent and answered."""
 
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import BaseModel, Field, JsonValue
+from pydantic import BaseModel, Field, JsonValue, create_model
 
-from app.contracts.audits import AuditSpec, Metric, StoredAuditOptions, StoredAuditSpec
+from app.contracts.audits import AuditSpec, StoredAuditOptions, StoredAuditSpec
 from app.contracts.base import Metadata
+from app.contracts.metrics.fields import UNSCORED, MetricName, score_fields
 from app.contracts.results.summary import AuditSummary
 from app.contracts.sources import LanguageModelReference
 from app.http.problems import Problem
 from app.http.waiting import Waiting
-from app.store.audits import Audit, Score
+from app.store.audits import Audit
 from app.store.core.identifiers import Prefix, format_id
 from app.store.jobs.queue import Job
+from app.store.scores import Score
 
 
 class AuditCreate(AuditSpec):
@@ -70,7 +72,7 @@ class AuditOut(BaseModel):
     status: str
     model: str
     text_set: str
-    metrics: list[Metric]
+    metrics: list[MetricName]
     options: StoredAuditOptions
     prefix_token: PrefixToken | None = None
     progress: Progress
@@ -111,90 +113,8 @@ class AuditOut(BaseModel):
         )
 
 
-SplitStatus = Literal["ok", "scaled", "not_applicable"]
-_Status = Annotated[
-    SplitStatus,
-    Field(
-        description="`ok`: the split of the text that was asked for. `scaled`: a smaller one, as the text or "
-        "the context is too short for it. `not_applicable`: no token would be left to recite; the numbers "
-        "are then null."
-    ),
-]
-_SuffixTokens = Field(description="Tokens to recite; 0 or null where the split is not applicable.")
-_Strict = Field(description="Whether every token was recited; null where the split is not applicable.")
-_MatchedTokens = Field(
-    description="Tokens recited before the first mistake, 0 to `suffix_tokens`; null where the split is not "
-    "applicable."
-)
-
-
-class ExtractionScore(BaseModel):
-    """What greedy decoding recites of a text's suffix after its prefix (arXiv 2202.07646, 2510.24256)."""
-
-    status: _Status
-    prefix_tokens: Annotated[int, Field(description="Tokens of the prompt; 0 where not applicable.")]
-    suffix_tokens: Annotated[int, _SuffixTokens]
-    strict: Annotated[bool | None, _Strict] = None
-    similarity: Annotated[
-        float | None,
-        Field(
-            description="1 - (Levenshtein distance in tokens) / `suffix_tokens`, 0 to 1, 1 for the exact "
-            "suffix; null where the split is not applicable or the rest was not decoded."
-        ),
-    ] = None
-    loose: Annotated[
-        bool | None, Field(description="`similarity` of at least 0.75; null where that is null.")
-    ] = None
-    matched_tokens: Annotated[int | None, _MatchedTokens] = None
-
-
-class VerbatimScore(BaseModel):
-    """What greedy decoding recites of the 50 tokens after a prefix of fixed length (arXiv 2510.19811)."""
-
-    status: _Status
-    suffix_tokens: Annotated[int | None, _SuffixTokens] = None
-    strict: Annotated[bool | None, _Strict] = None
-    matched_tokens: Annotated[int | None, _MatchedTokens] = None
-
-
-_SAMPLES = (
-    "Samples with which the suffix appears at least once with probability {} (arXiv 2410.19482); null where "
-    "no number up to 2^53 is enough, or the split is not applicable."
-)
-
-
-class SamplingScore(BaseModel):
-    """How likely one sample under the audit's `temperature` and `top_k` recites the whole suffix."""
-
-    status: _Status
-    log_p_z: Annotated[
-        float | None,
-        Field(
-            description="Natural logarithm of `p_z`, at most 0; null where a token can never be sampled, or "
-            "the split is not applicable."
-        ),
-    ] = None
-    p_z: Annotated[
-        float | None,
-        Field(
-            description="Probability that one sample recites the suffix, 0 to 1 (0 also below 1e-323); null "
-            "where the split is not applicable."
-        ),
-    ] = None
-    n_50: Annotated[int | None, Field(description=_SAMPLES.format("0.5"))] = None
-    n_99: Annotated[int | None, Field(description=_SAMPLES.format("0.99"))] = None
-
-
-_UNSCORED = "null where `error` says why the text could not be scored."
-_UNMEASURED = "Null unless the audit's `metrics` ask for it; " + _UNSCORED
-
-
-class ScoreOut(BaseModel):
-    """The numbers of one text. Natural logs; a higher `nl` means more strongly memorized.
-
-    `n_tokens` counts those that are scored: all, or all but the first without a prefix token.
-    `error` names why a text could not be scored; its numbers are then null.
-    """
+class _TextScore(BaseModel):
+    """Every text has these, whatever was measured."""
 
     text_id: str
     ordinal: Annotated[int, Field(description="The text's place in its set, from 0.")]
@@ -206,22 +126,31 @@ class ScoreOut(BaseModel):
     n_bytes: Annotated[int, Field(description="Bytes of the text in UTF-8.")]
     n_windows: Annotated[int, Field(description="Windows of the model's context that it was scored in.")]
     log_likelihood: Annotated[
-        float | None, Field(description="Of the whole text, in nats, at most 0; " + _UNSCORED)
+        float | None, Field(description="Of the whole text, in nats, at most 0; " + UNSCORED)
     ]
     nl: Annotated[
         float | None,
-        Field(description="`log_likelihood` per token, in nats: NL(x) of arXiv 2510.19811; " + _UNSCORED),
+        Field(description="`log_likelihood` per token, in nats: NL(x) of arXiv 2510.19811; " + UNSCORED),
     ]
     nl_byte: Annotated[
-        float | None, Field(description="`log_likelihood` per UTF-8 byte, in nats; " + _UNSCORED)
+        float | None, Field(description="`log_likelihood` per UTF-8 byte, in nats; " + UNSCORED)
     ]
-    perplexity: Annotated[float | None, Field(description="exp(-`nl`), at least 1; " + _UNSCORED)]
-    extraction: Annotated[ExtractionScore | None, Field(description=_UNMEASURED)] = None
-    verbatim: Annotated[
-        dict[str, VerbatimScore] | None,
-        Field(description="By the prefix' length in tokens: 25, 50, 75 and 100. " + _UNMEASURED),
-    ] = None
-    p_z: Annotated[SamplingScore | None, Field(description=_UNMEASURED)] = None
+    perplexity: Annotated[float | None, Field(description="exp(-`nl`), at least 1; " + UNSCORED)]
+
+
+if TYPE_CHECKING:
+    _MeasuredScore = _TextScore
+else:
+    _MeasuredScore = create_model("_MeasuredScore", __base__=_TextScore, **score_fields())
+
+
+class ScoreOut(_MeasuredScore):
+    """The numbers of one text. Natural logs; a higher `nl` means more strongly memorized.
+
+    `n_tokens` counts those that are scored: all, or all but the first without a prefix token.
+    `error` names why a text could not be scored; its numbers are then null.
+    """
+
     error: Annotated[
         str | None, Field(description="Why the text could not be scored, as `no_tokens`; null if it was.")
     ]

@@ -14,15 +14,16 @@ from app.http.idempotency import answer_once
 from app.http.pagination import Page, decode_cursor, encode_cursor, id_cursor, invalid_cursor, page_by_id
 from app.language_models.service import require_prefix_token, resolve_language_model
 from app.store import lifecycle as transitions
-from app.store.audits import Audit, ScoreOrder, read_evidence
+from app.store.audits import Audit
 from app.store.core.identifiers import Prefix, format_id, new_id, parse_id
 from app.store.jobs.waiting import waiting_jobs
 from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.operations import OperationFilter, OperationStatus, get_operation, list_operations
 from app.store.progress import read_audit_with_progress
 from app.store.score_pages import list_scores
+from app.store.scores import ScoreOrder, read_evidence
 from app.store.tenants import Principal
-from app.store.text_sets import TextSet, get_text_set
+from app.store.text_sets import TextSet, find_text, get_text_set
 
 
 def request_audit(
@@ -164,10 +165,10 @@ def read_tokens(session: Session, tenant_id: UUID, audit_id: UUID, text_id: str)
         AuditNotSucceeded: the audit has not ended, or ended otherwise.
     """
     audit = get_succeeded_audit(session, tenant_id, audit_id)
-    found = read_evidence(session, audit.id, audit.text_set_id, text_id)
-    if found is None:
+    text = find_text(session, audit.text_set_id, text_id)
+    evidence = None if text is None else read_evidence(session, audit.id, text.ordinal)
+    if text is None or evidence is None:
         raise NotFound("There is no token evidence for this text.")
-    evidence, text = found
     count = len(evidence.token_ids) // 4
     ids = struct.unpack(f"<{count}i", evidence.token_ids)
     log_likelihoods = struct.unpack(f"<{count}f", evidence.log_likelihoods)
@@ -176,7 +177,7 @@ def read_tokens(session: Session, tenant_id: UUID, audit_id: UUID, text_id: str)
     tokens = [
         Token(
             token_id=token_id,
-            text=text[start:end],
+            text=text.text[start:end],
             start=start,
             end=end,
             # No rank: nothing stood before the token, so it is not scored.

@@ -16,7 +16,8 @@ from app.cli.found_settings import find_settings
 from app.cli.intervals import mean_cell, share_cell
 from app.cli.model_choice import find_model, require_nameable
 from app.cli.output import JSONFlag, print_json
-from app.contracts.audits import Metric, PrefixTokenName
+from app.contracts.audits import PrefixTokenName
+from app.contracts.metrics.fields import MetricName
 from app.embedded.programs import local_url
 from app.settings import Settings
 
@@ -43,7 +44,7 @@ def audit(
         Path, typer.Option(exists=True, dir_okay=False, help="Texts: .jsonl, .csv or .parquet.")
     ],
     metrics: Annotated[
-        str, typer.Option(help=f"With commas: {', '.join(get_args(Metric))}.")
+        str, typer.Option(help=f"With commas: {', '.join(get_args(MetricName))}.")
     ] = _DEFAULT_METRICS,
     url: Annotated[
         str | None, typer.Option(envvar="MEMAUDIT_URL", help="The service; default: this machine's.")
@@ -96,8 +97,8 @@ def audit(
 
 def _metrics(names: str) -> list[str]:
     chosen = [name.strip() for name in names.split(",") if name.strip()]
-    if unknown := [name for name in chosen if name not in get_args(Metric)]:
-        known = ", ".join(get_args(Metric))
+    if unknown := [name for name in chosen if name not in get_args(MetricName)]:
+        known = ", ".join(get_args(MetricName))
         raise fail(f"no such metric: {', '.join(unknown)}; there are {known}", ExitStatus.USAGE)
     return chosen
 

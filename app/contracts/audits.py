@@ -5,8 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from app.contracts.base import TAG_MARK, Contract
-
-Metric = Literal["nl", "extraction", "verbatim", "p_z"]
+from app.contracts.metrics.fields import ALWAYS, MetricName
 
 
 def _prefix_token_tag(value: Any) -> str:
@@ -46,7 +45,7 @@ class AuditOptions(Contract):
 class AuditSpec(Contract):
     """What an audit measures."""
 
-    metrics: Annotated[list[Metric], Field(min_length=1, max_length=16)] = ["nl"]
+    metrics: Annotated[list[MetricName], Field(min_length=1, max_length=16)] = [ALWAYS]
     options: AuditOptions = AuditOptions()
 
 

@@ -10,8 +10,8 @@ from app.http.idempotency import answer_once
 from app.language_models.service import resolve_language_model
 from app.scoring.schemas import MAX_TEXTS, ScoreList, ScoreRequest
 from app.settings import Settings
-from app.store.audits import ScoreOrder
 from app.store.core.identifiers import Prefix, parse_id
+from app.store.scores import ScoreOrder
 from app.store.tenants import Principal
 from app.text_sets.service import store_texts
 

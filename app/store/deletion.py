@@ -6,10 +6,11 @@ from sqlalchemy import Exists, delete, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from app.errors import ResourceInUse
-from app.store.audits import Audit, TokenEvidence
+from app.store.audits import Audit
 from app.store.edits import Edit, EditTextSet
 from app.store.language_models import LanguageModel, get_language_model
 from app.store.operations import is_active
+from app.store.scores import TokenEvidence
 from app.store.text_sets import TextRow, TextSet, get_text_set
 
 

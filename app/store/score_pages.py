@@ -5,7 +5,7 @@ from uuid import UUID
 from sqlalchemy import ARRAY, ColumnElement, Text, any_, func, literal, select, tuple_
 from sqlalchemy.orm import Session
 
-from app.store.audits import Score, ScoreOrder
+from app.store.scores import Score, ScoreOrder
 
 _BEFORE_ALL = -1  # an ordinal
 _SORTING = ("enable_sort", "enable_incremental_sort")

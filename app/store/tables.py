@@ -7,6 +7,7 @@ from app.store import (  # noqa: F401 - for their tables
     factors,
     idempotency,
     language_models,
+    scores,
     tenants,
     text_sets,
 )

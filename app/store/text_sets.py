@@ -1,6 +1,7 @@
 """Text sets: immutable, ordered sets of texts with per-text facts. Their erasure is kept as a receipt."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
@@ -32,7 +33,10 @@ class TextSet(Base):
 
 
 class TextRow(Base):
-    """One text of a set, at its place in the order."""
+    """One text of a set, at its place in the order, as it is stored.
+
+    Whoever wants what the client sent asks for a `ClearText`, or for `clear_text` of a column.
+    """
 
     __tablename__ = "texts"
     __table_args__ = (UniqueConstraint("text_set_id", "text_id"),)
@@ -42,14 +46,53 @@ class TextRow(Base):
     )
     ordinal: Mapped[int] = mapped_column(primary_key=True)
     text_id: Mapped[str] = mapped_column(Text)
-    text: Mapped[str] = mapped_column(Text)
+    stored_text: Mapped[str] = mapped_column("text", Text)
     prefix_chars: Mapped[int | None]
     duplicates: Mapped[int | None] = mapped_column(BigInteger)
     group: Mapped[str | None] = mapped_column(Text)
     member: Mapped[bool | None]
-    choices: Mapped[list[str] | None] = mapped_column(JSONB(none_as_null=True))
+    stored_choices: Mapped[list[str] | None] = mapped_column("choices", JSONB(none_as_null=True))
     answer: Mapped[int | None]
     metadata_: Mapped[JSONObject | None] = mapped_column("metadata")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClearText:
+    """One text of a set as the client sent it. With a known split its prefix is the first `prefix_chars`."""
+
+    text: str
+    ordinal: int = 0
+    text_id: str = ""
+    prefix_chars: int | None = None
+    duplicates: int | None = None
+    group: str | None = None
+    member: bool | None = None
+    choices: list[str] | None = None
+    answer: int | None = None
+    metadata: JSONObject | None = None
+
+
+def clear_text(stored: str) -> str:
+    """What the client sent, from what is stored of it: a text, or one of its choices.
+
+    Every text that leaves the store has come through here.
+    """
+    return stored
+
+
+def _clear_form(row: TextRow) -> ClearText:
+    return ClearText(
+        text=clear_text(row.stored_text),
+        ordinal=row.ordinal,
+        text_id=row.text_id,
+        prefix_chars=row.prefix_chars,
+        duplicates=row.duplicates,
+        group=row.group,
+        member=row.member,
+        choices=None if row.stored_choices is None else [clear_text(choice) for choice in row.stored_choices],
+        answer=row.answer,
+        metadata=row.metadata_,
+    )
 
 
 # The columns that an upload writes, in the order of its COPY.
@@ -107,14 +150,21 @@ def list_text_sets(
     return newest_first(session, statement, TextSet.id, before, limit)
 
 
-def read_texts(session: Session, text_set_id: UUID, start: int, stop: int) -> list[TextRow]:
+def find_text(session: Session, text_set_id: UUID, text_id: str) -> ClearText | None:
+    """The text of a set that has an id; None if there is none, or the set was erased."""
+    statement = select(TextRow).where(TextRow.text_set_id == text_set_id, TextRow.text_id == text_id)
+    row = session.scalars(statement).one_or_none()
+    return None if row is None else _clear_form(row)
+
+
+def read_texts(session: Session, text_set_id: UUID, start: int, stop: int) -> list[ClearText]:
     """The texts with start <= ordinal < stop, in order."""
     statement = (
         select(TextRow)
         .where(TextRow.text_set_id == text_set_id, TextRow.ordinal >= start, TextRow.ordinal < stop)
         .order_by(TextRow.ordinal)
     )
-    return list(session.scalars(statement))
+    return [_clear_form(row) for row in session.scalars(statement)]
 
 
 def end_of_page(session: Session, text_set_id: UUID, start: int, *, limit: int, max_bytes: int) -> int:
@@ -126,7 +176,8 @@ def end_of_page(session: Session, text_set_id: UUID, start: int, *, limit: int, 
     Raises:
         NotFound: there is no text at `start`; the set may have been erased meanwhile.
     """
-    size = func.octet_length(TextRow.text) + func.coalesce(func.pg_column_size(TextRow.choices), 0)
+    choices_size = func.coalesce(func.pg_column_size(TextRow.stored_choices), 0)
+    size = func.octet_length(TextRow.stored_text) + choices_size
     up_to_here = (
         select(TextRow.ordinal, func.sum(size).over(order_by=TextRow.ordinal).label("bytes"))
         .where(TextRow.text_set_id == text_set_id, TextRow.ordinal >= start, TextRow.ordinal < start + limit)
@@ -141,7 +192,7 @@ def end_of_page(session: Session, text_set_id: UUID, start: int, *, limit: int, 
 
 def read_page(
     session: Session, text_set_id: UUID, start: int, *, limit: int, max_bytes: int
-) -> list[TextRow]:
+) -> list[ClearText]:
     """The texts of a page that begins at ordinal `start`, as `end_of_page` bounds it; none at the end."""
     try:
         stop = end_of_page(session, text_set_id, start, limit=limit, max_bytes=max_bytes)
@@ -161,9 +212,9 @@ def iterate_text_batches(
         except NotFound:
             return
         statement = (
-            select(TextRow.text)
+            select(TextRow.stored_text)
             .where(TextRow.text_set_id == text_set_id, TextRow.ordinal >= start, TextRow.ordinal < stop)
             .order_by(TextRow.ordinal)
         )
-        yield list(session.scalars(statement))
+        yield [clear_text(stored) for stored in session.scalars(statement)]
         start = stop

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field, JsonValue, SkipValidation
 from app.contracts.base import Contract, Metadata, Name
 from app.contracts.texts import TextRecord
 from app.store.core.identifiers import Prefix, format_id
-from app.store.text_sets import TextRow, TextSet
+from app.store.text_sets import ClearText, TextSet
 
 
 class TextSetCreate(Contract):
@@ -74,7 +74,7 @@ class TextOut(BaseModel):
     metadata: dict[str, JsonValue] | None
 
     @classmethod
-    def of(cls, row: TextRow) -> Self:
+    def of(cls, row: ClearText) -> Self:
         """The resource for a row."""
         return cls(
             id=row.text_id,
@@ -86,7 +86,7 @@ class TextOut(BaseModel):
             member=row.member,
             choices=row.choices,
             answer=row.answer,
-            metadata=row.metadata_,
+            metadata=row.metadata,
         )
 
 

@@ -1,5 +1,6 @@
 """Rows to test the store with."""
 
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import select
@@ -8,7 +9,7 @@ from sqlalchemy.orm import Session
 from app.contracts.audits import AuditSpec
 from app.contracts.edits import EditSpec
 from app.settings import Settings
-from app.store.audits import Audit, TokenEvidence
+from app.store.audits import Audit
 from app.store.core.identifiers import Prefix, new_id, parse_id
 from app.store.core.sessions import sync_engine
 from app.store.edits import Edit
@@ -16,6 +17,7 @@ from app.store.jobs.kinds import SCORE_SHARD
 from app.store.jobs.queue import Job, add_job
 from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.operations import OperationStatus
+from app.store.scores import ScoreRow, TokenEvidence
 from app.store.tenants import Tenant
 from app.store.text_sets import TextSet
 
@@ -67,6 +69,16 @@ def add_audit_rows(session: Session, tenant_id: UUID, *, texts: int = 10) -> Aud
     session.add(audit)
     session.flush()
     return audit
+
+
+def score_row(audit_id: UUID, ordinal: int, nl: float | None, **facts: Any) -> ScoreRow:
+    """A score of ten tokens and forty bytes, or of a text that could not be scored."""
+    numbers = (None, None, None, None) if nl is None else (10 * nl, nl, nl / 4, 1.5)
+    row = {"text_id": f"t{ordinal}", "group": None, "duplicates": None, "metrics": {}}
+    row |= {"n_tokens": 10, "n_bytes": 40, "n_windows": 1}
+    row |= dict(zip(("log_likelihood", "nl", "nl_byte", "perplexity"), numbers, strict=True))
+    row["error"] = "no_tokens" if nl is None else None
+    return ScoreRow(audit_id=audit_id, ordinal=ordinal, **row | facts)
 
 
 def add_edit(session: Session, tenant_id: UUID, status: OperationStatus = OperationStatus.QUEUED) -> Edit:

@@ -10,12 +10,11 @@ from typing import Any
 
 import httpx
 import pytest
-from psycopg.types.json import Jsonb
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.settings import Settings
-from app.store.audits import Audit, copy_evidence, copy_scores
+from app.store.audits import Audit
 from app.store.core.identifiers import Prefix, format_id, parse_id
 from app.store.core.sessions import sync_engine, sync_sessions
 from app.store.jobs.claiming import claim
@@ -23,9 +22,10 @@ from app.store.jobs.owners import AUDIT
 from app.store.jobs.queue import Lease, heartbeat, take_for_finish
 from app.store.lifecycle import begin_operation, complete_shard, end, succeed_audit
 from app.store.operations import OperationStatus
+from app.store.scores import EvidenceRow, copy_evidence, copy_scores
 from app.store.tenants import Tenant
 from tests.http_api import make_key
-from tests.integration.rows import add_audit_rows, add_ready_model, add_shard
+from tests.integration.rows import add_audit_rows, add_ready_model, add_shard, score_row
 
 # Equal, neighbouring and tiny values, zeros of both signs, and texts without a number.
 NL = [-2.0, None, -0.1, -2.0, 0.0, None, -0.30000000000000004, -0.0, -0.3, -2.0, None, -1e-300, -0.1]
@@ -56,17 +56,14 @@ def path_of(audit: Audit, rest: str = "") -> str:
     return f"/v1/audits/{format_id(Prefix.AUDIT, audit.id)}{rest}"
 
 
-def score_row(audit: Audit, ordinal: int, nl: float | None) -> tuple[object, ...]:
-    known = (None, None, None, None) if nl is None else (10 * nl, nl, nl / 4, 1.5)
-    group, error = GROUPS[ordinal % 3], "no_tokens" if nl is None else None
-    return (audit.id, ordinal, f"t{ordinal}", group, ordinal, 10, 40, 1, *known, Jsonb({}), error)
-
-
 @pytest.fixture
 def scored(client: httpx.AsyncClient, sessions: sessionmaker[Session]) -> Audit:
     """A succeeded audit with the numbers NL, written by two shards in the wrong order."""
     audit = new_audit(sessions, texts=len(NL))
-    rows = [score_row(audit, ordinal, nl) for ordinal, nl in enumerate(NL)]
+    rows = [
+        score_row(audit.id, ordinal, nl, group=GROUPS[ordinal % 3], duplicates=ordinal)
+        for ordinal, nl in enumerate(NL)
+    ]
     for shard in (rows[6:], rows[:6]):
         with sessions.begin() as session:
             copy_scores(session, shard)
@@ -192,15 +189,17 @@ async def test_tokens_come_back_as_they_were_packed(
     path = f"/v1/audits/{audit}/scores"
     assert (await client.get(f"{path}/it:1/tokens")).status_code == 409
     identifier = parse_id(Prefix.AUDIT, audit)
-    packed = (
-        struct.pack("<3i", 258, 2**31 - 1, 0),
-        struct.pack("<3f", -0.1, 0.0, -1234.5),
-        struct.pack("<3i", 1, 2, 50_257),
-        struct.pack("<6i", 0, 5, 5, 7, 7, 11),
+    assert identifier is not None
+    packed = EvidenceRow(
+        audit_id=identifier,
+        ordinal=1,
+        token_ids=struct.pack("<3i", 258, 2**31 - 1, 0),
+        log_likelihoods=struct.pack("<3f", -0.1, 0.0, -1234.5),
+        ranks=struct.pack("<3i", 1, 2, 50_257),
+        spans=struct.pack("<6i", 0, 5, 5, 7, 7, 11),
     )
     with sessions.begin() as session:
-        copy_evidence(session, [(identifier, 1, *packed)])
-        assert identifier is not None
+        copy_evidence(session, [packed])
         succeed_audit(session, identifier, {})
     answer = (await client.get(f"{path}/it:1/tokens")).json()
     keys = ("token_id", "text", "start", "end", "log_likelihood", "rank", "matched")

@@ -16,7 +16,7 @@ from app.settings import Settings
 from tests.http_api import client_of, make_key
 from tests.own_worker import run_next
 from tests.tiny_models import english_sentences, save_tiny_model
-from workers.audits import job as audit_job
+from workers.audits import score as audit_score
 from workers.edits import evaluation as edit_evaluation
 from workers.running.runtime import Runtime
 from workers.science.scoring.scorer import score_texts
@@ -160,7 +160,7 @@ def largest_call(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
         calls.append(len(texts))
         return score_texts(language_model, texts, *args, **options)
 
-    for module in (audit_job, edit_evaluation):
+    for module in (audit_score, edit_evaluation):
         monkeypatch.setattr(module, "score_texts", watched)
     return lambda: max(calls)
 

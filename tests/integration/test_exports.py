@@ -17,10 +17,11 @@ from sqlalchemy.orm import Session
 from app.audits import export
 from app.audits.schemas import ScoreOut
 from app.settings import Settings
-from app.store.audits import Audit, Score
+from app.store.audits import Audit
 from app.store.core.identifiers import Prefix, format_id
 from app.store.core.sessions import sync_engine
 from app.store.operations import OperationStatus
+from app.store.scores import Score
 from app.store.tenants import Tenant
 from tests.http_api import client_of, make_key
 from tests.integration.rows import add_audit_rows

@@ -9,8 +9,9 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.orm import Session, sessionmaker
 
-from app.store.audits import Audit, ScoreOrder
+from app.store.audits import Audit
 from app.store.score_pages import list_scores
+from app.store.scores import ScoreOrder
 from tests.integration.rows import add_audit_rows, add_tenant
 
 ROWS = 200_000

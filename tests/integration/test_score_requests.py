@@ -9,21 +9,21 @@ import httpx
 import psycopg
 import pytest
 from fastapi import FastAPI
-from psycopg.types.json import Jsonb
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.settings import Settings
-from app.store.audits import Audit, copy_scores
+from app.store.audits import Audit
 from app.store.core.identifiers import Prefix, format_id, parse_id
 from app.store.core.sessions import sync_engine, sync_sessions
 from app.store.jobs.owners import AUDIT
 from app.store.jobs.sweeping import sweep_leases
 from app.store.lifecycle import begin_operation, end, succeed_audit
 from app.store.operations import OperationStatus
+from app.store.scores import copy_scores
 from app.store.tenants import Tenant
 from tests.http_api import client_of, make_key
-from tests.integration.rows import add_ready_model
+from tests.integration.rows import add_ready_model, score_row
 
 TEXTS = [{"id": "b", "text": "one"}, {"text": "two", "group": "g", "duplicates": 4}, {"id": "a", "text": "3"}]
 NL = [-2.5, None, -0.1]
@@ -75,12 +75,17 @@ async def appeared(database: psycopg.Connection) -> UUID:
 
 def write_scores(sessions: sessionmaker[Session], audit_id: UUID) -> None:
     """What a worker writes of TEXTS, last text first."""
-    rows: list[tuple[object, ...]] = []
-    for ordinal, (text, nl) in enumerate(zip(TEXTS, NL, strict=True)):
-        known = (None, None, None, None) if nl is None else (4 * nl, nl, nl / 3, 1.5)
-        facts = (text.get("id", str(ordinal)), text.get("group"), text.get("duplicates"))
-        error = "no_tokens" if nl is None else None
-        rows.append((audit_id, ordinal, *facts, 4, 3, 1, *known, Jsonb({}), error))
+    rows = [
+        score_row(
+            audit_id,
+            ordinal,
+            nl,
+            text_id=text.get("id", str(ordinal)),
+            group=text.get("group"),
+            duplicates=text.get("duplicates"),
+        )
+        for ordinal, (text, nl) in enumerate(zip(TEXTS, NL, strict=True))
+    ]
     with sessions.begin() as session:
         begin_operation(session, Audit, audit_id, "d" * 64)
         copy_scores(session, reversed(rows))

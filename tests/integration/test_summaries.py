@@ -7,17 +7,18 @@ from uuid import UUID
 
 import numpy as np
 import pytest
-from psycopg.types.json import Jsonb
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.errors import ScoresMissing
-from app.store.audits import copy_scores, read_score_facts
 from app.store.jobs.queue import Lease
-from tests.integration.rows import add_audit_rows, add_tenant
+from app.store.scores import copy_scores, read_score_facts
+from tests.integration.rows import add_audit_rows, add_tenant, score_row
 from workers.audits.summarize import Summary, summarize_audit
 from workers.running.lease_keeper import LeaseKeeper
 from workers.running.runtime import Runtime
-from workers.science.metrics.extraction import Split, extraction_metric, sampling_metric
+from workers.science.metrics.extraction import extraction_metric
+from workers.science.metrics.sampling import sampling_metric
+from workers.science.metrics.splits import Split
 
 Sessions = sessionmaker[Session]
 SUFFIX = np.zeros(48, dtype=np.int64)
@@ -31,26 +32,16 @@ def add_rows(sessions: Sessions, tenant: str, *, texts: int, rows: int) -> UUID:
         copy_scores(
             session,
             (
-                (
+                score_row(
                     audit.id,
                     ordinal,
-                    str(ordinal),
-                    "group",
-                    ordinal % 3,
-                    10,
-                    40,
-                    1,
-                    -10.0 - ordinal % 7,
                     -1.0 - (ordinal % 7) / 10,
-                    -0.25,
-                    3.0,
-                    Jsonb(
-                        {
-                            "extraction": extraction_metric(split, 48 - ordinal % 2, None, SUFFIX),
-                            "p_z": sampling_metric(split, -1.0 - ordinal % 5),
-                        }
-                    ),
-                    None,
+                    group="group",
+                    duplicates=ordinal % 3,
+                    metrics={
+                        "extraction": extraction_metric(split, 48 - ordinal % 2, None, SUFFIX),
+                        "p_z": sampling_metric(split, -1.0 - ordinal % 5),
+                    },
                 )
                 for ordinal in range(rows)
             ),

@@ -14,14 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from app.contracts.metrics.splits import SplitCounts
 from app.contracts.results.intervals import MeanInterval, ShareInterval
-from app.contracts.results.summary import AuditSummary, SplitCounts
-from app.store.audits import ScoreFacts
+from app.contracts.results.summary import AuditSummary
+from app.store.scores import ScoreFacts
 from app.store.text_sets import TextSet
-from workers.audits.job import cut_shards, cut_text_set
+from workers.audits.plan import cut_shards, cut_text_set
 from workers.audits.summarize import summarize
 from workers.running.runtime import Runtime
-from workers.science.metrics.extraction import Split, sampling_metric, verbatim_metric
+from workers.science.metrics.sampling import sampling_metric
+from workers.science.metrics.splits import Split
+from workers.science.metrics.verbatim import verbatim_metric
 from workers.science.models.loading import LanguageModel
 from workers.science.statistics.shares import share_with_interval
 

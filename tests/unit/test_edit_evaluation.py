@@ -20,10 +20,10 @@ from app.errors import EditFailed
 from app.store.core.identifiers import new_id
 from app.store.edits import EditTextSet
 from app.store.language_models import LanguageModel as LanguageModelRow
-from app.store.text_sets import TextRow
+from app.store.text_sets import ClearText
 from tests.log_probabilities import log_probabilities
 from tests.tiny_models import english_sentences, one_thread, save_reciting_model
-from workers.audits.job import TextFacts
+from workers.audits.rows import TextFacts
 from workers.audits.summarize import summarize
 from workers.edits import evaluation as edit_evaluation
 from workers.edits.comparison import compare
@@ -63,9 +63,9 @@ RANKED = torch.stack([torch.randperm(300, generator=torch.Generator().manual_see
 class InputsInMemory(EditInputs):
     """The inputs of an edit whose texts are at hand."""
 
-    at_hand: dict[TextSetRole, list[TextRow]] = field(default_factory=dict)
+    at_hand: dict[TextSetRole, list[ClearText]] = field(default_factory=dict)
 
-    def pages(self, _runtime: Runtime, role: TextSetRole) -> Iterator[list[TextRow]]:
+    def pages(self, _runtime: Runtime, role: TextSetRole) -> Iterator[list[ClearText]]:
         rows = self.at_hand.get(role, [])
         return (rows[start : start + 2] for start in range(0, len(rows), 2))
 
@@ -77,17 +77,17 @@ class InputsInMemory(EditInputs):
 class ShardsInMemory:
     """In the place of those that are read from the database: two texts each."""
 
-    shards: list[list[TextRow]]
+    shards: list[list[ClearText]]
 
     @property
     def texts(self) -> int:
         return sum(map(len, self.shards))
 
-    def __iter__(self) -> Iterator[list[TextRow]]:
+    def __iter__(self) -> Iterator[list[ClearText]]:
         return iter(self.shards)
 
 
-def inputs_with(texts: dict[TextSetRole, list[TextRow]] | None = None, **evaluation: Any) -> InputsInMemory:
+def inputs_with(texts: dict[TextSetRole, list[ClearText]] | None = None, **evaluation: Any) -> InputsInMemory:
     return InputsInMemory(
         edit_id=new_id(),
         tenant_id=new_id(),
@@ -387,31 +387,31 @@ def edited(base: LanguageModel) -> LanguageModel:
     return with_scaled_up_projections(base, -1.0)
 
 
-def rows_of(texts: Sequence[str]) -> list[TextRow]:
-    return [TextRow(ordinal=place, text_id=str(place), text=text) for place, text in enumerate(texts)]
+def rows_of(texts: Sequence[str]) -> list[ClearText]:
+    return [ClearText(ordinal=place, text_id=str(place), text=text) for place, text in enumerate(texts)]
 
 
 @pytest.fixture(scope="module")
-def texts() -> dict[TextSetRole, list[TextRow]]:
+def texts() -> dict[TextSetRole, list[ClearText]]:
     addition = "2 + 2 = 4"
     return {
         MEMORIZED: rows_of(SENTENCES[:4]),
         UNSEEN: rows_of(["", *SENTENCES[4:8]]),
         CLEAN: rows_of(SENTENCES[100:105]),
         ITEMS: [
-            TextRow(text="The statement is", choices=["true", "a list"], answer=0),
-            TextRow(text="The statement is", choices=["true", "a list"], answer=1),
-            TextRow(text="The value of", choices=["a", "an object"], answer=0),
-            TextRow(text="The value of", choices=["a", "an object"], answer=1),
-            TextRow(text=addition, prefix_chars=7),
-            TextRow(text=SENTENCES[0][: SENTENCES[0].rindex(" ")], prefix_chars=100),
-            TextRow(text="Neither choices nor a split"),
-            TextRow(text="Choices without an answer", choices=["a", "b"]),
+            ClearText(text="The statement is", choices=["true", "a list"], answer=0),
+            ClearText(text="The statement is", choices=["true", "a list"], answer=1),
+            ClearText(text="The value of", choices=["a", "an object"], answer=0),
+            ClearText(text="The value of", choices=["a", "an object"], answer=1),
+            ClearText(text=addition, prefix_chars=7),
+            ClearText(text=SENTENCES[0][: SENTENCES[0].rindex(" ")], prefix_chars=100),
+            ClearText(text="Neither choices nor a split"),
+            ClearText(text="Choices without an answer", choices=["a", "b"]),
         ],
     }
 
 
-def bare(rows: Sequence[TextRow]) -> list[TextInput]:
+def bare(rows: Sequence[ClearText]) -> list[TextInput]:
     return [TextInput(row.text) for row in rows]
 
 
@@ -425,7 +425,7 @@ def evaluated(
 
 
 def test_the_proof_is_what_transformers_and_the_scores_say(
-    base: LanguageModel, edited: LanguageModel, texts: dict[TextSetRole, list[TextRow]], tmp_path: Path
+    base: LanguageModel, edited: LanguageModel, texts: dict[TextSetRole, list[ClearText]], tmp_path: Path
 ) -> None:
     inputs = inputs_with(texts, **SPLIT)
     _, progress, (before, after) = evaluated(tmp_path, inputs, base, edited)
@@ -466,13 +466,13 @@ def test_the_proof_is_what_transformers_and_the_scores_say(
     assert progress.shares[-1] == 1
 
 
-def perplexity_by_transformers(language_model: LanguageModel, rows: Sequence[TextRow]) -> float:
+def perplexity_by_transformers(language_model: LanguageModel, rows: Sequence[ClearText]) -> float:
     pairs = [log_probabilities(language_model, row.text) for row in rows]
     following, ids = (torch.cat(part) for part in zip(*pairs, strict=True))
     return math.exp(torch.nn.functional.nll_loss(following, ids))
 
 
-def ndcg_by_scikit_learn(base: LanguageModel, edited: LanguageModel, rows: Sequence[TextRow]) -> float:
+def ndcg_by_scikit_learn(base: LanguageModel, edited: LanguageModel, rows: Sequence[ClearText]) -> float:
     """Over the tokens that the text's own ones precede."""
     before, after = (
         torch.cat([log_probabilities(model, row.text)[0][1:] for row in rows]) for model in (base, edited)
@@ -484,7 +484,7 @@ def ndcg_by_scikit_learn(base: LanguageModel, edited: LanguageModel, rows: Seque
 
 @torch.inference_mode()
 def test_what_stands_before_the_texts_of_a_proof_can_be_chosen(
-    base: LanguageModel, texts: dict[TextSetRole, list[TextRow]], tmp_path: Path
+    base: LanguageModel, texts: dict[TextSetRole, list[ClearText]], tmp_path: Path
 ) -> None:
     inputs = inputs_with(texts, **SPLIT, stress=True, prefix_token="eos")
     _, _, (read,) = evaluated(tmp_path, inputs, base)
@@ -507,7 +507,7 @@ def test_what_stands_before_the_texts_of_a_proof_can_be_chosen(
 
 
 def test_questions_are_answered_before_and_after(
-    base: LanguageModel, edited: LanguageModel, texts: dict[TextSetRole, list[TextRow]], tmp_path: Path
+    base: LanguageModel, edited: LanguageModel, texts: dict[TextSetRole, list[ClearText]], tmp_path: Path
 ) -> None:
     """Each question with choices is asked with either answer, so that one of the two is right."""
     inputs = inputs_with({ITEMS: texts[ITEMS]})
@@ -523,7 +523,7 @@ def test_questions_are_answered_before_and_after(
 
 
 def test_stress_is_what_is_recited_under_each_change(
-    base: LanguageModel, edited: LanguageModel, texts: dict[TextSetRole, list[TextRow]], tmp_path: Path
+    base: LanguageModel, edited: LanguageModel, texts: dict[TextSetRole, list[ClearText]], tmp_path: Path
 ) -> None:
     inputs = inputs_with(texts, stress=True, **SPLIT)
     evaluation, _, (before, after) = evaluated(tmp_path, inputs, base, edited)
@@ -560,7 +560,7 @@ def test_one_long_text_leaves_room_for_the_short_ones_in_rankings(
 
 
 def test_without_clean_text_nothing_is_fine_tuned_or_ranked(
-    base: LanguageModel, texts: dict[TextSetRole, list[TextRow]], tmp_path: Path
+    base: LanguageModel, texts: dict[TextSetRole, list[ClearText]], tmp_path: Path
 ) -> None:
     inputs = inputs_with({MEMORIZED: texts[MEMORIZED]}, stress=True, **SPLIT)
     evaluation, _, (read,) = evaluated(tmp_path, inputs, base)
@@ -569,7 +569,7 @@ def test_without_clean_text_nothing_is_fine_tuned_or_ranked(
 
 
 def test_numbers_that_are_not_finite_fail_the_edit_by_name(
-    base: LanguageModel, texts: dict[TextSetRole, list[TextRow]], tmp_path: Path
+    base: LanguageModel, texts: dict[TextSetRole, list[ClearText]], tmp_path: Path
 ) -> None:
     broken = with_scaled_up_projections(base, math.nan)
     with pytest.raises(EditFailed, match="not finite"):

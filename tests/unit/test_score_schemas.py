@@ -1,23 +1,30 @@
 """The metrics of a score row as the API shows them: all that the science writes, each field explained."""
 
 import math
+import subprocess
+import sys
 from typing import Any, get_args
 
 import numpy as np
 import pytest
 from pydantic import BaseModel
 
-from app.audits.schemas import ExtractionScore, SamplingScore, ScoreOut, SplitStatus, VerbatimScore
+from app.audits.schemas import ScoreOut
+from app.contracts.metrics import registry as contracts
+from app.contracts.metrics.extraction import ExtractionScore
+from app.contracts.metrics.fields import ALWAYS, MetricName
+from app.contracts.metrics.sampling import SamplingScore
+from app.contracts.metrics.splits import SplitStatus
+from app.contracts.metrics.verbatim import VerbatimScore
+from app.contracts.results.summary import AuditSummary, _Totals
 from app.main import create_app
 from app.settings import Settings
-from workers.science.metrics import extraction
-from workers.science.metrics.extraction import (
-    NOT_APPLICABLE,
-    Split,
-    extraction_metric,
-    sampling_metric,
-    verbatim_metric,
-)
+from workers.science.metrics import splits
+from workers.science.metrics.extraction import extraction_metric
+from workers.science.metrics.registry import METRICS
+from workers.science.metrics.sampling import sampling_metric
+from workers.science.metrics.splits import NOT_APPLICABLE, Split
+from workers.science.metrics.verbatim import verbatim_metric
 
 SPLITS = (Split("ok", 3, 4), Split("scaled", 1, 4), NOT_APPLICABLE)
 SUFFIX = np.array([1, 2, 3, 4])
@@ -44,7 +51,30 @@ def test_what_the_science_writes_is_shown_whole(split: Split) -> None:
 
 
 def test_the_statuses_are_those_of_the_science() -> None:
-    assert get_args(SplitStatus) == get_args(extraction.SplitStatus)
+    assert get_args(SplitStatus) == get_args(splits.SplitStatus)
+
+
+def test_the_metrics_are_those_of_the_science() -> None:
+    """Each metric that the service names is computed, and what it promises of a summary is made."""
+    assert METRICS.keys() == contracts.METRICS.keys()
+    assert get_args(MetricName) == (ALWAYS, *contracts.METRICS)
+    for name, metric in METRICS.items():
+        assert metric.name == name == contracts.METRICS[name].name
+        assert (metric.summary is None) == (contracts.METRICS[name].summary is None)
+
+
+def test_no_two_metrics_add_the_same_field_to_a_summary() -> None:
+    names = [number.name for metric in contracts.METRICS.values() for number in metric.numbers]
+    names += [metric.summary.name for metric in contracts.METRICS.values() if metric.summary]
+    names += [*_Totals.model_fields, "levels", "dose_response", "gain"]
+    assert sorted(names) == sorted(AuditSummary.model_fields)
+
+
+def test_metrics_and_summaries_need_no_torch() -> None:
+    """A worker that has none makes summaries."""
+    modules = "workers.science.metrics.registry, workers.science.statistics.perplexity"
+    check = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", check], check=True, timeout=60)
 
 
 def test_no_field_of_a_score_is_a_free_object_and_each_null_is_explained() -> None:

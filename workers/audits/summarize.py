@@ -1,35 +1,31 @@
 """Ending an audit: check that it is whole, summarise it, and only then let it succeed."""
 
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
-from typing import Any, Final, get_args
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from app.contracts.metrics import registry as contracts
+from app.contracts.metrics.fields import level_numbers
+from app.contracts.metrics.metric import Metric, SummaryNumber
 from app.errors import ScoresMissing
-from app.store.audits import Audit, ScoreFacts, read_score_facts
+from app.store.audits import Audit
 from app.store.jobs.queue import Lease, LeaseLost
 from app.store.lifecycle import succeed_audit
+from app.store.scores import ScoreFacts, read_score_facts
 from workers.running.finishing import finish
 from workers.running.lease_keeper import LeaseKeeper
 from workers.running.runtime import Runtime
-from workers.science.metrics.extraction import SplitStatus
-from workers.science.metrics.perplexity import perplexity
-from workers.science.statistics.intervals import (
-    ExactSum,
-    MeanEstimate,
-    Moments,
-    gain_between,
-    mean_with_interval,
-)
-from workers.science.statistics.shares import ShareEstimate, share_with_interval
+from workers.science.metrics.metric import SummaryAccumulator
+from workers.science.metrics.registry import METRICS
+from workers.science.statistics.estimates import Mean, ShareCount, as_object
+from workers.science.statistics.intervals import ExactSum, Moments, gain_between
+from workers.science.statistics.perplexity import perplexity
 
 # More levels than this are not summarised: the groups are then not levels of anything.
 MOST_LEVELS: Final = 1000
-# With so many samples a text is asked to come up with a probability of at least a half.
-EXTRACTION_SAMPLES: Final = (1, 10, 100, 1000)
+LEVEL_NUMBERS: Final = level_numbers()
 
 JSONObject = dict[str, Any]
 
@@ -86,15 +82,12 @@ class Summary:
         self._errors = 0
         self._tokens = 0
         self._log_likelihood = ExactSum()
-        self._nl_byte = Moments()
-        self._similarity = Moments()
-        self._all = _Level()
+        self._nl_byte = Mean()
+        self._nl = Mean()
         self._levels = _Levels()
         self._dose_response = _Levels()
         self._gain = _Gain()
-        self._splits: Counter[str] = Counter()
-        self._verbatim: dict[int, tuple[Counter[str], _Share]] = {}
-        self._sampling = _Sampling()
+        self._measured = [_Measured(metric) for metric in contracts.METRICS.values()]
 
     def add(self, fact: ScoreFacts) -> None:
         """Count one row."""
@@ -105,89 +98,86 @@ class Summary:
         self._tokens += fact.n_tokens
         self._log_likelihood.add(fact.log_likelihood)
         self._nl_byte.add(fact.nl_byte)
-        extraction: JSONObject = fact.metrics.get("extraction") or {}
-        strict, loose = extraction.get("strict"), extraction.get("loose")
-        self._all.add(fact.nl, strict, loose)
-        self._levels.add((fact.group, fact.duplicates), fact.nl, strict, loose)
-        self._dose_response.add((None, fact.duplicates), fact.nl, strict, loose)
+        self._nl.add(fact.nl)
+        found = [(fact.metrics.get(metric) or {}).get(number.of) for metric, number in LEVEL_NUMBERS]
+        self._levels.add((fact.group, fact.duplicates), fact.nl, found)
+        self._dose_response.add((None, fact.duplicates), fact.nl, found)
         self._gain.add(fact.duplicates, fact.nl)
-        self._add_metrics(extraction, fact.metrics.get("verbatim") or {}, fact.metrics.get("p_z") or {})
-
-    def _add_metrics(self, extraction: JSONObject, verbatim: JSONObject, sampling: JSONObject) -> None:
-        if extraction:
-            self._splits[extraction["status"]] += 1
-            if extraction["similarity"] is not None:
-                self._similarity.add(extraction["similarity"])
-        for prefix_tokens, recited in verbatim.items():
-            splits, share = self._verbatim.setdefault(int(prefix_tokens), (Counter(), _Share()))
-            splits[recited["status"]] += 1
-            share.add(recited.get("strict"))
-        if sampling:
-            self._sampling.add(sampling)
+        for measured in self._measured:
+            measured.add(fact.metrics)
 
     def result(self) -> JSONObject:
-        """The summary of all rows so far, as `app.audits.schemas.AuditSummary` reads it."""
+        """The summary of all rows so far, as `app.contracts.results.summary.AuditSummary` reads it."""
         log_likelihood = self._log_likelihood.value
-        return {
+        found = {
             "texts": self.texts,
             "errors": self._errors,
             "tokens": self._tokens,
             "log_likelihood": log_likelihood,
             "perplexity": perplexity(log_likelihood / self._tokens) if self._tokens else None,
-            "nl_byte": _object(mean_with_interval(self._nl_byte)),
-            "similarity": _object(mean_with_interval(self._similarity)),
-            **self._all.result(),
-            "extraction_splits": _splits(self._splits),
-            "verbatim": [
-                {"prefix_tokens": prefix_tokens, "splits": _splits(splits), "strict": share.result()}
-                for prefix_tokens, (splits, share) in sorted(self._verbatim.items())
-            ]
-            or None,
-            "p_z": self._sampling.result(),
+            "nl": self._nl.result(),
+            "nl_byte": self._nl_byte.result(),
             "levels": self._levels.result(),
             "dose_response": self._dose_response.result(),
             "gain": self._gain.result(),
         }
+        for measured in self._measured:
+            found |= measured.result()
+        return found
 
 
-@dataclass(slots=True)
-class _Share:
-    """How many of those texts that can tell have a property."""
-
-    n: int = 0
-    count: int = 0
-
-    def add(self, holds: bool | None) -> None:
-        if holds is not None:
-            self.n += 1
-            self.count += holds
-
-    def result(self) -> JSONObject | None:
-        return _object(share_with_interval(self.count, self.n))
+def _count(number: SummaryNumber) -> Mean | ShareCount:
+    return Mean() if number.kind == "mean" else ShareCount()
 
 
-def _splits(counts: Counter[str]) -> JSONObject | None:
-    return {status: counts[status] for status in get_args(SplitStatus)} if counts else None
+class _Measured:
+    """What one metric found of all texts."""
+
+    def __init__(self, metric: Metric) -> None:
+        self._name = metric.name
+        self._numbers = [(number, _count(number)) for number in metric.numbers]
+        self._own: tuple[str, SummaryAccumulator] | None = None
+        if metric.summary is not None:
+            make = METRICS[metric.name].summary
+            assert make is not None
+            self._own = (metric.summary.name, make())
+
+    def add(self, metrics: JSONObject) -> None:
+        """Count one text, if the metric was asked for."""
+        found = metrics.get(self._name)
+        if not found:
+            return
+        for number, counted in self._numbers:
+            counted.add(found.get(number.of))
+        if self._own is not None:
+            self._own[1].add(found)
+
+    def result(self) -> JSONObject:
+        """The metric's fields of the summary."""
+        fields = {number.name: counted.result() for number, counted in self._numbers}
+        if self._own is not None:
+            name, accumulator = self._own
+            fields[name] = accumulator.result()
+        return fields
 
 
-@dataclass(slots=True)
 class _Level:
     """The numbers of the texts of one level."""
 
-    nl: Moments = field(default_factory=Moments)
-    strict: _Share = field(default_factory=_Share)
-    loose: _Share = field(default_factory=_Share)
+    def __init__(self) -> None:
+        self._nl = Mean()
+        self._numbers = [_count(number) for _, number in LEVEL_NUMBERS]
 
-    def add(self, nl: float, strict: bool | None, loose: bool | None) -> None:
-        self.nl.add(nl)
-        self.strict.add(strict)
-        self.loose.add(loose)
+    def add(self, nl: float, found: Sequence[Any]) -> None:
+        self._nl.add(nl)
+        for counted, number in zip(self._numbers, found, strict=True):
+            counted.add(number)
 
     def result(self) -> JSONObject:
+        numbers = zip(LEVEL_NUMBERS, self._numbers, strict=True)
         return {
-            "nl": _object(mean_with_interval(self.nl)),
-            "strict": self.strict.result(),
-            "loose": self.loose.result(),
+            "nl": self._nl.result(),
+            **{number.name: counted.result() for (_, number), counted in numbers},
         }
 
 
@@ -200,7 +190,7 @@ class _Levels:
     def __init__(self) -> None:
         self._levels: dict[_LevelKey, _Level] | None = {}
 
-    def add(self, key: _LevelKey, nl: float, strict: bool | None, loose: bool | None) -> None:
+    def add(self, key: _LevelKey, nl: float, found: Sequence[Any]) -> None:
         if self._levels is None or key == (None, None):
             return
         level = self._levels.get(key)
@@ -209,7 +199,7 @@ class _Levels:
                 self._levels = None
                 return
             level = self._levels[key] = _Level()
-        level.add(nl, strict, loose)
+        level.add(nl, found)
 
     def result(self) -> list[JSONObject]:
         ordered = sorted(
@@ -246,48 +236,5 @@ class _Gain:
         if self._fewest is None or self._most is None or self._fewest[0] == self._most[0]:
             return None
         (fewest, low), (most, high) = self._fewest, self._most
-        gain = _object(gain_between(low, high))
+        gain = as_object(gain_between(low, high))
         return None if gain is None else {"from_duplicates": fewest, "to_duplicates": most, **gain}
-
-
-class _Sampling:
-    """The odds that samples recite the suffix, over the texts that have one."""
-
-    def __init__(self) -> None:
-        self._splits: Counter[str] = Counter()
-        self._log_p_z = Moments()
-        self._largest: float | None = None
-        self._impossible = 0
-        self._extractable = {samples: _Share() for samples in EXTRACTION_SAMPLES}
-
-    def add(self, sampling: JSONObject) -> None:
-        self._splits[sampling["status"]] += 1
-        if sampling["p_z"] is None:
-            return
-        self._largest = max(sampling["p_z"], self._largest or 0.0)
-        for samples, share in self._extractable.items():
-            share.add(sampling["n_50"] is not None and sampling["n_50"] <= samples)
-        if sampling["log_p_z"] is None:
-            self._impossible += 1
-        else:
-            self._log_p_z.add(sampling["log_p_z"])
-
-    def result(self) -> JSONObject | None:
-        splits = _splits(self._splits)
-        if splits is None:
-            return None
-        return {
-            "splits": splits,
-            "log_p_z": _object(mean_with_interval(self._log_p_z)),
-            "impossible": self._impossible,
-            "largest_p_z": self._largest,
-            "extractable": [
-                {"samples": samples, "texts": share.result()}
-                for samples, share in self._extractable.items()
-                if share.n
-            ],
-        }
-
-
-def _object(estimate: MeanEstimate | ShareEstimate | None) -> JSONObject | None:
-    return None if estimate is None else asdict(estimate)

@@ -10,7 +10,7 @@ from app.contracts.audits import AuditSpec
 from app.contracts.sources import ArtifactSource
 from app.contracts.texts import TextSetRole
 from app.store.artifacts import StoredFile, add_artifact
-from app.store.audits import Audit, copy_scores
+from app.store.audits import Audit
 from app.store.core.identifiers import Prefix, format_id, new_id
 from app.store.edits import Edit
 from app.store.jobs.owners import AUDIT, EDIT, LANGUAGE_MODEL
@@ -18,7 +18,8 @@ from app.store.jobs.queue import LeaseLost
 from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.lifecycle import end, take_active
 from app.store.operations import OperationStatus
-from workers.audits.job import score_row
+from app.store.scores import copy_scores
+from workers.audits.rows import score_row
 from workers.edits.comparison import AFTER, BEFORE
 from workers.edits.evaluation import Readings, Scored
 from workers.edits.inputs import EditInputs

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from app.contracts.texts import TextSetRole
 from app.errors import EditFailed
-from app.store.audits import ScoreFacts
-from app.store.text_sets import TextRow
-from workers.audits.job import TextFacts, text_input
+from app.store.scores import ScoreFacts
+from app.store.text_sets import ClearText
+from workers.audits.rows import TextFacts, text_input
 from workers.audits.summarize import summarize
 from workers.edits.inputs import EditInputs
 from workers.edits.progress import EditProgress
@@ -213,7 +213,7 @@ class Evaluation:
     def _answers(self) -> Iterator[TextInput]:
         return (text_input(row) for row in self._items() if row.choices is None and row.prefix_chars)
 
-    def _items(self) -> Iterator[TextRow]:
+    def _items(self) -> Iterator[ClearText]:
         return chain.from_iterable(self._inputs.pages(self._runtime, TextSetRole.ITEMS))
 
 

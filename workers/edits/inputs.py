@@ -16,8 +16,9 @@ from app.store import lifecycle as transitions
 from app.store.edits import Edit, EditTextSet, text_sets_of
 from app.store.jobs.queue import Lease, LeaseLost
 from app.store.language_models import LanguageModel as LanguageModelRow
-from app.store.text_sets import TextRow, TextSet, read_page, read_texts
-from workers.audits.job import cut_text_set, scoring_options
+from app.store.text_sets import ClearText, TextSet, read_page, read_texts
+from workers.audits.plan import cut_text_set
+from workers.audits.score import scoring_options
 from workers.edits.lineage import Ancestor, lineage_of
 from workers.running.runtime import Runtime
 from workers.science.models.loading import LanguageModel
@@ -47,7 +48,7 @@ class Shards:
         """How many texts there are."""
         return self.bounds[-1][1]
 
-    def __iter__(self) -> Iterator[list[TextRow]]:
+    def __iter__(self) -> Iterator[list[ClearText]]:
         for start, stop in self.bounds:
             with self.sessions() as session:
                 shard = read_texts(session, self.text_set_id, start, stop)
@@ -83,7 +84,7 @@ class EditInputs:
         """How recitation is measured."""
         return scoring_options(AuditSpec(metrics=["extraction"], options=self.audit_options))
 
-    def pages(self, runtime: Runtime, role: TextSetRole) -> Iterator[list[TextRow]]:
+    def pages(self, runtime: Runtime, role: TextSetRole) -> Iterator[list[ClearText]]:
         """The texts of a role in order, a page at a time; none if the role was not given."""
         if role not in self.text_sets:
             return

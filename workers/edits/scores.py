@@ -5,8 +5,8 @@ from pathlib import Path
 
 import orjson
 
-from app.store.text_sets import TextRow
-from workers.audits.job import TextFacts
+from app.store.text_sets import ClearText
+from workers.audits.rows import TextFacts
 from workers.science.scoring.texts import TextScore
 
 
@@ -30,7 +30,7 @@ class ScoreFile:
                 facts, score = orjson.loads(line)
                 yield TextFacts(**facts), TextScore(**score)
 
-    def append(self, scores: Iterable[tuple[TextRow, TextScore]]) -> None:
+    def append(self, scores: Iterable[tuple[ClearText, TextScore]]) -> None:
         """Add scores, which must be without token evidence. Numbers come back bit by bit."""
         with self._path.open("ab") as file:
             for text, score in scores:

@@ -42,7 +42,7 @@ PLAN_AUDIT: Final = JobKind(
     "plan_audit",
     owner=AUDIT,
     queue=GPU_QUEUE,
-    handler="workers.audits.job:plan_audit",
+    handler="workers.audits.plan:plan_audit",
     enqueues=GPU_QUEUE,
 )
 # Score texts [start, stop) of a text set.
@@ -50,7 +50,7 @@ SCORE_SHARD: Final = JobKind(
     "score_shard",
     owner=AUDIT,
     queue=GPU_QUEUE,
-    handler="workers.audits.job:score_shard",
+    handler="workers.audits.score:score_shard",
     enqueues=CPU_QUEUE,
 )
 # Check that the audit is whole, summarise and end it.

@@ -6,18 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.science.metrics.extraction import (
-    NOT_APPLICABLE,
-    Split,
-    extraction_metric,
-    known_continuation,
-    matched_tokens,
-    samples_needed,
-    sampling_metric,
-    split_at,
-    split_by_length,
-    split_for_verbatim,
-)
+from workers.science.metrics.extraction import extraction_metric
+from workers.science.metrics.sampling import samples_needed, sampling_metric
+from workers.science.metrics.splits import NOT_APPLICABLE, Split, split_at, split_by_length
+from workers.science.metrics.tokens import known_continuation, matched_tokens
+from workers.science.metrics.verbatim import split_for_verbatim
 
 END = 0
 ENDS = frozenset({END})

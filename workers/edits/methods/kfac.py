@@ -7,7 +7,7 @@ from torch import Tensor
 
 from app.contracts.texts import TextSetRole
 from app.errors import EditFailed, NoFeasibleSetting
-from workers.audits.job import text_input
+from workers.audits.rows import text_input
 from workers.edits.factors import FactorStore
 from workers.edits.inputs import EditInputs
 from workers.edits.methods.registry import (

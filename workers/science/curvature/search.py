@@ -11,13 +11,13 @@ from torch import Tensor
 
 from workers.science.errors import ScoreNotFinite
 from workers.science.evaluation.utility import mean_nll
-from workers.science.metrics.perplexity import perplexity
 from workers.science.models.loading import LanguageModel
 from workers.science.models.projections import Projection, default_layers
 from workers.science.models.token_blocks import Rows
 from workers.science.models.weight_edit import replaced
 from workers.science.scoring.scorer import score_texts
 from workers.science.scoring.texts import ScoringOptions, TextInput, shares_extracted
+from workers.science.statistics.perplexity import perplexity
 
 AUTO_KEEP_MASS: Final = (0.6, 0.7, 0.8, 0.9)
 # A setting that costs more than this many times the allowed increase is not measured to the end.

@@ -43,12 +43,12 @@ def with_changed_prompts(
     (arXiv 2510.24256, positional perturbation). The split is the one that scoring uses, so that short texts
     are asked for the same suffix as before. Texts without room for a prefix stay as they are.
     """
-    asked = replace(options, metrics=frozenset({"extraction"}))
+    asked = replace(options, metrics=frozenset({"extraction"}), decode=True)
     prefix_token = resolve_prefix_token(options.prefix_token, language_model)
     tokenized = tokenize(language_model.tokenizer, [text.text for text in texts], options.special_tokens)
     shifted, shortened = [], []
     for text, tokens in zip(texts, tokenized, strict=True):
-        split = plan_text(text, tokens, language_model, asked, prefix_token).extraction
+        split = plan_text(text, tokens, language_model, asked, prefix_token).continued
         if split.prefix_tokens < 2:  # noqa: PLR2004 - nothing to drop
             shifted.append(text)
             shortened.append(text)

@@ -8,7 +8,8 @@ import numpy.typing as npt
 import torch
 
 from workers.science.errors import ScoreNotFinite
-from workers.science.metrics.extraction import Split, TokenIds
+from workers.science.metrics.splits import Split
+from workers.science.metrics.tokens import ScoredTokens, TokenIds
 from workers.science.models.loading import LanguageModel
 from workers.science.scoring.batching import (
     Window,
@@ -34,16 +35,18 @@ class Ledger:
 
     Attributes:
         log_likelihood: float32 [T].
-        choice: int64 [T], greedy choices where a token may be recited or ranks were asked for, else -1.
+        ends: bool [T], where the token is one after which generation stops.
+        choice: int64 [T], greedy choices where they or ranks were asked for, else -1.
         rank: int32 [T], 0 if not asked for; see `PositionScores`.
         sampling_log_likelihood: float32 [T], NaN where not asked for.
     """
 
-    def __init__(self, texts: Sequence[TextTokens]) -> None:
+    def __init__(self, texts: Sequence[TextTokens], end_tokens: frozenset[int]) -> None:
         lengths = [len(text.token_ids) for text in texts]
         self.starts = np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
         n_tokens = int(self.starts[-1])
         self.token_ids = np.concatenate([np.empty(0, np.int64), *(text.token_ids for text in texts)])
+        self.ends = np.isin(self.token_ids, list(end_tokens))
         self.recitable = np.zeros(n_tokens, dtype=np.bool_)
         for index, text in enumerate(texts):
             for split in text.splits:
@@ -61,6 +64,19 @@ class Ledger:
         """The places of a text's suffix."""
         start = int(self.starts[text]) + split.prefix_tokens
         return slice(start, start + split.suffix_tokens)
+
+    def scored(self, text: int, n_scored: int, continuation: TokenIds | None) -> ScoredTokens:
+        """A text's tokens as metrics read them."""
+        place = self.of(text)
+        return ScoredTokens(
+            token_ids=self.token_ids[place],
+            log_likelihood=self.log_likelihood[place],
+            n_scored=n_scored,
+            choice=self.choice[place],
+            ends=self.ends[place],
+            sampling_log_likelihood=self.sampling_log_likelihood[place],
+            continuation=continuation,
+        )
 
     def record(self, places: npt.NDArray[np.int64], scores: PositionScores) -> None:
         """Write the scores of tokens at their places.
@@ -88,6 +104,7 @@ def score_tokens(
     prefix_token: PrefixToken,
     *,
     rank: bool,
+    choice: bool,
     sampling: Sampling | None,
     batch_tokens: int | None,
     on_batch: Callable[[list[Window]], None],
@@ -99,6 +116,7 @@ def score_tokens(
         ledger: the texts, and where the scores are written.
         prefix_token: what stands before each text.
         rank: whether to rank every token.
+        choice: whether to find the greedy choices for recitable tokens.
         sampling: the client's decoding, to score recitable tokens under it.
         batch_tokens: tokens in a batch with padding; by default what suits the device.
         on_batch: told the windows of each batch that is done; may raise to stop.
@@ -113,7 +131,7 @@ def score_tokens(
     batches = batch_by_length(windows, batch_tokens or batch_tokens_for(language_model.device))
     results = map_on_cores(
         lambda batch: _score_batch(
-            language_model, ledger, batch, prefix_token.in_front, rank=rank, sampling=sampling
+            language_model, ledger, batch, prefix_token.in_front, rank=rank, choice=choice, sampling=sampling
         ),
         batches,
         language_model.device,
@@ -146,6 +164,7 @@ def _score_batch(
     in_front: tuple[int, ...],
     *,
     rank: bool,
+    choice: bool,
     sampling: Sampling | None,
 ) -> None:
     longest = max(map(len, batch))
@@ -177,7 +196,7 @@ def _score_batch(
                 language_model.model,
                 hidden[torch.from_numpy(positions[chosen]).to(device)],
                 torch.from_numpy(ledger.token_ids[places[chosen]]).to(device),
-                choice=may_be_recited,
+                choice=choice and may_be_recited,
                 rank=rank,
                 sampling=sampling if may_be_recited else None,
             )

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from transformers import GenerationConfig
 
-from workers.science.metrics.extraction import TokenIds
+from workers.science.metrics.tokens import TokenIds
 from workers.science.models.loading import LanguageModel
 from workers.science.scoring.batching import map_on_cores
 

@@ -1,15 +1,12 @@
 """What scoring will do with each text: where it is split, which tokens it may recite."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
-from workers.science.metrics.extraction import (
-    NOT_APPLICABLE,
-    VERBATIM_PREFIX_TOKENS,
-    Split,
-    split_at,
-    split_by_length,
-    split_for_verbatim,
-)
+from workers.science.metrics.metric import Need
+from workers.science.metrics.registry import METRICS
+from workers.science.metrics.splits import NOT_APPLICABLE, Split, Splittable
 from workers.science.models.loading import LanguageModel
 from workers.science.models.tokenization import TokenizedText, within_vocabulary
 from workers.science.scoring.batching import cut_windows
@@ -28,8 +25,8 @@ class TextPlan:
         n_tokens: that are scored.
         n_windows: that it will be cut into; 0 if it cannot be scored, or if only its first token is.
         error: why it cannot be scored, as in `TextScore.error`.
-        extraction: the split of `extraction` and `p_z`, not applicable if neither was asked for.
-        verbatim: the splits of `verbatim` by prefix length, empty if not asked for.
+        splits: of each metric that was asked for; none if the text cannot be scored.
+        continued: the split whose prefix greedy decoding continues, not applicable if no metric needs it.
     """
 
     tokens: TokenizedText
@@ -37,14 +34,14 @@ class TextPlan:
     n_tokens: int
     n_windows: int = 0
     error: str | None = None
-    extraction: Split = NOT_APPLICABLE
-    verbatim: dict[int, Split] = field(default_factory=dict)
+    splits: dict[str, Sequence[Split]] = field(default_factory=dict)
+    continued: Split = NOT_APPLICABLE
 
     def for_forward_pass(self) -> TextTokens:
         """The tokens to score; none if the text cannot be scored."""
         if self.error is not None:
             return TextTokens(self.tokens.token_ids[:0], [])
-        return TextTokens(self.tokens.token_ids, [self.extraction, *self.verbatim.values()])
+        return TextTokens(self.tokens.token_ids, list(chain(*self.splits.values())))
 
 
 def plan_text(
@@ -54,10 +51,7 @@ def plan_text(
     options: ScoringOptions,
     prefix_token: PrefixToken,
 ) -> TextPlan:
-    """Decide what will be measured on a text.
-
-    A prompt without a token is none: where nothing stands in front of it, the split is not applicable.
-    """
+    """Decide what will be measured on a text."""
     n_bytes = len(text.text.encode())
     n_tokens = len(tokens.token_ids)
     n_scored = prefix_token.scored_tokens(n_tokens)
@@ -68,24 +62,20 @@ def plan_text(
     if n_scored == 0:
         return TextPlan(tokens, n_bytes, n_scored, error="only_first_token")
     n_in_front = len(prefix_token.in_front)
-    # The first window's inputs and the token that the last of them predicts.
-    room = language_model.context_length + 1 - n_in_front
-    extraction = NOT_APPLICABLE
-    if options.metrics & {"extraction", "p_z"}:
-        if text.prefix is None:
-            extraction = split_by_length(n_tokens, room, options.prefix_tokens, options.suffix_tokens)
-        else:
-            extraction = split_at(tokens.tokens_within(len(text.prefix)), n_tokens, room)
-        if extraction.prefix_tokens + n_in_front == 0:
-            extraction = NOT_APPLICABLE
-    verbatim = {}
-    if "verbatim" in options.metrics:
-        verbatim = {length: split_for_verbatim(length, n_tokens, room) for length in VERBATIM_PREFIX_TOKENS}
+    splittable = Splittable(
+        n_tokens=n_tokens,
+        # The first window's inputs and the token that the last of them predicts.
+        room=language_model.context_length + 1 - n_in_front,
+        in_front=n_in_front,
+        boundary=None if text.prefix is None else tokens.tokens_within(len(text.prefix)),
+        prefix_tokens=options.prefix_tokens,
+        suffix_tokens=options.suffix_tokens,
+    )
     return TextPlan(
         tokens,
         n_bytes,
         n_scored,
         n_windows=len(list(cut_windows(0, n_tokens, language_model.context_length, n_in_front))),
-        extraction=extraction,
-        verbatim=verbatim,
+        splits={name: METRICS[name].splits(splittable) for name in options.metrics},
+        continued=splittable.as_asked() if Need.CONTINUATION in options.needs else NOT_APPLICABLE,
     )

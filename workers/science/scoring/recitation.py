@@ -4,10 +4,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from workers.science.metrics.extraction import Split, TokenIds, known_continuation, matched_tokens
+from workers.science.metrics.splits import Split
+from workers.science.metrics.tokens import TokenIds, known_continuation, matched_tokens
 from workers.science.models.loading import LanguageModel
 from workers.science.scoring.forward import Ledger
-from workers.science.scoring.greedy import Prompt, continue_greedily, end_token_ids
+from workers.science.scoring.greedy import Prompt, continue_greedily
 from workers.science.scoring.prefix_token import PrefixToken
 
 
@@ -18,29 +19,26 @@ class Recitations:
         said: by text, int64 [at most L]: the continuation as far as it is known.
     """
 
-    def __init__(self, language_model: LanguageModel, ledger: Ledger, prefix_token: PrefixToken) -> None:
+    def __init__(
+        self,
+        language_model: LanguageModel,
+        ledger: Ledger,
+        prefix_token: PrefixToken,
+        end_tokens: frozenset[int],
+    ) -> None:
         self.said: dict[int, TokenIds] = {}
         self._language_model = language_model
         self._ledger = ledger
         self._in_front = np.asarray(prefix_token.in_front, dtype=np.int64)
-        self._end_tokens = end_token_ids(language_model)
-        self._ends = np.isin(ledger.token_ids, list(self._end_tokens))
+        self._end_tokens = end_tokens
         self._prompts: dict[int, Prompt] = {}
-
-    def matched_tokens(self, text: int, split: Split) -> int:
-        """How many tokens of the suffix are recited before the first mistake."""
-        suffix = self._ledger.suffix(text, split)
-        return matched_tokens(self._ledger.token_ids[suffix], self._ledger.choice[suffix], self._ends[suffix])
 
     def begin(self, text: int, split: Split) -> bool:
         """Read off what is known of a text's continuation; says whether that is all of it."""
         suffix = self._ledger.suffix(text, split)
-        said, complete = known_continuation(
-            self._ledger.token_ids[suffix],
-            self._ledger.choice[suffix],
-            self.matched_tokens(text, split),
-            self._end_tokens,
-        )
+        tokens, choices = self._ledger.token_ids[suffix], self._ledger.choice[suffix]
+        matched = matched_tokens(tokens, choices, self._ledger.ends[suffix])
+        said, complete = known_continuation(tokens, choices, matched, self._end_tokens)
         self.said[text] = said
         if not complete:
             prefix = self._ledger.token_ids[self._ledger.starts[text] : suffix.start]

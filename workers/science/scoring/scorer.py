@@ -4,17 +4,19 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from workers.science.metrics.extraction import Metric, extraction_metric, sampling_metric, verbatim_metric
-from workers.science.metrics.perplexity import perplexity
+from workers.science.metrics.metric import MetricResult, Need
+from workers.science.metrics.registry import METRICS
 from workers.science.models.loading import LanguageModel
 from workers.science.models.tokenization import count_tokens, tokenize
 from workers.science.scoring.batching import Window
 from workers.science.scoring.forward import Ledger, score_tokens
+from workers.science.scoring.greedy import end_token_ids
 from workers.science.scoring.likelihood import Sampling
 from workers.science.scoring.plan import TextPlan, plan_text
 from workers.science.scoring.prefix_token import resolve_prefix_token
 from workers.science.scoring.recitation import Recitations
 from workers.science.scoring.texts import ScoringOptions, TextInput, TextScore, TokenEvidence
+from workers.science.statistics.perplexity import perplexity
 
 __all__ = ["ScoringOptions", "TextInput", "TextScore", "TokenEvidence", "count_tokens", "score_texts"]
 
@@ -50,15 +52,18 @@ def score_texts(
         plan_text(text, tokens, language_model, options, prefix_token)
         for text, tokens in zip(texts, tokenized, strict=True)
     ]
-    ledger = Ledger([plan.for_forward_pass() for plan in plans])
-    recitations = Recitations(language_model, ledger, prefix_token)
-    progress = _Progress(plans, recitations, options, on_progress or (lambda _: None))
+    end_tokens = end_token_ids(language_model)
+    ledger = Ledger([plan.for_forward_pass() for plan in plans], end_tokens)
+    recitations = Recitations(language_model, ledger, prefix_token, end_tokens)
+    progress = _Progress(plans, recitations, on_progress or (lambda _: None))
+    needs = options.needs
     score_tokens(
         language_model,
         ledger,
         prefix_token,
         rank=options.token_evidence,
-        sampling=Sampling(options.temperature, options.top_k) if "p_z" in options.metrics else None,
+        choice=Need.CHOICES in needs,
+        sampling=Sampling(options.temperature, options.top_k) if Need.SAMPLING in needs else None,
         batch_tokens=options.batch_tokens,
         on_batch=progress.count_windows,
     )
@@ -73,12 +78,10 @@ class _Progress:
         self,
         plans: list[TextPlan],
         recitations: Recitations,
-        options: ScoringOptions,
         on_progress: Callable[[int], None],
     ) -> None:
         self._plans = plans
         self._recitations = recitations
-        self._decodes = options.decode and "extraction" in options.metrics
         self._on_progress = on_progress
         self._windows_left = [plan.n_windows for plan in plans]
         self._n_done = self._windows_left.count(0)
@@ -88,9 +91,8 @@ class _Progress:
         for window in windows:
             self._windows_left[window.text] -= 1
             if self._windows_left[window.text] == 0:
-                split = self._plans[window.text].extraction
-                must_decode = self._decodes and split.status != "not_applicable"
-                n_done += not must_decode or self._recitations.begin(window.text, split)
+                split = self._plans[window.text].continued
+                n_done += not split.applicable or self._recitations.begin(window.text, split)
         self.count_texts(n_done)
 
     def count_texts(self, n_done: int) -> None:
@@ -131,23 +133,10 @@ def _assemble(
 
 def _metrics(
     index: int, plan: TextPlan, ledger: Ledger, recitations: Recitations, options: ScoringOptions
-) -> dict[str, Metric]:
-    metrics: dict[str, Metric] = {}
-    split = plan.extraction
-    suffix = ledger.suffix(index, split)
-    if "extraction" in options.metrics:
-        metrics["extraction"] = extraction_metric(
-            split,
-            recitations.matched_tokens(index, split),
-            recitations.said.get(index),
-            ledger.token_ids[suffix],
-        )
-    if "verbatim" in options.metrics:
-        metrics["verbatim"] = {
-            str(length): verbatim_metric(verbatim, recitations.matched_tokens(index, verbatim))
-            for length, verbatim in plan.verbatim.items()
-        }
-    if "p_z" in options.metrics:
-        log_p_z = float(ledger.sampling_log_likelihood[suffix].sum(dtype=np.float64))
-        metrics["p_z"] = sampling_metric(split, log_p_z)
-    return metrics
+) -> dict[str, MetricResult]:
+    tokens = ledger.scored(index, plan.n_tokens, recitations.said.get(index))
+    return {
+        name: metric.compute(tokens, plan.splits[name])
+        for name, metric in METRICS.items()
+        if name in options.metrics
+    }

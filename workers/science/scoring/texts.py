@@ -2,18 +2,17 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from workers.science.metrics.extraction import Metric
+from workers.science.metrics.metric import MetricResult, Need
+from workers.science.metrics.registry import METRICS
 from workers.science.models.tokenization import SpecialTokens
 
 PrefixTokenName = Literal["auto", "bos", "eos", "bos_else_eos", "none"]
 PrefixTokenChoice = PrefixTokenName | int
-
-METRICS: Final = frozenset({"extraction", "verbatim", "p_z"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,20 +35,20 @@ class ScoringOptions:
     """What to measure beside NL, and how.
 
     Attributes:
-        metrics: some of `extraction`, `verbatim`, `p_z`.
-        prefix_tokens: prompt of `extraction` and `p_z`, for texts without a split of their own.
+        metrics: names of the registry; all of them unless given.
+        prefix_tokens: prompt of metrics that split a text as asked, for texts without a split of their own.
         suffix_tokens: tokens to recite after it.
         decode: whether `extraction` decodes on from the first mistake; without it `similarity` and `loose`
             are None and everything comes from the one forward pass.
-        temperature: of the client's decoding, for `p_z`.
-        top_k: of the client's decoding, for `p_z`.
+        temperature: of the client's decoding, for metrics that need `sampling`.
+        top_k: of the client's decoding.
         token_evidence: whether to return each token's log-likelihood and rank.
         prefix_token: what stands before a text; see `resolve_prefix_token`.
         special_tokens: what the string of a special token inside a text becomes; see `tokenize`.
         batch_tokens: tokens in a batch, padding included; by default what suits the device.
     """
 
-    metrics: frozenset[str] = METRICS
+    metrics: frozenset[str] = field(default_factory=lambda: frozenset(METRICS))
     prefix_tokens: int = 64
     suffix_tokens: int = 48
     decode: bool = True
@@ -61,7 +60,7 @@ class ScoringOptions:
     batch_tokens: int | None = None
 
     def __post_init__(self) -> None:
-        if unknown := self.metrics - METRICS:
+        if unknown := self.metrics - METRICS.keys():
             raise ValueError(f"unknown metrics: {', '.join(sorted(unknown))}")
         if self.prefix_tokens < 0 or self.suffix_tokens < 1:
             raise ValueError("prefix_tokens must be at least 0 and suffix_tokens at least 1")
@@ -75,6 +74,12 @@ class ScoringOptions:
             raise ValueError("special_tokens must be control or text")
         if self.batch_tokens is not None and self.batch_tokens < 1:
             raise ValueError("batch_tokens must be at least 1")
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What the forward pass has to find for the metrics; no continuation without `decode`."""
+        needs = frozenset[Need]().union(*(METRICS[name].needs for name in self.metrics))
+        return needs if self.decode else needs - {Need.CONTINUATION}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +135,7 @@ class TextScore:
     nl: float | None = None
     nl_byte: float | None = None
     perplexity: float | None = None
-    metrics: dict[str, Metric] = field(default_factory=dict)
+    metrics: dict[str, MetricResult] = field(default_factory=dict)
     evidence: TokenEvidence | None = None
     error: str | None = None
 

@@ -1,10 +1,9 @@
-"""Perplexity, without torch: summaries of stored rows need it too."""
+"""Perplexity: the exponential of a mean negative log-likelihood."""
 
 import math
 import sys
-from typing import Final
 
-_LARGEST_EXPONENT: Final = math.log(sys.float_info.max)
+_LARGEST_EXPONENT = math.log(sys.float_info.max)
 
 
 def perplexity(nl: float) -> float:

@@ -1,0 +1,62 @@
+"""What the service says of a metric: its result for a text, and what becomes of that in a summary."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+OLDER_SUMMARY = "null in audits that an older release ended"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SummaryNumber:
+    """A field of a summary that is the mean or the share of one field of the texts' results.
+
+    Attributes:
+        name: of the field in the summary.
+        of: the field of the result: a number for a mean, true or false for a share; texts with null are
+            left out.
+        kind: what is made of it, with its 95 % interval.
+        description: of the field in the summary.
+        by_level: whether each level (group and duplicates) has the field too.
+        required: whether summaries of every release have it; if not, it is null in older ones.
+    """
+
+    name: str
+    of: str
+    kind: Literal["mean", "share"]
+    description: str
+    by_level: bool = False
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SummaryObject:
+    """A field of a summary that the metric makes by itself, of its results for all texts.
+
+    Attributes:
+        name: of the field in the summary.
+        schema: its type, of pydantic.
+        description: of the field in the summary.
+    """
+
+    name: str
+    schema: Any
+    description: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """A metric that an audit can be asked for.
+
+    Attributes:
+        name: as clients ask for it, and of its field in a score.
+        score: the type of its result for a text: a model of pydantic, or a mapping of them.
+        description: of its field in a score, before that says why it may be null.
+        numbers: the fields of a summary that are means and shares.
+        summary: what it makes for a summary by itself; the worker's metric says how.
+    """
+
+    name: str
+    score: Any
+    description: str = ""
+    numbers: tuple[SummaryNumber, ...] = ()
+    summary: SummaryObject | None = None

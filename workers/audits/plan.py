@@ -1,0 +1,98 @@
+"""Planning an audit: cut its text set into shards by token count, and enqueue them."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+from sqlalchemy.orm import Session
+
+from app.contracts.audits import StoredAuditSpec
+from app.store.audits import Audit
+from app.store.jobs.queue import Lease, LeaseLost
+from app.store.language_models import LanguageModel as LanguageModelRow
+from app.store.lifecycle import begin_operation, enqueue_shards
+from app.store.text_sets import TextSet, iterate_text_batches
+from workers.running.finishing import finish
+from workers.running.lease_keeper import LeaseKeeper
+from workers.running.runtime import Runtime
+from workers.science.models.loading import LanguageModel
+from workers.science.models.tokenization import SpecialTokens, count_tokens
+
+
+def plan_audit(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
+    """Mark an audit as running and enqueue its shards.
+
+    Returns:
+        How many jobs this enqueued.
+
+    Raises:
+        LeaseLost: the audit was cancelled.
+        LanguageModelChanged, LanguageModelRejected, HubUnreachable: see `ModelCache.get`.
+    """
+    if lease.audit_id is None:
+        raise LeaseLost
+    audit_id = lease.audit_id
+    with runtime.sessions.begin() as session:
+        row = session.get_one(LanguageModelRow, lease.language_model_id)
+        assert row.digest is not None
+        audit = begin_operation(session, Audit, audit_id, row.digest)
+        text_set = session.get_one(TextSet, audit.text_set_id)
+    spec = StoredAuditSpec.model_validate(audit.spec)
+    bounds = cut_text_set(
+        runtime,
+        text_set,
+        spec.options.special_tokens,
+        lambda: runtime.models.get(row, spec.options.dtype),
+        lambda: keeper.report(0),
+    )
+
+    def write(session: Session) -> int:
+        enqueue_shards(session, audit, bounds)
+        return len(bounds)
+
+    return finish(runtime, lease, write)
+
+
+def cut_text_set(
+    runtime: Runtime,
+    text_set: TextSet,
+    special_tokens: SpecialTokens,
+    load: Callable[[], LanguageModel],
+    on_batch: Callable[[], object],
+) -> list[tuple[int, int]]:
+    """Cut a text set into shards [start, stop), of so many tokens and texts as the settings allow.
+
+    Args:
+        runtime: this process.
+        text_set: the set.
+        special_tokens: what the string of a special token inside a text becomes.
+        load: gives the language model whose tokens count; called if the tokens could exceed the limit.
+        on_batch: called after each batch that was counted; may raise to stop.
+    """
+    settings = runtime.settings
+    if text_set.byte_count <= settings.shard_tokens:
+        # A token covers at least a byte, so nothing but the number of texts can cut.
+        starts = range(0, text_set.text_count, settings.shard_texts)
+        return [(start, min(start + settings.shard_texts, text_set.text_count)) for start in starts]
+    language_model = load()
+
+    def lengths() -> Iterator[int]:
+        with runtime.sessions() as session:
+            for batch in iterate_text_batches(session, text_set.id):
+                yield from count_tokens(language_model, batch, special_tokens)
+                on_batch()
+
+    return list(cut_shards(lengths(), settings.shard_tokens, settings.shard_texts))
+
+
+def cut_shards(lengths: Iterable[int], most_tokens: int, most_texts: int) -> Iterator[tuple[int, int]]:
+    """Cut texts of these lengths into runs [start, stop) within both limits.
+
+    A text that is longer than the limit is in a shard with none but texts without tokens.
+    """
+    start = stop = tokens = 0
+    for length in lengths:
+        if (tokens and tokens + length > most_tokens) or stop - start == most_texts:
+            yield start, stop
+            start, tokens = stop, 0
+        stop += 1
+        tokens += length
+    yield start, stop

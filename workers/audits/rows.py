@@ -1,0 +1,69 @@
+"""Texts as rows have them and as the scorer takes them; its scores as rows."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import numpy as np
+
+from app.store.scores import EvidenceRow, ScoreRow
+from app.store.text_sets import ClearText
+from workers.science.scoring.texts import TextInput, TextScore
+
+
+@dataclass(frozen=True, slots=True)
+class TextFacts:
+    """What a score row says of its text: everything but the text itself."""
+
+    ordinal: int
+    text_id: str
+    group: str | None
+    duplicates: int | None
+
+
+def text_input(row: ClearText) -> TextInput:
+    """A stored text as the scorer takes it."""
+    if row.prefix_chars is None:
+        return TextInput(row.text)
+    return TextInput(row.text, prefix=row.text[: row.prefix_chars], suffix=row.text[row.prefix_chars :])
+
+
+def score_row(audit_id: UUID, text: ClearText | TextFacts, score: TextScore) -> ScoreRow:
+    """What is stored of a text's score; its evidence has rows of their own."""
+    return ScoreRow(
+        audit_id=audit_id,
+        ordinal=text.ordinal,
+        text_id=text.text_id,
+        group=text.group,
+        duplicates=text.duplicates,
+        n_tokens=score.n_tokens,
+        n_bytes=score.n_bytes,
+        n_windows=score.n_windows,
+        log_likelihood=score.log_likelihood,
+        nl=score.nl,
+        nl_byte=score.nl_byte,
+        perplexity=score.perplexity,
+        metrics=dict(score.metrics),
+        error=score.error,
+    )
+
+
+def evidence_rows(
+    audit_id: UUID, texts: Sequence[ClearText], scores: Sequence[TextScore]
+) -> Iterable[EvidenceRow]:
+    """What is stored of the tokens of those texts that have evidence."""
+    for text, score in zip(texts, scores, strict=True):
+        evidence = score.evidence
+        if evidence is not None:
+            yield EvidenceRow(
+                audit_id=audit_id,
+                ordinal=text.ordinal,
+                token_ids=_packed(evidence.token_ids, "<i4"),
+                log_likelihoods=_packed(evidence.log_likelihood, "<f4"),
+                ranks=_packed(evidence.rank, "<i4"),
+                spans=_packed(evidence.offsets, "<i4"),
+            )
+
+
+def _packed(array: np.ndarray, item: str) -> bytes:
+    return array.astype(item, copy=False).tobytes()

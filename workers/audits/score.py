@@ -1,0 +1,80 @@
+"""Scoring a shard: texts in, science, rows out."""
+
+from dataclasses import asdict
+
+from sqlalchemy.orm import Session
+
+from app.contracts.audits import AuditSpec, StoredAuditSpec
+from app.errors import NoSuchPrefixToken, ScoringFailed
+from app.store.audits import Audit, record_prefix_token
+from app.store.jobs.queue import Lease, LeaseLost
+from app.store.language_models import LanguageModel as LanguageModelRow
+from app.store.lifecycle import complete_shard
+from app.store.scores import copy_evidence, copy_scores
+from app.store.text_sets import read_texts
+from workers.audits.rows import evidence_rows, score_row, text_input
+from workers.running.finishing import finish
+from workers.running.lease_keeper import LeaseKeeper
+from workers.running.runtime import Runtime
+from workers.science.errors import PrefixTokenUnusable, ScoreNotFinite
+from workers.science.scoring.prefix_token import resolve_prefix_token
+from workers.science.scoring.scorer import score_texts
+from workers.science.scoring.texts import ScoringOptions
+
+
+def score_shard(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
+    """Score the texts of a shard and write their rows.
+
+    Returns:
+        How many jobs this enqueued: one, the summary, if the shard was the last.
+
+    Raises:
+        LeaseLost: the audit was cancelled or the lease ran out.
+        ScoringFailed: a number was not finite.
+        NoSuchPrefixToken: the language model lacks the prefix token.
+        LanguageModelChanged, LanguageModelRejected, HubUnreachable: see `ModelCache.get`.
+    """
+    if lease.audit_id is None:
+        raise LeaseLost
+    audit_id = lease.audit_id
+    start, stop = lease.payload["start"], lease.payload["stop"]
+    with runtime.sessions() as session:
+        audit = session.get_one(Audit, audit_id)
+        row = session.get_one(LanguageModelRow, lease.language_model_id)
+        texts = read_texts(session, audit.text_set_id, start, stop)
+    spec = StoredAuditSpec.model_validate(audit.spec)
+    language_model = runtime.models.get(row, spec.options.dtype)
+    keeper.report(0)
+    inputs = [text_input(text) for text in texts]
+    try:
+        prefix_token = resolve_prefix_token(spec.options.prefix_token, language_model)
+        scores = score_texts(language_model, inputs, scoring_options(spec), on_progress=keeper.report)
+    except PrefixTokenUnusable as error:
+        raise NoSuchPrefixToken(error.detail) from None
+    except ScoreNotFinite as error:
+        raise ScoringFailed(str(error)) from None
+
+    def write(session: Session) -> int:
+        copy_scores(session, (score_row(audit_id, *pair) for pair in zip(texts, scores, strict=True)))
+        if spec.options.token_evidence:
+            copy_evidence(session, evidence_rows(audit_id, texts, scores))
+        enqueued = complete_shard(session, audit_id, len(texts))
+        record_prefix_token(session, audit_id, asdict(prefix_token))
+        return enqueued
+
+    return finish(runtime, lease, write)
+
+
+def scoring_options(spec: AuditSpec) -> ScoringOptions:
+    """What an audit measures, as the scorer takes it."""
+    options = spec.options
+    return ScoringOptions(
+        metrics=frozenset(spec.metrics) - {"nl"},
+        prefix_tokens=options.prefix_tokens,
+        suffix_tokens=options.suffix_tokens,
+        temperature=options.temperature,
+        top_k=options.top_k,
+        token_evidence=options.token_evidence,
+        prefix_token=options.prefix_token,
+        special_tokens=options.special_tokens,
+    )
