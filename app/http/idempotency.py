@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
@@ -11,6 +11,12 @@ from app.store.idempotency import recall, remember
 from app.store.tenants import Principal
 
 Resource = TypeVar("Resource", bound=BaseModel)
+
+# Fields that requests had no place for in release 0.1, whose keys are fingerprints of all others.
+_ADDED: Final[dict[str, Any]] = {
+    "options": {"prefix_token", "special_tokens"},
+    "evaluation": {"prefix_token"},
+}
 
 
 def answer_once(
@@ -28,10 +34,9 @@ def answer_once(
         IdempotencyInFlight: the key is being used right now.
         IdempotencyMismatch: the key was used with another request.
     """
-    canonical = f"{operation}\n{request.model_dump_json()}"
-    fingerprint = hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
+    fingerprint, *older = _fingerprints(operation, request)
     tenant_id = principal.tenant_id
-    first = recall(session, tenant_id=tenant_id, key=key, fingerprint=fingerprint)
+    first = recall(session, tenant_id=tenant_id, key=key, fingerprints={fingerprint, *older})
     if first is not None:
         return resource.model_validate(first)
     answer = work()
@@ -43,3 +48,18 @@ def answer_once(
         response=answer.model_dump(mode="json"),
     )
     return answer
+
+
+def _fingerprints(operation: str, request: BaseModel) -> list[str]:
+    """What tells a request from others, and what told it in an older release.
+
+    What is left at its default takes no part, so that a release with further fields finds the same.
+    """
+    given = request.model_dump_json(exclude_defaults=True)
+    canonical = [given]
+    if given == request.model_dump_json(exclude_defaults=True, exclude=_ADDED):
+        canonical.append(request.model_dump_json(exclude=_ADDED))
+    return [
+        hashlib.sha256(f"{operation}\n{one}".encode("utf-8", "surrogatepass")).hexdigest()
+        for one in canonical
+    ]

@@ -1,5 +1,6 @@
 """Idempotency keys: the first answer to a key is kept and given again, in the transaction of the work."""
 
+from collections.abc import Collection
 from datetime import timedelta
 from uuid import UUID
 
@@ -22,12 +23,14 @@ class IdempotencyKey(Base):
     created_at: Mapped[CreatedAt] = mapped_column(index=True)
 
 
-def recall(session: Session, *, tenant_id: UUID, key: str, fingerprint: str) -> JSONObject | None:
+def recall(
+    session: Session, *, tenant_id: UUID, key: str, fingerprints: Collection[str]
+) -> JSONObject | None:
     """Take the key for this transaction and return the answer it was first given, if any.
 
     Raises:
         IdempotencyInFlight: another transaction holds the key right now.
-        IdempotencyMismatch: the key was used before with another request.
+        IdempotencyMismatch: the key was used before with a request that has none of the fingerprints.
     """
     lock = func.hashtextextended(f"{tenant_id}:{key}", 0)
     if not session.scalar(select(func.pg_try_advisory_xact_lock(lock))):
@@ -35,7 +38,7 @@ def recall(session: Session, *, tenant_id: UUID, key: str, fingerprint: str) -> 
     row = session.get(IdempotencyKey, (tenant_id, key))
     if row is None:
         return None
-    if row.fingerprint != fingerprint:
+    if row.fingerprint not in fingerprints:
         raise IdempotencyMismatch("This Idempotency-Key was used with another request; choose a new one.")
     return row.response
 
