@@ -12,7 +12,7 @@ from app.store.tenants import Principal
 
 Resource = TypeVar("Resource", bound=BaseModel)
 
-# Fields that requests had no place for in release 0.1, whose keys are fingerprints of all others.
+# Options that release 0.1 did not know.
 _ADDED: Final[dict[str, Any]] = {
     "options": {"prefix_token", "special_tokens"},
     "evaluation": {"prefix_token"},
@@ -26,20 +26,26 @@ def answer_once(
     operation: str,
     request: BaseModel,
     resource: type[Resource],
-    work: Callable[[], Resource],
+    create: Callable[[], Resource],
 ) -> Resource:
-    """Do the work, or give the answer it had when the key was first used. One transaction holds both.
+    """Create a resource, or give the answer of the first time. One transaction holds both.
 
     Raises:
         IdempotencyInFlight: the key is being used right now.
         IdempotencyMismatch: the key was used with another request.
     """
-    fingerprint, *older = _fingerprints(operation, request)
+    # What was sent, and not what it stands for: an option that a later release adds changes nothing.
+    sent = request.model_dump_json(exclude_unset=True)
+    fingerprint = _fingerprint(operation, sent)
+    # Releases before this one wrote down every option that they knew.
+    earlier = {_fingerprint(operation, request.model_dump_json())}
+    if sent == request.model_dump_json(exclude_unset=True, exclude=_ADDED):
+        earlier.add(_fingerprint(operation, request.model_dump_json(exclude=_ADDED)))
     tenant_id = principal.tenant_id
-    first = recall(session, tenant_id=tenant_id, key=key, fingerprints={fingerprint, *older})
+    first = recall(session, tenant_id=tenant_id, key=key, fingerprints={fingerprint, *earlier})
     if first is not None:
         return resource.model_validate(first)
-    answer = work()
+    answer = create()
     remember(
         session,
         tenant_id=tenant_id,
@@ -50,16 +56,5 @@ def answer_once(
     return answer
 
 
-def _fingerprints(operation: str, request: BaseModel) -> list[str]:
-    """What tells a request from others, and what told it in an older release.
-
-    What is left at its default takes no part, so that a release with further fields finds the same.
-    """
-    given = request.model_dump_json(exclude_defaults=True)
-    canonical = [given]
-    if given == request.model_dump_json(exclude_defaults=True, exclude=_ADDED):
-        canonical.append(request.model_dump_json(exclude=_ADDED))
-    return [
-        hashlib.sha256(f"{operation}\n{one}".encode("utf-8", "surrogatepass")).hexdigest()
-        for one in canonical
-    ]
+def _fingerprint(operation: str, request: str) -> str:
+    return hashlib.sha256(f"{operation}\n{request}".encode("utf-8", "surrogatepass")).hexdigest()

@@ -78,6 +78,7 @@ def upgraded(
             database_url=url,
             broker_url=redis_server.url_of(REDIS_DATABASE),
             model_roots=[Path("/models")],
+            lease_seconds=12.0,
             HF_ENDPOINT=endpoint,
             HF_HUB_OFFLINE="0",
         ) as service,
