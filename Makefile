@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-chaos test-gpu lint types imports check bench demo openapi lock clean
+.PHONY: help setup hooks test unit test-chaos test-gpu lint types imports contract check bench demo openapi lock clean
 
 PYTHON ?= python3.11
 VENV ?= .venv
@@ -31,11 +31,17 @@ $(DEV_STAMP): $(STAMP)
 	rm -rf $(VENV)/lib/python3*/site-packages/tests
 	touch $@
 
+hooks: $(DEV_STAMP) ## Let git run the checks before each commit, and the unit tests before each push
+	$(BIN)/pre-commit install
+
 demo: setup ## Train a small suite, start the service, audit both models, show the result
 	$(BIN)/memaudit demo $(DEMO_ARGS)
 
 test: $(DEV_STAMP) check ## Run all checks and the tests, but for the slow suites
 	$(BIN)/python -m pytest -m "not chaos and not gpu" $(PYTEST_ARGS)
+
+unit: $(DEV_STAMP) ## Run the tests that start no servers
+	$(BIN)/python -m pytest -m "not chaos and not gpu" tests/unit $(PYTEST_ARGS)
 
 test-chaos: $(DEV_STAMP) ## Run the slow fault tests: minutes of killed, paused and emptied servers
 	$(BIN)/python -m pytest -m chaos $(PYTEST_ARGS)
@@ -43,7 +49,7 @@ test-chaos: $(DEV_STAMP) ## Run the slow fault tests: minutes of killed, paused 
 test-gpu: $(DEV_STAMP) ## Run the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu $(PYTEST_ARGS)
 
-check: lint types imports ## Run every static check
+check: lint types imports contract ## Run every static check; the hooks run the same
 
 lint: $(DEV_STAMP) ## Check style and formatting
 	$(BIN)/ruff check .
@@ -54,6 +60,9 @@ types: $(DEV_STAMP) ## Check types
 
 imports: $(DEV_STAMP) ## Check who may import whom
 	$(BIN)/lint-imports --no-cache
+
+contract: $(DEV_STAMP) ## Check that openapi.json is what the application serves
+	$(BIN)/python -m tests.acceptance.openapi_snapshot --check
 
 bench: $(DEV_STAMP) ## Measure speed side by side with its peers, and memory for few texts and for many
 	$(BIN)/python -m tests.benchmarks.scoring

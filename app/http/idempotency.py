@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
@@ -11,6 +11,12 @@ from app.store.idempotency import recall, remember
 from app.store.tenants import Principal
 
 Resource = TypeVar("Resource", bound=BaseModel)
+
+# Options that release 0.1 did not know.
+_ADDED: Final[dict[str, Any]] = {
+    "options": {"prefix_token", "special_tokens"},
+    "evaluation": {"prefix_token"},
+}
 
 
 def answer_once(
@@ -29,11 +35,14 @@ def answer_once(
         IdempotencyMismatch: the key was used with another request.
     """
     # What was sent, and not what it stands for: an option that a later release adds changes nothing.
-    fingerprint = _fingerprint(operation, request.model_dump_json(exclude_unset=True))
+    sent = request.model_dump_json(exclude_unset=True)
+    fingerprint = _fingerprint(operation, sent)
+    # Releases before this one wrote down every option that they knew.
+    earlier = {_fingerprint(operation, request.model_dump_json())}
+    if sent == request.model_dump_json(exclude_unset=True, exclude=_ADDED):
+        earlier.add(_fingerprint(operation, request.model_dump_json(exclude=_ADDED)))
     tenant_id = principal.tenant_id
-    # Releases before this one wrote down every option.
-    earlier = _fingerprint(operation, request.model_dump_json())
-    first = recall(session, tenant_id=tenant_id, key=key, fingerprints={fingerprint, earlier})
+    first = recall(session, tenant_id=tenant_id, key=key, fingerprints={fingerprint, *earlier})
     if first is not None:
         return resource.model_validate(first)
     answer = create()

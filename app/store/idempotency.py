@@ -32,7 +32,7 @@ def recall(
 
     Raises:
         IdempotencyInFlight: another transaction holds the key right now.
-        IdempotencyMismatch: the key was used before with another request.
+        IdempotencyMismatch: the key was used before with a request that has none of the fingerprints.
     """
     lock = func.hashtextextended(f"{tenant_id}:{key}", 0)
     if not session.scalar(select(func.pg_try_advisory_xact_lock(lock))):

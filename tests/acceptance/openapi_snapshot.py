@@ -1,6 +1,7 @@
-"""The OpenAPI document as it is checked in. `make openapi` rewrites it."""
+"""The OpenAPI document as it is checked in. `make openapi` rewrites it, `make contract` compares."""
 
 import json
+import sys
 from pathlib import Path
 
 from app.main import create_app
@@ -15,5 +16,12 @@ def render() -> str:
     return json.dumps(create_app(settings).openapi(), indent=2, ensure_ascii=False) + "\n"
 
 
+def main(arguments: list[str]) -> None:
+    if arguments != ["--check"]:
+        SNAPSHOT.write_text(render())
+    elif SNAPSHOT.read_text() != render():
+        raise SystemExit("The HTTP contract changed; if on purpose, run `make openapi`.")
+
+
 if __name__ == "__main__":
-    SNAPSHOT.write_text(render())
+    main(sys.argv[1:])
