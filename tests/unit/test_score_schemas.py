@@ -66,7 +66,7 @@ def test_the_metrics_are_those_of_the_science() -> None:
 def test_no_two_metrics_add_the_same_field_to_a_summary() -> None:
     names = [number.name for metric in contracts.METRICS.values() for number in metric.numbers]
     names += [metric.summary.name for metric in contracts.METRICS.values() if metric.summary]
-    names += list(_Totals.model_fields) + ["levels", "dose_response", "gain"]
+    names += [*_Totals.model_fields, "levels", "dose_response", "gain"]
     assert sorted(names) == sorted(AuditSummary.model_fields)
 
 
