@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Final, Literal, get_args
 
@@ -161,13 +162,26 @@ def _chunks(file: BinaryIO) -> Iterator[bytes]:
 def follow_with_progress(client: ServiceClient, work: JSON, progress: Progress, description: str) -> JSON:
     """Show the progress of an audit or edit until it ends; the ended resource."""
     bar = progress.add_task(description, total=None)
+    said: str | None = None
     for work in client.follow(work):  # noqa: B020, PLR1704 - each is the same resource, later
         reached: dict[str, Any] = work["progress"]
         stage = f" ({reached['stage'].replace('_', ' ')})" if reached.get("stage") else ""
+        if waiting := work.get("waiting"):
+            stage = f" (waiting; tried again at {_clock(waiting['next_try_at'])})"
+            if waiting["since"] != said:
+                said = waiting["since"]
+                progress.console.print(
+                    f"Waiting: {waiting['reason']['detail']}", markup=False, soft_wrap=True
+                )
         progress.update(
             bar, description=description + stage, completed=reached["done"], total=reached["total"]
         )
     return work
+
+
+def _clock(moment: str) -> str:
+    """A moment as this machine's clock shows it."""
+    return datetime.fromisoformat(moment).astimezone().strftime("%H:%M:%S")
 
 
 def _why(audit: JSON) -> str:
