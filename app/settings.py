@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+# Bells of every release have this name: a worker of another one must hear them.
 DOORBELL_TASK = "memaudit.work"
 # Where container engines mount secrets; `memaudit_database_url` there sets `database_url`.
 SECRETS_DIRECTORY = os.environ.get("MEMAUDIT_SECRETS_DIRECTORY", "/run/secrets")

@@ -29,7 +29,7 @@ from app.http.dependencies import (
     WaitSeconds,
     read_id,
 )
-from app.http.filters import METADATA_PARAMETER, WantedWork
+from app.http.filters import METADATA_PARAMETER, WantedOperations
 from app.http.json_body import StrictJSONRoute
 from app.http.long_running import add_follow_headers, answer_when_ended, follow
 from app.http.pagination import Page
@@ -66,7 +66,7 @@ async def request_audit(
 @router.get("", openapi_extra=METADATA_PARAMETER)
 async def list_audits(
     principal: AuditReader,
-    wanted: WantedWork,
+    wanted: WantedOperations,
     store: StoreDependency,
     limit: PageLimit = 20,
     cursor: PageCursor = None,

@@ -13,11 +13,11 @@ from app.errors import AuditNotSucceeded, NotFound
 from app.http.idempotency import answer_once
 from app.http.pagination import Page, decode_cursor, encode_cursor, id_cursor, invalid_cursor, page_by_id
 from app.language_models.service import require_prefix_token, resolve_language_model
-from app.store import lifecycle as transitions
 from app.store.audits import Audit
 from app.store.core.identifiers import Prefix, format_id, new_id, parse_id
 from app.store.jobs.waiting import waiting_jobs
 from app.store.language_models import LanguageModel, LanguageModelStatus
+from app.store.lifecycle import cancel_operation, enqueue_audit
 from app.store.operations import OperationFilter, OperationStatus, get_operation, list_operations
 from app.store.progress import read_audit_with_progress
 from app.store.score_pages import list_scores
@@ -80,7 +80,7 @@ def add_audit(
     session.add(audit)
     session.flush()
     if language_model.status == LanguageModelStatus.READY:
-        transitions.enqueue_audit(session, audit)
+        enqueue_audit(session, audit)
     return audit
 
 
@@ -101,7 +101,7 @@ def cancel(session: Session, tenant_id: UUID, audit_id: UUID) -> AuditOut:
         NotFound: no such audit for this tenant.
         AlreadyTerminal: the audit had ended before.
     """
-    return AuditOut.of(transitions.cancel_operation(session, Audit, tenant_id, audit_id))
+    return AuditOut.of(cancel_operation(session, Audit, tenant_id, audit_id))
 
 
 def list_page(

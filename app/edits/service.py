@@ -10,12 +10,12 @@ from app.errors import ArtifactNameTaken
 from app.http.idempotency import answer_once
 from app.http.pagination import Page, id_cursor, page_by_id
 from app.language_models.service import require_prefix_token, resolve_language_model
-from app.store import lifecycle as transitions
 from app.store.artifacts import artifact_exists
 from app.store.core.identifiers import Prefix, new_id, parse_id
 from app.store.edits import Edit, EditTextSet, name_is_taken, text_sets_of
 from app.store.jobs.waiting import waiting_jobs
 from app.store.language_models import LanguageModelStatus
+from app.store.lifecycle import cancel_operation, enqueue_edit
 from app.store.operations import OperationFilter, list_operations
 from app.store.progress import read_edit_with_progress
 from app.store.tenants import Principal
@@ -70,7 +70,7 @@ def request_edit(
         }
         session.add_all(used.values())
         if language_model.status == LanguageModelStatus.READY:
-            transitions.enqueue_edit(session, edit)
+            enqueue_edit(session, edit)
         session.flush()
         return EditOut.of(edit, used, principal.tenant_name)
 
@@ -96,7 +96,7 @@ def cancel(session: Session, principal: Principal, edit_id: UUID) -> EditOut:
         NotFound: no such edit for this tenant.
         AlreadyTerminal: the edit had ended before.
     """
-    edit = transitions.cancel_operation(session, Edit, principal.tenant_id, edit_id)
+    edit = cancel_operation(session, Edit, principal.tenant_id, edit_id)
     return EditOut.of(edit, text_sets_of(session, [edit.id])[edit.id], principal.tenant_name)
 
 

@@ -73,7 +73,7 @@ def _refused(code: str) -> ValidationFailed:
 MetadataQuery = Annotated[dict[str, str], Depends(_metadata)]
 
 
-def _work_filter(
+def _operation_filter(
     metadata: MetadataQuery,
     model: LanguageModelIdQuery = None,
     text_set: TextSetIdQuery = None,
@@ -88,4 +88,4 @@ def _work_filter(
 
 
 # Of audits by what was audited on which texts; of edits by the base and any text set that they use.
-WantedWork = Annotated[OperationFilter, Depends(_work_filter)]
+WantedOperations = Annotated[OperationFilter, Depends(_operation_filter)]

@@ -12,10 +12,10 @@ from app.contracts.edit_methods import METHODS
 from app.contracts.edits import EditSpec
 from app.contracts.texts import TextSetRole
 from app.errors import EditFailed
-from app.store import lifecycle as transitions
 from app.store.edits import Edit, EditTextSet, text_sets_of
 from app.store.jobs.queue import Lease, LeaseLost
 from app.store.language_models import LanguageModel as LanguageModelRow
+from app.store.lifecycle import begin_operation
 from app.store.text_sets import ClearText, TextSet, read_page, read_texts
 from workers.audits.plan import cut_text_set
 from workers.audits.score import scoring_options
@@ -129,7 +129,7 @@ def begin(runtime: Runtime, lease: Lease) -> EditInputs:
     with runtime.sessions.begin() as session:
         base = session.get_one(LanguageModelRow, lease.language_model_id)
         assert base.digest is not None
-        edit = transitions.begin_operation(session, Edit, lease.edit_id, base.digest)
+        edit = begin_operation(session, Edit, lease.edit_id, base.digest)
         return EditInputs(
             edit_id=edit.id,
             tenant_id=edit.tenant_id,

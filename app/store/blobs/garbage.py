@@ -15,7 +15,7 @@ from app.store.blobs.rows import REFERENCES, Blob
 
 
 def condemn_blobs(session: Session, *, older_than: timedelta, limit: int) -> list[tuple[str, str]]:
-    """Unwrite blobs that nothing refers to and that nobody has put for a while.
+    """Condemn blobs that nothing refers to and that nobody has put for a while.
 
     From the commit on nobody can refer to them; a put writes them anew.
 
