@@ -15,16 +15,16 @@ _HEAT: Final = ("grey15", "rgb(70,40,20)", "rgb(130,60,20)", "rgb(190,80,20)", "
 
 
 def dose_response_table(summaries: dict[str, JSON]) -> Table:
-    """Mean NL and the share recited strictly, by known number of duplicates, the models side by side."""
+    """Mean NL and the share recited strictly, by known number of duplicates, for one model after another."""
     table = Table(title="Mean NL in nats per token, and share recited strictly [95 % intervals]")
-    table.add_column("dup.", justify="right")
-    table.add_column("n", justify="right")
-    for name in summaries:
-        table.add_column(f"{name} NL", justify="right")
-        table.add_column("strict", justify="right")
-    for levels in zip(*(summary["dose_response"] for summary in summaries.values()), strict=True):
-        cells = [cell for level in levels for cell in (mean_cell(level["nl"]), share_cell(level["strict"]))]
-        table.add_row(str(levels[0]["duplicates"]), str(levels[0]["nl"]["n"]), *cells)
+    table.add_column("model")
+    for heading in ("dup.", "n", "NL", "strict"):
+        table.add_column(heading, justify="right")
+    for name, summary in summaries.items():
+        for level in summary["dose_response"]:
+            cells = (mean_cell(level["nl"]), share_cell(level["strict"]))
+            table.add_row(name, str(level["duplicates"]), str(level["nl"]["n"]), *cells)
+        table.add_section()
     return table
 
 
