@@ -69,7 +69,8 @@ def cut_text_set(
     """
     settings = runtime.settings
     if text_set.byte_count <= settings.shard_tokens:
-        # A token covers at least a byte, so nothing but the number of texts can cut.
+        # A token nearly always covers a byte or more: a few that a tokenizer makes of none (a dummy prefix, a
+        # character that normalization takes apart) exceed the limit by little. The number of texts cuts here.
         starts = range(0, text_set.text_count, settings.shard_texts)
         return [(start, min(start + settings.shard_texts, text_set.text_count)) for start in starts]
     language_model = load()
