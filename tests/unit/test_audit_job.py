@@ -121,6 +121,20 @@ def test_a_share_of_all_or_none_has_an_interval_with_a_width() -> None:
     assert summary.strict.low < 0.7
 
 
+def test_a_mean_of_equal_numbers_has_no_interval_and_that_of_similarity_keeps_to_its_range() -> None:
+    summary = AuditSummary.model_validate(summarize([facts(-1.0, strict=True)] * 6))
+    assert summary.similarity == MeanInterval(n=6, mean=1.0, low=None, high=None)
+    assert summary.nl == MeanInterval(n=6, mean=-1.0, low=None, high=None)
+    for recited in (1, 5):
+        rows = [facts(-1.0, strict=place < recited) for place in range(6)]
+        similarity = AuditSummary.model_validate(summarize(rows)).similarity
+        assert similarity is not None
+        assert similarity.low is not None
+        assert similarity.high is not None
+        assert 0 <= similarity.low < similarity.mean < similarity.high <= 1
+        assert 0.0 in {similarity.low, 1 - similarity.high}
+
+
 def test_nothing_scored_is_said_plainly() -> None:
     summary = AuditSummary.model_validate(summarize([facts(None)]))
     assert (summary.texts, summary.errors, summary.tokens) == (1, 1, 0)

@@ -69,7 +69,9 @@ def cut_text_set(
     """
     settings = runtime.settings
     if text_set.byte_count <= settings.shard_tokens:
-        # A token covers at least a byte, so nothing but the number of texts can cut.
+        # Most tokens cover a byte or more, so texts of so few bytes are one shard's work. Those that a
+        # tokenizer makes of less (a dummy prefix, a character that normalization takes apart) may exceed
+        # the limit; the number of texts bounds them all the same.
         starts = range(0, text_set.text_count, settings.shard_texts)
         return [(start, min(start + settings.shard_texts, text_set.text_count)) for start in starts]
     language_model = load()

@@ -127,7 +127,7 @@ class Summary:
 
 
 def _count(number: SummaryNumber) -> Mean | ShareCount:
-    return Mean() if number.kind == "mean" else ShareCount()
+    return Mean(number.within) if number.kind == "mean" else ShareCount()
 
 
 class _Measured:

@@ -2,7 +2,7 @@
 
 from array import array
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from math import expm1
 from typing import Any, Final
 
@@ -96,9 +96,7 @@ def _ranking(before: Readings, after: Readings) -> JSONObject | None:
     totals = np.add.reduceat(ndcg_by_position(before.ranked, after.ranked).numpy(), starts)
     estimate = weighted_mean(totals / positions, positions)
     assert estimate is not None
-    if estimate.low is None or estimate.high is None:
-        return asdict(estimate)
-    return asdict(replace(estimate, low=max(0.0, estimate.low), high=min(1.0, estimate.high)))
+    return asdict(estimate.within(0.0, 1.0))
 
 
 def _stress(
@@ -142,7 +140,7 @@ def verdict(
 def _check(name: str, limit: float, measured: JSONObject | None, number: str, *, at_most: bool) -> JSONObject:
     """Kept if the whole interval is on the right side of the limit, broken if it is all on the other.
 
-    What was not measured, or of too few texts for an interval, is neither.
+    What was not measured, or has no interval (too few texts, or all alike), is neither.
     """
     found = measured or {"n": 0, number: None, "low": None, "high": None}
     outcome, low, high = INCONCLUSIVE, found["low"], found["high"]

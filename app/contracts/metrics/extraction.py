@@ -55,6 +55,7 @@ EXTRACTION = Metric(
             of="similarity",
             kind="mean",
             description="Mean similarity, 0 to 1, 1 if all is recited; null as `strict`.",
+            within=(0.0, 1.0),
             required=True,
         ),
     ),

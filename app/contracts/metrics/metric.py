@@ -16,6 +16,7 @@ class SummaryNumber:
             left out.
         kind: what is made of it, with its 95 % interval.
         description: of the field in the summary.
+        within: the least and the most that a number can be, which the interval of a mean then keeps to.
         by_level: whether each level (group and duplicates) has the field too.
         required: whether summaries of every release have it; if not, it is null in older ones.
     """
@@ -24,6 +25,7 @@ class SummaryNumber:
     of: str
     kind: Literal["mean", "share"]
     description: str
+    within: tuple[float, float] | None = None
     by_level: bool = False
     required: bool = False
 

@@ -91,7 +91,8 @@ class Check(Described):
     """One of the client's limits against what was measured, with its 95 % interval.
 
     A limit is kept (`pass`) only if the whole interval keeps it, and broken (`fail`) only if the whole
-    interval breaks it. Between them it is `inconclusive`: too few texts to tell.
+    interval breaks it. Between them, and without an interval, it is `inconclusive`: texts too few, or
+    too alike, to tell.
     """
 
     name: str

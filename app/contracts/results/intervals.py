@@ -18,7 +18,8 @@ class MeanInterval(Described):
     mean: float
     """Their mean."""
     low: float | None
-    """Where the interval begins; null for fewer than two numbers, which say nothing of how they vary."""
+    """Where the interval begins; null for fewer than two numbers or where all are equal, which says nothing
+    of how numbers vary."""
     high: float | None
     """Where the interval ends; null likewise."""
 

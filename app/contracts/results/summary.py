@@ -51,7 +51,7 @@ class Gain(MeanInterval):
     """How much higher the mean NL is at the most duplicates than at the fewest, with its 95 % interval.
 
     In nats per token; positive means that inserted texts are memorized. `n` is the smaller of the two
-    numbers of texts; the interval is null when that is one.
+    numbers of texts; the interval is null when that is one, or where all texts of a level have the same NL.
     """
 
     from_duplicates: int

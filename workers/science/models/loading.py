@@ -86,6 +86,14 @@ class LanguageModel:
     dtype: torch.dtype
     own_prefix_token_ids: tuple[int, ...] = ()
 
+    @property
+    def padding_token_id(self) -> int:
+        """What fills up rows of unlike length; masked and never scored, but looked up, so it has a row.
+
+        The prefix token, unless the tokenizer was given that without the model growing for it.
+        """
+        return self.prefix_token_id if self.prefix_token_id < self.vocabulary_size else 0
+
 
 def describe_checkpoint(directory: Path) -> CheckpointDescription:
     """Check that a checkpoint can be scored and say what it is, without loading its weights.

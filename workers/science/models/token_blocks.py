@@ -48,7 +48,7 @@ class TokenBlocks:
     """Blocks of tokens, padded on the right.
 
     Attributes:
-        ids: int64 [N, T]; padding holds the prefix token.
+        ids: int64 [N, T]; padding holds the model's padding token.
         mask: bool [N, T], True at real tokens.
     """
 
@@ -161,7 +161,7 @@ def pack_texts(
     if not stream:
         raise _no_tokens()
     n_blocks = -(-len(stream) // length)
-    ids = torch.full((n_blocks * length,), language_model.prefix_token_id, dtype=torch.int64)
+    ids = torch.full((n_blocks * length,), language_model.padding_token_id, dtype=torch.int64)
     ids[: len(stream)] = torch.frombuffer(stream, dtype=torch.int32)
     mask = torch.arange(n_blocks * length) < len(stream)
     return TokenBlocks(ids.view(n_blocks, length), mask.view(n_blocks, length))
@@ -207,7 +207,7 @@ def text_blocks(
     return TokenRows(
         torch.frombuffer(ids, dtype=torch.int32),
         torch.frombuffer(starts, dtype=torch.int64),
-        language_model.prefix_token_id,
+        language_model.padding_token_id,
     )
 
 

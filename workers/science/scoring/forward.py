@@ -168,7 +168,7 @@ def _score_batch(
     sampling: Sampling | None,
 ) -> None:
     longest = max(map(len, batch))
-    inputs = np.full((len(batch), longest), language_model.prefix_token_id, dtype=np.int64)
+    inputs = np.full((len(batch), longest), language_model.padding_token_id, dtype=np.int64)
     for row, window in enumerate(batch):
         front = in_front[window.start :]
         # The text's own tokens stand that many places later in the stream.

@@ -78,7 +78,7 @@ def _plain_argmax(language_model: LanguageModel, end_tokens: frozenset[int]) -> 
     model.generation_config = GenerationConfig(
         do_sample=False,
         eos_token_id=sorted(end_tokens) or None,
-        pad_token_id=language_model.prefix_token_id,
+        pad_token_id=language_model.padding_token_id,
     )
     try:
         yield
@@ -109,7 +109,7 @@ def _continue_batch(
     language_model: LanguageModel, prompts: list[Prompt], end_tokens: frozenset[int]
 ) -> list[TokenIds]:
     longest = max(len(prompt.token_ids) for prompt in prompts)
-    input_ids = np.full((len(prompts), longest), language_model.prefix_token_id, dtype=np.int64)
+    input_ids = np.full((len(prompts), longest), language_model.padding_token_id, dtype=np.int64)
     attention_mask = np.zeros_like(input_ids)
     for row, prompt in enumerate(prompts):
         input_ids[row, longest - len(prompt.token_ids) :] = prompt.token_ids

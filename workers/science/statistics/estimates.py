@@ -11,8 +11,14 @@ JSONObject = dict[str, Any]
 
 @dataclass(slots=True)
 class Mean:
-    """The mean of those numbers that are known."""
+    """The mean of those numbers that are known.
 
+    Attributes:
+        within: the least and the most that a number can be, if that is known.
+        moments: of the numbers so far.
+    """
+
+    within: tuple[float, float] | None = None
     moments: Moments = field(default_factory=Moments)
 
     def add(self, number: float | None) -> None:
@@ -22,7 +28,10 @@ class Mean:
 
     def result(self) -> JSONObject | None:
         """A `MeanEstimate`; None without a number."""
-        return as_object(mean_with_interval(self.moments))
+        estimate = mean_with_interval(self.moments)
+        if estimate is not None and self.within is not None:
+            estimate = estimate.within(*self.within)
+        return as_object(estimate)
 
 
 @dataclass(slots=True)

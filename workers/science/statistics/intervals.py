@@ -18,11 +18,14 @@ Simulated coverage, to be 0.95 (20,000 samples; tests/unit/science/test_statisti
 So for six to ten numbers it holds up to a skewness of about 3. Numbers that lie at both ends of a range are
 covered in up to 0.99. Where one number in five is of a far other kind, six cover in 0.80: that kind is then
 often missing, which no method can see.
+
+Where all numbers are equal there is no interval, however many there are. Their share of n numbers of another
+kind is at most 3/n, but nothing says how far away that kind is.
 """
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -33,6 +36,8 @@ CONFIDENCE = 0.95
 _UPPER = (1 + CONFIDENCE) / 2
 # How much of the skewness small samples hide, as a share, times their size.
 _HIDDEN_SKEWNESS = 6
+# Numbers whose error is less than this share of their mean differ by rounding alone: they are equal.
+_ROUNDING = 1e-14
 # Below it Hall's interval is Student's, and its formula divides two vanishing numbers.
 _NO_ASYMMETRY = 1e-6
 
@@ -43,13 +48,19 @@ Values = Sequence[float] | npt.NDArray[np.float64]
 class MeanEstimate:
     """A mean of n values (or a difference of two means), and its 95 % interval, in the values' unit.
 
-    `low` and `high` are None where there are too few values for an interval.
+    `low` and `high` are None for fewer than two values, and where all are equal: neither says how they vary.
     """
 
     n: int
     mean: float
     low: float | None
     high: float | None
+
+    def within(self, least: float, most: float) -> Self:
+        """The same where no value is below `least` or above `most`: the interval keeps to that."""
+        if self.low is None or self.high is None:
+            return self
+        return replace(self, low=max(least, self.low), high=min(most, self.high))
 
 
 @dataclass(slots=True)
@@ -115,7 +126,7 @@ class ExactSum:
 
 
 def mean_with_interval(moments: Moments) -> MeanEstimate | None:
-    """The mean of values and its interval; None without values."""
+    """The mean of values and its interval, if they differ; None without values."""
     if moments.n == 0:
         return None
     if moments.n == 1:
@@ -131,20 +142,20 @@ def gain_between(low: Moments, high: Moments) -> MeanEstimate | None:
         high: values at the higher level, such as NL of texts that were inserted 256 times.
 
     Returns:
-        `n` is the smaller of the two numbers of values. The interval takes two values of each. None if there
-        are no values at a level. Six skewed values against many decide the interval alone: coverage is then
-        0.93 to 0.94 for exponential ones, 0.91 for log-normal ones of sigma 0.75.
+        `n` is the smaller of the two numbers of values. The interval takes two values of each level that
+        differ. None if there are no values at a level. Six skewed values against many decide the interval
+        alone: coverage is then 0.93 to 0.94 for exponential ones, 0.91 for log-normal ones of sigma 0.75.
     """
     n = min(low.n, high.n)
     if n == 0:
         return None
     difference = high.mean - low.mean
-    if n == 1:
+    if n == 1 or not (low.squares and high.squares):
         return MeanEstimate(n, difference, None, None)
     (low_variance, low_third), (high_variance, high_third) = _cumulants(low), _cumulants(high)
     variance = low_variance + high_variance
     # Welch and Satterthwaite's; in shares of the variance, which no division can make overflow.
-    low_share, high_share = (part / variance if variance else 0.5 for part in (low_variance, high_variance))
+    low_share, high_share = (part / variance for part in (low_variance, high_variance))
     freedom = 1 / (low_share**2 / (low.n - 1) + high_share**2 / (high.n - 1))
     return _estimate(n, difference, variance, high_third - low_third, freedom=freedom)
 
@@ -163,7 +174,7 @@ def weighted_mean(values: Values, weights: Values) -> MeanEstimate | None:
         weights: positive numbers [n].
 
     Returns:
-        None without values.
+        None without values. No interval for one, or where all are equal.
     """
     sample = np.asarray(values, dtype=np.float64)
     if len(sample) == 0:
@@ -171,10 +182,8 @@ def weighted_mean(values: Values, weights: Values) -> MeanEstimate | None:
     shares = np.asarray(weights, dtype=np.float64)
     shares = shares / shares.sum()
     mean = float(shares @ sample)
-    if len(sample) == 1:
-        return MeanEstimate(1, mean, None, None)
     if np.all(sample == sample[0]):
-        return MeanEstimate(len(sample), float(sample[0]), float(sample[0]), float(sample[0]))
+        return MeanEstimate(len(sample), float(sample[0]), None, None)
     residuals = shares * (sample - mean) / np.sqrt(1 - shares)
     effective = 1 / float(shares @ shares)
     third = float((residuals**3).sum()) * (1 + _HIDDEN_SKEWNESS / effective)
@@ -195,6 +204,8 @@ def _estimate(n: int, mean: float, variance: float, third: float, *, freedom: fl
     asymmetry A = third / error^3; it is cubic and has one inverse.
     """
     error = math.sqrt(variance)
+    if error <= _ROUNDING * abs(mean):
+        return MeanEstimate(n, mean, None, None)
     cube = error * variance
     asymmetry = third / cube if cube > 0 else 0.0
     reach = float(special.stdtrit(freedom, _UPPER))
