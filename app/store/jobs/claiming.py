@@ -74,17 +74,20 @@ def claim(
             worker=worker,
             lease_expires_at=lease_end(lease_seconds),
         )
-        .returning(Job)
+        .returning(Job, func.extract("epoch", func.clock_timestamp() - Job.waiting_since))
         .execution_options(synchronize_session=False)
     )
-    job = session.scalars(statement).one_or_none()
-    if job is None:
+    claimed = session.execute(statement).one_or_none()
+    if claimed is None:
         return None
+    job, waited_seconds = claimed
     return Lease(
         job_id=job.id,
         epoch=job.epoch,
         attempts=job.attempts,
         waits=job.waits,
+        waits_for=job.error["type"] if job.waits and job.error else None,
+        waited_seconds=float(waited_seconds or 0.0),
         kind=job.kind,
         tenant_id=job.tenant_id,
         owner_kind=job.owner_kind,
