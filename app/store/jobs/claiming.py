@@ -7,6 +7,7 @@ from sqlalchemy import ARRAY, Uuid, false, func, literal, select, update
 from sqlalchemy.orm import Session
 
 from app.settings import SERVED_BY, Queue
+from app.store.jobs.kinds import KINDS
 from app.store.jobs.queue import Job, JobState, Lease, lease_end
 
 
@@ -48,6 +49,8 @@ def claim(
         .where(
             Job.queue.in_(SERVED_BY[queue]),
             Job.state == JobState.QUEUED,
+            # Those of a newer release are left to its workers.
+            Job.kind.in_(KINDS),
             Job.available_at <= func.clock_timestamp(),
         )
         .order_by(

@@ -119,8 +119,8 @@ class Job(Base):
 class Lease:
     """A claimed job: what to do, for what, and the (id, epoch) that guards its effect.
 
-    `waits`, `waits_for` (a type of problem) and `waited_seconds` say how often, for what and for how long it had
-    waited when it was claimed: what an attempt computes is no waiting.
+    `waits`, `waits_for` (a type of problem) and `waited_seconds` say how often, for what and for how long it
+    had waited when it was claimed: what an attempt computes is no waiting.
     """
 
     job_id: UUID
