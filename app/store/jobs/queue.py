@@ -138,7 +138,7 @@ class Lease:
 
     def has_waited_for(self, error: JSONObject) -> bool:
         """Whether what is away now was already away at the try before: else another outage begins."""
-        return self.waits_for == error["type"]
+        return bool(self.waits_for == error["type"])
 
     @property
     def audit_id(self) -> UUID | None:
