@@ -12,8 +12,6 @@ branch_labels = None
 depends_on = None
 
 RESOURCES = ("audits", "edits", "language_models")
-
-
 ENDED = "state IN ('succeeded', 'failed', 'cancelled')"
 # The sweeper has left it out so far.
 FILL = (
