@@ -30,7 +30,6 @@
         ├── ShardPoisoned         500 this service or what it stands on: nothing to mend in the request
         ├── ScoresMissing         500
         ├── JobCrashed            500
-        ├── JobKindUnknown        500
         ├── HubUnreachable        500
         ├── ArtifactCorrupt       500
         ├── BlobMissing           500
@@ -295,14 +294,6 @@ class JobCrashed(JobFailed):
 
     slug = "job-crashed"
     title = "Job crashed"
-    retryable = True
-
-
-class JobKindUnknown(JobFailed):
-    """The worker does not know this kind of job; one of a newer release may take another attempt."""
-
-    slug = "job-kind-unknown"
-    title = "Job kind unknown"
     retryable = True
 
 

@@ -244,9 +244,7 @@ def fail_owner(
     findings: Mapping[str, object] = MappingProxyType({}),
 ) -> None:
     """End what a job that was given up works for, and whatever waits for that without a job of its own."""
-    owner = OWNERS.get(job.owner_kind)
-    if owner is None:
-        return
+    owner = OWNERS[job.owner_kind]
     recorded = owner.error_of(error)
     if not end(session, owner, job.owner_id, owner.failed, error=recorded, findings=findings):
         return

@@ -1,8 +1,12 @@
 """What a language model's tokenizer puts before a text, and what stood before the texts of an audit."""
 
+from functools import partial
+
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
+
+from migrations.ops import alter
 
 revision = "0007"
 down_revision = "0006"
@@ -11,8 +15,18 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.add_column("language_models", sa.Column("tokenizer", JSONB(none_as_null=True), nullable=True))
-    op.add_column("audits", sa.Column("prefix_token", JSONB(none_as_null=True), nullable=True))
+    columns = {"language_models": "tokenizer", "audits": "prefix_token"}
+    alter(
+        *(
+            partial(
+                op.add_column,
+                table,
+                sa.Column(name, JSONB(none_as_null=True), nullable=True),
+                if_not_exists=True,
+            )
+            for table, name in columns.items()
+        )
+    )
 
 
 def downgrade() -> None:

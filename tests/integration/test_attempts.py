@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.embedded.postgres_server import PostgresServer
-from app.errors import BlobMissing, HubUnreachable
+from app.errors import BlobMissing, HubUnreachable, JobFailed, StorageUnavailable
 from app.settings import Settings
 from app.store.audits import Audit
 from app.store.core.away import database_is_away
@@ -265,6 +265,52 @@ def test_an_outage_that_does_not_end_is_called_final(
     assert job.error is not None
     assert job.error["type"].endswith("/hub-unreachable")
     assert f"tried {job.waits + 1} times" in job.error["detail"]
+
+
+def wait_three_times(runtime: Runtime, handle: Callable[[JobKind, Handler], None]) -> None:
+    handle(SCORE_SHARD, fail_with(lambda: HubUnreachable("The hub did not answer.")))
+    for _ in range(3):
+        while not run_next(runtime):
+            time.sleep(0.005)
+
+
+@pytest.mark.parametrize("error", [HubUnreachable, StorageUnavailable])
+def test_what_an_attempt_computes_before_it_finds_something_away_is_no_waiting(
+    runtime: Runtime,
+    sessions: Sessions,
+    audit: Audit,
+    handle: Callable[[JobKind, Handler], None],
+    error: type[JobFailed],
+) -> None:
+    wait_three_times(runtime, handle)
+
+    def compute(*_: Any) -> NoReturn:
+        time.sleep(1.1)
+        raise error("It does not answer at the end.")
+
+    handle(SCORE_SHARD, compute)
+    while not run_next(runtime):
+        time.sleep(0.005)
+    assert the_job(sessions).state == JobState.QUEUED
+
+
+def test_another_thing_that_is_away_is_another_outage(
+    runtime: Runtime,
+    sessions: Sessions,
+    audit: Audit,
+    database: psycopg.Connection,
+    handle: Callable[[JobKind, Handler], None],
+) -> None:
+    wait_three_times(runtime, handle)
+    database.execute("UPDATE jobs SET waiting_since = waiting_since - interval '2 hours'")
+    handle(SCORE_SHARD, fail_with(lambda: StorageUnavailable("The store did not answer.")))
+    began = datetime.now(UTC)
+    while not run_next(runtime):
+        time.sleep(0.005)
+    job = the_job(sessions)
+    assert (job.state, job.attempts, job.waits) == (JobState.QUEUED, 0, 1)
+    assert job.waiting_since is not None
+    assert job.waiting_since >= began
 
 
 def test_an_attempt_that_fails_otherwise_ends_the_outage(

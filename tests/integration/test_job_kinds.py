@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from multiprocessing import get_context
 from typing import Any
-from uuid import uuid4
 
 import psycopg
 import pytest
@@ -132,35 +131,29 @@ def test_a_kind_of_work_shares_the_rules_of_its_owner(
     assert {reread(sessions, job).state, reread(sessions, late).state} == {JobState.CANCELLED}
 
 
-@pytest.mark.parametrize("name", ["from_a_newer_release", ""])
-def test_an_unknown_kind_fails_its_job_and_its_owner_and_not_the_worker(
-    runtime: Runtime, sessions: Sessions, audit: Audit, database: psycopg.Connection, name: str
+@pytest.mark.parametrize("owner_kind", ["audit", "new"])
+def test_a_job_of_a_kind_that_only_a_newer_release_knows_is_left_to_its_processes(
+    runtime: Runtime, sessions: Sessions, audit: Audit, database: psycopg.Connection, owner_kind: str
 ) -> None:
+    """Nothing of it is counted, claimed by a worker or given up by a sweep, and what is known goes on."""
     with sessions.begin() as session:
-        job = add_shard(session, audit)
-    for _ in range(runtime.settings.max_attempts):
-        database.execute("UPDATE jobs SET kind = %s, available_at = clock_timestamp()", (name,))
-        run_jobs_until_idle(
-            runtime, get_context("fork").Event(), queue="gpu", ring_for_others=lambda *_: None
-        )
-    job = reread(sessions, job)
-    assert job.state == JobState.FAILED
-    assert job.error is not None
-    assert job.error["type"].endswith("/job-kind-unknown")
-    with sessions() as session:
-        assert session.get_one(Audit, audit.id).status == OperationStatus.FAILED
-
-
-def test_a_job_of_an_unknown_owner_fails_alone(
-    runtime: Runtime, sessions: Sessions, audit: Audit, database: psycopg.Connection
-) -> None:
-    with sessions.begin() as session:
-        job = add_shard(session, audit)
+        new, known = add_shard(session, audit, priority=1), add_shard(session, audit)
+    database.execute("UPDATE jobs SET kind = 'new', owner_kind = %s WHERE id = %s", (owner_kind, new.id))
+    lease = take(sessions, "gpu")
+    assert lease is not None
+    assert lease.job_id == known.id
+    assert take(sessions, "gpu") is None
+    assert take(sessions, "cpu") is None
+    job = reread(sessions, new)
+    assert (job.state, job.attempts, job.epoch) == (JobState.QUEUED, 0, 0)
+    # A worker of that release took it, and died.
     database.execute(
-        "UPDATE jobs SET kind = 'new', owner_kind = 'new', owner_id = %s, attempts = 2", (uuid4(),)
+        "UPDATE jobs SET state = 'running', attempts = 3, lease_expires_at = '2000-01-01' WHERE id = %s",
+        (new.id,),
     )
-    run_next(runtime)
-    assert reread(sessions, job).state == JobState.FAILED
+    with sessions.begin() as session:
+        assert sweep_leases(session, max_attempts=3) == 0
+    assert reread(sessions, new).state == JobState.RUNNING
     with sessions() as session:
         assert session.get_one(Audit, audit.id).status == OperationStatus.QUEUED
 

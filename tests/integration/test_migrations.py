@@ -5,11 +5,11 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 from alembic import command
-from alembic.script import ScriptDirectory
 from psycopg import sql
 
 from app.embedded.postgres_server import PostgresServer
@@ -17,6 +17,7 @@ from app.store.core.migrate import alembic_config, downgrade, upgrade
 from app.store.core.sessions import sync_engine, sync_sessions
 from app.store.language_models import LanguageModel
 from app.store.lifecycle import enqueue_audit, enqueue_edit, enqueue_shards, enqueue_validation
+from migrations import ops
 from tests.integration.rows import add_audit_rows, add_edit, add_tenant
 from tests.live_service import until
 
@@ -116,8 +117,7 @@ def test_jobs_of_the_previous_release_and_of_its_processes_have_an_owner(
     model = {"tenant": audit.tenant_id, "model": audit.language_model_id, "audit": None, "edit": None}
     jobs = (model | {"audit": audit.id}, model | {"edit": edit.id}, model)
     owners = {("audit", audit.id), ("edit", edit.id), ("language_model", audit.language_model_id)}
-    migration = ScriptDirectory.from_config(alembic_config(url)).get_revision("0011").module
-    monkeypatch.setattr(migration, "ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(ops, "ROWS_AT_ONCE", 2)
     with psycopg.connect(url, autocommit=True) as connection:
         for job in jobs:
             connection.execute(add, job)
@@ -160,8 +160,88 @@ def test_workers_of_the_previous_release_can_read_new_jobs(postgres_server: Post
     )
 
 
+ADD_JOB = (
+    "INSERT INTO jobs (id, kind, queue, tenant_id, language_model_id, payload, state, priority, epoch, "
+    "attempts, progress) VALUES (gen_random_uuid(), 'kind', 'gpu', %s, %s, '{}', 'cancelled', 0, 0, 0, 0)"
+)
+
+
+@pytest.fixture
+def before_jobs(postgres_server: PostgresServer) -> tuple[str, tuple[UUID, UUID]]:
+    """A database of revision 0004, and the tenant and the language model of a job."""
+    url = _empty_database(postgres_server, f"jobs_{uuid4().hex}")
+    upgrade(url)
+    engine = sync_engine(url)
+    with sync_sessions(engine).begin() as session:
+        audit = add_audit_rows(session, add_tenant(session))
+    engine.dispose()
+    downgrade(url, "0004")
+    return url, (audit.tenant_id, audit.language_model_id)
+
+
+@pytest.mark.parametrize(
+    ("revision", "index"),
+    [("0005", "ix_jobs_waiting"), ("0006", "ix_jobs_ended"), ("0009", "ix_jobs_owner_id_state")],
+)
+def test_jobs_are_written_while_their_indexes_are_built(
+    before_jobs: tuple[str, tuple[UUID, UUID]], monkeypatch: pytest.MonkeyPatch, revision: str, index: str
+) -> None:
+    url, job = before_jobs
+    monkeypatch.setattr(ops, "ROWS_AT_ONCE", 2)
+    upgrade(url, f"{int(revision) - 1:04}")
+    with (
+        ThreadPoolExecutor() as threads,
+        psycopg.connect(url) as slow,
+        psycopg.connect(url, autocommit=True) as quick,
+    ):
+        quick.execute("SET lock_timeout = '5s'")
+        for _ in range(5):
+            quick.execute(ADD_JOB, job)
+        # What an earlier try left behind has the name, and not the columns.
+        quick.execute(sql.SQL("CREATE INDEX {} ON jobs (epoch)").format(sql.Identifier(index)))
+        # It has a snapshot, for which a concurrent build waits, and no lock of the jobs.
+        slow.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT 1")
+        upgrading = threads.submit(upgrade, url, revision)
+        _wait_for_builder(quick)
+        quick.execute(ADD_JOB, job)
+        assert not upgrading.done()
+        slow.commit()
+        upgrading.result(timeout=30)
+        definition = quick.execute(
+            "SELECT indexdef FROM pg_indexes WHERE indexname = %s", (index,)
+        ).fetchone()
+        if revision == "0006":
+            # All but the one that was added late have an end.
+            assert quick.execute("SELECT FROM jobs WHERE finished_at IS NULL").rowcount == 1
+    assert definition is not None
+    assert "(epoch)" not in definition[0]
+
+
+def test_a_migration_that_waits_for_the_jobs_holds_nobody_up(
+    before_jobs: tuple[str, tuple[UUID, UUID]],
+) -> None:
+    url, job = before_jobs
+    with (
+        ThreadPoolExecutor() as threads,
+        psycopg.connect(url) as slow,
+        psycopg.connect(url, autocommit=True) as quick,
+    ):
+        quick.execute("SET lock_timeout = '5s'")
+        slow.execute(ADD_JOB, job)
+        upgrading = threads.submit(upgrade, url)
+        waiting = (
+            "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' "
+            "AND query ~ 'ALTER TABLE jobs'"
+        )
+        until(lambda: quick.execute(waiting).rowcount == 1, "a change of the table waits")
+        quick.execute(ADD_JOB, job)
+        assert not upgrading.done()
+        slow.commit()
+        upgrading.result(timeout=30)
+
+
 def _wait_for_builder(connection: psycopg.Connection) -> None:
-    """Wait until an index of the scores is dropped or built, which waits for a transaction in turn."""
+    """Wait until an index is dropped or built, which waits for a transaction in turn."""
     waiting = (
         "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' "
         "AND query ~ 'INDEX CONCURRENTLY'"

@@ -7,7 +7,7 @@ import structlog
 from sqlalchemy.orm import Session
 
 from app.errors import JobFailed
-from app.store.jobs.queue import Lease, LeaseLost, outage_seconds, postpone, requeue
+from app.store.jobs.queue import Lease, LeaseLost, postpone, requeue
 from app.store.lifecycle import fail_job
 from workers.running.finishing import while_database_is_away
 from workers.running.runtime import Runtime
@@ -45,12 +45,12 @@ def _decide(session: Session, runtime: Runtime, lease: Lease, failure: JobFailed
     settings = runtime.settings
     problem = failure.problem()
     if failure.transient:
-        lasted = outage_seconds(session, lease)
+        waits, waited = (lease.waits, lease.waited_seconds) if lease.has_waited_for(problem) else (0, 0.0)
         # An outage is not called long before it was seen a few times: the job may have waited for a worker.
-        if lasted < settings.outage_seconds or lease.waits < settings.max_attempts:
-            postpone(session, lease, problem, delay_seconds=pause(settings.retry_seconds, lease.waits))
+        if waited < settings.outage_seconds or waits < settings.max_attempts:
+            postpone(session, lease, problem, delay_seconds=pause(settings.retry_seconds, waits))
             return "waits"
-        tries = f"It was tried {lease.waits + 1} times in {lasted:.0f} seconds."
+        tries = f"It was tried {waits + 1} times, the last time {waited:.0f} seconds after the first."
         problem["detail"] = f"{failure.detail} {tries}"
     elif failure.retryable and lease.attempts < settings.max_attempts:
         requeue(session, lease, problem, delay_seconds=pause(settings.retry_seconds, lease.attempts - 1))

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Final, cast
 
-from app.errors import JobKindUnknown
 from app.store.jobs.kinds import KINDS
 from app.store.jobs.queue import Lease
 from workers.running.lease_keeper import LeaseKeeper
@@ -18,14 +17,8 @@ HANDLERS: Final[dict[str, Handler]] = {}
 
 
 def handler_of(kind: str) -> Handler:
-    """The function that runs jobs of a kind, as it is registered in `app.store.jobs.kinds`.
-
-    Raises:
-        JobKindUnknown: there is no such kind.
-    """
+    """The function that runs jobs of a kind, as it is registered in `app.store.jobs.kinds`."""
     if kind not in HANDLERS:
-        if kind not in KINDS:
-            raise JobKindUnknown(f"No worker of this release knows jobs of the kind {kind!r}.")
         HANDLERS[kind] = resolve(KINDS[kind].handler)
     return HANDLERS[kind]
 

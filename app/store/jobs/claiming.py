@@ -7,6 +7,7 @@ from sqlalchemy import ARRAY, Uuid, false, func, literal, select, update
 from sqlalchemy.orm import Session
 
 from app.settings import SERVED_BY, Queue
+from app.store.jobs.kinds import KINDS
 from app.store.jobs.queue import Job, JobState, Lease, lease_end
 
 
@@ -48,6 +49,8 @@ def claim(
         .where(
             Job.queue.in_(SERVED_BY[queue]),
             Job.state == JobState.QUEUED,
+            # Those of a newer release are left to its workers.
+            Job.kind.in_(KINDS),
             Job.available_at <= func.clock_timestamp(),
         )
         .order_by(
@@ -74,17 +77,20 @@ def claim(
             worker=worker,
             lease_expires_at=lease_end(lease_seconds),
         )
-        .returning(Job)
+        .returning(Job, func.extract("epoch", func.clock_timestamp() - Job.waiting_since))
         .execution_options(synchronize_session=False)
     )
-    job = session.scalars(statement).one_or_none()
-    if job is None:
+    claimed = session.execute(statement).one_or_none()
+    if claimed is None:
         return None
+    job, waited_seconds = claimed
     return Lease(
         job_id=job.id,
         epoch=job.epoch,
         attempts=job.attempts,
         waits=job.waits,
+        waits_for=job.error["type"] if job.waits and job.error else None,
+        waited_seconds=float(waited_seconds or 0.0),
         kind=job.kind,
         tenant_id=job.tenant_id,
         owner_kind=job.owner_kind,

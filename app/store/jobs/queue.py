@@ -101,7 +101,7 @@ class Job(Base):
     priority: Mapped[int] = mapped_column(default=0)
     epoch: Mapped[int] = mapped_column(default=0)
     attempts: Mapped[int] = mapped_column(default=0)
-    # Tries in a row that found something away, and when the first of them ended.
+    # Tries in a row that found the same thing away, and when the first of them ended.
     waits: Mapped[int] = mapped_column(default=0, server_default=text("0"))
     waiting_since: Mapped[datetime | None]
     progress: Mapped[int] = mapped_column(default=0)
@@ -119,19 +119,26 @@ class Job(Base):
 class Lease:
     """A claimed job: what to do, for what, and the (id, epoch) that guards its effect.
 
-    `kind` and `owner_kind` are as stored: a newer release may have written what this one does not know.
+    `waits`, `waits_for` (a type of problem) and `waited_seconds` say how often, for what and for how long it
+    had waited when it was claimed: what an attempt computes is no waiting.
     """
 
     job_id: UUID
     epoch: int
     attempts: int
     waits: int
+    waits_for: str | None
+    waited_seconds: float
     kind: str
     tenant_id: UUID
     owner_kind: str
     owner_id: UUID
     language_model_id: UUID | None
     payload: dict[str, Any]
+
+    def has_waited_for(self, error: JSONObject) -> bool:
+        """Whether what is away now was already away at the try before: else another outage begins."""
+        return bool(self.waits_for == error["type"])
 
     @property
     def audit_id(self) -> UUID | None:
@@ -270,17 +277,13 @@ def postpone(session: Session, lease: Lease, error: JSONObject, *, delay_seconds
         "attempts": Job.attempts - 1,
         "error": error,
         "available_at": func.clock_timestamp() + timedelta(seconds=delay_seconds),
-        "waits": Job.waits + 1,
-        "waiting_since": func.coalesce(Job.waiting_since, func.clock_timestamp()),
     }
+    if lease.has_waited_for(error):
+        values["waits"] = Job.waits + 1
+    else:
+        values |= {"waits": 1, "waiting_since": func.clock_timestamp()}
     if not _put_back(session, lease, values):
         raise LeaseLost
-
-
-def outage_seconds(session: Session, lease: Lease) -> float:
-    """For how long the job has been waiting for something that is away; 0 when it has not."""
-    age = func.extract("epoch", func.clock_timestamp() - Job.waiting_since)
-    return float(session.scalar(select(age).where(Job.id == lease.job_id)) or 0.0)
 
 
 def release(session: Session, lease: Lease) -> None:

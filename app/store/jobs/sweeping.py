@@ -7,6 +7,7 @@ from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.errors import ShardPoisoned
+from app.store.jobs.kinds import KINDS
 from app.store.jobs.queue import Job, JobState, is_wanted
 from app.store.lifecycle import fail_owner
 
@@ -14,13 +15,19 @@ from app.store.lifecycle import fail_owner
 def sweep_leases(session: Session, *, max_attempts: int) -> int:
     """Take jobs back whose lease ran out: queue them again, or give them up after `max_attempts`.
 
+    Jobs of kinds that only a newer release knows are left to its sweep, which can end their owners.
+
     Returns:
         How many leases had run out.
     """
     expired = list(
         session.scalars(
             select(Job)
-            .where(Job.state == JobState.RUNNING, Job.lease_expires_at < func.clock_timestamp())
+            .where(
+                Job.state == JobState.RUNNING,
+                Job.kind.in_(KINDS),
+                Job.lease_expires_at < func.clock_timestamp(),
+            )
             .with_for_update(skip_locked=True),
         ),
     )

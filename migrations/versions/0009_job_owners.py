@@ -5,58 +5,58 @@ columns by which they find them (audit_id, edit_id) are written for as long as t
 lets owner_kind and owner_id be NOT NULL and drops the trigger, those columns and their indexes.
 """
 
+from functools import partial
+
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0011"
+from migrations.ops import alter, build_index, update_in_batches
+
+revision = "0009"
 down_revision = "0008"
 branch_labels = None
 depends_on = None
 
-ROWS_AT_ONCE = 10_000
-WAITING = sa.text("state = 'queued' AND waiting_since IS NOT NULL")
 INDEXES = {
     "ix_jobs_owner_id_state": (["owner_id", "state"], None),
-    "ix_jobs_owner_id_waiting": (["owner_id"], WAITING),
+    "ix_jobs_owner_id_waiting": (["owner_id"], "state = 'queued' AND waiting_since IS NOT NULL"),
 }
 # The trigger does it; rows that others hold are waited for, a few at a time.
-FILL = sa.text(
+FILL = (
     "UPDATE jobs SET owner_kind = NULL WHERE id IN (SELECT id FROM jobs WHERE id > :after AND owner_kind IS NULL "
     "ORDER BY id LIMIT :limit) RETURNING id"
 )
-FIRST_ID = "00000000-0000-0000-0000-000000000000"
-
-
-def upgrade() -> None:
-    # All of this can be done again, should filling in the owners be broken off.
-    op.add_column("jobs", sa.Column("owner_kind", sa.Text(), nullable=True), if_not_exists=True)
-    op.add_column("jobs", sa.Column("owner_id", sa.Uuid(), nullable=True), if_not_exists=True)
-    op.alter_column("jobs", "language_model_id", nullable=True)
-    op.execute(
+STATEMENTS = (
+    (
         "CREATE OR REPLACE FUNCTION fill_job_owner() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
         "IF NEW.audit_id IS NOT NULL THEN NEW.owner_kind := 'audit'; NEW.owner_id := NEW.audit_id; "
         "ELSIF NEW.edit_id IS NOT NULL THEN NEW.owner_kind := 'edit'; NEW.owner_id := NEW.edit_id; "
         "ELSE NEW.owner_kind := 'language_model'; NEW.owner_id := NEW.language_model_id; END IF; "
         "RETURN NEW; END $$"
-    )
-    op.execute(
+    ),
+    (
         "CREATE OR REPLACE TRIGGER fill_job_owner BEFORE INSERT OR UPDATE ON jobs FOR EACH ROW "
         "WHEN (NEW.owner_kind IS NULL) EXECUTE FUNCTION fill_job_owner()"
-    )
-    op.execute(
+    ),
+    (
         "CREATE OR REPLACE FUNCTION notify_job_change() RETURNS trigger LANGUAGE plpgsql AS $$ "
         "BEGIN IF NEW.owner_id IS NOT NULL THEN "
         "PERFORM pg_notify('memaudit_changes', NEW.owner_id::text); END IF; RETURN NULL; END $$"
+    ),
+)
+
+
+def upgrade() -> None:
+    owner_kind = sa.Column("owner_kind", sa.Text(), nullable=True)
+    owner_id = sa.Column("owner_id", sa.Uuid(), nullable=True)
+    alter(
+        *(partial(op.add_column, "jobs", column, if_not_exists=True) for column in (owner_kind, owner_id)),
+        partial(op.alter_column, "jobs", "language_model_id", nullable=True),
+        *(partial(op.execute, statement) for statement in STATEMENTS),
     )
-    with op.get_context().autocommit_block():
-        connection = op.get_bind()
-        after = FIRST_ID
-        while filled := connection.scalars(FILL, {"after": after, "limit": ROWS_AT_ONCE}).all():
-            after = max(filled)
-        for name, (columns, where) in INDEXES.items():
-            # What an earlier try may have left behind half built is not valid.
-            op.drop_index(name, table_name="jobs", if_exists=True, postgresql_concurrently=True)
-            op.create_index(name, "jobs", columns, postgresql_where=where, postgresql_concurrently=True)
+    update_in_batches(FILL)
+    for name, (columns, where) in INDEXES.items():
+        build_index(name, "jobs", columns, where)
 
 
 def downgrade() -> None:
