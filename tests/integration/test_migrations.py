@@ -133,7 +133,7 @@ def test_jobs_of_the_previous_release_and_of_its_processes_have_an_owner(
     assert heard == {str(owner_id) for _, owner_id in owners}
 
 
-def test_workers_of_the_previous_release_can_read_new_jobs(postgres_server: PostgresServer) -> None:
+def test_new_jobs_carry_the_columns_that_the_previous_release_reads(postgres_server: PostgresServer) -> None:
     url = _empty_database(postgres_server, "new_jobs")
     upgrade(url)
     engine = sync_engine(url)
