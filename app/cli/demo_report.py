@@ -16,7 +16,7 @@ _HEAT: Final = ("grey15", "rgb(70,40,20)", "rgb(130,60,20)", "rgb(190,80,20)", "
 
 def dose_response_table(summaries: dict[str, JSON]) -> Table:
     """Mean NL and the share recited strictly, by known number of duplicates, for one model after another."""
-    table = Table(title="Mean NL in nats per token, and share recited strictly [95 % intervals]")
+    table = Table(title="Mean NL in nats per token, strict share [95 % intervals]")
     table.add_column("model")
     for heading in ("dup.", "n", "NL", "strict"):
         table.add_column(heading, justify="right")
