@@ -11,7 +11,7 @@ import psycopg
 import torch
 from safetensors.torch import load_file
 
-from app.store.jobs.queue import JobKind
+from app.store.jobs.kinds import RUN_EDIT
 from app.store.lifecycle import enqueue_edit
 from tests.integration.rows import add_edit, add_tenant
 from tests.own_worker import run_next
@@ -91,7 +91,7 @@ def test_a_method_of_a_later_release_fails_the_edit_by_its_name(
         edit = add_edit(session, add_tenant(session))
         edit.spec = edit.spec | {"method": "lora", "lora": {"rank": 8}}
         enqueue_edit(session, edit)
-    assert run_next(runtime) == JobKind.RUN_EDIT
+    assert run_next(runtime) == RUN_EDIT.name
     row = database.execute("SELECT status, error->>'type', error->>'detail' FROM edits").fetchone()
     assert row is not None
     assert row[:2] == ("failed", "https://memaudit.dev/problems/edit-failed")
