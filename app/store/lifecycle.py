@@ -13,7 +13,14 @@ from app.errors import AlreadyTerminal
 from app.store.audits import Audit
 from app.store.core.base import JSONObject
 from app.store.edits import Edit
-from app.store.jobs.kinds import PLAN_AUDIT, RUN_EDIT, SCORE_SHARD, SUMMARIZE_AUDIT, VALIDATE_LANGUAGE_MODEL
+from app.store.jobs.kinds import (
+    PLAN_AUDIT,
+    RUN_EDIT,
+    SCORE_SHARD,
+    SUMMARIZE_AUDIT,
+    VALIDATE_LANGUAGE_MODEL,
+    JobKind,
+)
 from app.store.jobs.owners import AUDIT, LANGUAGE_MODEL, OWNERS, Owner, owner_of
 from app.store.jobs.queue import (
     Job,
@@ -26,7 +33,7 @@ from app.store.jobs.queue import (
     owned_by,
 )
 from app.store.language_models import LanguageModel, LanguageModelStatus
-from app.store.operations import OperationStatus, OperationT, get_operation, is_active
+from app.store.operations import Operation, OperationStatus, OperationT, get_operation, is_active
 
 # The last job of an audit comes before any new shard, so that what is nearly done gets done.
 SUMMARY_PRIORITY_STEP = 1
@@ -84,24 +91,22 @@ def enqueue_validation(session: Session, language_model: LanguageModel) -> Job:
 
 def enqueue_audit(session: Session, audit: Audit) -> Job:
     """Let a worker cut an audit into shards; its language model must be ready."""
-    return add_job(
-        session,
-        PLAN_AUDIT,
-        tenant_id=audit.tenant_id,
-        owner_id=audit.id,
-        language_model_id=audit.language_model_id,
-        priority=audit.priority,
-    )
+    return _add_job_of(session, audit, PLAN_AUDIT, priority=audit.priority)
 
 
 def enqueue_edit(session: Session, edit: Edit) -> Job:
     """Let a worker run an edit; its language model must be ready."""
+    return _add_job_of(session, edit, RUN_EDIT)
+
+
+def _add_job_of(session: Session, operation: Operation, kind: JobKind, *, priority: int = 0) -> Job:
     return add_job(
         session,
-        RUN_EDIT,
-        tenant_id=edit.tenant_id,
-        owner_id=edit.id,
-        language_model_id=edit.language_model_id,
+        kind,
+        tenant_id=operation.tenant_id,
+        owner_id=operation.id,
+        language_model_id=operation.language_model_id,
+        priority=priority,
     )
 
 
@@ -166,14 +171,7 @@ def complete_shard(session: Session, audit_id: UUID, texts: int) -> int:
     audit.texts_done += texts
     if audit.texts_done < audit.texts_total:
         return 0
-    add_job(
-        session,
-        SUMMARIZE_AUDIT,
-        tenant_id=audit.tenant_id,
-        owner_id=audit.id,
-        language_model_id=audit.language_model_id,
-        priority=audit.priority + SUMMARY_PRIORITY_STEP,
-    )
+    _add_job_of(session, audit, SUMMARIZE_AUDIT, priority=audit.priority + SUMMARY_PRIORITY_STEP)
     return 1
 
 

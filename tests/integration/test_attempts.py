@@ -1,7 +1,7 @@
 """How attempts end, on a real Postgres: what is away is waited for, all else is counted, and all ends."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from multiprocessing import get_context
@@ -34,7 +34,7 @@ from workers.running.finishing import finish
 from workers.running.handlers import HANDLERS, Handler
 from workers.running.lease_keeper import LeaseKeeper
 from workers.running.loop import run_job, run_jobs_until_idle
-from workers.running.runtime import Runtime, make_runtime
+from workers.running.runtime import Runtime
 
 Sessions = sessionmaker[Session]
 
@@ -50,13 +50,6 @@ def settings(database_url: str, broker_url: str, tmp_path: Path) -> Settings:
         retry_seconds=0.01,
         outage_seconds=1,
     )
-
-
-@pytest.fixture
-def runtime(settings: Settings) -> Iterator[Runtime]:
-    runtime = make_runtime(settings)
-    yield runtime
-    runtime.sessions.kw["bind"].dispose()
 
 
 @pytest.fixture
