@@ -19,6 +19,7 @@ from app.contracts.metrics.verbatim import VerbatimScore
 from app.contracts.results.summary import AuditSummary, _Totals
 from app.main import create_app
 from app.settings import Settings
+from workers.science.measurements.registry import MEASUREMENTS
 from workers.science.metrics import splits
 from workers.science.metrics.extraction import extraction_metric
 from workers.science.metrics.registry import METRICS
@@ -55,10 +56,12 @@ def test_the_statuses_are_those_of_the_science() -> None:
 
 
 def test_the_metrics_are_those_of_the_science() -> None:
-    """Each metric that the service names is computed, and what it promises of a summary is made."""
-    assert METRICS.keys() == contracts.METRICS.keys()
+    """Each metric that the service names is found, and what it promises of a summary is made."""
+    science = {**METRICS, **MEASUREMENTS}
+    assert len(science) == len(METRICS) + len(MEASUREMENTS)
+    assert science.keys() == contracts.METRICS.keys()
     assert get_args(MetricName) == (ALWAYS, *contracts.METRICS)
-    for name, metric in METRICS.items():
+    for name, metric in science.items():
         assert metric.name == name == contracts.METRICS[name].name
         assert (metric.summary is None) == (contracts.METRICS[name].summary is None)
 
@@ -72,7 +75,10 @@ def test_no_two_metrics_add_the_same_field_to_a_summary() -> None:
 
 def test_metrics_and_summaries_need_no_torch() -> None:
     """A worker that has none makes summaries."""
-    modules = "workers.science.metrics.registry, workers.science.statistics.perplexity"
+    modules = (
+        "workers.science.metrics.registry, workers.science.measurements.registry, "
+        "workers.science.statistics.perplexity"
+    )
     check = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", check], check=True, timeout=60)
 

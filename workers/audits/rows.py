@@ -8,6 +8,7 @@ import numpy as np
 
 from app.store.scores import EvidenceRow, ScoreRow
 from app.store.text_sets import ClearText
+from workers.science.measurements.measurement import MeasuredText
 from workers.science.scoring.texts import TextInput, TextScore
 
 
@@ -26,6 +27,16 @@ def text_input(row: ClearText) -> TextInput:
     if row.prefix_chars is None:
         return TextInput(row.text)
     return TextInput(row.text, prefix=row.text[: row.prefix_chars], suffix=row.text[row.prefix_chars :])
+
+
+def measured_text(row: ClearText) -> MeasuredText:
+    """A stored text as measurements take it."""
+    return MeasuredText(
+        text=text_input(row),
+        choices=None if row.choices is None else tuple(row.choices),
+        answer=row.answer,
+        metadata=row.metadata,
+    )
 
 
 def score_row(audit_id: UUID, text: ClearText | TextFacts, score: TextScore) -> ScoreRow:

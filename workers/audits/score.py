@@ -1,25 +1,31 @@
 """Scoring a shard: texts in, science, rows out."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 from sqlalchemy.orm import Session
 
 from app.contracts.audits import AuditSpec, StoredAuditSpec
+from app.contracts.metrics.fields import ALWAYS
 from app.errors import NoSuchPrefixToken, ScoringFailed
 from app.store.audits import Audit, record_prefix_token
 from app.store.jobs.queue import Lease, LeaseLost
 from app.store.language_models import LanguageModel as LanguageModelRow
 from app.store.lifecycle import complete_shard
 from app.store.scores import copy_evidence, copy_scores
-from app.store.text_sets import read_texts
+from app.store.text_sets import ClearText, read_texts
+from workers.audits.measure import add_measurements, measurement_options
 from workers.audits.rows import evidence_rows, score_row, text_input
 from workers.running.finishing import finish
 from workers.running.lease_keeper import LeaseKeeper
 from workers.running.runtime import Runtime
 from workers.science.errors import PrefixTokenUnusable, ScoreNotFinite
-from workers.science.scoring.prefix_token import resolve_prefix_token
+from workers.science.measurements.measurement import Subject
+from workers.science.measurements.registry import MEASUREMENTS
+from workers.science.models.loading import LanguageModel
+from workers.science.scoring.prefix_token import PrefixToken, resolve_prefix_token
 from workers.science.scoring.scorer import score_texts
-from workers.science.scoring.texts import ScoringOptions
+from workers.science.scoring.texts import ScoringOptions, TextScore
 
 
 def score_shard(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
@@ -45,10 +51,9 @@ def score_shard(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
     spec = StoredAuditSpec.model_validate(audit.spec)
     language_model = runtime.models.get(row, spec.options.dtype)
     keeper.report(0)
-    inputs = [text_input(text) for text in texts]
     try:
         prefix_token = resolve_prefix_token(spec.options.prefix_token, language_model)
-        scores = score_texts(language_model, inputs, scoring_options(spec), on_progress=keeper.report)
+        scores = _score_and_measure(language_model, prefix_token, texts, spec, keeper.report)
     except PrefixTokenUnusable as error:
         raise NoSuchPrefixToken(error.detail) from None
     except ScoreNotFinite as error:
@@ -65,11 +70,41 @@ def score_shard(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
     return finish(runtime, lease, write)
 
 
+def _score_and_measure(
+    language_model: LanguageModel,
+    prefix_token: PrefixToken,
+    texts: Sequence[ClearText],
+    spec: AuditSpec,
+    report: Callable[[int], None],
+) -> list[TextScore]:
+    """The scores of texts, and what the audit's measurements find of them.
+
+    Reports as many texts as there are when all is done, and a part of them that never falls before.
+    """
+    names = [name for name in spec.metrics if name in MEASUREMENTS]
+    steps = 1 + len(names)
+    scores = score_texts(
+        language_model,
+        [text_input(text) for text in texts],
+        scoring_options(spec),
+        on_progress=lambda done: report(done // steps),
+    )
+    subject = Subject(
+        language_model=language_model,
+        prefix_token=prefix_token,
+        scoring=scoring_options(spec),
+        options=measurement_options(spec.options),
+    )
+    return add_measurements(
+        subject, names, texts, scores, on_progress=lambda done: report((len(texts) + done) // steps)
+    )
+
+
 def scoring_options(spec: AuditSpec) -> ScoringOptions:
     """What an audit measures, as the scorer takes it."""
     options = spec.options
     return ScoringOptions(
-        metrics=frozenset(spec.metrics) - {"nl"},
+        metrics=frozenset(spec.metrics) - {ALWAYS} - MEASUREMENTS.keys(),
         prefix_tokens=options.prefix_tokens,
         suffix_tokens=options.suffix_tokens,
         temperature=options.temperature,

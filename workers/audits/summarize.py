@@ -17,6 +17,7 @@ from app.store.scores import ScoreFacts, read_score_facts
 from workers.running.finishing import finish
 from workers.running.lease_keeper import LeaseKeeper
 from workers.running.runtime import Runtime
+from workers.science.measurements.registry import MEASUREMENTS
 from workers.science.metrics.metric import SummaryAccumulator
 from workers.science.metrics.registry import METRICS
 from workers.science.statistics.estimates import Mean, ShareCount, as_object
@@ -138,7 +139,7 @@ class _Measured:
         self._numbers = [(number, _count(number)) for number in metric.numbers]
         self._own: tuple[str, SummaryAccumulator] | None = None
         if metric.summary is not None:
-            make = METRICS[metric.name].summary
+            make = (METRICS.get(metric.name) or MEASUREMENTS[metric.name]).summary
             assert make is not None
             self._own = (metric.summary.name, make())
 
