@@ -100,7 +100,7 @@ class Summary:
         self._log_likelihood.add(fact.log_likelihood)
         self._nl_byte.add(fact.nl_byte)
         self._nl.add(fact.nl)
-        found = [(fact.metrics.get(metric) or {}).get(number.of) for metric, number in LEVEL_NUMBERS]
+        found = [number.read(fact.metrics.get(metric)) for metric, number in LEVEL_NUMBERS]
         self._levels.add((fact.group, fact.duplicates), fact.nl, found)
         self._dose_response.add((None, fact.duplicates), fact.nl, found)
         self._gain.add(fact.duplicates, fact.nl)
@@ -149,7 +149,7 @@ class _Measured:
         if not found:
             return
         for number, counted in self._numbers:
-            counted.add(found.get(number.of))
+            counted.add(number.read(found))
         if self._own is not None:
             self._own[1].add(found)
 

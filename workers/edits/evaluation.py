@@ -12,7 +12,7 @@ from app.contracts.texts import TextSetRole
 from app.errors import EditFailed
 from app.store.scores import ScoreFacts
 from app.store.text_sets import ClearText
-from workers.audits.rows import TextFacts, text_input
+from workers.audits.rows import TextFacts, measured_text, text_input
 from workers.audits.summarize import summarize
 from workers.edits.inputs import EditInputs
 from workers.edits.progress import EditProgress
@@ -20,7 +20,7 @@ from workers.edits.scores import ScoreFile
 from workers.edits.tokens import token_rows
 from workers.running.runtime import Runtime
 from workers.science.errors import ScoreNotFinite
-from workers.science.evaluation.items import ChoiceItem, answer_accuracy, choice_accuracy
+from workers.science.evaluation.items import answer_accuracy, choice_accuracy
 from workers.science.evaluation.stress import (
     CHANGED_PROMPTS,
     FineTuning,
@@ -32,6 +32,7 @@ from workers.science.evaluation.stress import (
     with_changed_prompts,
 )
 from workers.science.evaluation.utility import positions_of_rows, top_ranked
+from workers.science.measurements.measurement import MeasuredText
 from workers.science.models.loading import LanguageModel
 from workers.science.models.token_blocks import TokenRows
 from workers.science.scoring.scorer import score_texts
@@ -205,10 +206,8 @@ class Evaluation:
                 found[name] = {"n": accuracy.n, "accuracy": accuracy.accuracy}
         return found
 
-    def _choices(self) -> Iterator[ChoiceItem]:
-        for row in self._items():
-            if row.choices is not None and row.answer is not None:
-                yield ChoiceItem(row.text, tuple(row.choices), row.answer)
+    def _choices(self) -> Iterator[MeasuredText]:
+        return (measured_text(row) for row in self._items() if row.choices is not None)
 
     def _answers(self) -> Iterator[TextInput]:
         return (text_input(row) for row in self._items() if row.choices is None and row.prefix_chars)

@@ -12,8 +12,8 @@ class SummaryNumber:
 
     Attributes:
         name: of the field in the summary.
-        of: the field of the result: a number for a mean, true or false for a share; texts with null are
-            left out.
+        of: the field of the result, as `field` or `object.field`: a number for a mean, true or false for a
+            share; texts with null are left out.
         kind: what is made of it, with its 95 % interval.
         description: of the field in the summary.
         within: the least and the most that a number can be, which the interval of a mean then keeps to.
@@ -28,6 +28,13 @@ class SummaryNumber:
     within: tuple[float, float] | None = None
     by_level: bool = False
     required: bool = False
+
+    def read(self, result: dict[str, Any] | None) -> Any:
+        """The field of a text's result; None where there is none."""
+        found: Any = result
+        for field in self.of.split("."):
+            found = (found or {}).get(field)
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

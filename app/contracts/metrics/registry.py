@@ -3,9 +3,15 @@
 from typing import Final
 
 from app.contracts.metrics.extraction import EXTRACTION
+from app.contracts.metrics.field_recall import FIELD_RECALL
 from app.contracts.metrics.metric import Metric
+from app.contracts.metrics.multiple_choice import MULTIPLE_CHOICE
+from app.contracts.metrics.paraphrase import PARAPHRASE
 from app.contracts.metrics.sampling import SAMPLING
 from app.contracts.metrics.verbatim import VERBATIM
 
 # The order is that of the fields of scores, summaries and exports.
-METRICS: Final[dict[str, Metric]] = {metric.name: metric for metric in (EXTRACTION, VERBATIM, SAMPLING)}
+METRICS: Final[dict[str, Metric]] = {
+    metric.name: metric
+    for metric in (EXTRACTION, VERBATIM, SAMPLING, MULTIPLE_CHOICE, FIELD_RECALL, PARAPHRASE)
+}

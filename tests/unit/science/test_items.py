@@ -2,23 +2,29 @@
 
 import copy
 import random
+from dataclasses import replace
 
 import pytest
 import torch
 
 from tests.log_probabilities import log_probabilities
 from tests.tiny_models import english_sentences
-from workers.science.evaluation.items import Accuracy, ChoiceItem, answer_accuracy, choice_accuracy
+from workers.science.evaluation.items import Accuracy, answer_accuracy, choice_accuracy
+from workers.science.measurements.measurement import MeasuredText
 from workers.science.models.loading import LanguageModel, load_language_model
 from workers.science.scoring.texts import TextInput
 
 
-def log_likelihoods_by_hand(language_model, item):
+def item(question, choices, answer=0):
+    return MeasuredText(text=TextInput(question), choices=tuple(choices), answer=answer)
+
+
+def log_likelihoods_by_hand(language_model, asked):
     """Of each choice: the log-probabilities of the tokens that it adds to the question's own."""
-    question = language_model.tokenizer(item.question)["input_ids"]
+    question = language_model.tokenizer(asked.text.text)["input_ids"]
     choices = []
-    for choice in item.choices:
-        following, ids = log_probabilities(language_model, f"{item.question} {choice}")
+    for choice in asked.choices:
+        following, ids = log_probabilities(language_model, f"{asked.text.text} {choice}")
         assert ids[: len(question)].tolist() == question
         places = range(len(question), len(ids))
         choices.append([float(following[place, ids[place]]) for place in places])
@@ -37,26 +43,22 @@ def questions():
         " ".join(sentence.split()[: generator.randint(1, 6)]) for sentence in english_sentences()[:200]
     ]
     items = [
-        ChoiceItem(sentence[:80].strip(), tuple(generator.sample(phrases, k=generator.randint(2, 5))), 0)
+        item(sentence[:80].strip(), generator.sample(phrases, k=generator.randint(2, 5)))
         for sentence in english_sentences()[300:318]
     ]
-    items += [
-        ChoiceItem(sentence[:60].strip(), tuple("abcd"), 0) for sentence in english_sentences()[330:336]
-    ]
-    return [*items, ChoiceItem("", ("one", "two words"), 0), ChoiceItem("Only one?", ("yes",), 0)]
+    items += [item(sentence[:60].strip(), "abcd") for sentence in english_sentences()[330:336]]
+    return [*items, item("Only one?", ("yes",))]
 
 
 ITEMS = questions()
 
 
 def answered(items, answers):
-    return [
-        ChoiceItem(item.question, item.choices, answer) for item, answer in zip(items, answers, strict=True)
-    ]
+    return [replace(one, answer=answer) for one, answer in zip(items, answers, strict=True)]
 
 
 def test_the_likeliest_choice_is_the_one_of_a_loop_over_logits(each_language_model):
-    by_hand = [log_likelihoods_by_hand(each_language_model, item) for item in ITEMS]
+    by_hand = [log_likelihoods_by_hand(each_language_model, one) for one in ITEMS]
     right = [likeliest(choices) for choices in by_hand]
     assert len(set(right)) > 2
     assert choice_accuracy(each_language_model, answered(ITEMS, right)) == Accuracy(len(ITEMS), 1.0)
@@ -70,16 +72,16 @@ def test_the_likeliest_choice_is_the_one_of_a_loop_over_logits(each_language_mod
 
 
 def test_each_item_is_judged_by_itself(llama):
-    for item in ITEMS:
-        right = likeliest(log_likelihoods_by_hand(llama, item))
-        every = [ChoiceItem(item.question, item.choices, answer) for answer in range(len(item.choices))]
-        judged = [choice_accuracy(llama, [one]).accuracy for one in every]
+    for one in ITEMS:
+        right = likeliest(log_likelihoods_by_hand(llama, one))
+        every = [replace(one, answer=answer) for answer in range(len(one.choices))]
+        judged = [choice_accuracy(llama, [answered]).accuracy for answered in every]
         assert judged == [float(answer == right) for answer in range(len(every))]
 
 
 def test_a_choice_is_scored_by_the_sum_over_its_tokens_not_by_their_mean(llama):
     """The items hold cases in which both disagree, and choices of one token and of many."""
-    by_hand = [log_likelihoods_by_hand(llama, item) for item in ITEMS]
+    by_hand = [log_likelihoods_by_hand(llama, one) for one in ITEMS]
     lengths = {len(tokens) for choices in by_hand for tokens in choices}
     assert 1 in lengths
     assert max(lengths) > 5
@@ -100,18 +102,18 @@ def test_of_equally_likely_choices_the_first_counts(llama):
         model.get_output_embeddings().weight.zero_()
     indifferent = LanguageModel(**{**vars(llama), "model": model})
     for choices, right in ((("a", "b", "c"), 0), (("many more words", "b", "c"), 1)):
-        items = [ChoiceItem("Which?", choices, answer) for answer in range(3)]
-        judged = [choice_accuracy(indifferent, [item]).accuracy for item in items]
+        items = [item("Which?", choices, answer) for answer in range(3)]
+        judged = [choice_accuracy(indifferent, [one]).accuracy for one in items]
         assert judged == [float(answer == right) for answer in range(3)]
 
 
 def test_an_item_that_cannot_be_scored_is_left_out(checkpoints):
     language_model = load_language_model(checkpoints["llama"], device="cpu")
-    right = [likeliest(log_likelihoods_by_hand(language_model, item)) for item in ITEMS[:3]]
+    right = [likeliest(log_likelihoods_by_hand(language_model, one)) for one in ITEMS[:3]]
     language_model.tokenizer.add_tokens(["<|image|>"])
     items = answered(ITEMS[:3], [right[0], (right[1] + 1) % len(ITEMS[1].choices), right[2]])
-    items.insert(1, ChoiceItem("What is it?", ("a <|image|>", "a word"), 0))
-    items.append(ChoiceItem("What is <|image|>?", ("a", "b"), 0))
+    items.insert(1, item("What is it?", ("a <|image|>", "a word")))
+    items.append(item("What is <|image|>?", ("a", "b")))
     assert choice_accuracy(language_model, items) == Accuracy(3, 2 / 3)
     assert choice_accuracy(language_model, items[-1:]) == Accuracy(0, None)
 

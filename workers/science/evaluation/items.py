@@ -5,25 +5,20 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
 
+from workers.science.measurements.measurement import MeasuredText, Subject
+from workers.science.measurements.multiple_choice import MEASUREMENT as MULTIPLE_CHOICE
+from workers.science.measurements.options import MeasurementOptions
 from workers.science.models.loading import LanguageModel
+from workers.science.scoring.prefix_token import resolve_prefix_token
 from workers.science.scoring.scorer import score_texts
 from workers.science.scoring.texts import ScoringOptions, TextInput
 
-_CHOICES = ScoringOptions(metrics=frozenset(), token_evidence=True)
+_CHOICES = ScoringOptions(metrics=frozenset(), token_evidence=False)
 _ANSWERS = ScoringOptions(metrics=frozenset({"extraction"}), token_evidence=False, decode=False)
-# Few enough that a hundred choices each stay small, enough to fill batches.
+# Few enough to stay small, enough to fill batches.
 _ITEMS_AT_ONCE = 256
 
 _Item = TypeVar("_Item")
-
-
-@dataclass(frozen=True, slots=True)
-class ChoiceItem:
-    """A question with its choices; `answer` is the index of the right one."""
-
-    question: str
-    choices: tuple[str, ...]
-    answer: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,29 +29,26 @@ class Accuracy:
     accuracy: float | None
 
 
-def choice_accuracy(language_model: LanguageModel, items: Iterable[ChoiceItem]) -> Accuracy:
-    """The share of items whose right choice is the likeliest continuation of the question.
+def choice_accuracy(language_model: LanguageModel, items: Iterable[MeasuredText]) -> Accuracy:
+    """The share of items whose right choice is the likeliest continuation of their question.
 
-    A choice's score is the sum of the log-likelihoods of its tokens after the question and a space, as
-    lm-evaluation-harness scores `acc` of a multiple-choice task. Items with a choice that cannot be scored
-    are left out. The items are gone through a few at a time.
+    See the measurement `multiple_choice`. Items that ask nothing, or with a choice that cannot be scored, are
+    left out. The items are gone through a few at a time.
     """
-    return _accuracy(_answers(language_model, part) for part in _parts(items))
-
-
-def _answers(language_model: LanguageModel, items: Sequence[ChoiceItem]) -> list[bool]:
-    inputs = [TextInput(f"{item.question} {choice}") for item in items for choice in item.choices]
-    scores = iter(score_texts(language_model, inputs, _CHOICES))
-    answered = []
-    for item in items:
-        continuations = []
-        for evidence in [next(scores).evidence for _ in item.choices]:
-            if evidence is not None:
-                after = evidence.offsets[:, 1] > len(item.question)
-                continuations.append(float(evidence.log_likelihood[after].sum()))
-        if len(continuations) == len(item.choices):
-            answered.append(continuations.index(max(continuations)) == item.answer)
-    return answered
+    subject = Subject(
+        language_model=language_model,
+        prefix_token=resolve_prefix_token(_CHOICES.prefix_token, language_model),
+        scoring=_CHOICES,
+        options=MeasurementOptions(),
+    )
+    return _accuracy(
+        [
+            bool(correct)
+            for found in MULTIPLE_CHOICE.measure(subject, part, lambda _: None)
+            if found is not None and (correct := found["correct"]) is not None
+        ]
+        for part in _parts(items)
+    )
 
 
 def answer_accuracy(language_model: LanguageModel, items: Iterable[TextInput]) -> Accuracy:
