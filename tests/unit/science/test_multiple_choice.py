@@ -217,6 +217,16 @@ ASKED = {
             ("What?\nA. a cup\nB. a map\nAnswer:", " B. a map"),
         ),
     ),
+    "a text that lists its choices without labels": (
+        TextInput("What?\na cup\na map\na cup"),
+        ("a cup", "a map"),
+        (("What?\na cup\na map", "\na cup"), ("What?\na cup\na map", "\na map")),
+    ),
+    "a question that ends with the choices": (
+        TextInput("What?\na map\na cup"),
+        ("a cup", "a map"),
+        (("What?\na map\na cup", " a cup"), ("What?\na map\na cup", " a map")),
+    ),
     "a text that lists one of its choices": (
         TextInput("What?\nA. a cup\nAnswer: A. a cup"),
         ("a cup", "a map"),

@@ -69,12 +69,10 @@ def _of_whole_text(text: str, choices: tuple[str, ...], answer: int) -> Question
 
 
 def _as_listed(text: str, choices: tuple[str, ...]) -> tuple[str, ...] | None:
-    """The choices with their labels, such as `B. the red bowl`, if lines before the last list them all so."""
+    """The choices with their labels, if any (`B. the red bowl`), if lines before the last list them all."""
     lines = text.splitlines()[:-1]
     listed = [
-        next(
-            (line for line in lines if line.endswith(choice) and 0 < len(line) - len(choice) <= _LABEL), None
-        )
+        next((line for line in lines if line.endswith(choice) and len(line) - len(choice) <= _LABEL), None)
         for choice in choices
     ]
     labelled = tuple(line for line in listed if line is not None)
