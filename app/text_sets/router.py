@@ -23,11 +23,11 @@ from app.http.filters import METADATA_PARAMETER, MetadataQuery, NameQuery
 from app.http.json_body import bounded
 from app.http.pagination import Page
 from app.http.problems import problem_responses
+from app.intake.formats import READERS
 from app.store.core.identifiers import Prefix
 from app.store.deletion import erase_text_set
 from app.store.text_sets import get_text_set
 from app.text_sets import service
-from app.text_sets.formats import READERS
 from app.text_sets.schemas import TextOut, TextSetCreate, TextSetOut, TextSetReceipt
 from app.text_sets.submission import JSON_MEDIA_TYPE, open_submission, read_media_type, receive
 

@@ -9,13 +9,13 @@ from sqlalchemy.orm import Session
 
 from app.http.idempotency import answer_once
 from app.http.pagination import Page, decode_cursor, encode_cursor, id_cursor, invalid_cursor, page_by_id
+from app.intake.formats import Row
+from app.intake.records import Intake
 from app.settings import Settings
 from app.store.core.identifiers import new_id
 from app.store.tenants import Principal
 from app.store.text_copy import copy_texts
 from app.store.text_sets import TextSet, end_of_page, get_text_set, list_text_sets, read_texts
-from app.text_sets.formats import Row
-from app.text_sets.records import Intake
 from app.text_sets.schemas import TextOut, TextSetOut
 from app.text_sets.submission import Submission
 

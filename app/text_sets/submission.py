@@ -13,9 +13,9 @@ from typing import Any, BinaryIO, Final
 import orjson
 from pydantic import BaseModel, ValidationError
 
+from app.contracts.refusals import validation_problem
 from app.errors import BadRequest, FieldError, ServiceUnavailable, UnsupportedMediaType, ValidationFailed
-from app.http.problems import validation_problem
-from app.text_sets.formats import READERS, Row
+from app.intake.formats import READERS, Row
 from app.text_sets.schemas import TextSetCreate
 
 JSON_MEDIA_TYPE: Final = "application/json"

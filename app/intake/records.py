@@ -8,12 +8,12 @@ from uuid import UUID
 import orjson
 from pydantic import ValidationError
 
+from app.contracts.refusals import MAX_FIELD_ERRORS, validation_problem
 from app.contracts.texts import TextRecord
 from app.errors import FieldError, ValidationFailed
-from app.http.problems import MAX_FIELD_ERRORS, validation_problem
+from app.intake.formats import COLUMNS, Row
 from app.settings import Settings
 from app.store.text_copy import CopyRow
-from app.text_sets.formats import COLUMNS, Row
 
 MAX_DISTINCT_COUNTS: Final = 1000
 BATCH_TEXTS: Final = 500
