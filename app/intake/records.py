@@ -43,6 +43,17 @@ class Intake:
         """
         return self._digest.hexdigest()
 
+    @property
+    def facts(self) -> dict[str, object]:
+        """What went through, as columns of the text set."""
+        return {
+            "sha256": self.sha256,
+            "text_count": self.text_count,
+            "byte_count": self.byte_count,
+            "group_counts": self.group_counts,
+            "duplicate_counts": self.duplicate_counts,
+        }
+
     def batches(self, rows: Iterator[Row]) -> Iterator[list[CopyRow]]:
         """Validated rows of a COPY, in batches that take a few milliseconds each.
 
