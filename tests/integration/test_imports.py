@@ -209,9 +209,12 @@ async def test_a_hub_that_is_away_is_waited_for(
     client: httpx.AsyncClient, runtime: Runtime, serve: Serve, database: psycopg.Connection
 ) -> None:
     serve(PASSAGES, main=503)
-    audit = await request_audit(client)
-    for _ in range(2):
-        run_next(runtime)
+    audit = await request_audit(client, model=MODEL | {"revision": COMMIT})
+    assert {run_next(runtime), run_next(runtime)} == {"import_text_set", "validate_language_model"}
+    assert (await read(client, f"/v1/models/{audit['model']}"))["status"] == "ready"
+    assert database.execute("SELECT kind FROM jobs WHERE state = 'queued'").fetchall() == [
+        ("import_text_set",)
+    ]
     text_set = f"/v1/text-sets/{audit['text_set']}"
     for resource in (text_set, f"/v1/audits/{audit['id']}"):
         waiting = (await read(client, resource))["waiting"]
@@ -219,8 +222,7 @@ async def test_a_hub_that_is_away_is_waited_for(
     assert all(each["waiting"] for each in (await read(client, "/v1/text-sets"))["data"])
     serve(PASSAGES)
     database.execute("UPDATE jobs SET available_at = clock_timestamp()")
-    for _ in range(2):
-        run_next(runtime)
+    assert run_next(runtime) == "import_text_set"
     assert (await read(client, text_set))["status"] == "ready"
     assert run_next(runtime) == "plan_audit"
 
