@@ -31,10 +31,11 @@ async def list_presets(_: AuditReader) -> PresetList:
     return PresetList(data=[*TEXT_SET_PRESETS.values(), *LANGUAGE_MODEL_PRESETS.values()])
 
 
-@router.get("/{family}/{name}")
-async def read_preset(family: str, name: str, _: AuditReader) -> Preset:
-    """Read a preset: where it comes from, and what of it an audit reads."""
-    found = TEXT_SET_PRESETS.get(f"{family}/{name}") or LANGUAGE_MODEL_PRESETS.get(f"{family}/{name}")
+@router.get("/{family}/{preset}")
+async def read_preset(family: str, preset: str, _: AuditReader) -> Preset:
+    """Read a preset, whose name is `family/preset`: where it comes from, and what of it an audit reads."""
+    name = f"{family}/{preset}"
+    found = TEXT_SET_PRESETS.get(name) or LANGUAGE_MODEL_PRESETS.get(name)
     if found is None:
         raise NotFound("There is no such preset.")
     return found
