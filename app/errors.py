@@ -11,7 +11,8 @@
     │   ├── AuditNotSucceeded
     │   ├── IdempotencyInFlight
     │   ├── LanguageModelNotReady
-    │   └── ResourceInUse
+    │   ├── ResourceInUse
+    │   └── TextSetNotReady
     ├── PreconditionFailed        412
     ├── BodyTooLarge              413
     ├── UnsupportedMediaType      415
@@ -22,6 +23,7 @@
     └── JobFailed                 recorded on a resource; some are raised over HTTP too
         ├── LanguageModelRejected 422 what was given cannot be used: the client's to mend
         ├── LanguageModelChanged  409
+        ├── ImportFailed          422
         ├── ScoringFailed         422
         ├── NoSuchPrefixToken     422
         ├── EditFailed            422
@@ -160,6 +162,13 @@ class ResourceInUse(Conflict):
     title = "Resource in use"
 
 
+class TextSetNotReady(Conflict):
+    """The text set is still being imported, or its import has failed."""
+
+    slug = "text-set-not-ready"
+    title = "Text set not ready"
+
+
 class PreconditionFailed(MemauditError):
     """The file is not the one that If-Match names."""
 
@@ -259,6 +268,14 @@ class LanguageModelChanged(JobFailed):
     title = "Language model changed"
 
 
+class ImportFailed(JobFailed):
+    """A preset's texts cannot be had: the hub refuses or may not be asked, or the data has changed."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    slug = "import-failed"
+    title = "Import failed"
+
+
 class ShardPoisoned(JobFailed):
     """Every attempt at a job ended without an answer: the worker died or lost its lease."""
 
@@ -298,7 +315,7 @@ class JobCrashed(JobFailed):
 
 
 class HubUnreachable(JobFailed):
-    """The hub that holds the checkpoint did not answer."""
+    """The hub that holds the checkpoint or the data set did not answer."""
 
     slug = "hub-unreachable"
     title = "Hub unreachable"

@@ -21,6 +21,7 @@ from app.logs import configure_logging
 from app.maintenance.doorbell import Doorbell
 from app.maintenance.retention import collect_forever
 from app.maintenance.sweeper import sweep_forever
+from app.presets.router import router as presets
 from app.scoring.router import router as scoring
 from app.settings import Settings, get_settings
 from app.store.blobs.objects import open_location
@@ -84,7 +85,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.metrics = ServiceMetrics()
     install_problem_handlers(app)
     v1 = APIRouter(responses=problem_responses(400, 401, 403, 404, 413, 422, 503))
-    for router in (language_models, text_sets, audits, scoring, edits, artifacts, hub):
+    for router in (language_models, text_sets, presets, audits, scoring, edits, artifacts, hub):
         v1.include_router(router)
     app.include_router(v1)
     app.include_router(operations)

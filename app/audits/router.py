@@ -34,7 +34,7 @@ from app.http.json_body import StrictJSONRoute
 from app.http.long_running import add_follow_headers, answer_when_ended, follow
 from app.http.pagination import Page
 from app.http.problems import problem_responses
-from app.settings import GPU_QUEUE
+from app.settings import CPU_QUEUE, GPU_QUEUE
 from app.store.core.identifiers import Prefix
 from app.store.core.unit_of_work import Store
 from app.store.scores import ScoreOrder
@@ -56,8 +56,10 @@ async def request_audit(
     background: BackgroundTasks,
     response: Response,
 ) -> AuditOut:
-    """Request an audit: every text of a text set is scored under a language model."""
+    """Request an audit: every text of a text set, or of a preset, is scored under a language model."""
     audit = await store.run(service.request_audit, principal, key, request, settings.model_roots)
+    if request.preset is not None:
+        background.add_task(doorbell.ring, CPU_QUEUE)
     background.add_task(doorbell.ring, GPU_QUEUE)
     add_follow_headers(response, f"/v1/audits/{audit.id}")
     return audit

@@ -3,10 +3,12 @@
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import BaseModel, Field, JsonValue, create_model
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, create_model, model_validator
+from pydantic_core import PydanticCustomError
 
 from app.contracts.audits import AuditSpec, StoredAuditOptions, StoredAuditSpec
 from app.contracts.base import Metadata
+from app.contracts.catalogue import PresetName
 from app.contracts.metrics.fields import UNSCORED, MetricName, score_fields
 from app.contracts.results.summary import AuditSummary
 from app.contracts.sources import LanguageModelReference
@@ -22,12 +24,24 @@ class AuditCreate(AuditSpec):
     """An audit to run.
 
     `model` is an id, or a source. A source that was registered before keeps the revision that was pinned
-    then; register it again to pin a newer one.
+    then; register it again to pin a newer one. The texts are those of `text_set`, an id, or of a `preset`:
+    then a worker imports them first, unless the tenant has a text set of that preset.
     """
 
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [{"required": ["text_set"]}, {"required": ["preset"]}]}
+    )
+
     model: LanguageModelReference
-    text_set: Annotated[str, Field(max_length=100)]
+    text_set: Annotated[str, Field(max_length=100)] | None = None
+    preset: PresetName | None = None
     metadata: Metadata = {}
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.text_set is None) == (self.preset is None):
+            raise PydanticCustomError("text_set_or_preset", "Give either text_set or preset")
+        return self
 
     def spec(self) -> AuditSpec:
         """What the workers need of it."""
@@ -43,10 +57,13 @@ class Progress(BaseModel):
 
 
 class Digests(BaseModel):
-    """SHA-256 digests of what went into an audit: the checkpoint's files, and the texts in order."""
+    """SHA-256 digests of what went into an audit: the checkpoint's files, and the texts in order.
+
+    Each is null until it is known: a language model is validated first, and the texts of a preset imported.
+    """
 
     model: str | None
-    text_set: str
+    text_set: str | None
 
 
 class PrefixToken(BaseModel):
@@ -102,7 +119,7 @@ class AuditOut(BaseModel):
             options=spec.options,
             prefix_token=PrefixToken.model_validate(row.prefix_token) if row.prefix_token else None,
             progress=Progress(done=row.texts_done + in_flight, total=row.texts_total),
-            digests=Digests(model=row.language_model_digest, text_set=row.text_set_sha256),
+            digests=Digests(model=row.language_model_digest, text_set=row.text_set_sha256 or None),
             summary=AuditSummary.model_validate(row.summary) if row.summary else None,
             waiting=Waiting.of(waiting_job),
             error=Problem.model_validate(row.error) if row.error else None,

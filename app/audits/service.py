@@ -14,7 +14,7 @@ from app.http.idempotency import answer_once
 from app.http.pagination import Page, decode_cursor, encode_cursor, id_cursor, invalid_cursor, page_by_id
 from app.language_models.service import require_prefix_token, resolve_language_model
 from app.store.audits import Audit
-from app.store.core.identifiers import Prefix, format_id, new_id, parse_id
+from app.store.core.identifiers import Prefix, format_id, new_id
 from app.store.jobs.waiting import waiting_jobs
 from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.lifecycle import cancel_operation, enqueue_audit
@@ -23,25 +23,26 @@ from app.store.progress import read_audit_with_progress
 from app.store.score_pages import list_scores
 from app.store.scores import ScoreOrder, read_evidence
 from app.store.tenants import Principal
-from app.store.text_sets import TextSet, find_text, get_text_set
+from app.store.text_sets import TextSet, TextSetStatus, find_text
+from app.text_sets.service import resolve_text_set
 
 
 def request_audit(
     session: Session, principal: Principal, key: str, request: AuditCreate, roots: list[Path]
 ) -> AuditOut:
-    """Accept an audit. It starts at once, or when its language model has been validated.
+    """Accept an audit. It starts at once, or when its language model is validated and its texts imported.
 
     Raises:
         NotFound: no such language model or text set for this tenant.
         LanguageModelNotReady: the language model was rejected.
+        TextSetNotReady: the text set could not be imported.
         SourceNotAllowed: an inline path outside the allow-listed roots.
         ValidationFailed: the language model is known to lack the prefix token.
         IdempotencyInFlight, IdempotencyMismatch: see `answer_once`.
     """
 
     def create() -> AuditOut:
-        text_set_id = parse_id(Prefix.TEXT_SET, request.text_set)
-        text_set = get_text_set(session, principal.tenant_id, text_set_id, share_lock=True)
+        text_set = resolve_text_set(session, principal, text_set=request.text_set, preset=request.preset)
         language_model = resolve_language_model(session, principal, request.model, roots)
         return AuditOut.of(
             add_audit(session, language_model, text_set, request.spec(), metadata=request.metadata)
@@ -59,7 +60,7 @@ def add_audit(
     metadata: Mapping[str, object] | None = None,
     priority: int = 0,
 ) -> Audit:
-    """Write an audit, and its first job unless the language model is still being validated.
+    """Write an audit, and its first job unless the language model or the texts are yet to come.
 
     Raises:
         ValidationFailed: the language model is known to lack the prefix token.
@@ -79,7 +80,7 @@ def add_audit(
     )
     session.add(audit)
     session.flush()
-    if language_model.status == LanguageModelStatus.READY:
+    if language_model.status == LanguageModelStatus.READY and text_set.status == TextSetStatus.READY:
         enqueue_audit(session, audit)
     return audit
 

@@ -42,8 +42,14 @@ def audit(
         ),
     ],
     texts: Annotated[
-        Path, typer.Option(exists=True, dir_okay=False, help="Texts: .jsonl, .csv or .parquet.")
-    ],
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Texts: .jsonl, .csv or .parquet.")
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="Instead of texts, a published data set that the service fetches: hubble/wikipedia, …"
+        ),
+    ] = None,
     metrics: Annotated[
         str, typer.Option(help=f"With commas: {', '.join(get_args(MetricName))}.")
     ] = _DEFAULT_METRICS,
@@ -61,7 +67,7 @@ def audit(
         typer.Option(help="What the string of a special token inside a text becomes: that token, or text."),
     ] = None,
 ) -> None:
-    """Audit a language model on a file of texts and print what it memorized.
+    """Audit a language model on a file of texts, or a published data set, and print what it memorized.
 
     A `tenant/name` that the service has an edited model of is that one, else a hub repository; which one was
     taken is said. With --json the audit as the service gives it goes to stdout, also when it failed.
@@ -76,14 +82,19 @@ def audit(
         options = _options(prefix_token, special_tokens)
         body: JSON = {"metrics": _metrics(metrics), "options": options}
         require_nameable(model)
-        media_type = _media_type(texts)
+        if (texts is None) == (preset is None):
+            raise fail("give either --texts or --preset", ExitStatus.USAGE)
+        media_type = None if texts is None else _media_type(texts)
         with ServiceClient(url or local_url(settings), owner_key(settings)) as client:
             body["model"], words = find_model(client, model)
             screen.print(f"Auditing {words}", markup=False, highlight=False, soft_wrap=True)
             with progress_bars(screen) as progress:
-                with progress.open(texts, "rb", description="Uploading") as file:
-                    text_set = client.upload_texts(_chunks(file), media_type, texts.name)
-                accepted = client.request_audit(body | {"text_set": text_set["id"]})
+                if texts is not None and media_type is not None:
+                    with progress.open(texts, "rb", description="Uploading") as file:
+                        body["text_set"] = client.upload_texts(_chunks(file), media_type, texts.name)["id"]
+                else:
+                    body["preset"] = preset
+                accepted = client.request_audit(body)
                 screen.print(f"Audit {accepted['id']}")
                 ended = follow_with_progress(client, accepted, progress, "Scoring texts")
             if as_json:

@@ -19,7 +19,7 @@ from app.store.lifecycle import cancel_operation, enqueue_edit
 from app.store.operations import OperationFilter, list_operations
 from app.store.progress import read_edit_with_progress
 from app.store.tenants import Principal
-from app.store.text_sets import get_text_set
+from app.store.text_sets import get_text_set, require_all_texts
 
 
 def request_edit(
@@ -31,6 +31,7 @@ def request_edit(
         NotFound: no such language model or text set for this tenant.
         ArtifactNameTaken: an artifact of this name exists, or an unfinished edit will write it.
         LanguageModelNotReady: the language model was rejected.
+        TextSetNotReady: a text set is still being imported, or could not be.
         SourceNotAllowed: an inline path outside the allow-listed roots.
         ValidationFailed: the language model is known to lack the prefix token.
         IdempotencyInFlight, IdempotencyMismatch: see `answer_once`.
@@ -43,6 +44,8 @@ def request_edit(
             )
             for role, public_id in request.text_sets().items()
         }
+        for text_set in text_sets.values():
+            require_all_texts(text_set)
         language_model = resolve_language_model(session, principal, request.model, roots)
         require_prefix_token(
             language_model, request.evaluation.prefix_token, pointer="/evaluation/prefix_token"

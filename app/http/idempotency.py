@@ -12,8 +12,9 @@ from app.store.tenants import Principal
 
 Resource = TypeVar("Resource", bound=BaseModel)
 
-# Options that release 0.1 did not know.
+# What release 0.1 did not know.
 _ADDED: Final[dict[str, Any]] = {
+    "preset": True,
     "options": {"prefix_token", "special_tokens"},
     "evaluation": {"prefix_token"},
 }

@@ -9,8 +9,10 @@ from fastapi.sse import ServerSentEvent
 
 from app.http.changes import Changes, Read, Resource
 from app.store.operations import ACTIVE
+from app.store.text_sets import TextSetStatus
 
 _RETRY_AFTER_SECONDS: Final = "1"
+_UNENDED: Final = frozenset({*ACTIVE, TextSetStatus.IMPORTING})
 
 
 class Answer(Protocol):
@@ -33,7 +35,7 @@ def add_follow_headers(response: Response, path: str | None = None) -> None:
 
 def has_ended(work: Answer) -> bool:
     """Whether work is in a terminal state."""
-    return work.status not in ACTIVE
+    return work.status not in _UNENDED
 
 
 async def answer_when_ended(

@@ -1,6 +1,5 @@
 """Problem documents (RFC 9457) for every failure. No handler ever echoes what was submitted."""
 
-from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -13,25 +12,22 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
-from app.contracts.base import TAG_MARK
+from app.contracts.refusals import validation_problem
 from app.errors import (
     PROBLEM_BASE,
     BadRequest,
     BodyTooLarge,
-    FieldError,
     IdempotencyKeyMissing,
     MemauditError,
     NotFound,
     ServiceUnavailable,
     Unauthorized,
-    ValidationFailed,
 )
 
 log = structlog.get_logger()
 
 MEDIA_TYPE = "application/problem+json"
 DATABASE_RETRY_SECONDS = 2
-MAX_FIELD_ERRORS = 100
 IDEMPOTENCY_HEADER = ("header", "Idempotency-Key")
 
 
@@ -59,29 +55,6 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {
         status: {"description": "Problem", "content": {MEDIA_TYPE: schema}} for status in sorted(statuses)
     }
-
-
-def validation_problem(errors: Sequence[Any], *, skip: int = 1) -> ValidationFailed:
-    """Pydantic's errors as pointers and codes, up to a number of them.
-
-    The first `skip` parts of each location are dropped.
-    """
-    fields = [
-        FieldError(pointer=_pointer(error, skip), code=str(error["type"]))
-        for error in errors[:MAX_FIELD_ERRORS]
-    ]
-    return ValidationFailed("The request breaks the contract; `errors` says where.", fields)
-
-
-def _pointer(error: Any, skip: int) -> str:
-    """Where the error is, without names that the client made up and without the tags of unions."""
-    location = [part for part in error["loc"][skip:] if not str(part).startswith(TAG_MARK)]
-    if error["type"] == "extra_forbidden":
-        location = location[:-1]
-    if "metadata" in location:
-        location = location[: location.index("metadata") + 1]
-    parts = (str(part).replace("~", "~0").replace("/", "~1") for part in location)
-    return "".join(f"/{part}" for part in parts)
 
 
 def answer_problem(

@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, ForeignKey, Text, update
+from sqlalchemy import ColumnElement, ForeignKey, SQLColumnExpression, Text, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.store.core.base import JSONObject
@@ -25,9 +25,14 @@ class Audit(Operation):
     summary: Mapped[JSONObject | None]
 
     @classmethod
-    def uses_text_set(cls, text_set_id: UUID) -> ColumnElement[bool]:
+    def uses_text_set(cls, text_set_id: UUID | SQLColumnExpression[UUID]) -> ColumnElement[bool]:
         """The condition that an audit scores the texts of a set."""
         return cls.text_set_id == text_set_id
+
+    @property
+    def waits_for(self) -> tuple[UUID, ...]:
+        """Its language model, and its text set, which may be importing."""
+        return (self.language_model_id, self.text_set_id)
 
 
 def record_prefix_token(session: Session, audit_id: UUID, prefix_token: JSONObject) -> None:

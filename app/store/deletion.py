@@ -8,10 +8,12 @@ from sqlalchemy.orm import Session
 from app.errors import ResourceInUse
 from app.store.audits import Audit
 from app.store.edits import Edit, EditTextSet
+from app.store.jobs.owners import TEXT_SET
 from app.store.language_models import LanguageModel, get_language_model
+from app.store.lifecycle import end
 from app.store.operations import is_active
 from app.store.scores import TokenEvidence
-from app.store.text_sets import TextRow, TextSet, get_text_set
+from app.store.text_sets import TextRow, TextSet, TextSetStatus, get_text_set
 
 
 def delete_language_model(session: Session, tenant_id: UUID, model_id: UUID | None) -> None:
@@ -32,7 +34,7 @@ def delete_language_model(session: Session, tenant_id: UUID, model_id: UUID | No
 def erase_text_set(session: Session, tenant_id: UUID, text_set_id: UUID | None) -> TextSet:
     """Erase the texts, and the token evidence from which they could be read back.
 
-    Scores, which hold no text, stay. The row of the set stays as the receipt.
+    Scores, which hold no text, stay. The row of the set stays as the receipt. An import under way ends.
 
     Raises:
         NotFound: no such text set for this tenant, or it was erased before.
@@ -46,6 +48,7 @@ def erase_text_set(session: Session, tenant_id: UUID, text_set_id: UUID | None) 
     audits = select(Audit.id).where(Audit.text_set_id == row.id)
     session.execute(delete(TokenEvidence).where(TokenEvidence.audit_id.in_(audits)))
     session.execute(delete(TextRow).where(TextRow.text_set_id == row.id))
+    end(session, TEXT_SET, row.id, TextSetStatus.CANCELLED)
     statement = update(TextSet).where(TextSet.id == row.id).values(deleted_at=func.now()).returning(TextSet)
     return session.scalars(statement).one()
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, ForeignKey, Text, exists, select
+from sqlalchemy import ColumnElement, ForeignKey, SQLColumnExpression, Text, exists, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.contracts.texts import TextSetRole
@@ -26,7 +26,7 @@ class Edit(Operation):
     edited_model_id: Mapped[UUID | None] = mapped_column(ForeignKey("language_models.id"), index=True)
 
     @classmethod
-    def uses_text_set(cls, text_set_id: UUID) -> ColumnElement[bool]:
+    def uses_text_set(cls, text_set_id: UUID | SQLColumnExpression[UUID]) -> ColumnElement[bool]:
         """The condition that an edit uses a text set, whatever for."""
         return exists().where(EditTextSet.edit_id == cls.id, EditTextSet.text_set_id == text_set_id)
 

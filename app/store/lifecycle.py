@@ -6,7 +6,7 @@ from itertools import islice
 from types import MappingProxyType
 from uuid import UUID
 
-from sqlalchemy import exists, func, insert, select, update
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import Session
 
 from app.errors import AlreadyTerminal
@@ -14,6 +14,7 @@ from app.store.audits import Audit
 from app.store.core.base import JSONObject
 from app.store.edits import Edit
 from app.store.jobs.kinds import (
+    IMPORT_TEXT_SET,
     PLAN_AUDIT,
     RUN_EDIT,
     SCORE_SHARD,
@@ -21,7 +22,7 @@ from app.store.jobs.kinds import (
     VALIDATE_LANGUAGE_MODEL,
     JobKind,
 )
-from app.store.jobs.owners import AUDIT, LANGUAGE_MODEL, OWNERS, Owner, owner_of
+from app.store.jobs.owners import AUDIT, LANGUAGE_MODEL, OWNERS, TEXT_SET, Owner, owner_of
 from app.store.jobs.queue import (
     Job,
     Lease,
@@ -30,10 +31,11 @@ from app.store.jobs.queue import (
     cancel_jobs,
     close_failed,
     job_values,
-    owned_by,
 )
 from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.operations import Operation, OperationStatus, OperationT, get_operation, is_active
+from app.store.prerequisites import startable, waiting_for
+from app.store.text_sets import TextSet, TextSetStatus
 
 # The last job of an audit comes before any new shard, so that what is nearly done gets done.
 SUMMARY_PRIORITY_STEP = 1
@@ -49,7 +51,7 @@ def end(
     error: JSONObject | None = None,
     findings: Mapping[str, object] = MappingProxyType({}),
 ) -> bool:
-    """Bring an audit, an edit or a language model to a terminal state and cancel its open jobs.
+    """Bring an audit, an edit, a language model or a text set to a terminal state and cancel its open jobs.
 
     No other statement writes such a state, so this is where others can be told of it.
 
@@ -89,8 +91,13 @@ def enqueue_validation(session: Session, language_model: LanguageModel) -> Job:
     )
 
 
+def enqueue_import(session: Session, text_set: TextSet) -> Job:
+    """Let a worker fetch the texts of a new text set."""
+    return add_job(session, IMPORT_TEXT_SET, tenant_id=text_set.tenant_id, owner_id=text_set.id)
+
+
 def enqueue_audit(session: Session, audit: Audit) -> Job:
-    """Let a worker cut an audit into shards; its language model must be ready."""
+    """Let a worker cut an audit into shards; its language model and its text set must be ready."""
     return _add_job_of(session, audit, PLAN_AUDIT, priority=audit.priority)
 
 
@@ -196,12 +203,31 @@ def accept_language_model(session: Session, model_id: UUID, facts: Mapping[str, 
     """
     if not end(session, LANGUAGE_MODEL, model_id, LanguageModelStatus.READY, findings=facts):
         raise LeaseLost
-    audits, edits = _waiting(session, Audit, model_id), _waiting(session, Edit, model_id)
-    for audit in audits:
-        enqueue_audit(session, audit)
-    for edit in edits:
-        enqueue_edit(session, edit)
-    return len(audits) + len(edits)
+    return _start_waiting(session, LANGUAGE_MODEL, model_id)
+
+
+def accept_text_set(session: Session, text_set: TextSet, facts: Mapping[str, object]) -> int:
+    """Mark a text set as ready whose texts were written, and start the audits that waited for it.
+
+    Args:
+        session: of the caller, who commits.
+        text_set: which one.
+        facts: its columns: digest, counts, the commit that was fetched.
+
+    Returns:
+        How many jobs were enqueued.
+
+    Raises:
+        LeaseLost: it is ready already, or was erased.
+    """
+    if not end(session, TEXT_SET, text_set.id, TextSetStatus.READY, findings=facts):
+        raise LeaseLost
+    session.execute(
+        update(Audit)
+        .where(Audit.text_set_id == text_set.id, is_active(Audit))
+        .values(texts_total=facts["text_count"], text_set_sha256=facts["sha256"])
+    )
+    return _start_waiting(session, TEXT_SET, text_set.id)
 
 
 def fail_job(
@@ -246,13 +272,17 @@ def fail_owner(
     recorded = owner.error_of(error)
     if not end(session, owner, job.owner_id, owner.failed, error=recorded, findings=findings):
         return
-    if owner is LANGUAGE_MODEL:
-        for operation in (*_waiting(session, Audit, job.owner_id), *_waiting(session, Edit, job.owner_id)):
-            end(session, owner_of(type(operation)), operation.id, OperationStatus.FAILED, error=recorded)
+    for kind in (Audit, Edit):
+        for operation in waiting_for(session, kind, owner, job.owner_id):
+            end(session, owner_of(kind), operation.id, OperationStatus.FAILED, error=recorded)
 
 
-def _waiting(session: Session, kind: type[OperationT], model_id: UUID) -> list[OperationT]:
-    """The audits or edits that wait for a language model: those without any job."""
-    has_job = exists().where(owned_by(owner_of(kind), kind.id))
-    statement = select(kind).where(kind.language_model_id == model_id, is_active(kind), ~has_job)
-    return list(session.scalars(statement))
+def _start_waiting(session: Session, needed: Owner, needed_id: UUID) -> int:
+    """Enqueue what waited for something that is ready now, and for nothing else; how many jobs that are."""
+    audits = startable(session, Audit, needed, needed_id)
+    edits = startable(session, Edit, needed, needed_id)
+    for audit in audits:
+        enqueue_audit(session, audit)
+    for edit in edits:
+        enqueue_edit(session, edit)
+    return len(audits) + len(edits)

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import ClassVar, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, ForeignKey, Index, Text, select
+from sqlalchemy import ColumnElement, ForeignKey, Index, SQLColumnExpression, Text, select
 from sqlalchemy.orm import Mapped, Session, declared_attr, mapped_column
 from sqlalchemy.schema import SchemaItem
 
@@ -47,9 +47,14 @@ class Operation(Base):
     finished_at: Mapped[datetime | None]
 
     @classmethod
-    def uses_text_set(cls, text_set_id: UUID) -> ColumnElement[bool]:
+    def uses_text_set(cls, text_set_id: UUID | SQLColumnExpression[UUID]) -> ColumnElement[bool]:
         """The condition that work uses a text set."""
         raise NotImplementedError
+
+    @property
+    def waits_for(self) -> tuple[UUID, ...]:
+        """What may not be ready yet when work is asked for."""
+        return (self.language_model_id,)
 
     @declared_attr.directive
     @classmethod

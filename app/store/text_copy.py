@@ -1,6 +1,7 @@
 """Writing the texts of a set with COPY, as they come in."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -32,15 +33,42 @@ def copy_texts(session: Session, batches: AsyncIterator[Sequence[CopyRow]]) -> N
 
 
 async def _copy(connection: psycopg.AsyncConnection, batches: AsyncIterator[Sequence[CopyRow]]) -> None:
-    try:
+    with _failures_named():
         async with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
             async for batch in batches:
                 for row in batch:
                     await copy.write_row(row)
+
+
+def copy_texts_of_worker(session: Session, batches: Iterable[Sequence[CopyRow]]) -> None:
+    """As `copy_texts`, on the sync connection of a worker; a database that breaks off is its driver's error.
+
+    Raises:
+        ValidationFailed: two texts have the same id.
+    """
+    connection = session.connection().connection.driver_connection
+    assert isinstance(connection, psycopg.Connection)
+    with _doubled_ids_named(), connection.cursor() as cursor, cursor.copy(_COPY) as copy:
+        for batch in batches:
+            for row in batch:
+                copy.write_row(row)
+
+
+@contextmanager
+def _doubled_ids_named() -> Iterator[None]:
+    try:
+        yield
     except psycopg.errors.UniqueViolation:
         raise ValidationFailed(
             "Two texts have the same id (a text without an id is called by its place: 0, 1, 2, …).",
             [FieldError(pointer="", code="duplicate_id")],
         ) from None
+
+
+@contextmanager
+def _failures_named() -> Iterator[None]:
+    try:
+        with _doubled_ids_named():
+            yield
     except psycopg.OperationalError:
         raise ServiceUnavailable("The database could not take the texts; nothing was stored.") from None

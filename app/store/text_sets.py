@@ -3,25 +3,45 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from uuid import UUID
 
 from sqlalchemy import BigInteger, ForeignKey, Index, Text, UniqueConstraint, func, or_, select
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from app.errors import NotFound
-from app.store.core.base import Base, CreatedAt, JSONObject, PrimaryKey, has_metadata, newest_first
+from app.errors import NotFound, TextSetNotReady
+from app.store.core.base import Base, CreatedAt, JSONObject, PrimaryKey, has_metadata, newest_first, one_of
+
+
+class TextSetStatus(StrEnum):
+    """Whether the texts are there. What is uploaded is ready at once."""
+
+    IMPORTING = "importing"  # a worker has yet to fetch the texts
+    READY = "ready"  # all texts are there
+    FAILED = "failed"  # they could not be fetched; `error` says why
+    CANCELLED = "cancelled"  # it was erased before they were fetched
 
 
 class TextSet(Base):
-    """A set of texts: how many, and the digest of all of them in order."""
+    """A set of texts: how many, and the digest of all of them in order. Empty until it is ready."""
 
     __tablename__ = "text_sets"
-    __table_args__ = (Index("ix_text_sets_tenant_id_id", "tenant_id", "id"),)
+    __table_args__ = (
+        Index("ix_text_sets_tenant_id_id", "tenant_id", "id"),
+        one_of("status", TextSetStatus),
+    )
 
     id: Mapped[PrimaryKey]
     tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"))
     name: Mapped[str] = mapped_column(Text)
+    status: Mapped[str] = mapped_column(
+        Text, default=TextSetStatus.READY, server_default=TextSetStatus.READY.value
+    )
+    # Of an imported set: the preset, and the commit that the worker pinned.
+    preset: Mapped[str | None] = mapped_column(Text)
+    revision: Mapped[str | None] = mapped_column(Text)
+    error: Mapped[JSONObject | None]
     sha256: Mapped[str] = mapped_column(Text)
     text_count: Mapped[int]
     byte_count: Mapped[int] = mapped_column(BigInteger)
@@ -114,7 +134,7 @@ COPY_COLUMNS = (
 def get_text_set(
     session: Session, tenant_id: UUID, text_set_id: UUID | None, *, share_lock: bool = False
 ) -> TextSet:
-    """A tenant's text set. With `share_lock` it cannot be erased before the transaction ends.
+    """A tenant's text set. With `share_lock` it is neither erased nor made ready before the transaction ends.
 
     Raises:
         NotFound: no such text set for this tenant, or it was erased.
@@ -128,6 +148,43 @@ def get_text_set(
     if row is None:
         raise NotFound("There is no such text set.")
     return row
+
+
+def find_import(session: Session, tenant_id: UUID, preset: str) -> UUID | None:
+    """The newest text set that this tenant has of a preset, be it still importing."""
+    statement = (
+        select(TextSet.id)
+        .where(
+            TextSet.tenant_id == tenant_id,
+            TextSet.preset == preset,
+            TextSet.deleted_at.is_(None),
+            TextSet.status.in_((TextSetStatus.IMPORTING, TextSetStatus.READY)),
+        )
+        .order_by(TextSet.id.desc())
+        .limit(1)
+    )
+    return session.scalar(statement)
+
+
+def require_texts(row: TextSet) -> None:
+    """Refuse a text set whose import has failed.
+
+    Raises:
+        TextSetNotReady: it has no texts and will not get any.
+    """
+    if row.status == TextSetStatus.FAILED:
+        raise TextSetNotReady("The text set could not be imported; its `error` says why.")
+
+
+def require_all_texts(row: TextSet) -> None:
+    """Refuse a text set that is not ready.
+
+    Raises:
+        TextSetNotReady: it has no texts, or not yet.
+    """
+    require_texts(row)
+    if row.status == TextSetStatus.IMPORTING:
+        raise TextSetNotReady("The text set is being imported; ask again when its `status` is ready.")
 
 
 def list_text_sets(

@@ -4,31 +4,36 @@ from asyncio import Semaphore, to_thread
 from tempfile import TemporaryFile
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
 from app.contracts.base import Name
 from app.errors import BadRequest, ServiceUnavailable
+from app.http.changes import Resource
 from app.http.dependencies import (
     AuditReader,
     AuditWriter,
+    ChangesDependency,
+    DoorbellDependency,
     OptionalIdempotencyKey,
     PageCursor,
     PageLimit,
     SettingsDependency,
     StoreDependency,
+    WaitSeconds,
     read_id,
 )
 from app.http.filters import METADATA_PARAMETER, MetadataQuery, NameQuery
 from app.http.json_body import bounded
+from app.http.long_running import add_follow_headers, answer_when_ended
 from app.http.pagination import Page
 from app.http.problems import problem_responses
+from app.intake.formats import READERS
+from app.settings import CPU_QUEUE
 from app.store.core.identifiers import Prefix
 from app.store.deletion import erase_text_set
-from app.store.text_sets import get_text_set
 from app.text_sets import service
-from app.text_sets.formats import READERS
-from app.text_sets.schemas import TextOut, TextSetCreate, TextSetOut, TextSetReceipt
+from app.text_sets.schemas import TextOut, TextSetCreate, TextSetImport, TextSetOut, TextSetReceipt
 from app.text_sets.submission import JSON_MEDIA_TYPE, open_submission, read_media_type, receive
 
 router = APIRouter(prefix="/v1/text-sets", tags=["text sets"])
@@ -36,19 +41,35 @@ router = APIRouter(prefix="/v1/text-sets", tags=["text sets"])
 
 def _request_body() -> dict[str, Any]:
     """How OpenAPI shows a body that is streamed past FastAPI."""
-    document = TextSetCreate.model_json_schema(ref_template="#/components/schemas/{model}")
-    del document["$defs"]  # JsonValue, which is a component of its own
-    content = {JSON_MEDIA_TYPE: {"schema": document}}
+    documents = [
+        contract.model_json_schema(ref_template="#/components/schemas/{model}")
+        for contract in (TextSetCreate, TextSetImport)
+    ]
+    for document in documents:
+        del document["$defs"]  # JsonValue, which is a component of its own
+    content: dict[str, Any] = {JSON_MEDIA_TYPE: {"schema": {"anyOf": documents}}}
     content |= {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in READERS}
     return {"requestBody": {"required": True, "content": content}}
 
 
-@router.post("", status_code=201, responses=problem_responses(409, 415), openapi_extra=_request_body())
+_ACCEPTED: dict[int | str, dict[str, Any]] = {
+    202: {"model": TextSetOut, "description": "Accepted: a worker fetches the texts of a preset."}
+}
+
+
+@router.post(
+    "",
+    status_code=201,
+    responses=_ACCEPTED | problem_responses(409, 415),
+    openapi_extra=_request_body(),
+)
 async def create_text_set(
     request: Request,
     principal: AuditWriter,
     store: StoreDependency,
     settings: SettingsDependency,
+    doorbell: DoorbellDependency,
+    background: BackgroundTasks,
     response: Response,
     key: OptionalIdempotencyKey = None,
     name: Annotated[Name | None, Query()] = None,
@@ -60,6 +81,9 @@ async def create_text_set(
     `duplicates`, `member`, `choices`, `answer` and `metadata` hold JSON. A text without an `id` is called by
     its place in the set, from 0. The set is stored whole or not at all: `errors` points at texts
     (`/texts/0/…`), lines (`/lines/1/…`) or rows of a Parquet file (`/rows/0/…`).
+
+    A document with a `preset` instead of texts is answered 202: a worker fetches them from the hub. Follow
+    `status` until `ready` or `failed`. Each such request fetches what the preset's revision names now.
     """
     media_type = read_media_type(request.headers.get("content-type", ""))
     limit = settings.max_json_bytes if media_type == JSON_MEDIA_TYPE else settings.max_upload_bytes
@@ -76,6 +100,12 @@ async def create_text_set(
             sha256=sha256,
             max_record=settings.max_json_bytes,
         )
+        if isinstance(submission, TextSetImport):
+            text_set = await store.run(service.request_import, principal, key, submission)
+            background.add_task(doorbell.ring, CPU_QUEUE)
+            add_follow_headers(response, f"/v1/text-sets/{text_set.id}")
+            response.status_code = 202
+            return text_set
         writers: Semaphore = request.app.state.text_set_writers
         if writers.locked():
             raise ServiceUnavailable("Too many text sets are being stored now; repeat the request later.")
@@ -99,13 +129,29 @@ async def list_text_sets(
 
 
 @router.get("/{text_set_id}")
-async def read_text_set(text_set_id: str, principal: AuditReader, store: StoreDependency) -> TextSetOut:
-    """Read a text set; its texts are listed apart."""
-    row = await store.run(get_text_set, principal.tenant_id, read_id(Prefix.TEXT_SET, text_set_id))
-    return TextSetOut.of(row)
+async def read_text_set(
+    text_set_id: str,
+    principal: AuditReader,
+    store: StoreDependency,
+    changes: ChangesDependency,
+    response: Response,
+    wait: WaitSeconds = 0,
+) -> TextSetOut:
+    """Read a text set; its texts are listed apart.
+
+    With `wait`, the answer comes when it is importing no more, or after that many seconds.
+    """
+    identifier = read_id(Prefix.TEXT_SET, text_set_id)
+    return await answer_when_ended(
+        changes,
+        Resource(principal.tenant_id, identifier),
+        lambda: store.run(service.read, principal.tenant_id, identifier),
+        response,
+        seconds=wait,
+    )
 
 
-@router.get("/{text_set_id}/texts")
+@router.get("/{text_set_id}/texts", responses=problem_responses(409))
 async def list_texts(
     text_set_id: str,
     principal: AuditReader,

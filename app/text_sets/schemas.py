@@ -6,9 +6,13 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, Field, JsonValue, SkipValidation
 
 from app.contracts.base import Contract, Metadata, Name
+from app.contracts.catalogue import PresetName
 from app.contracts.texts import TextRecord
+from app.http.problems import Problem
+from app.http.waiting import Waiting
 from app.store.core.identifiers import Prefix, format_id
-from app.store.text_sets import ClearText, TextSet
+from app.store.jobs.queue import Job
+from app.store.text_sets import ClearText, TextSet, TextSetStatus
 
 
 class TextSetCreate(Contract):
@@ -23,36 +27,58 @@ class TextSetCreate(Contract):
     metadata: Metadata = {}
 
 
+class TextSetImport(Contract):
+    """A text set whose texts a worker fetches: those of a preset, named after it unless named here."""
+
+    preset: PresetName
+    name: Name | None = None
+    metadata: Metadata = {}
+
+
 class TextSetOut(BaseModel):
     """A stored text set.
 
     `sha256` is the digest of all texts and their facts in order, `byte_count` counts the texts in UTF-8.
     `group_counts` and `duplicate_counts` count the texts whose `group` or `duplicates` is known, for the
     first 1,000 distinct values.
+
+    One of a `preset` is `importing` until a worker has fetched its texts. Then it is `ready`, and `revision`
+    is the commit that they came from, or `failed`, and `error` says why. Until it is ready it has no texts
+    and `sha256` is null; `waiting` says what it waits for, if the hub is away.
     """
 
     object: Literal["text_set"] = "text_set"
     id: str
     name: str
-    sha256: str
+    status: str = TextSetStatus.READY
+    preset: str | None = None
+    revision: str | None = None
+    sha256: str | None
     text_count: int
     byte_count: int
     group_counts: dict[str, int]
     duplicate_counts: dict[str, int]
+    waiting: Waiting | None = None
+    error: Problem | None = None
     metadata: dict[str, JsonValue]
     created_at: datetime
 
     @classmethod
-    def of(cls, row: TextSet) -> Self:
-        """The resource for a row."""
+    def of(cls, row: TextSet, waiting_job: Job | None = None) -> Self:
+        """The resource for a row; `waiting_job` goes on once something is back."""
         return cls(
             id=format_id(Prefix.TEXT_SET, row.id),
             name=row.name,
-            sha256=row.sha256,
+            status=row.status,
+            preset=row.preset,
+            revision=row.revision,
+            sha256=row.sha256 or None,
             text_count=row.text_count,
             byte_count=row.byte_count,
             group_counts=row.group_counts,
             duplicate_counts=row.duplicate_counts,
+            waiting=Waiting.of(waiting_job),
+            error=Problem.model_validate(row.error) if row.error else None,
             metadata=row.metadata_,
             created_at=row.created_at,
         )
@@ -91,12 +117,12 @@ class TextOut(BaseModel):
 
 
 class TextSetReceipt(BaseModel):
-    """Proof that the texts of a set were erased."""
+    """Proof that the texts of a set were erased. `sha256` is null if it was erased before it had any."""
 
     object: Literal["text_set_receipt"] = "text_set_receipt"
     id: str
     name: str
-    sha256: str
+    sha256: str | None
     text_count: int
     byte_count: int
     deleted_at: datetime
@@ -108,7 +134,7 @@ class TextSetReceipt(BaseModel):
         return cls(
             id=format_id(Prefix.TEXT_SET, row.id),
             name=row.name,
-            sha256=row.sha256,
+            sha256=row.sha256 or None,
             text_count=row.text_count,
             byte_count=row.byte_count,
             deleted_at=row.deleted_at,

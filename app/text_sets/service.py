@@ -9,14 +9,26 @@ from sqlalchemy.orm import Session
 
 from app.http.idempotency import answer_once
 from app.http.pagination import Page, decode_cursor, encode_cursor, id_cursor, invalid_cursor, page_by_id
+from app.intake.formats import Row
+from app.intake.records import Intake
 from app.settings import Settings
-from app.store.core.identifiers import new_id
+from app.store.core.identifiers import Prefix, new_id, parse_id
+from app.store.jobs.waiting import waiting_imports
+from app.store.lifecycle import enqueue_import
 from app.store.tenants import Principal
 from app.store.text_copy import copy_texts
-from app.store.text_sets import TextSet, end_of_page, get_text_set, list_text_sets, read_texts
-from app.text_sets.formats import Row
-from app.text_sets.records import Intake
-from app.text_sets.schemas import TextOut, TextSetOut
+from app.store.text_sets import (
+    TextSet,
+    TextSetStatus,
+    end_of_page,
+    find_import,
+    get_text_set,
+    list_text_sets,
+    read_texts,
+    require_all_texts,
+    require_texts,
+)
+from app.text_sets.schemas import TextOut, TextSetImport, TextSetOut
 from app.text_sets.submission import Submission
 
 T = TypeVar("T")
@@ -67,26 +79,86 @@ def store_texts(
         ValidationFailed: a text breaks the contract, a limit, or has another's id.
         ServiceUnavailable: the database broke off or is full.
     """
+    row = _add(session, principal, name=name, metadata_=metadata)
+    intake = Intake(row.id, settings)
+    copy_texts(session, _in_thread(intake.batches(rows)))
+    for column, value in intake.facts.items():
+        setattr(row, column, value)
+    session.flush()
+    return row
+
+
+def request_import(
+    session: Session, principal: Principal, key: str | None, request: TextSetImport
+) -> TextSetOut:
+    """Accept a text set whose texts a worker is to fetch, be there others of the same preset.
+
+    Raises:
+        IdempotencyInFlight, IdempotencyMismatch: see `answer_once`.
+    """
+
+    def create() -> TextSetOut:
+        row = _add_import(session, principal, request.preset, name=request.name, metadata=request.metadata)
+        return TextSetOut.of(row)
+
+    if key is None:
+        return create()
+    return answer_once(session, principal, key, "text_set_import", request, TextSetOut, create)
+
+
+def resolve_text_set(
+    session: Session, principal: Principal, *, text_set: str | None, preset: str | None
+) -> TextSet:
+    """The text set that a request names, by its id or its preset; imported if the tenant has none of that.
+
+    Raises:
+        NotFound: no such text set for this tenant, or it was erased.
+        TextSetNotReady: its import has failed.
+    """
+    if preset is None:
+        text_set_id = None if text_set is None else parse_id(Prefix.TEXT_SET, text_set)
+    else:
+        text_set_id = find_import(session, principal.tenant_id, preset)
+        if text_set_id is None:
+            return _add_import(session, principal, preset)
+    row = get_text_set(session, principal.tenant_id, text_set_id, share_lock=True)
+    require_texts(row)
+    return row
+
+
+def _add_import(
+    session: Session,
+    principal: Principal,
+    preset: str,
+    *,
+    name: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> TextSet:
+    """Write a text set without texts, and the job that fetches them."""
+    row = _add(
+        session,
+        principal,
+        name=name or preset,
+        metadata_=dict(metadata or {}),
+        preset=preset,
+        status=TextSetStatus.IMPORTING,
+    )
+    enqueue_import(session, row)
+    return row
+
+
+def _add(session: Session, principal: Principal, **columns: Any) -> TextSet:
     row = TextSet(
         id=new_id(),
         tenant_id=principal.tenant_id,
-        name=name,
-        metadata_=metadata,
         sha256="",
         text_count=0,
         byte_count=0,
         group_counts={},
         duplicate_counts={},
+        **columns,
     )
     session.add(row)
-    session.flush()
-    intake = Intake(row.id, settings)
-    copy_texts(session, _in_thread(intake.batches(rows)))
-    row.sha256 = intake.sha256
-    row.text_count = intake.text_count
-    row.byte_count = intake.byte_count
-    row.group_counts = intake.group_counts
-    row.duplicate_counts = intake.duplicate_counts
     session.flush()
     return row
 
@@ -109,7 +181,18 @@ def list_page(
     rows = list_text_sets(
         session, tenant_id, name=name, metadata=metadata, before=id_cursor(cursor), limit=limit + 1
     )
-    return page_by_id(rows, limit, TextSetOut.of)
+    waiting = waiting_imports(session, rows)
+    return page_by_id(rows, limit, lambda row: TextSetOut.of(row, waiting.get(row.id)))
+
+
+def read(session: Session, tenant_id: UUID, text_set_id: UUID | None) -> TextSetOut:
+    """A text set, and what its import waits for.
+
+    Raises:
+        NotFound: no such text set for this tenant, or it was erased.
+    """
+    row = get_text_set(session, tenant_id, text_set_id)
+    return TextSetOut.of(row, waiting_imports(session, [row]).get(row.id))
 
 
 def texts_page(
@@ -119,9 +202,11 @@ def texts_page(
 
     Raises:
         NotFound: no such text set for this tenant, or it was erased.
+        TextSetNotReady: it has no texts, or not yet.
         ValidationFailed: the cursor was not made by this list.
     """
     text_set = get_text_set(session, tenant_id, text_set_id)
+    require_all_texts(text_set)
     start = 0
     if cursor is not None:
         (start,) = decode_cursor(cursor, int)

@@ -13,10 +13,10 @@ from typing import Any, BinaryIO, Final
 import orjson
 from pydantic import BaseModel, ValidationError
 
+from app.contracts.refusals import validation_problem
 from app.errors import BadRequest, FieldError, ServiceUnavailable, UnsupportedMediaType, ValidationFailed
-from app.http.problems import validation_problem
-from app.text_sets.formats import READERS, Row
-from app.text_sets.schemas import TextSetCreate
+from app.intake.formats import READERS, Row
+from app.text_sets.schemas import TextSetCreate, TextSetImport
 
 JSON_MEDIA_TYPE: Final = "application/json"
 
@@ -75,8 +75,10 @@ async def receive(chunks: AsyncIterator[bytes], file: BinaryIO) -> str:
 
 def open_submission(
     file: BinaryIO, *, media_type: str, name: str | None, sha256: str, max_record: int
-) -> Submission:
+) -> Submission | TextSetImport:
     """Open a received body. Streams take their name from the query, JSON from the document.
+
+    A document that names a preset has no texts: it asks for an import.
 
     Raises:
         BadRequest: the body is not strict JSON.
@@ -85,6 +87,8 @@ def open_submission(
     fingerprint = UploadFingerprint(media_type=media_type, name=name, sha256=sha256)
     if media_type == JSON_MEDIA_TYPE:
         document = _read_document(file, name)
+        if isinstance(document, TextSetImport):
+            return document
         rows: Iterator[Row] = ((f"/texts/{place}", raw) for place, raw in enumerate(document.texts))
         return Submission(document.name, document.metadata, rows, fingerprint)
     if name is None:
@@ -94,7 +98,7 @@ def open_submission(
     return Submission(name, {}, READERS[media_type](file, max_record), fingerprint)
 
 
-def _read_document(file: BinaryIO, name: str | None) -> TextSetCreate:
+def _read_document(file: BinaryIO, name: str | None) -> TextSetCreate | TextSetImport:
     if name is not None:
         raise ValidationFailed(
             "A JSON document names its text set itself; leave the name out of the query.",
@@ -104,13 +108,15 @@ def _read_document(file: BinaryIO, name: str | None) -> TextSetCreate:
         document = orjson.loads(file.read())
     except orjson.JSONDecodeError:
         raise BadRequest("The body is not valid JSON in UTF-8.") from None
-    if isinstance(document, dict) and len(document) > len(TextSetCreate.model_fields):
+    is_import = isinstance(document, dict) and "preset" in document
+    contract: type[TextSetCreate | TextSetImport] = TextSetImport if is_import else TextSetCreate
+    if isinstance(document, dict) and len(document) > len(contract.model_fields):
         # Pydantic would build an error for each of what may be millions.
         raise ValidationFailed(
-            f"A text set has the fields {', '.join(TextSetCreate.model_fields)}.",
+            f"A text set has the fields {', '.join(contract.model_fields)}.",
             [FieldError(pointer="", code="extra_forbidden")],
         )
     try:
-        return TextSetCreate.model_validate(document)
+        return contract.model_validate(document)
     except ValidationError as error:
         raise validation_problem(error.errors(), skip=0) from None

@@ -32,13 +32,17 @@ NO_SUCH_UUID = "0" * 32
 
 @dataclass(frozen=True)
 class Case:
-    """A valid request: what its key needs, its body, and the ids in its body that belong to the tenant."""
+    """A valid request: what its key needs, its body, and the ids in its body that belong to the tenant.
+
+    What is `shared` belongs to no tenant.
+    """
 
     scope: str
     body: dict[str, Any] | None = None
     owned: tuple[str, ...] = ()
     needs_key: bool = False
     lists: bool = False
+    shared: bool = False
 
 
 @dataclass
@@ -114,6 +118,8 @@ def cases(ids: dict[str, str]) -> dict[str, Case]:
         "GET /v1/text-sets/{text_set_id}": Case(read),
         "DELETE /v1/text-sets/{text_set_id}": Case(write),
         "GET /v1/text-sets/{text_set_id}/texts": Case(read, lists=True),
+        "GET /v1/presets": Case(read, shared=True),
+        "GET /v1/presets/{family}/{preset}": Case(read, shared=True),
         "POST /v1/audits": Case(
             write,
             {**measured, "text_set": ids["text_set_id"], "metadata": metadata},
@@ -210,6 +216,8 @@ async def make_resources(client: httpx.AsyncClient, settings: Settings, director
         "revision": "main",
         "path": "config.json",
         "folder": "sub",
+        "family": "hubble",
+        "preset": "wikipedia",
     }
 
 

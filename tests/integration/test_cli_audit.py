@@ -43,7 +43,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def service(models: Path) -> Iterator[RunningService]:
-    environment = os.environ | {"MEMAUDIT_MODEL_ROOTS": str(models)}
+    environment = os.environ | {"MEMAUDIT_MODEL_ROOTS": str(models), "HF_HUB_OFFLINE": "1"}
     with temporary_home() as home, memaudit_up(home, environment=environment) as running:
         yield running
 
@@ -198,6 +198,16 @@ def test_a_rejected_checkpoint_fails_the_audit(service: RunningService, models: 
     failed = audit(service, "--model", models / "hollow", "--texts", texts)
     assert failed.returncode == 1
     assert "the audit failed: " in failed.stderr
+
+
+def test_a_preset_that_cannot_be_fetched_fails_the_audit_in_plain_words(
+    service: RunningService, models: Path, texts: Path
+) -> None:
+    failed = audit(service, "--model", models / "tiny", "--preset", "hubble/wikipedia")
+    assert failed.returncode == 1
+    assert "HF_HUB_OFFLINE" in failed.stderr
+    both = audit(service, "--model", models / "tiny", "--preset", "hubble/wikipedia", "--texts", texts)
+    assert both.returncode == 2
 
 
 def test_a_path_outside_the_roots_is_refused_in_plain_words(

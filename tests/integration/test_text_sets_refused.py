@@ -15,8 +15,8 @@ from fastapi import FastAPI
 from starlette.types import Message
 
 from app.errors import FieldError, ServiceUnavailable
+from app.intake.formats import read_parquet
 from app.settings import Settings
-from app.text_sets.formats import read_parquet
 from app.text_sets.submission import receive
 from tests.http_api import client_of, make_key, running_app
 

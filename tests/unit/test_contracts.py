@@ -6,9 +6,9 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from app.contracts.audits import AuditOptions, AuditSpec, PrefixTokenName, StoredAuditSpec
+from app.contracts.refusals import validation_problem
 from app.contracts.sources import HubSource, LanguageModelReference, PathSource
 from app.contracts.texts import TextRecord
-from app.http.problems import validation_problem
 from workers.science.scoring import texts
 from workers.science.scoring.texts import ScoringOptions
 

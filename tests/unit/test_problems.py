@@ -4,9 +4,9 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from app.audits.schemas import AuditCreate
+from app.contracts.refusals import validation_problem
 from app.contracts.sources import LanguageModelReference
 from app.errors import FieldError
-from app.http.problems import validation_problem
 
 SECRET = "the patient's name is"
 

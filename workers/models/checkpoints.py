@@ -1,26 +1,18 @@
 """Where a checkpoint lies on this worker's disk: under an allow-listed root, or fetched."""
 
 from dataclasses import dataclass
-from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Final
 
-from httpx2 import TransportError
-from huggingface_hub import HfApi, is_offline_mode, snapshot_download
-from huggingface_hub.errors import (
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub import HfApi, snapshot_download
 from pydantic import Discriminator, TypeAdapter
 
 from app.contracts.sources import ArtifactSource, HubSource, PathSource
-from app.errors import HubUnreachable, JobFailed, LanguageModelRejected
+from app.errors import LanguageModelRejected
 from app.settings import Settings
 from app.store.core.identifiers import Prefix, parse_id
 from app.store.language_models import LanguageModel
+from workers.hub import HUB_FAILURES, hub_failure
 from workers.models.artifact_files import ArtifactCache
 from workers.science.errors import CheckpointRejected
 from workers.science.models.checkpoint_files import reject_other_formats
@@ -28,9 +20,7 @@ from workers.science.models.checkpoint_files import reject_other_formats
 # Weights in safetensors and what describes them: nothing that could carry code.
 HUB_FILES = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja")
 
-# Refusals that a hub takes back by itself.
-_PASSING: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
-
+_INSTEAD: Final = "register the language model again, or register a directory on their machine."
 
 _source: TypeAdapter[HubSource | PathSource | ArtifactSource] = TypeAdapter(
     Annotated[HubSource | PathSource | ArtifactSource, Discriminator("type")]
@@ -98,40 +88,11 @@ def locate(source: HubSource | PathSource, commit: str | None, roots: list[Path]
             reject_other_formats([file.rfilename for file in info.siblings or ()])
             commit = info.sha
         directory = snapshot_download(source.repo, revision=commit, allow_patterns=list(HUB_FILES))
-    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError):
-        raise LanguageModelRejected(
-            "The hub has no such repository or revision, or asks for a token."
-        ) from None
     except CheckpointRejected as error:
         raise LanguageModelRejected(error.detail) from None
-    except (HfHubHTTPError, LocalEntryNotFoundError, TransportError, ConnectionError, TimeoutError) as error:
-        raise _hub_failure(error) from error
+    except HUB_FAILURES as error:
+        raise hub_failure(error, refused=LanguageModelRejected, instead=_INSTEAD) from error
     return PinnedCheckpoint(Path(directory), commit)
-
-
-def _hub_failure(error: Exception) -> JobFailed:
-    """Why a hub gave no checkpoint: it is away, which passes, or it refuses, which does not."""
-    if is_offline_mode():
-        return LanguageModelRejected(
-            "The workers may not ask the hub because HF_HUB_OFFLINE is set: unset it for them and register "
-            "the language model again, or register a directory on their machine."
-        )
-    status = _refusal(error)
-    if status is None or status in _PASSING or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        answer = type(error).__name__ if status is None else f"HTTP {status}"
-        return HubUnreachable(f"The hub did not answer ({answer}).")
-    return LanguageModelRejected(
-        f"The hub refuses the repository (HTTP {status}): check its name, its revision and HF_TOKEN."
-    )
-
-
-def _refusal(error: BaseException | None) -> int | None:
-    """The HTTP status with which a hub refused; None when it did not answer at all."""
-    while error is not None:
-        if isinstance(error, HfHubHTTPError):
-            return int(error.response.status_code)
-        error = error.__cause__
-    return None
 
 
 def _allowed_directory(path: str, roots: list[Path]) -> Path:

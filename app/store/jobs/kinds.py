@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from app.settings import CPU_QUEUE, GPU_QUEUE, Queue
-from app.store.jobs.owners import AUDIT, EDIT, LANGUAGE_MODEL, Owner
+from app.store.jobs.owners import AUDIT, EDIT, LANGUAGE_MODEL, TEXT_SET, Owner
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,15 @@ VALIDATE_LANGUAGE_MODEL: Final = JobKind(
     owner=LANGUAGE_MODEL,
     queue=GPU_QUEUE,
     handler="workers.models.validation:validate_language_model",
+    priority=1,
+    enqueues=GPU_QUEUE,
+)
+# Fetch the texts of a preset and store them.
+IMPORT_TEXT_SET: Final = JobKind(
+    "import_text_set",
+    owner=TEXT_SET,
+    queue=CPU_QUEUE,
+    handler="workers.text_sets.importing:import_text_set",
     priority=1,
     enqueues=GPU_QUEUE,
 )
@@ -69,5 +78,13 @@ RUN_EDIT: Final = JobKind(
 )
 
 KINDS: Final[dict[str, JobKind]] = {
-    kind.name: kind for kind in (VALIDATE_LANGUAGE_MODEL, PLAN_AUDIT, SCORE_SHARD, SUMMARIZE_AUDIT, RUN_EDIT)
+    kind.name: kind
+    for kind in (
+        VALIDATE_LANGUAGE_MODEL,
+        IMPORT_TEXT_SET,
+        PLAN_AUDIT,
+        SCORE_SHARD,
+        SUMMARIZE_AUDIT,
+        RUN_EDIT,
+    )
 }

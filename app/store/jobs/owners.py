@@ -13,6 +13,7 @@ from app.store.core.base import JSONObject
 from app.store.edits import Edit
 from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.operations import ACTIVE, Operation, OperationStatus
+from app.store.text_sets import TextSet, TextSetStatus
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Owner:
     """
 
     kind: str
-    table: type[Operation | LanguageModel]
+    table: type[Operation | LanguageModel | TextSet]
     active: Collection[StrEnum]
     failed: StrEnum
     ended_at: Mapping[StrEnum, str | None]
@@ -68,8 +69,16 @@ LANGUAGE_MODEL: Final = Owner(
     ended_at={LanguageModelStatus.READY: "ready_at", LanguageModelStatus.REJECTED: None},
     error_of=_rejection,
 )
+# A job of its own imports it, if its texts were not sent.
+TEXT_SET: Final = Owner(
+    kind="text_set",
+    table=TextSet,
+    active=(TextSetStatus.IMPORTING,),
+    failed=TextSetStatus.FAILED,
+    ended_at=dict.fromkeys((TextSetStatus.READY, TextSetStatus.FAILED, TextSetStatus.CANCELLED)),
+)
 
-OWNERS: Final[dict[str, Owner]] = {owner.kind: owner for owner in (AUDIT, EDIT, LANGUAGE_MODEL)}
+OWNERS: Final[dict[str, Owner]] = {owner.kind: owner for owner in (AUDIT, EDIT, LANGUAGE_MODEL, TEXT_SET)}
 
 
 def owner_of(table: type[Operation]) -> Owner:

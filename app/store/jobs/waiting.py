@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from app.store.jobs.queue import Job, JobState
 from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.operations import ACTIVE, Operation
+from app.store.text_sets import TextSet, TextSetStatus
 
 
 def waiting_validations(session: Session, rows: Sequence[LanguageModel]) -> Mapping[UUID, Job]:
@@ -17,16 +18,21 @@ def waiting_validations(session: Session, rows: Sequence[LanguageModel]) -> Mapp
     return _waiting(session, {row.id for row in rows if row.status == LanguageModelStatus.QUEUED})
 
 
+def waiting_imports(session: Session, rows: Sequence[TextSet]) -> Mapping[UUID, Job]:
+    """The waiting job of each text set whose import waits."""
+    return _waiting(session, {row.id for row in rows if row.status == TextSetStatus.IMPORTING})
+
+
 def waiting_jobs(session: Session, rows: Sequence[Operation]) -> Mapping[UUID, Job]:
-    """The waiting job of each audit or edit that waits, be it that its language model's validation does.
+    """The waiting job of each audit or edit that waits, be it that what it needs first does.
 
     Of several, the one that is tried next.
     """
     active = [row for row in rows if row.status in ACTIVE]
-    jobs = _waiting(session, {each for row in active for each in (row.id, row.language_model_id)})
+    jobs = _waiting(session, {each for row in active for each in (row.id, *row.waits_for)})
     found: dict[UUID, Job] = {}
     for row in active:
-        own = [jobs[each] for each in (row.id, row.language_model_id) if each in jobs]
+        own = [jobs[each] for each in (row.id, *row.waits_for) if each in jobs]
         if own:
             found[row.id] = min(own, key=lambda job: job.available_at)
     return found

@@ -8,12 +8,12 @@ from uuid import UUID
 import orjson
 from pydantic import ValidationError
 
+from app.contracts.refusals import MAX_FIELD_ERRORS, validation_problem
 from app.contracts.texts import TextRecord
 from app.errors import FieldError, ValidationFailed
-from app.http.problems import MAX_FIELD_ERRORS, validation_problem
+from app.intake.formats import COLUMNS, Row
 from app.settings import Settings
 from app.store.text_copy import CopyRow
-from app.text_sets.formats import COLUMNS, Row
 
 MAX_DISTINCT_COUNTS: Final = 1000
 BATCH_TEXTS: Final = 500
@@ -42,6 +42,17 @@ class Intake:
         ended by a newline. The same texts have the same digest in whichever format they came.
         """
         return self._digest.hexdigest()
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """What went through, as columns of the text set."""
+        return {
+            "sha256": self.sha256,
+            "text_count": self.text_count,
+            "byte_count": self.byte_count,
+            "group_counts": self.group_counts,
+            "duplicate_counts": self.duplicate_counts,
+        }
 
     def batches(self, rows: Iterator[Row]) -> Iterator[list[CopyRow]]:
         """Validated rows of a COPY, in batches that take a few milliseconds each.

@@ -1,0 +1,1 @@
+"""Routes for presets: which published language models and data sets can be audited by name."""

@@ -1,0 +1,1 @@
+"""Text sets whose texts a worker fetches."""
