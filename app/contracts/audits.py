@@ -30,6 +30,8 @@ class AuditOptions(Contract):
 
     `special_tokens` is what the string of a special token inside a text becomes, such as `<|endoftext|>`:
     `control` that token, as transformers encodes unless told otherwise; `text` its characters.
+
+    `extraction_rate` is the share of recited texts, in [0, 1), that the summary's `extraction_onset` seeks.
     """
 
     prefix_tokens: Annotated[int, Field(ge=1, le=100_000)] = 64
@@ -40,6 +42,7 @@ class AuditOptions(Contract):
     dtype: Literal["float32", "bfloat16"] = "float32"
     prefix_token: PrefixTokenChoice = "auto"  # noqa: S105 - a token of the vocabulary
     special_tokens: Literal["control", "text"] = "control"
+    extraction_rate: Annotated[float, Field(ge=0, lt=1)] = 0.01
 
 
 class AuditSpec(Contract):

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from app.contracts.audits import AuditOptions, StoredAuditSpec
 from app.contracts.metrics import registry as contracts
 from app.contracts.metrics.fields import level_numbers
 from app.contracts.metrics.metric import Metric, SummaryNumber
@@ -14,6 +15,7 @@ from app.store.audits import Audit
 from app.store.jobs.queue import Lease, LeaseLost
 from app.store.lifecycle import succeed_audit
 from app.store.scores import ScoreFacts, read_score_facts
+from workers.audits.dose_response import DoseResponses, Fits, extraction_onset, fits_as_objects
 from workers.running.finishing import finish
 from workers.running.lease_keeper import LeaseKeeper
 from workers.running.runtime import Runtime
@@ -26,6 +28,7 @@ from workers.science.statistics.perplexity import perplexity
 # More levels than this are not summarised: the groups are then not levels of anything.
 MOST_LEVELS: Final = 1000
 LEVEL_NUMBERS: Final = level_numbers()
+DEFAULT_EXTRACTION_RATE: Final = AuditOptions().extraction_rate
 
 JSONObject = dict[str, Any]
 
@@ -40,9 +43,10 @@ def summarize_audit(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
     if lease.audit_id is None:
         raise LeaseLost
     audit_id: UUID = lease.audit_id
-    summary = Summary()
     with runtime.sessions() as session:
-        texts_total = session.get_one(Audit, audit_id).texts_total
+        audit = session.get_one(Audit, audit_id)
+        texts_total = audit.texts_total
+        summary = Summary(StoredAuditSpec.model_validate(audit.spec).options.extraction_rate)
         for fact in read_score_facts(session, audit_id):
             keeper.report(0)
             summary.add(fact)
@@ -69,7 +73,7 @@ class Summary:
     """What an audit found: totals, means and shares with 95 % intervals, and the same by level.
 
     Takes one row after another and keeps none of them: its memory depends on the levels, of which it keeps
-    MOST_LEVELS. The same rows in the same order give the same bits.
+    MOST_LEVELS, and of each a bounded sample of NL. The same rows in the same order give the same bits.
 
     Perplexity is exp(total NLL / total tokens). Texts that could not be scored are counted in `errors` only.
 
@@ -77,8 +81,9 @@ class Summary:
         texts: how many rows were added.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, extraction_rate: float = DEFAULT_EXTRACTION_RATE) -> None:
         self.texts = 0
+        self._extraction_rate = extraction_rate
         self._errors = 0
         self._tokens = 0
         self._log_likelihood = ExactSum()
@@ -86,6 +91,7 @@ class Summary:
         self._nl = Mean()
         self._levels = _Levels()
         self._dose_response = _Levels()
+        self._scatter = DoseResponses()
         self._gain = _Gain()
         self._measured = [_Measured(metric) for metric in contracts.METRICS.values()]
 
@@ -102,13 +108,20 @@ class Summary:
         found = [(fact.metrics.get(metric) or {}).get(number.of) for metric, number in LEVEL_NUMBERS]
         self._levels.add((fact.group, fact.duplicates), fact.nl, found)
         self._dose_response.add((None, fact.duplicates), fact.nl, found)
+        self._scatter.add(fact.group, fact.duplicates, fact.nl)
         self._gain.add(fact.duplicates, fact.nl)
         for measured in self._measured:
             measured.add(fact.metrics)
 
+    def fits(self) -> Fits:
+        """NL by duplicates, by which texts of unknown count are compared: see `DoseResponses.fits`."""
+        return self._scatter.fits()
+
     def result(self) -> JSONObject:
         """The summary of all rows so far, as `app.contracts.results.summary.AuditSummary` reads it."""
         log_likelihood = self._log_likelihood.value
+        levels, dose_response = self._levels.result(), self._dose_response.result()
+        grouped = [level for level in levels if level["group"] is not None]
         found = {
             "texts": self.texts,
             "errors": self._errors,
@@ -117,8 +130,10 @@ class Summary:
             "perplexity": perplexity(log_likelihood / self._tokens) if self._tokens else None,
             "nl": self._nl.result(),
             "nl_byte": self._nl_byte.result(),
-            "levels": self._levels.result(),
-            "dose_response": self._dose_response.result(),
+            "levels": levels,
+            "dose_response": dose_response,
+            "dose_fits": fits_as_objects(self.fits()),
+            "extraction_onset": extraction_onset([*dose_response, *grouped], self._extraction_rate),
             "gain": self._gain.result(),
         }
         for measured in self._measured:
