@@ -6,10 +6,10 @@ from sqlalchemy import ColumnElement, ForeignKey, Text, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.store.core.base import JSONObject
-from app.store.operations import Operation
+from app.store.operations import LanguageModelOperation
 
 
-class Audit(Operation):
+class Audit(LanguageModelOperation):
     """One text set scored under one language model."""
 
     __tablename__ = "audits"

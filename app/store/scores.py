@@ -1,6 +1,6 @@
 """The score rows of audits and the token evidence behind them, written by COPY and read back."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any, ClassVar, Final, Protocol
@@ -111,6 +111,37 @@ def read_score_facts(session: Session, audit_id: UUID) -> Iterator[ScoreFacts]:
         .execution_options(yield_per=_ROWS_AT_ONCE)
     )
     return (ScoreFacts(*row) for row in session.execute(statement))
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedFacts:
+    """What a comparison of audits needs of one score row; `strict` is of the metric `extraction`."""
+
+    group: str | None
+    duplicates: int | None
+    n_tokens: int
+    nl: float | None
+    strict: bool | None
+
+
+def read_compared_facts(session: Session, audit_id: UUID) -> Iterator[ComparedFacts]:
+    """The facts of an audit's rows in order, read from the database as they are asked for."""
+    strict = Score.metrics["extraction"]["strict"].as_boolean()
+    statement = (
+        select(Score.group, Score.duplicates, Score.n_tokens, Score.nl, strict)
+        .where(Score.audit_id == audit_id)
+        .order_by(Score.ordinal)
+        .execution_options(yield_per=_ROWS_AT_ONCE)
+    )
+    return (ComparedFacts(*row) for row in session.execute(statement))
+
+
+def text_ids_at(session: Session, audit_id: UUID, ordinals: Sequence[int]) -> dict[int, str]:
+    """The ids of an audit's texts at some places of their set."""
+    statement = select(Score.ordinal, Score.text_id).where(
+        Score.audit_id == audit_id, Score.ordinal.in_(ordinals)
+    )
+    return dict(session.execute(statement).tuples().all())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

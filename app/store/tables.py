@@ -8,6 +8,7 @@ from app.store import (  # noqa: F401 - for their tables
     idempotency,
     language_models,
     scores,
+    studies,
     tenants,
     text_sets,
 )

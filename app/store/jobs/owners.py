@@ -13,6 +13,7 @@ from app.store.core.base import JSONObject
 from app.store.edits import Edit
 from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.operations import ACTIVE, Operation, OperationStatus
+from app.store.studies import Study
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ def _operation(table: type[Operation]) -> Owner:
 
 AUDIT: Final = _operation(Audit)
 EDIT: Final = _operation(Edit)
+STUDY: Final = _operation(Study)
 # A job of its own validates it.
 LANGUAGE_MODEL: Final = Owner(
     kind="language_model",
@@ -69,7 +71,7 @@ LANGUAGE_MODEL: Final = Owner(
     error_of=_rejection,
 )
 
-OWNERS: Final[dict[str, Owner]] = {owner.kind: owner for owner in (AUDIT, EDIT, LANGUAGE_MODEL)}
+OWNERS: Final[dict[str, Owner]] = {owner.kind: owner for owner in (AUDIT, EDIT, STUDY, LANGUAGE_MODEL)}
 
 
 def owner_of(table: type[Operation]) -> Owner:
