@@ -32,6 +32,10 @@ class AuditOptions(Contract):
     `control` that token, as transformers encodes unless told otherwise; `text` its characters.
 
     `extraction_rate` is the share of recited texts, in [0, 1), that the summary's `extraction_onset` seeks.
+
+    `fdr` is the share of false ones that is accepted among the texts called `memorized` (Benjamini and
+    Hochberg 1995), where there are control texts. `seed` is that of all that is drawn at random: the same
+    audit with the same seed gives the same numbers.
     """
 
     prefix_tokens: Annotated[int, Field(ge=1, le=100_000)] = 64
@@ -43,6 +47,8 @@ class AuditOptions(Contract):
     prefix_token: PrefixTokenChoice = "auto"  # noqa: S105 - a token of the vocabulary
     special_tokens: Literal["control", "text"] = "control"
     extraction_rate: Annotated[float, Field(ge=0, lt=1)] = 0.01
+    fdr: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
 
 
 class AuditSpec(Contract):

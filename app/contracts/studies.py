@@ -49,9 +49,9 @@ class StudySpec(AuditSpec):
             raise PydanticCustomError("step_twice", "Each model needs a step of its own")
         return self
 
-    def ordered(self) -> list[StudyModel]:
-        """The models in the order in which they are compared."""
-        return sorted(self.models, key=lambda each: each.step or 0)
+    def ordered(self) -> list[tuple[int, StudyModel]]:
+        """The models in the order in which they are compared, each with its place in the request."""
+        return sorted(enumerate(self.models), key=lambda each: each[1].step or 0)
 
 
 class StoredStudyModel(Contract):

@@ -29,6 +29,10 @@ class Audit(LanguageModelOperation):
         """The condition that an audit scores the texts of a set."""
         return cls.text_set_id == text_set_id
 
+    def is_scored(self) -> bool:
+        """Whether every text has its row."""
+        return self.texts_done >= self.texts_total
+
 
 def record_prefix_token(session: Session, audit_id: UUID, prefix_token: JSONObject) -> None:
     """Say what stood before the texts of an audit."""

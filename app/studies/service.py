@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from app.audits.service import add_audit
 from app.contracts.audits import AuditSpec
 from app.contracts.metrics.fields import ALWAYS
-from app.contracts.studies import StoredStudyModel, StoredStudySpec
+from app.contracts.studies import StoredStudyModel, StoredStudySpec, StudyModel
 from app.http.idempotency import answer_once
 from app.http.pagination import Page, id_cursor, page_by_id
 from app.language_models.service import resolve_language_model
@@ -44,10 +44,7 @@ def request_study(
         controls = None
         if request.control_text_set is not None:
             controls = _get_text_set(session, principal, request.control_text_set)
-        models = [
-            (resolve_language_model(session, principal, each.model, roots), each)
-            for each in request.ordered()
-        ]
+        models = _resolve(session, principal, request, roots)
         stored = [
             StoredStudyModel(model=format_id(Prefix.LANGUAGE_MODEL, row.id), label=each.label, step=each.step)
             for row, each in models
@@ -71,6 +68,19 @@ def request_study(
         return _answer(session, study)
 
     return answer_once(session, principal, key, "study", request, StudyOut, create)
+
+
+def _resolve(
+    session: Session, principal: Principal, request: StudyCreate, roots: list[Path]
+) -> list[tuple[LanguageModel, StudyModel]]:
+    """The language models of a study in the order in which they are compared."""
+    return [
+        (
+            resolve_language_model(session, principal, each.model, roots, pointer=f"/models/{place}/model"),
+            each,
+        )
+        for place, each in request.ordered()
+    ]
 
 
 def _get_text_set(session: Session, principal: Principal, public_id: str) -> TextSet:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from app.contracts.results.studies import StudyResult
 from app.contracts.studies import StoredStudyModel
@@ -62,6 +63,14 @@ def test_a_pair_is_compared_text_by_text_at_each_level() -> None:
     ]  # fmt: skip
     at_four = found.levels[2]
     assert at_four.difference.mean == pytest.approx(np.nanmean((later - baseline)[1::2]))
+    paired = stats.ttest_rel(later[3::2], baseline[3::2]).confidence_interval(0.95)
+    assert (at_four.difference.low, at_four.difference.high) == pytest.approx(tuple(paired), abs=0.02)
+    assert at_four.excess is not None
+    assert at_four.excess.mean == pytest.approx(at_four.difference.mean - found.levels[1].difference.mean)
+    welch = stats.ttest_ind((later - baseline)[3::2], (later - baseline)[::2], equal_var=False)
+    interval = welch.confidence_interval(0.95)
+    assert (at_four.excess.low, at_four.excess.high) == pytest.approx(tuple(interval), abs=0.02)
+    assert [level.excess is None for level in found.levels[:5]] == [True, True, False, True, True]
     assert at_four.transitions is not None
     before, after = baseline[3::2] > -1, later[3::2] > -1
     assert (at_four.transitions.lost, at_four.transitions.gained) == (

@@ -10,7 +10,7 @@ from app.contracts.studies import StoredStudyModel
 from workers.science.statistics.estimates import as_object
 from workers.science.statistics.intervals import gain_between, mean_with_interval
 from workers.science.statistics.shares import share_with_interval
-from workers.science.studies.differences import Numbers, mean_difference, moments_of, transitions
+from workers.science.studies.differences import Numbers, moments_of, transitions
 from workers.science.studies.forgetting import find_half_life, find_peak
 from workers.science.studies.levels import Level, StudiedTexts
 
@@ -43,19 +43,31 @@ def comparison(
 ) -> JSONObject:
     """What became of the texts from one model to another."""
     earlier, later = pair
+    changes = {
+        (level.group, level.duplicates): _known(
+            texts.nl[level.places, later] - texts.nl[level.places, earlier]
+        )
+        for level in levels
+    }
     found = []
     for level in levels:
-        nl, strict = texts.nl[level.places], texts.strict[level.places]
-        difference = as_object(mean_difference(nl[:, earlier], nl[:, later]))
-        if difference is not None:
-            changed = transitions(strict[:, earlier], strict[:, later])
-            found.append(
-                {
-                    **_named(level),
-                    "difference": difference,
-                    "transitions": asdict(changed) if changed else None,
-                }
-            )
+        change, strict = changes[level.group, level.duplicates], texts.strict[level.places]
+        difference = as_object(mean_with_interval(moments_of(change)))
+        if difference is None:
+            continue
+        excess = None
+        never = changes.get((level.group, _NEVER_INSERTED))
+        if level.duplicates and never is not None:
+            excess = as_object(gain_between(moments_of(never), moments_of(change)))
+        changed = transitions(strict[:, earlier], strict[:, later])
+        found.append(
+            {
+                **_named(level),
+                "difference": difference,
+                "excess": excess,
+                "transitions": asdict(changed) if changed else None,
+            }
+        )
     return {"from_label": models[earlier].label, "to_label": models[later].label, "levels": found}
 
 

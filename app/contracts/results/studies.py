@@ -61,6 +61,9 @@ class ComparedLevel(Texts):
     difference: MeanInterval
     """Mean `nl` of the later less that of the earlier, text by text, in nats per token: positive = the later
     has memorized more. Texts that one could not score are left out."""
+    excess: MeanInterval | None
+    """`difference` less that of the group's texts never inserted: memorization, and no better
+    or worse language. In nats per token; null where `duplicates` is null or 0, or there are no such texts."""
     transitions: Transitions | None
     """Null as `strict`."""
 

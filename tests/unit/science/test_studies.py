@@ -1,28 +1,16 @@
-"""Studies. Oracles: scipy's tests; simulated runs whose half-life is known."""
+"""Studies. Oracles: a binomial tail by hand; simulated runs whose half-life is known."""
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-from scipy import stats
 
-from workers.science.studies.differences import mean_difference, transitions
+from workers.science.statistics.intervals import Moments
+from workers.science.studies.differences import moments_of, transitions
 from workers.science.studies.forgetting import HalfLife, find_half_life, find_peak
 
 Numbers = npt.NDArray[np.float64]
 
 STEPS = (0, 100, 200, 300, 400, 500, 600, 800)
-
-
-def test_a_paired_difference_is_that_of_texts_and_leaves_out_what_was_not_scored() -> None:
-    random = np.random.default_rng(0)
-    hardness = random.normal(-3, 2, 40)
-    first, second = hardness + random.normal(0, 0.1, 40), hardness + 0.5 + random.normal(0, 0.1, 40)
-    found = mean_difference(np.append(first, np.nan), np.append(second, -1.0))
-    assert found is not None
-    assert (found.n, found.mean) == (40, pytest.approx(np.mean(second - first)))
-    low, high = stats.ttest_rel(second, first).confidence_interval(0.95)
-    assert (found.low, found.high) == (pytest.approx(low, abs=0.01), pytest.approx(high, abs=0.01))
-    assert mean_difference(np.array([np.nan]), np.array([0.0])) is None
 
 
 def test_transitions_are_counted_and_tested_as_mcnemar_does() -> None:
@@ -36,6 +24,15 @@ def test_transitions_are_counted_and_tested_as_mcnemar_does() -> None:
     assert same is not None
     assert same.p_value == 1
     assert transitions(first[-2:-1], second[-2:-1]) is None
+
+
+def test_moments_at_once_are_those_one_by_one() -> None:
+    numbers = np.random.default_rng(0).exponential(size=50)
+    one_by_one = Moments.of(numbers.tolist())
+    at_once = moments_of(numbers)
+    assert (at_once.n, at_once.mean) == (one_by_one.n, pytest.approx(one_by_one.mean, rel=1e-12))
+    assert (at_once.squares, at_once.cubes) == pytest.approx((one_by_one.squares, one_by_one.cubes), rel=1e-9)
+    assert moments_of(numbers[:0]) == Moments()
 
 
 def run_of(random: np.random.Generator, texts: int, half_life: float, excess: float) -> Numbers:

@@ -1,7 +1,4 @@
-"""Two language models on the same texts, text by text.
-
-The intervals of paired differences are those of means (see `statistics.intervals`), with their coverage.
-"""
+"""Two language models on the same texts, text by text."""
 
 from dataclasses import dataclass
 
@@ -9,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from workers.science.statistics.intervals import MeanEstimate, Moments, mean_with_interval
+from workers.science.statistics.intervals import Moments
 
 Numbers = npt.NDArray[np.float64]
 
@@ -32,15 +29,6 @@ class Transitions:
     gained: int
     neither: int
     p_value: float
-
-
-def mean_difference(first: Numbers, second: Numbers) -> MeanEstimate | None:
-    """The mean of `second` less `first` [texts], paired, and its 95 % interval; None without texts.
-
-    Numbers that are not finite are those of texts that a model could not score: the pair is left out.
-    """
-    differences = second - first
-    return mean_with_interval(moments_of(differences[np.isfinite(differences)]))
 
 
 def moments_of(numbers: Numbers) -> Moments:
