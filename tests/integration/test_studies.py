@@ -1,4 +1,4 @@
-"""Studies over HTTP on a real Postgres: asked for, refused, followed, ended once with their audits or by them."""
+"""Studies over HTTP on a real Postgres: asked for, refused, followed, ended with their audits or by them."""
 
 import asyncio
 from collections.abc import Iterator
@@ -239,7 +239,7 @@ async def test_a_pair_of_tiny_models_is_audited_and_compared(
     """The oracle is the scores of its two audits."""
     sentences = [sentence[:120] for sentence in english_sentences()[:8]]
     save_tiny_model(tmp_path / "standard")
-    save_reciting_model(tmp_path / "perturbed", sentences[:4])
+    save_reciting_model(tmp_path / "perturbed", sentences[:4], steps=100)
     texts = [
         {"id": f"t{place}", "text": text, "duplicates": 64 if place < 4 else 0, "group": "g"}
         for place, text in enumerate(sentences)
