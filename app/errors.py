@@ -11,7 +11,8 @@
     │   ├── AuditNotSucceeded
     │   ├── IdempotencyInFlight
     │   ├── LanguageModelNotReady
-    │   └── ResourceInUse
+    │   ├── ResourceInUse
+    │   └── StudyNotSucceeded
     ├── PreconditionFailed        412
     ├── BodyTooLarge              413
     ├── UnsupportedMediaType      415
@@ -138,6 +139,13 @@ class AuditNotSucceeded(Conflict):
 
     slug = "audit-not-succeeded"
     title = "Audit has not succeeded"
+
+
+class StudyNotSucceeded(Conflict):
+    """Texts are compared only when all audits of a study are there."""
+
+    slug = "study-not-succeeded"
+    title = "Study has not succeeded"
 
 
 class IdempotencyInFlight(Conflict):

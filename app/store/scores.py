@@ -136,6 +136,18 @@ def read_compared_facts(session: Session, audit_id: UUID) -> Iterator[ComparedFa
     return (ComparedFacts(*row) for row in session.execute(statement))
 
 
+def read_side_by_side(
+    session: Session, audit_ids: Sequence[UUID], *, after: int, limit: int
+) -> Sequence[Score]:
+    """The rows of several audits of one text set for the texts after an ordinal, by ordinal."""
+    statement = (
+        select(Score)
+        .where(Score.audit_id.in_(audit_ids), Score.ordinal > after, Score.ordinal <= after + limit)
+        .order_by(Score.ordinal)
+    )
+    return session.scalars(statement).all()
+
+
 def text_ids_at(session: Session, audit_id: UUID, ordinals: Sequence[int]) -> dict[int, str]:
     """The ids of an audit's texts at some places of their set."""
     statement = select(Score.ordinal, Score.text_id).where(

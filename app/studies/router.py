@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Annotated
 
-from fastapi import APIRouter, BackgroundTasks, Depends, Header, Response
+from fastapi import APIRouter, BackgroundTasks, Depends, Header, Query, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from app.http.changes import Resource
@@ -29,7 +29,7 @@ from app.http.problems import problem_responses
 from app.settings import GPU_QUEUE
 from app.store.core.identifiers import Prefix
 from app.studies import service
-from app.studies.schemas import StudyCreate, StudyOut
+from app.studies.schemas import StudyCreate, StudyOut, StudyTextOut
 
 router = APIRouter(prefix="/v1/studies", tags=["studies"], route_class=StrictJSONRoute)
 
@@ -118,6 +118,19 @@ async def follow_study(
     async with aclosing(events):
         async for event in events:
             yield event
+
+
+@router.get("/{study_id}/texts", responses=problem_responses(409))
+async def list_texts(
+    study_id: str,
+    principal: AuditReader,
+    store: StoreDependency,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    cursor: PageCursor = None,
+) -> Page[StudyTextOut]:
+    """List the texts of a study that has succeeded, each under all its language models."""
+    identifier = read_id(Prefix.STUDY, study_id)
+    return await store.run(service.texts_page, principal.tenant_id, identifier, limit, cursor)
 
 
 def _event_id(study: StudyOut) -> str:

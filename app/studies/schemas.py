@@ -19,6 +19,7 @@ from app.http.waiting import Waiting
 from app.store.companions import Companion
 from app.store.core.identifiers import Prefix, format_id
 from app.store.jobs.queue import Job
+from app.store.scores import Score
 from app.store.studies import Study, StudyRole
 
 
@@ -51,6 +52,34 @@ class StudiedModelOut(Described):
     """Of the study's text set."""
     control_audit: str | None
     """Of its control text set; null without one."""
+
+
+class StudyTextOut(Described):
+    """One text under the language models of a study, in their order."""
+
+    text_id: str
+    ordinal: int
+    """The text's place in its set, from 0."""
+    group: str | None
+    duplicates: int | None
+    nl: list[float | None]
+    """In nats per token, at most 0; null where a text could not be scored."""
+    strict: list[bool | None]
+    """Whether the suffix is recited exactly; null if `extraction` was not asked for, or of a text without a
+    suffix."""
+
+    @classmethod
+    def of(cls, rows: Sequence[Score]) -> Self:
+        """The text of one row from each audit."""
+        first = rows[0]
+        return cls(
+            text_id=first.text_id,
+            ordinal=first.ordinal,
+            group=first.group,
+            duplicates=first.duplicates,
+            nl=[row.nl for row in rows],
+            strict=[(row.metrics.get("extraction") or {}).get("strict") for row in rows],
+        )
 
 
 class StudyOut(Described):

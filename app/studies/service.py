@@ -1,6 +1,8 @@
 """Requesting and reading studies."""
 
+from itertools import groupby
 from pathlib import Path
+from typing import Final
 from uuid import UUID
 
 from sqlalchemy.orm import Session
@@ -9,8 +11,9 @@ from app.audits.service import add_audit
 from app.contracts.audits import AuditSpec
 from app.contracts.metrics.fields import ALWAYS
 from app.contracts.studies import StoredStudyModel, StoredStudySpec, StudyModel
+from app.errors import StudyNotSucceeded
 from app.http.idempotency import answer_once
-from app.http.pagination import Page, id_cursor, page_by_id
+from app.http.pagination import Page, decode_cursor, encode_cursor, id_cursor, invalid_cursor, page_by_id
 from app.language_models.service import resolve_language_model
 from app.store.companions import companions_of, link_audit
 from app.store.core.identifiers import Prefix, format_id, new_id, parse_id
@@ -18,12 +21,16 @@ from app.store.jobs.owners import STUDY
 from app.store.jobs.waiting import waiting_jobs
 from app.store.language_models import LanguageModel
 from app.store.lifecycle import cancel_operation
-from app.store.operations import OperationFilter, get_operation, list_operations
+from app.store.operations import OperationFilter, OperationStatus, get_operation, list_operations
 from app.store.progress import read_progress_of_owners
+from app.store.scores import read_side_by_side
 from app.store.studies import Study, StudyRole
 from app.store.tenants import Principal
 from app.store.text_sets import TextSet, get_text_set
-from app.studies.schemas import StudyCreate, StudyOut
+from app.studies.schemas import StudyCreate, StudyOut, StudyTextOut
+
+# An ordinal is an integer of Postgres, and so is one with a page added.
+MOST_TEXTS: Final = 2**31 - 2000
 
 
 def request_study(
@@ -135,6 +142,35 @@ def list_page(
     rows = list_operations(session, Study, tenant_id, wanted, id_cursor(cursor), limit + 1)
     answers = _answers(session, rows)
     return page_by_id(rows, limit, lambda row: answers[row.id])
+
+
+def texts_page(
+    session: Session, tenant_id: UUID, study_id: UUID, limit: int, cursor: str | None
+) -> Page[StudyTextOut]:
+    """A page of a study's texts under its language models, in their order.
+
+    Raises:
+        NotFound: no such study for this tenant.
+        StudyNotSucceeded: it has not ended, or ended otherwise.
+        ValidationFailed: the cursor belongs to another list.
+    """
+    study = get_operation(session, Study, tenant_id, study_id)
+    if study.status != OperationStatus.SUCCEEDED:
+        raise StudyNotSucceeded(f"The study is {study.status}; texts are compared once it has succeeded.")
+    after = -1 if cursor is None else decode_cursor(cursor, int)[0]
+    if not -1 <= after < MOST_TEXTS:
+        raise invalid_cursor()
+    audits = [
+        each.audit_id for each in companions_of(session, [study.id])[study.id] if each.role == StudyRole.MODEL
+    ]
+    rows = read_side_by_side(session, audits, after=after, limit=limit + 1)
+    texts = [
+        StudyTextOut.of(sorted(some, key=lambda row: audits.index(row.audit_id)))
+        for _, some in groupby(rows, key=lambda row: row.ordinal)
+    ]
+    has_more = len(texts) > limit
+    next_cursor = encode_cursor(texts[limit - 1].ordinal) if has_more else None
+    return Page(data=texts[:limit], has_more=has_more, next_cursor=next_cursor)
 
 
 def _answer(session: Session, row: Study) -> StudyOut:

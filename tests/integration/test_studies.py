@@ -167,7 +167,12 @@ async def test_a_study_is_of_what_the_tenant_has_and_the_key_allows(
     study = await accepted(client, **body)
     path = f"/v1/studies/{study['id']}"
     async with client_of(app, make_key(settings, tenant="other")) as other:
-        for method, where in (("GET", path), ("GET", f"{path}/events"), ("POST", f"{path}/cancel")):
+        for method, where in (
+            ("GET", path),
+            ("GET", f"{path}/events"),
+            ("GET", f"{path}/texts"),
+            ("POST", f"{path}/cancel"),
+        ):
             assert (await other.request(method, where)).status_code == 404
         assert (await read(other, "/v1/studies"))["data"] == []
         assert (await post(other, **body)).status_code == 404
@@ -194,6 +199,7 @@ async def test_a_study_begins_with_its_first_audit_and_fails_with_one(
         complete_shard(session, first.id, 10)
     begun = await read(client, path)
     assert (begun["status"], begun["progress"]["done"]) == ("running", 10)
+    assert (await client.get(f"{path}/texts")).status_code == 409
     assert begun["started_at"] is not None
     waiting = asyncio.create_task(client.get(f"{path}?wait=30"))
     await asyncio.sleep(0.2)
@@ -259,6 +265,16 @@ async def test_a_pair_of_tiny_models_is_audited_and_compared(
     scores = [(await read(client, f"/v1/audits/{each['audit']}/scores"))["data"] for each in ended["models"]]
     nl = np.array([[score["nl"] for score in audit] for audit in scores])
     strict = np.array([[score["extraction"]["strict"] for score in audit] for audit in scores])
+    path = f"/v1/studies/{study['id']}/texts"
+    first = await read(client, f"{path}?limit=5")
+    second = await read(client, f"{path}?limit=5&cursor={first['next_cursor']}")
+    assert (len(first["data"]), first["has_more"], second["has_more"]) == (5, True, False)
+    listed = first["data"] + second["data"]
+    assert [(each["text_id"], each["nl"], each["strict"]) for each in listed] == [
+        (f"t{place}", nl[:, place].tolist(), strict[:, place].tolist()) for place in range(8)
+    ]
+    for cursor in ("x", "WyJhIl0", "Wy0yXQ", "WzIxNDc0ODM2NDdd"):  # none, ["a"], [-2], [2147483647]
+        assert (await client.get(f"{path}?cursor={cursor}")).status_code == 422
     (found,) = ended["result"]["comparisons"]
     by_level = {(each["group"], each["duplicates"]): each for each in found["levels"]}
     assert set(by_level) == {(g, d) for g in (None, "g") for d in (None, 0, 64)}

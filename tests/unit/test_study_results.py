@@ -1,13 +1,19 @@
 """What a study shows of its audits' scores. Oracles: numpy on the same numbers; simulated runs."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from app.contracts.results.studies import StudyResult
+from app.contracts.results.studies import Change, StudyResult
 from app.contracts.studies import StoredStudyModel
 from workers.science.studies.levels import MOST_LEVELS, UNKNOWN, StudiedTexts, levels_of
+from workers.studies.changes import Controls, change
 from workers.studies.results import compared_places, comparison, curves, studied_model
+
+WORDS = ("river", "stone", "letter", "window", "garden", "winter", "summer", "bridge", "candle", "market")
 
 
 def models(labels: str, *, steps: bool = False) -> list[StoredStudyModel]:
@@ -128,3 +134,64 @@ def test_of_very_many_levels_the_kinds_that_come_last_are_left_out() -> None:
     assert len(levels) <= MOST_LEVELS
     many = studied(nl, groups=[None] * 400, duplicates=list(range(400)))
     assert [(level.group, level.duplicates) for level in levels_of(many)] == [(None, None)]
+
+
+def names(places: Sequence[int]) -> dict[int, str]:
+    return {place: f"t{place}" for place in places}
+
+
+def test_without_controls_a_release_tells_who_recites_what_and_calls_nothing_memorized() -> None:
+    nl = np.array([[-3.0, -0.5], [-2.0, -0.9], [-0.2, -1.5], [-0.1, -0.2], [-3.0, np.nan]])
+    texts = studied(nl, groups=[None] * 5, duplicates=[None] * 5)
+    found = Change.model_validate(change(models("ab"), texts, (0, 1), None, names))
+    assert (found.verdict, found.reason) == ("uncalibrated", "no_controls")
+    assert (found.newly_memorized, found.no_longer_memorized) == (None, None)
+    assert found.newly_recited is not None
+    assert found.no_longer_recited is not None
+    # The greatest change first; a text that one could not score is none of either.
+    assert [(each.text_id, each.difference) for each in found.newly_recited.texts] == [
+        ("t0", 2.5),
+        ("t1", pytest.approx(1.1)),
+    ]
+    assert [(each.text_id, each.q_value) for each in found.no_longer_recited.texts] == [("t2", None)]
+    unasked = replace(texts, strict=np.full_like(nl, np.nan))
+    assert change(models("ab"), unasked, (0, 1), None, names)["newly_recited"] is None
+
+
+def test_of_many_changes_a_hundred_are_named_and_all_are_counted() -> None:
+    nl = np.stack([np.full(300, -2.0), np.linspace(-0.9, -0.1, 300)], 1)
+    found = change(
+        models("ab"), studied(nl, groups=[None] * 300, duplicates=[None] * 300), (0, 1), None, names
+    )
+    assert found["newly_recited"]["count"] == 300
+    assert [each["text_id"] for each in found["newly_recited"]["texts"]] == [
+        f"t{299 - place}" for place in range(100)
+    ]
+
+
+def test_what_a_version_newly_memorized_is_told_from_what_retraining_moves() -> None:
+    """Simulated: all texts move a little, forty of three hundred rise and thirty fall by more."""
+    random = np.random.default_rng(0)
+    words = [" ".join(random.choice(WORDS, 12)) for _ in range(900)]
+    moved = np.zeros(300)
+    moved[:40], moved[40:70] = 1.5, -1.5
+    first = random.normal(-3, 0.7, 900)
+    nl = np.stack([first, first + 0.2 + random.normal(0, 0.2, 900)], 1)
+    nl[:300, 1] += moved
+    audited = studied(nl[:300], groups=[None] * 300, duplicates=[None] * 300)
+    controls = Controls(
+        texts=studied(nl[300:], groups=[None] * 600, duplicates=[None] * 600),
+        audited_words=words[:300],
+        control_words=words[300:],
+        fdr=0.1,
+        seed=0,
+    )
+    found = Change.model_validate(change(models("ab"), audited, (0, 1), controls, names))
+    assert (found.verdict, found.reason) == ("calibrated", None)
+    for changed, truth in ((found.newly_memorized, range(40)), (found.no_longer_memorized, range(40, 70))):
+        assert changed is not None
+        told = {int(each.text_id[1:]) for each in changed.texts}
+        assert len(told) == changed.count
+        assert len(told & set(truth)) >= 0.9 * len(truth)
+        assert len(told - set(truth)) <= 0.2 * len(told)
+        assert all(each.q_value is not None and 0 < each.q_value <= 0.1 for each in changed.texts)
