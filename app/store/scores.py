@@ -114,6 +114,26 @@ def read_score_facts(session: Session, audit_id: UUID) -> Iterator[ScoreFacts]:
 
 
 @dataclass(frozen=True, slots=True)
+class UnknownCount:
+    """A text whose number of insertions is not known."""
+
+    ordinal: int
+    group: str | None
+    nl: float
+
+
+def read_unknown_counts(session: Session, audit_id: UUID) -> Iterator[UnknownCount]:
+    """The scored texts of unknown count in order, read from the database as they are asked for."""
+    statement = (
+        select(Score.ordinal, Score.group, Score.nl)
+        .where(Score.audit_id == audit_id, Score.duplicates.is_(None), Score.nl.is_not(None))
+        .order_by(Score.ordinal)
+        .execution_options(yield_per=_ROWS_AT_ONCE)
+    )
+    return (UnknownCount(*row) for row in session.execute(statement))
+
+
+@dataclass(frozen=True, slots=True)
 class ComparedFacts:
     """What a comparison of audits needs of one score row; `strict` is of the metric `extraction`."""
 
