@@ -153,16 +153,19 @@ class _Row(Protocol):
 
 def copy_scores(session: Session, rows: Iterable[ScoreRow]) -> None:
     """Append score rows in the session's transaction."""
-    _copy(session, Score, ScoreRow, rows)
+    copy_rows(session, Score, ScoreRow, rows)
 
 
 def copy_evidence(session: Session, rows: Iterable[EvidenceRow]) -> None:
     """Append token evidence in the session's transaction."""
-    _copy(session, TokenEvidence, EvidenceRow, rows)
+    copy_rows(session, TokenEvidence, EvidenceRow, rows)
 
 
-def _copy(session: Session, table: type[Base], row_type: type[_Row], rows: Iterable[_Row]) -> None:
-    """The statement names the columns in the order of the row's fields, whatever the table's order is."""
+def copy_rows(session: Session, table: type[Base], row_type: type[_Row], rows: Iterable[_Row]) -> None:
+    """Append rows in the session's transaction.
+
+    The statement names the columns in the order of the row's fields, whatever the table's order is.
+    """
     columns = [field.name for field in fields(row_type)]
     statement = sql.SQL("COPY {} ({}) FROM STDIN").format(
         sql.Identifier(table.__tablename__), sql.SQL(", ").join(map(sql.Identifier, columns))
