@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, Field, JsonValue, create_model
 
 from app.contracts.audits import AuditSpec, StoredAuditOptions, StoredAuditSpec
 from app.contracts.base import Metadata
 from app.contracts.metrics.fields import UNSCORED, MetricName, score_fields
+from app.contracts.results.calibration import Verdict
 from app.contracts.results.summary import AuditSummary
 from app.contracts.sources import LanguageModelReference
 from app.http.problems import Problem
@@ -17,6 +18,7 @@ from app.store.audits import Audit
 from app.store.companions import Companion, CompanionRole
 from app.store.core.identifiers import Prefix, format_id
 from app.store.jobs.queue import Job
+from app.store.score_findings import ScoreFinding
 from app.store.scores import Score
 
 
@@ -152,6 +154,9 @@ class AuditOut(BaseModel):
         )
 
 
+_UNJUDGED: Final = "Null where `verdict` is null or `uncalibrated`."
+
+
 class _TextScore(BaseModel):
     """Every text has these, whatever was measured."""
 
@@ -190,13 +195,48 @@ class ScoreOut(_MeasuredScore):
     `error` names why a text could not be scored; its numbers are then null.
     """
 
+    p_value: Annotated[
+        float | None,
+        Field(
+            description="Conformal p-value, in (0, 1]: (1 + controls as strongly memorized or more) / (1 + "
+            "controls); lower means more surely memorized (Vovk, Gammerman and Shafer 2005). " + _UNJUDGED
+        ),
+    ] = None
+    q_value: Annotated[
+        float | None,
+        Field(
+            description="Least `options.fdr` at which the text is `memorized`, in (0, 1] (Benjamini and "
+            "Hochberg 1995). " + _UNJUDGED
+        ),
+    ] = None
+    verdict: Annotated[
+        Verdict | None,
+        Field(
+            description="`memorized`: `q_value` is at most `options.fdr`. `not_shown`: it is not, which "
+            "proves nothing. `uncalibrated`: there are no control texts, or none like the text; "
+            "`summary.calibration` says why. " + UNSCORED.capitalize()
+        ),
+    ] = None
+    equivalent_duplicates: Annotated[
+        float | None,
+        Field(
+            description="How many known insertions the text's `nl` is worth, at least 0, by the monotone fit "
+            "of the audit's own texts of known `duplicates`; null where they are known or there is no fit."
+        ),
+    ] = None
+    equivalent_low: Annotated[
+        float | None, Field(description="Where its 95 % interval begins; null likewise.")
+    ] = None
+    equivalent_high: Annotated[
+        float | None, Field(description="Where its 95 % interval ends; null likewise.")
+    ] = None
     error: Annotated[
         str | None, Field(description="Why the text could not be scored, as `no_tokens`; null if it was.")
     ]
 
     @classmethod
-    def of(cls, row: Score) -> Self:
-        """The resource for a row."""
+    def of(cls, row: Score, finding: ScoreFinding | None = None) -> Self:
+        """The resource for a row, with what was found of its text by comparison."""
         return cls(
             text_id=row.text_id,
             ordinal=row.ordinal,
@@ -210,8 +250,31 @@ class ScoreOut(_MeasuredScore):
             nl_byte=row.nl_byte,
             perplexity=row.perplexity,
             error=row.error,
-            **row.metrics,
+            **_metrics(row, finding),
+            **_comparison(row, finding),
         )
+
+
+def _metrics(row: Score, finding: ScoreFinding | None) -> dict[str, Any]:
+    """What was measured of a text, and the one membership statistic that another audit is needed for."""
+    membership = row.metrics.get("membership")
+    if membership is None or finding is None:
+        return row.metrics
+    return row.metrics | {"membership": membership | {"reference": finding.reference}}
+
+
+def _comparison(row: Score, finding: ScoreFinding | None) -> dict[str, Any]:
+    unjudged = None if row.error else Verdict.UNCALIBRATED
+    if finding is None:
+        return {"verdict": unjudged}
+    return {
+        "p_value": finding.p_value,
+        "q_value": finding.q_value,
+        "verdict": finding.verdict or unjudged,
+        "equivalent_duplicates": finding.equivalent_duplicates,
+        "equivalent_low": finding.equivalent_low,
+        "equivalent_high": finding.equivalent_high,
+    }
 
 
 class Token(BaseModel):

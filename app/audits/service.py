@@ -22,6 +22,7 @@ from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.lifecycle import cancel_operation, enqueue_audit
 from app.store.operations import OperationFilter, OperationStatus, get_operation, list_operations
 from app.store.progress import read_audit_with_progress
+from app.store.score_findings import read_findings
 from app.store.score_pages import list_scores
 from app.store.scores import ScoreOrder, read_evidence
 from app.store.tenants import Principal
@@ -213,7 +214,9 @@ def scores_page(
     has_more = len(rows) > limit
     shown = rows[:limit]
     next_cursor = encode_cursor(order, shown[-1].nl, shown[-1].ordinal) if has_more else None
-    return Page(data=[ScoreOut.of(row) for row in shown], has_more=has_more, next_cursor=next_cursor)
+    findings = read_findings(session, audit.id, shown)
+    data = [ScoreOut.of(row, findings.get(row.ordinal)) for row in shown]
+    return Page(data=data, has_more=has_more, next_cursor=next_cursor)
 
 
 def read_tokens(session: Session, tenant_id: UUID, audit_id: UUID, text_id: str) -> TokenEvidenceOut:

@@ -130,7 +130,8 @@ def read_unknown_counts(session: Session, audit_id: UUID) -> Iterator[UnknownCou
         .order_by(Score.ordinal)
         .execution_options(yield_per=_ROWS_AT_ONCE)
     )
-    return (UnknownCount(*row) for row in session.execute(statement))
+    rows = session.execute(statement)
+    return (UnknownCount(ordinal, group, nl) for ordinal, group, nl in rows if nl is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,16 +217,19 @@ class _Row(Protocol):
 
 def copy_scores(session: Session, rows: Iterable[ScoreRow]) -> None:
     """Append score rows in the session's transaction."""
-    _copy(session, Score, ScoreRow, rows)
+    copy_rows(session, Score, ScoreRow, rows)
 
 
 def copy_evidence(session: Session, rows: Iterable[EvidenceRow]) -> None:
     """Append token evidence in the session's transaction."""
-    _copy(session, TokenEvidence, EvidenceRow, rows)
+    copy_rows(session, TokenEvidence, EvidenceRow, rows)
 
 
-def _copy(session: Session, table: type[Base], row_type: type[_Row], rows: Iterable[_Row]) -> None:
-    """The statement names the columns in the order of the row's fields, whatever the table's order is."""
+def copy_rows(session: Session, table: type[Base], row_type: type[_Row], rows: Iterable[_Row]) -> None:
+    """Append rows in the session's transaction.
+
+    The statement names the columns in the order of the row's fields, whatever the table's order is.
+    """
     columns = [field.name for field in fields(row_type)]
     statement = sql.SQL("COPY {} ({}) FROM STDIN").format(
         sql.Identifier(table.__tablename__), sql.SQL(", ").join(map(sql.Identifier, columns))

@@ -1,10 +1,15 @@
 """NL by duplicates as an audit finds it: monotone fits, and what texts of unknown count are worth."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, Final
+from uuid import UUID
 
 import numpy as np
+from sqlalchemy.orm import Session
 
+from app.store.score_findings import FindingRow
+from app.store.scores import read_unknown_counts
 from workers.science.statistics.dose_response import DoseResponse, Numbers, Sample, fit_dose_response
 
 JSONObject = dict[str, Any]
@@ -12,6 +17,7 @@ Fits = Mapping[str | None, DoseResponse]
 
 # More levels than this are not kept: the groups are then not levels of anything.
 MOST_LEVELS: Final = 1000
+_TEXTS_AT_ONCE: Final = 1000
 
 
 class DoseResponses:
@@ -54,6 +60,26 @@ class DoseResponses:
 
 def _reaches_as_far(fit: DoseResponse, overall: DoseResponse) -> bool:
     return bool(fit.levels[0] == overall.levels[0] and fit.levels[-1] == overall.levels[-1])
+
+
+def equivalent_rows(session: Session, audit_id: UUID, fits: Fits) -> Iterator[FindingRow]:
+    """What each text of unknown count is worth, in order, read from the database as it is asked for.
+
+    None without a fit.
+    """
+    if not fits:
+        return
+    texts = read_unknown_counts(session, audit_id)
+    while some := list(islice(texts, _TEXTS_AT_ONCE)):
+        worth = equivalents_of(fits, [text.group for text in some], np.array([text.nl for text in some]))
+        for text, (duplicates, low, high) in zip(some, worth.tolist(), strict=True):
+            yield FindingRow(
+                audit_id=audit_id,
+                ordinal=text.ordinal,
+                equivalent_duplicates=duplicates,
+                equivalent_low=low,
+                equivalent_high=high,
+            )
 
 
 def equivalents_of(fits: Fits, groups: Sequence[str | None], nl: Numbers) -> Numbers:

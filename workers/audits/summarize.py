@@ -14,8 +14,15 @@ from app.errors import ScoresMissing
 from app.store.audits import Audit
 from app.store.jobs.queue import Lease, LeaseLost
 from app.store.lifecycle import succeed_audit
+from app.store.score_findings import copy_findings
 from app.store.scores import ScoreFacts, read_score_facts
-from workers.audits.dose_response import DoseResponses, Fits, extraction_onset, fits_as_objects
+from workers.audits.dose_response import (
+    DoseResponses,
+    Fits,
+    equivalent_rows,
+    extraction_onset,
+    fits_as_objects,
+)
 from workers.running.finishing import finish
 from workers.running.lease_keeper import LeaseKeeper
 from workers.running.runtime import Runtime
@@ -54,7 +61,11 @@ def summarize_audit(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
         raise ScoresMissing(f"{texts_total} texts have {summary.texts} score rows.")
     result = summary.result()
 
+    fits = summary.fits()
+
     def write(session: Session) -> int:
+        with runtime.sessions() as reading:
+            copy_findings(session, equivalent_rows(reading, audit_id, fits))
         succeed_audit(session, audit_id, result)
         return 0
 
