@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import BaseModel, Field, create_model
 
 from app.contracts.metrics.fields import level_fields, summary_fields
+from app.contracts.results.calibration import Calibration, ReferenceDifference
 from app.contracts.results.intervals import MeanInterval
 
 _NL = "Mean `nl`, in nats per token, at most 0; higher is more strongly memorized."
@@ -70,3 +71,7 @@ class AuditSummary(_MeasuredTotals):
     gain: Annotated[
         Gain | None, Field(description="Null unless texts of two numbers of duplicates are known.")
     ]
+    calibration: Annotated[Calibration | None, Field(description="Null without a `control_text_set`.")] = None
+    reference_difference: Annotated[
+        ReferenceDifference | None, Field(description="Null without a `reference_model`.")
+    ] = None
