@@ -1,7 +1,7 @@
 """Ending an audit: check that it is whole, summarise it, and only then let it succeed."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from sqlalchemy.orm import Session
@@ -12,17 +12,20 @@ from app.contracts.metrics.fields import level_numbers
 from app.contracts.metrics.metric import Metric, SummaryNumber
 from app.errors import ScoresMissing
 from app.store.audits import Audit
+from app.store.companions import companions_of
 from app.store.jobs.queue import Lease, LeaseLost
 from app.store.lifecycle import succeed_audit
 from app.store.score_findings import copy_findings
 from app.store.scores import ScoreFacts, read_score_facts
 from workers.audits.dose_response import (
+    MOST_LEVELS,
     DoseResponses,
     Fits,
     equivalent_rows,
     extraction_onset,
     fits_as_objects,
 )
+from workers.audits.findings import Findings, merged
 from workers.running.finishing import finish
 from workers.running.lease_keeper import LeaseKeeper
 from workers.running.runtime import Runtime
@@ -32,8 +35,9 @@ from workers.science.statistics.estimates import Mean, ShareCount, as_object
 from workers.science.statistics.intervals import ExactSum, Moments, gain_between
 from workers.science.statistics.perplexity import perplexity
 
-# More levels than this are not summarised: the groups are then not levels of anything.
-MOST_LEVELS: Final = 1000
+if TYPE_CHECKING:
+    from workers.audits.comparison import Comparison
+
 LEVEL_NUMBERS: Final = level_numbers()
 DEFAULT_EXTRACTION_RATE: Final = AuditOptions().extraction_rate
 
@@ -41,35 +45,50 @@ JSONObject = dict[str, Any]
 
 
 def summarize_audit(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
-    """Summarise the scores of an audit and end it.
+    """Summarise the scores of an audit, compare them with those of its companions, and end it.
 
     Raises:
         LeaseLost: the audit was cancelled.
-        ScoresMissing: a text has no row or more than one.
+        ScoresMissing: a text has no row or more than one, in the audit or in a companion.
     """
     if lease.audit_id is None:
         raise LeaseLost
     audit_id: UUID = lease.audit_id
     with runtime.sessions() as session:
         audit = session.get_one(Audit, audit_id)
-        texts_total = audit.texts_total
-        summary = Summary(StoredAuditSpec.model_validate(audit.spec).options.extraction_rate)
+        options = StoredAuditSpec.model_validate(audit.spec).options
+        summary = Summary(options.extraction_rate)
+        comparison = _comparison(session, audit, lambda: keeper.report(0))
         for fact in read_score_facts(session, audit_id):
             keeper.report(0)
-            summary.add(fact)
-    if summary.texts != texts_total:
-        raise ScoresMissing(f"{texts_total} texts have {summary.texts} score rows.")
-    result = summary.result()
-
-    fits = summary.fits()
+            summary.add(fact if comparison is None else comparison.add(fact))
+        if summary.texts != audit.texts_total:
+            raise ScoresMissing(f"{audit.texts_total} texts have {summary.texts} score rows.")
+        to_calibrate = None if comparison is None else comparison.to_calibrate()
+    result, fits = summary.result(), summary.fits()
+    findings = Findings(audit_id, audit.texts_total)
+    if comparison is not None:
+        result["calibration"] = comparison.calibrate(to_calibrate, options, findings)
+        result["reference_difference"] = comparison.reference_difference(findings)
 
     def write(session: Session) -> int:
         with runtime.sessions() as reading:
-            copy_findings(session, equivalent_rows(reading, audit_id, fits))
+            equivalents = equivalent_rows(reading, audit_id, fits)
+            copy_findings(session, merged(findings.rows(), equivalents))
         succeed_audit(session, audit_id, result)
         return 0
 
     return finish(runtime, lease, write)
+
+
+def _comparison(session: Session, audit: Audit, on_row: Callable[[], object]) -> "Comparison | None":
+    """The audit beside its companions; None if it has none."""
+    companions = {each.role: each for each in companions_of(session, [audit.id])[audit.id]}
+    if not companions:
+        return None
+    from workers.audits.comparison import Comparison  # noqa: PLC0415 - scikit-learn takes seconds
+
+    return Comparison(session, audit, companions, on_row)
 
 
 def summarize(facts: Iterable[ScoreFacts]) -> JSONObject:

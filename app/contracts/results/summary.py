@@ -6,6 +6,7 @@ from pydantic import BaseModel, Field, create_model
 
 from app.contracts.metrics.fields import level_fields, summary_fields
 from app.contracts.metrics.metric import OLDER_SUMMARY
+from app.contracts.results.calibration import Calibration, ReferenceDifference
 from app.contracts.results.dose_response import DoseFit, ExtractionOnset
 from app.contracts.results.intervals import MeanInterval
 
@@ -87,4 +88,8 @@ class AuditSummary(_MeasuredTotals):
             "texts, then of each group. Empty unless `extraction` was asked for and duplicates are known; "
             f"{OLDER_SUMMARY}."
         ),
+    ] = None
+    calibration: Annotated[Calibration | None, Field(description="Null without a `control_text_set`.")] = None
+    reference_difference: Annotated[
+        ReferenceDifference | None, Field(description="Null without a `reference_model`.")
     ] = None
