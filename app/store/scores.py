@@ -174,7 +174,7 @@ def text_ids_at(session: Session, audit_id: UUID, ordinals: Sequence[int]) -> di
     statement = select(Score.ordinal, Score.text_id).where(
         Score.audit_id == audit_id, Score.ordinal.in_(ordinals)
     )
-    return dict(session.execute(statement).tuples().all())
+    return {row.ordinal: row.text_id for row in session.execute(statement)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,9 +21,10 @@ from app.store.core.sessions import sync_engine, sync_sessions
 from app.store.jobs.owners import AUDIT
 from app.store.lifecycle import begin_operation, complete_shard, end, succeed_audit
 from app.store.operations import OperationStatus
+from app.store.scores import copy_scores
 from app.store.tenants import Tenant
 from tests.http_api import client_of, make_key
-from tests.integration.rows import add_ready_model
+from tests.integration.rows import add_ready_model, score_row
 from tests.own_worker import run_next
 from tests.tiny_models import english_sentences, save_reciting_model, save_tiny_model
 from workers.running.runtime import Runtime
@@ -285,3 +286,59 @@ async def test_a_pair_of_tiny_models_is_audited_and_compared(
     assert inserted["transitions"]["gained"] == (strict[1] & ~strict[0])[:4].sum() > 0
     assert [model["label"] for model in ended["result"]["models"]] == ["s", "p"]
     assert ended["result"]["curves"] is ended["result"]["changes"] is None
+
+
+@pytest.mark.parametrize("controlled", [True, False], ids=["with controls", "without controls"])
+async def test_a_release_names_the_texts_that_it_newly_memorized(
+    client: httpx.AsyncClient, sessions: Sessions, runtime: Runtime, models: list[str], controlled: bool
+) -> None:
+    """Versions whose scores are written by hand: ten of sixty texts rise from the second to the third."""
+    random = np.random.default_rng(0)
+    sentences = [sentence[:80] for sentence in english_sentences()[:120]]
+    order = random.permutation(120)
+    audited, controls = (
+        [{"id": f"t{i}", "text": sentences[i]} for i in half] for half in (order[:60], order[60:])
+    )
+    controlled_by = {"control_text_set": await upload(client, "controls", controls)} if controlled else {}
+    study = await accepted(
+        client,
+        kind="release",
+        text_set=await upload(client, "texts", audited),
+        models=named(models),
+        options={"fdr": 0.1},
+        **controlled_by,
+    )
+    first = random.normal(-3, 0.7, 120)
+    with sessions.begin() as session:
+        for place, each in enumerate(study["models"]):
+            nl = first + 0.1 * place + random.normal(0, 0.05, 120)
+            nl[:10] += 2.0 * (place == 2)
+            texts = {each["audit"]: (audited, nl[:60]), each["control_audit"]: (controls, nl[60:])}
+            for audit, (some, numbers) in texts.items():
+                if audit is None:
+                    continue
+                identifier = parse_id(Prefix.AUDIT, audit)
+                assert identifier is not None
+                rows = zip(some, numbers.tolist(), strict=True)
+                copy_scores(
+                    session,
+                    (
+                        score_row(identifier, ordinal, number, text_id=text["id"])
+                        for ordinal, (text, number) in enumerate(rows)
+                    ),
+                )
+                succeed_audit(session, identifier, {})
+    ended = await run_until_ended(client, runtime, f"/v1/studies/{study['id']}")
+    assert (ended["status"], ended["error"]) == ("succeeded", None), ended["error"]
+    changes = {(each["from_label"], each["to_label"]): each for each in ended["result"]["changes"]}
+    assert list(changes) == [("v0", "v1"), ("v0", "v2"), ("v1", "v2")]
+    if not controlled:
+        assert {each["verdict"] for each in changes.values()} == {"uncalibrated"}
+        assert {each["reason"] for each in changes.values()} == {"no_controls"}
+        return
+    assert {each["verdict"] for each in changes.values()} == {"calibrated"}
+    risen = {text["id"] for text in audited[:10]}
+    for labels, newly in ((("v0", "v1"), set()), (("v0", "v2"), risen), (("v1", "v2"), risen)):
+        named_texts = {text["text_id"] for text in changes[labels]["newly_memorized"]["texts"]}
+        assert newly <= named_texts
+        assert len(named_texts - newly) <= 2
