@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from workers.science.studies.levels import MOST_LEVELS, UNKNOWN, StudiedTexts, l
 from workers.studies.changes import Controls, change
 from workers.studies.results import compared_places, comparison, curves, studied_model
 
-WORDS = ("river", "stone", "letter", "window", "garden", "winter", "summer", "bridge", "candle", "market")
+# Twelve of so many make texts that share few.
+WORDS = ["".join(letters) for letters in product("bdfklmnprst", "aeiou", "bdfklmnprst", "aeiou")]
 
 
 def models(labels: str, *, steps: bool = False) -> list[StoredStudyModel]:
