@@ -12,6 +12,7 @@
     │   ├── IdempotencyInFlight
     │   ├── LanguageModelNotReady
     │   ├── ResourceInUse
+    │   ├── StudyNotSucceeded
     │   └── TextSetNotReady
     ├── PreconditionFailed        412
     ├── BodyTooLarge              413
@@ -26,6 +27,7 @@
         ├── ImportFailed          422
         ├── ScoringFailed         422
         ├── NoSuchPrefixToken     422
+        ├── CompanionFailed       424
         ├── EditFailed            422
         │   └── NoFeasibleSetting
         ├── ArtifactNameTaken     409
@@ -139,6 +141,13 @@ class AuditNotSucceeded(Conflict):
 
     slug = "audit-not-succeeded"
     title = "Audit has not succeeded"
+
+
+class StudyNotSucceeded(Conflict):
+    """Texts are compared only when all audits of a study are there."""
+
+    slug = "study-not-succeeded"
+    title = "Study has not succeeded"
 
 
 class IdempotencyInFlight(Conflict):
@@ -304,6 +313,14 @@ class NoSuchPrefixToken(JobFailed):
     status = HTTPStatus.UNPROCESSABLE_ENTITY
     slug = "no-such-prefix-token"
     title = "No such prefix token"
+
+
+class CompanionFailed(JobFailed):
+    """An audit that other work waited for failed or was cancelled; the detail says which."""
+
+    status = HTTPStatus.FAILED_DEPENDENCY
+    slug = "companion-failed"
+    title = "Companion audit failed"
 
 
 class JobCrashed(JobFailed):

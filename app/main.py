@@ -27,6 +27,7 @@ from app.settings import Settings, get_settings
 from app.store.blobs.objects import open_location
 from app.store.core.sessions import async_engine
 from app.store.core.unit_of_work import Store
+from app.studies.router import router as studies
 from app.text_sets.router import router as text_sets
 
 DESCRIPTION = """
@@ -85,7 +86,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.metrics = ServiceMetrics()
     install_problem_handlers(app)
     v1 = APIRouter(responses=problem_responses(400, 401, 403, 404, 413, 422, 503))
-    for router in (language_models, text_sets, presets, audits, scoring, edits, artifacts, hub):
+    for router in (language_models, text_sets, presets, audits, studies, scoring, edits, artifacts, hub):
         v1.include_router(router)
     app.include_router(v1)
     app.include_router(operations)

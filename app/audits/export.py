@@ -23,8 +23,9 @@ from app.audits.schemas import ScoreOut
 from app.contracts.metrics.registry import METRICS
 from app.store.audits import Audit
 from app.store.core.unit_of_work import Store
+from app.store.score_findings import read_findings
 from app.store.score_pages import list_scores
-from app.store.scores import Score, ScoreOrder
+from app.store.scores import ScoreOrder
 
 Pages: TypeAlias = AsyncIterator[list[ScoreOut]]
 Encoder: TypeAlias = Callable[[Pages], AsyncIterator[bytes]]
@@ -51,6 +52,12 @@ PARQUET_SCHEMA: Final = pa.schema(
         ("nl_byte", pa.float64()),
         ("perplexity", pa.float64()),
         *((name, pa.string()) for name in METRICS),
+        ("p_value", pa.float64()),
+        ("q_value", pa.float64()),
+        ("verdict", pa.string()),
+        ("equivalent_duplicates", pa.float64()),
+        ("equivalent_low", pa.float64()),
+        ("equivalent_high", pa.float64()),
         ("error", pa.string()),
     ]
 )
@@ -80,14 +87,16 @@ async def _pages(store: Store, audit: Audit, group: str | None) -> Pages:
     """All rows, a page a transaction: they do not change any more, and a slow reader holds no connection."""
     after: tuple[None, int] | None = None
     while rows := await store.run(_read_page, audit, group, after):
-        yield [ScoreOut.of(row) for row in rows]
+        yield rows
         after = (None, rows[-1].ordinal)
 
 
 def _read_page(
     session: Session, audit: Audit, group: str | None, after: tuple[None, int] | None
-) -> list[Score]:
-    return list_scores(session, audit.id, order=ScoreOrder.ORDINAL, group=group, after=after, limit=PAGE_ROWS)
+) -> list[ScoreOut]:
+    rows = list_scores(session, audit.id, order=ScoreOrder.ORDINAL, group=group, after=after, limit=PAGE_ROWS)
+    findings = read_findings(session, audit.id, rows)
+    return [ScoreOut.of(row, findings.get(row.ordinal)) for row in rows]
 
 
 async def _json_lines(pages: Pages) -> AsyncIterator[bytes]:

@@ -1,7 +1,8 @@
 """Audits, their scores and their evidence as they are sent and answered."""
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, create_model, model_validator
 from pydantic_core import PydanticCustomError
@@ -10,13 +11,16 @@ from app.contracts.audits import AuditSpec, StoredAuditOptions, StoredAuditSpec
 from app.contracts.base import Metadata
 from app.contracts.catalogue import PresetName
 from app.contracts.metrics.fields import UNSCORED, MetricName, score_fields
+from app.contracts.results.calibration import Verdict
 from app.contracts.results.summary import AuditSummary
 from app.contracts.sources import LanguageModelReference
 from app.http.problems import Problem
 from app.http.waiting import Waiting
 from app.store.audits import Audit
+from app.store.companions import Companion, CompanionRole
 from app.store.core.identifiers import Prefix, format_id
 from app.store.jobs.queue import Job
+from app.store.score_findings import ScoreFinding
 from app.store.scores import Score
 
 
@@ -26,6 +30,11 @@ class AuditCreate(AuditSpec):
     `model` is an id, or a source. A source that was registered before keeps the revision that was pinned
     then; register it again to pin a newer one. The texts are those of `text_set`, an id, or of a `preset`:
     then a worker imports them first, unless the tenant has a text set of that preset.
+
+    `control_text_set` holds texts of the same kind that the language model never saw: with them each text
+    gets a p-value and a verdict. `reference_model` is a language model like `model` that never saw the texts:
+    what is judged is then how much more strongly `model` has memorized them. Both are scored by audits of
+    their own, the `companions`, and the audit ends once these have.
     """
 
     model_config = ConfigDict(
@@ -35,6 +44,8 @@ class AuditCreate(AuditSpec):
     model: LanguageModelReference
     text_set: Annotated[str, Field(max_length=100)] | None = None
     preset: PresetName | None = None
+    reference_model: LanguageModelReference | None = None
+    control_text_set: Annotated[str, Field(max_length=100)] | None = None
     metadata: Metadata = {}
 
     @model_validator(mode="after")
@@ -77,9 +88,25 @@ class PrefixToken(BaseModel):
     conditions: Literal["all", "first_token", "nothing"]
 
 
+class Companions(BaseModel):
+    """Audits that an audit waits for. Each can be read like any other; one that fails fails the audit."""
+
+    control: Annotated[str | None, Field(description="Of `model` on the control texts.")] = None
+    reference: Annotated[str | None, Field(description="Of the reference model on the texts.")] = None
+    reference_control: Annotated[
+        str | None, Field(description="Of the reference model on the control texts.")
+    ] = None
+
+    @classmethod
+    def of(cls, companions: Sequence[Companion]) -> Self:
+        """Their ids by role."""
+        return cls(**{each.role: format_id(Prefix.AUDIT, each.audit_id) for each in companions})
+
+
 class AuditOut(BaseModel):
     """One text set scored under one language model. The resource is the operation.
 
+    `companions` is null without control texts and reference model.
     `prefix_token` is null until texts have been scored, and for audits of a release that did not record it.
     `waiting` says what it waits for, if something that it needs is away.
     """
@@ -89,6 +116,9 @@ class AuditOut(BaseModel):
     status: str
     model: str
     text_set: str
+    reference_model: str | None = None
+    control_text_set: str | None = None
+    companions: Companions | None = None
     metrics: list[MetricName]
     options: StoredAuditOptions
     prefix_token: PrefixToken | None = None
@@ -103,18 +133,29 @@ class AuditOut(BaseModel):
     finished_at: datetime | None
 
     @classmethod
-    def of(cls, row: Audit, in_flight: int = 0, waiting_job: Job | None = None) -> Self:
+    def of(
+        cls,
+        row: Audit,
+        companions: Sequence[Companion] = (),
+        in_flight: int = 0,
+        waiting_job: Job | None = None,
+    ) -> Self:
         """The resource for a row.
 
         `in_flight` counts texts scored in shards not committed yet; `waiting_job` goes on once something is
         back.
         """
         spec = StoredAuditSpec.model_validate(row.spec)
+        by_role = {each.role: each for each in companions}
+        control, reference = by_role.get(CompanionRole.CONTROL), by_role.get(CompanionRole.REFERENCE)
         return cls(
             id=format_id(Prefix.AUDIT, row.id),
             status=row.status,
             model=format_id(Prefix.LANGUAGE_MODEL, row.language_model_id),
             text_set=format_id(Prefix.TEXT_SET, row.text_set_id),
+            reference_model=reference and format_id(Prefix.LANGUAGE_MODEL, reference.language_model_id),
+            control_text_set=control and format_id(Prefix.TEXT_SET, control.text_set_id),
+            companions=Companions.of(companions) if companions else None,
             metrics=spec.metrics,
             options=spec.options,
             prefix_token=PrefixToken.model_validate(row.prefix_token) if row.prefix_token else None,
@@ -128,6 +169,9 @@ class AuditOut(BaseModel):
             started_at=row.started_at,
             finished_at=row.finished_at,
         )
+
+
+_UNJUDGED: Final = "Null where `verdict` is null or `uncalibrated`."
 
 
 class _TextScore(BaseModel):
@@ -168,13 +212,48 @@ class ScoreOut(_MeasuredScore):
     `error` names why a text could not be scored; its numbers are then null.
     """
 
+    p_value: Annotated[
+        float | None,
+        Field(
+            description="Conformal p-value, in (0, 1]: (1 + controls as strongly memorized or more) / (1 + "
+            "controls); lower means more surely memorized (Vovk, Gammerman and Shafer 2005). " + _UNJUDGED
+        ),
+    ] = None
+    q_value: Annotated[
+        float | None,
+        Field(
+            description="Least `options.fdr` at which the text is `memorized`, in (0, 1] (Benjamini and "
+            "Hochberg 1995). " + _UNJUDGED
+        ),
+    ] = None
+    verdict: Annotated[
+        Verdict | None,
+        Field(
+            description="`memorized`: `q_value` is at most `options.fdr`. `not_shown`: it is not, which "
+            "proves nothing. `uncalibrated`: there are no control texts, or none like the text; "
+            "`summary.calibration` says why. " + UNSCORED.capitalize()
+        ),
+    ] = None
+    equivalent_duplicates: Annotated[
+        float | None,
+        Field(
+            description="How many known insertions the text's `nl` is worth, at least 0, by the monotone fit "
+            "of the audit's own texts of known `duplicates`; null where they are known or there is no fit."
+        ),
+    ] = None
+    equivalent_low: Annotated[
+        float | None, Field(description="Where its 95 % interval begins; null likewise.")
+    ] = None
+    equivalent_high: Annotated[
+        float | None, Field(description="Where its 95 % interval ends; null likewise.")
+    ] = None
     error: Annotated[
         str | None, Field(description="Why the text could not be scored, as `no_tokens`; null if it was.")
     ]
 
     @classmethod
-    def of(cls, row: Score) -> Self:
-        """The resource for a row."""
+    def of(cls, row: Score, finding: ScoreFinding | None = None) -> Self:
+        """The resource for a row, with what was found of its text by comparison."""
         return cls(
             text_id=row.text_id,
             ordinal=row.ordinal,
@@ -188,8 +267,31 @@ class ScoreOut(_MeasuredScore):
             nl_byte=row.nl_byte,
             perplexity=row.perplexity,
             error=row.error,
-            **row.metrics,
+            **_metrics(row, finding),
+            **_comparison(row, finding),
         )
+
+
+def _metrics(row: Score, finding: ScoreFinding | None) -> dict[str, Any]:
+    """What was measured of a text, and the one membership statistic that another audit is needed for."""
+    membership = row.metrics.get("membership")
+    if membership is None or finding is None:
+        return row.metrics
+    return row.metrics | {"membership": membership | {"reference": finding.reference}}
+
+
+def _comparison(row: Score, finding: ScoreFinding | None) -> dict[str, Any]:
+    unjudged = None if row.error else Verdict.UNCALIBRATED
+    if finding is None:
+        return {"verdict": unjudged}
+    return {
+        "p_value": finding.p_value,
+        "q_value": finding.q_value,
+        "verdict": finding.verdict or unjudged,
+        "equivalent_duplicates": finding.equivalent_duplicates,
+        "equivalent_low": finding.equivalent_low,
+        "equivalent_high": finding.equivalent_high,
+    }
 
 
 class Token(BaseModel):

@@ -14,10 +14,11 @@ from app.store.artifacts import Artifact
 from app.store.audits import Audit
 from app.store.edits import Edit
 from app.store.language_models import LanguageModel
+from app.store.studies import Study
 from app.store.text_sets import TextSet
 
 Item = TypeVar("Item", bound=BaseModel)
-Row = TypeVar("Row", LanguageModel, TextSet, Audit, Edit, Artifact)
+Row = TypeVar("Row", LanguageModel, TextSet, Audit, Study, Edit, Artifact)
 
 
 class Page(BaseModel, Generic[Item]):

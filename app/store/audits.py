@@ -6,10 +6,10 @@ from sqlalchemy import ColumnElement, ForeignKey, SQLColumnExpression, Text, upd
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.store.core.base import JSONObject
-from app.store.operations import Operation
+from app.store.operations import LanguageModelOperation
 
 
-class Audit(Operation):
+class Audit(LanguageModelOperation):
     """One text set scored under one language model."""
 
     __tablename__ = "audits"
@@ -33,6 +33,10 @@ class Audit(Operation):
     def waits_for(self) -> tuple[UUID, ...]:
         """Its language model, and its text set, which may be importing."""
         return (self.language_model_id, self.text_set_id)
+
+    def is_scored(self) -> bool:
+        """Whether every text has its row. A text set that is importing has none yet."""
+        return 0 < self.texts_total <= self.texts_done
 
 
 def record_prefix_token(session: Session, audit_id: UUID, prefix_token: JSONObject) -> None:

@@ -8,11 +8,11 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.contracts.texts import TextSetRole
 from app.store.core.base import Base, JSONObject, one_of
-from app.store.operations import Operation, is_active
+from app.store.operations import LanguageModelOperation, is_active
 from app.store.tenants import Tenant
 
 
-class Edit(Operation):
+class Edit(LanguageModelOperation):
     """A request to derive an edited language model from a base."""
 
     __tablename__ = "edits"

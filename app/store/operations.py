@@ -1,4 +1,4 @@
-"""What audits and edits share: where they stand, and how they are read."""
+"""What audits, edits and studies share: where they stand, and how they are read."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,17 +29,15 @@ ACTIVE = (OperationStatus.QUEUED, OperationStatus.RUNNING)
 
 
 class Operation(Base):
-    """Long work on a language model that a client requests and workers do."""
+    """Long work on language models that a client requests and workers do."""
 
     __abstract__ = True
     noun: ClassVar[str]
 
     id: Mapped[PrimaryKey]
     tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"))
-    language_model_id: Mapped[UUID] = mapped_column(ForeignKey("language_models.id"), index=True)
     status: Mapped[str] = mapped_column(Text, default=OperationStatus.QUEUED)
     spec: Mapped[JSONObject]
-    language_model_digest: Mapped[str | None] = mapped_column(Text)
     error: Mapped[JSONObject | None]
     metadata_: Mapped[JSONObject] = mapped_column("metadata", default=dict)
     created_at: Mapped[CreatedAt]
@@ -53,8 +51,13 @@ class Operation(Base):
 
     @property
     def waits_for(self) -> tuple[UUID, ...]:
-        """What may not be ready yet when work is asked for."""
-        return (self.language_model_id,)
+        """What may not be ready yet when work is asked for, and belongs to no audit of its own."""
+        return ()
+
+    @classmethod
+    def uses_language_model(cls, language_model_id: UUID) -> ColumnElement[bool]:
+        """The condition that work is on a language model."""
+        raise NotImplementedError
 
     @declared_attr.directive
     @classmethod
@@ -66,7 +69,27 @@ class Operation(Base):
         )
 
 
+class LanguageModelOperation(Operation):
+    """Long work on one language model."""
+
+    __abstract__ = True
+
+    language_model_id: Mapped[UUID] = mapped_column(ForeignKey("language_models.id"), index=True)
+    language_model_digest: Mapped[str | None] = mapped_column(Text)
+
+    @classmethod
+    def uses_language_model(cls, language_model_id: UUID) -> ColumnElement[bool]:
+        """The condition that work is on a language model."""
+        return cls.language_model_id == language_model_id
+
+    @property
+    def waits_for(self) -> tuple[UUID, ...]:
+        """Its language model, which may still be validated."""
+        return (self.language_model_id,)
+
+
 OperationT = TypeVar("OperationT", bound=Operation)
+LanguageModelOperationT = TypeVar("LanguageModelOperationT", bound=LanguageModelOperation)
 
 
 def is_active(kind: type[Operation]) -> ColumnElement[bool]:
@@ -111,7 +134,7 @@ def list_operations(
     """A tenant's audits or edits that are wanted, newest first, those older than `before`."""
     statement = select(kind).where(kind.tenant_id == tenant_id, has_metadata(kind.metadata_, wanted.metadata))
     if wanted.language_model_id is not None:
-        statement = statement.where(kind.language_model_id == wanted.language_model_id)
+        statement = statement.where(kind.uses_language_model(wanted.language_model_id))
     if wanted.text_set_id is not None:
         statement = statement.where(kind.uses_text_set(wanted.text_set_id))
     if wanted.status is not None:

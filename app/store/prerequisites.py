@@ -10,22 +10,22 @@ from sqlalchemy.orm import Session
 from app.store.jobs.owners import LANGUAGE_MODEL, TEXT_SET, Owner, owner_of
 from app.store.jobs.queue import owned_by
 from app.store.language_models import LanguageModel, LanguageModelStatus
-from app.store.operations import Operation, OperationT, is_active
+from app.store.operations import LanguageModelOperation, LanguageModelOperationT, is_active
 from app.store.text_sets import TextSet, TextSetStatus
 
 # The condition that operations of a kind need one of an owner's rows.
-_NEEDS: Final[Mapping[str, Callable[[type[Operation], UUID], ColumnElement[bool]]]] = {
+_NEEDS: Final[Mapping[str, Callable[[type[LanguageModelOperation], UUID], ColumnElement[bool]]]] = {
     LANGUAGE_MODEL.kind: lambda kind, model_id: kind.language_model_id == model_id,
     TEXT_SET.kind: lambda kind, text_set_id: kind.uses_text_set(text_set_id),
 }
 
 
 def waiting_for(
-    session: Session, kind: type[OperationT], needed: Owner, needed_id: UUID
-) -> Sequence[OperationT]:
+    session: Session, kind: type[LanguageModelOperationT], needed: Owner, needed_id: UUID
+) -> Sequence[LanguageModelOperationT]:
     """The audits or edits that wait for something: those that need it and have no job.
 
-    They are locked. Of two things that one waits for and that end at once, each sees the other as unfinished;
+    They are locked, the oldest first: an audit before its companions, which end with it. Of two things that one waits for and that end at once, each sees the other as unfinished;
     the lock lets the second see what the first has committed.
     """
     needs = _NEEDS.get(needed.kind)
@@ -41,8 +41,8 @@ def waiting_for(
 
 
 def startable(
-    session: Session, kind: type[OperationT], needed: Owner, needed_id: UUID
-) -> Sequence[OperationT]:
+    session: Session, kind: type[LanguageModelOperationT], needed: Owner, needed_id: UUID
+) -> Sequence[LanguageModelOperationT]:
     """Those of `waiting_for` that wait for nothing else."""
     waiting = waiting_for(session, kind, needed, needed_id)
     if not waiting:
@@ -60,5 +60,5 @@ def startable(
     return session.scalars(statement).all()
 
 
-def _has_job(kind: type[Operation]) -> ColumnElement[bool]:
+def _has_job(kind: type[LanguageModelOperation]) -> ColumnElement[bool]:
     return exists().where(owned_by(owner_of(kind), kind.id))

@@ -1,5 +1,6 @@
 """Readings of work under way: what is committed together with what heartbeats report."""
 
+from collections.abc import Collection
 from uuid import UUID
 
 from sqlalchemy import Text, bindparam, func, literal, select, union_all
@@ -7,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.errors import NotFound
 from app.store.audits import Audit
+from app.store.companions import OperationAudit
 from app.store.edits import Edit
 from app.store.jobs.kinds import SCORE_SHARD
 from app.store.jobs.owners import AUDIT, EDIT
@@ -35,6 +37,28 @@ def read_audit_with_progress(session: Session, tenant_id: UUID, audit_id: UUID) 
         raise NotFound("There is no such audit.")
     audit, progress = row
     return audit, int(progress) if audit.status == OperationStatus.RUNNING else 0
+
+
+def read_progress_of_owners(session: Session, owner_ids: Collection[UUID]) -> dict[UUID, tuple[int, int]]:
+    """Of the companion audits of each owner together: the texts scored, as heartbeats report too, and all."""
+    in_flight = (
+        select(func.coalesce(func.sum(Job.progress), 0))
+        .where(owned_by(AUDIT, Audit.id), Job.kind == SCORE_SHARD.name, Job.state == JobState.RUNNING)
+        .where(Audit.status == OperationStatus.RUNNING)
+        .correlate(Audit)
+        .scalar_subquery()
+    )
+    statement = (
+        select(
+            OperationAudit.owner_id,
+            func.sum(Audit.texts_done + in_flight),
+            func.sum(Audit.texts_total),
+        )
+        .join(Audit, Audit.id == OperationAudit.audit_id)
+        .where(OperationAudit.owner_id.in_(owner_ids))
+        .group_by(OperationAudit.owner_id)
+    )
+    return {owner_id: (int(done), int(total)) for owner_id, done, total in session.execute(statement)}
 
 
 def read_edit_with_progress(session: Session, tenant_id: UUID, edit_id: UUID) -> tuple[Edit, int, str | None]:

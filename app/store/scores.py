@@ -1,6 +1,6 @@
 """The score rows of audits and the token evidence behind them, written by COPY and read back."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any, ClassVar, Final, Protocol
@@ -113,6 +113,70 @@ def read_score_facts(session: Session, audit_id: UUID) -> Iterator[ScoreFacts]:
     return (ScoreFacts(*row) for row in session.execute(statement))
 
 
+@dataclass(frozen=True, slots=True)
+class UnknownCount:
+    """A text whose number of insertions is not known."""
+
+    ordinal: int
+    group: str | None
+    nl: float
+
+
+def read_unknown_counts(session: Session, audit_id: UUID) -> Iterator[UnknownCount]:
+    """The scored texts of unknown count in order, read from the database as they are asked for."""
+    statement = (
+        select(Score.ordinal, Score.group, Score.nl)
+        .where(Score.audit_id == audit_id, Score.duplicates.is_(None), Score.nl.is_not(None))
+        .order_by(Score.ordinal)
+        .execution_options(yield_per=_ROWS_AT_ONCE)
+    )
+    rows = session.execute(statement)
+    return (UnknownCount(ordinal, group, nl) for ordinal, group, nl in rows if nl is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedFacts:
+    """What a comparison of audits needs of one score row; `strict` is of the metric `extraction`."""
+
+    group: str | None
+    duplicates: int | None
+    n_tokens: int
+    nl: float | None
+    strict: bool | None
+
+
+def read_compared_facts(session: Session, audit_id: UUID) -> Iterator[ComparedFacts]:
+    """The facts of an audit's rows in order, read from the database as they are asked for."""
+    strict = Score.metrics["extraction"]["strict"].as_boolean()
+    statement = (
+        select(Score.group, Score.duplicates, Score.n_tokens, Score.nl, strict)
+        .where(Score.audit_id == audit_id)
+        .order_by(Score.ordinal)
+        .execution_options(yield_per=_ROWS_AT_ONCE)
+    )
+    return (ComparedFacts(*row) for row in session.execute(statement))
+
+
+def read_side_by_side(
+    session: Session, audit_ids: Sequence[UUID], *, after: int, limit: int
+) -> Sequence[Score]:
+    """The rows of several audits of one text set for the texts after an ordinal, by ordinal."""
+    statement = (
+        select(Score)
+        .where(Score.audit_id.in_(audit_ids), Score.ordinal > after, Score.ordinal <= after + limit)
+        .order_by(Score.ordinal)
+    )
+    return session.scalars(statement).all()
+
+
+def text_ids_at(session: Session, audit_id: UUID, ordinals: Sequence[int]) -> dict[int, str]:
+    """The ids of an audit's texts at some places of their set."""
+    statement = select(Score.ordinal, Score.text_id).where(
+        Score.audit_id == audit_id, Score.ordinal.in_(ordinals)
+    )
+    return {row.ordinal: row.text_id for row in session.execute(statement)}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreRow:
     """A row of `scores` to write, with a value for each of its columns."""
@@ -153,16 +217,19 @@ class _Row(Protocol):
 
 def copy_scores(session: Session, rows: Iterable[ScoreRow]) -> None:
     """Append score rows in the session's transaction."""
-    _copy(session, Score, ScoreRow, rows)
+    copy_rows(session, Score, ScoreRow, rows)
 
 
 def copy_evidence(session: Session, rows: Iterable[EvidenceRow]) -> None:
     """Append token evidence in the session's transaction."""
-    _copy(session, TokenEvidence, EvidenceRow, rows)
+    copy_rows(session, TokenEvidence, EvidenceRow, rows)
 
 
-def _copy(session: Session, table: type[Base], row_type: type[_Row], rows: Iterable[_Row]) -> None:
-    """The statement names the columns in the order of the row's fields, whatever the table's order is."""
+def copy_rows(session: Session, table: type[Base], row_type: type[_Row], rows: Iterable[_Row]) -> None:
+    """Append rows in the session's transaction.
+
+    The statement names the columns in the order of the row's fields, whatever the table's order is.
+    """
     columns = [field.name for field in fields(row_type)]
     statement = sql.SQL("COPY {} ({}) FROM STDIN").format(
         sql.Identifier(table.__tablename__), sql.SQL(", ").join(map(sql.Identifier, columns))

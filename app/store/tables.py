@@ -3,11 +3,14 @@
 from app.store import (  # noqa: F401 - for their tables
     artifacts,
     audits,
+    companions,
     edits,
     factors,
     idempotency,
     language_models,
+    score_findings,
     scores,
+    studies,
     tenants,
     text_sets,
 )

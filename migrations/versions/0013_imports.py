@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from migrations.ops import alter
 
 revision = "0013"
-down_revision = "0009"
+down_revision = "0012"
 branch_labels = None
 depends_on = None
 

@@ -21,6 +21,7 @@ from app.store.audits import Audit
 from app.store.core.identifiers import Prefix, format_id
 from app.store.core.sessions import sync_engine
 from app.store.operations import OperationStatus
+from app.store.score_findings import FindingRow, copy_findings
 from app.store.scores import Score
 from app.store.tenants import Tenant
 from tests.http_api import client_of, make_key
@@ -60,6 +61,12 @@ def score(audit: Audit, ordinal: int) -> dict[str, Any]:
     }
 
 
+def finding(audit: Audit, ordinal: int) -> FindingRow:
+    """What was found of every third text."""
+    numbers = {"p_value": 1 / 3, "q_value": 1.0, "equivalent_duplicates": 0.1, "equivalent_high": 7.0}
+    return FindingRow(audit_id=audit.id, ordinal=ordinal, verdict="not_shown", **numbers)
+
+
 def add_scored_audit(settings: Settings, tenant: str, rows: int, status: OperationStatus) -> Audit:
     engine = sync_engine(settings.require_database_url())
     with Session(engine, expire_on_commit=False) as session, session.begin():
@@ -67,6 +74,7 @@ def add_scored_audit(settings: Settings, tenant: str, rows: int, status: Operati
         audit = add_audit_rows(session, tenant_id, texts=rows)
         audit.status = status
         session.bulk_insert_mappings(Score.__mapper__, [score(audit, ordinal) for ordinal in range(rows)])
+        copy_findings(session, (finding(audit, ordinal) for ordinal in range(1, rows, 3)))
     engine.dispose()
     return audit
 
@@ -103,7 +111,7 @@ def csv_row(cells: dict[str, str]) -> dict[str, Any]:
     """The values of a CSV row by the types of the list."""
     values: dict[str, Any] = {}
     for column, cell in cells.items():
-        is_text = column in {"text_id", "group", "error"}
+        is_text = column in {"text_id", "group", "verdict", "error"}
         values[column] = None if cell == "" else cell if is_text else json.loads(cell)
     return values
 

@@ -1,5 +1,6 @@
 """Summing an audit up from its rows in Postgres: whole, and with flat memory however many rows there are."""
 
+import math
 import tracemalloc
 from types import SimpleNamespace
 from typing import cast
@@ -7,12 +8,17 @@ from uuid import UUID
 
 import numpy as np
 import pytest
+from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.errors import ScoresMissing
+from app.store.audits import Audit
 from app.store.jobs.queue import Lease
+from app.store.lifecycle import complete_shard
+from app.store.score_findings import ScoreFinding
 from app.store.scores import copy_scores, read_score_facts
 from tests.integration.rows import add_audit_rows, add_tenant, score_row
+from tests.own_worker import run_next
 from workers.audits.summarize import Summary, summarize_audit
 from workers.running.lease_keeper import LeaseKeeper
 from workers.running.runtime import Runtime
@@ -70,6 +76,40 @@ def test_rows_are_read_and_summed_up_without_being_held(sessions: Sessions) -> N
     assert result["extraction_splits"] == {"ok": 20_000, "scaled": 0, "not_applicable": 0}
     assert result["p_z"]["log_p_z"]["mean"] == pytest.approx(-3.0)
     assert [level["nl"]["n"] for level in result["dose_response"]] == [6667, 6667, 6666]
+
+
+def test_texts_of_unknown_count_are_worth_what_the_fit_of_the_known_ones_says(
+    sessions: Sessions, runtime: Runtime
+) -> None:
+    """More than are read at once; nothing for texts of known count or without numbers."""
+    scatter = np.linspace(-0.01, 0.01, 8)
+    known = [(level, -4 + math.log1p(level) / 4 + step) for level in (0, 3, 15) for step in scatter]
+    unknown = [(None, -4 + math.log1p(7) / 4), (None, None), (None, -9.0)] * 400
+    facts = [*known, *unknown]
+    with sessions.begin() as session:
+        audit = add_audit_rows(session, add_tenant(session, "acme"), texts=len(facts))
+        rows = (
+            score_row(audit.id, place, nl, duplicates=level, group="g" if place % 3 else None)
+            for place, (level, nl) in enumerate(facts)
+        )
+        copy_scores(session, rows)
+        complete_shard(session, audit.id, len(facts))
+    assert run_next(runtime) == "summarize_audit"
+    with sessions() as session:
+        found = session.scalars(select(ScoreFinding).order_by(ScoreFinding.ordinal)).all()
+        summary = session.get_one(Audit, audit.id).summary
+    assert summary is not None
+    assert [fit["group"] for fit in summary["dose_fits"]] == [None]
+    assert [row.ordinal for row in found] == [
+        place for place, (level, nl) in enumerate(facts) if level is None and nl is not None
+    ]
+    for row in found:
+        worth = (row.equivalent_low, row.equivalent_duplicates, row.equivalent_high)
+        if facts[row.ordinal][1] == -9.0:
+            assert worth == (0, 0, 0)
+        else:
+            assert worth[1] == pytest.approx(7)
+            assert 3 < worth[0] < 7 < worth[2] < 15
 
 
 @pytest.mark.parametrize("rows", [0, 2])

@@ -199,7 +199,8 @@ def write_again(url: str) -> None:
         kept = {
             table: connection.execute(f"CREATE TEMP TABLE old_{table} AS TABLE {table}") for table in TABLES
         }
-        connection.execute(f"TRUNCATE {', '.join(kept)}")
+        # Tables that are new since refer to these; nothing is in them yet.
+        connection.execute(f"TRUNCATE {', '.join(kept)} CASCADE")
         for table in TABLES:
             columns = ", ".join(columns_of_then()[table])
             connection.execute(f"INSERT INTO {table} ({columns}) SELECT {columns} FROM old_{table}")

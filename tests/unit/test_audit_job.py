@@ -19,6 +19,7 @@ from app.contracts.results.intervals import MeanInterval, ShareInterval
 from app.contracts.results.summary import AuditSummary
 from app.store.scores import ScoreFacts
 from app.store.text_sets import TextSet
+from workers.audits.dose_response import DoseResponses, equivalents_of
 from workers.audits.plan import cut_shards, cut_text_set
 from workers.audits.summarize import summarize
 from workers.running.runtime import Runtime
@@ -264,3 +265,45 @@ def test_a_summary_that_an_older_release_stored_can_be_read() -> None:
     assert summary.levels[0].strict == summary.strict
     assert summary.nl == MeanInterval(**mean)
     assert (summary.extraction_splits, summary.verbatim, summary.p_z) == (None, None, None)
+
+
+def test_a_summary_fits_the_dose_response_of_all_and_of_groups_that_reach_as_far() -> None:
+    rows = [
+        ScoreFacts(group, duplicates, 10, 10 * nl, nl, nl, {"extraction": {"status": "ok", "strict": strict}})
+        for group, levels in (("a", (0, 4, 64)), ("b", (0, 4)), ("c", (64,)))
+        for duplicates in levels
+        for nl, strict in zip(
+            np.linspace(-3, -2, 8) + math.log1p(duplicates) / 4,
+            [place < {0: 0, 4: 1, 64: 8}[duplicates] for place in range(8)],
+            strict=True,
+        )
+    ]
+    found = AuditSummary.model_validate(summarize(rows))
+    assert found.dose_fits is not None
+    assert [fit.group for fit in found.dose_fits] == [None, "a"]
+    for fit in found.dose_fits:
+        assert [(point.duplicates, pytest.approx(point.nl)) for point in fit.fitted] == [
+            (level, -2.5 + math.log1p(level) / 4) for level in (0, 4, 64)
+        ]
+    assert found.extraction_onset is not None
+    onsets = {each.group: (each.duplicates, each.duplicates_certain) for each in found.extraction_onset}
+    # One of eight is more than 1 %, and by its interval one of eight may be less; two of sixteen not.
+    assert onsets == {None: (4, 4), "a": (4, 64), "b": (4, None), "c": (64, 64)}
+    assert {each.rate for each in found.extraction_onset} == {0.01}
+
+
+def test_texts_are_compared_with_their_group_or_with_all() -> None:
+    responses = DoseResponses()
+    for group, shift in (("low", 0.0), ("high", 2.0)):
+        for duplicates in (0, 15):
+            for nl in np.linspace(-5, -4.9, 50) + shift + math.log1p(duplicates) / 4:
+                responses.add(group, duplicates, nl)
+    responses.add("high", None, -1.0)
+    found = equivalents_of(
+        responses.fits(), ["low", "high", None, "other"], np.full(4, -4.95 + 1 + math.log(4) / 4)
+    )
+    # By the means of all it is 3; the lower group never had so high an NL, the other never so low a one.
+    assert found[:, 0] == pytest.approx([15, 0, 3, 3])
+    assert found[:2].tolist() == [[15] * 3, [0] * 3]
+    assert found[2, 1] <= 0.01
+    assert found[2, 2] >= 14.99

@@ -1,19 +1,31 @@
 """Ending an audit: check that it is whole, summarise it, and only then let it succeed."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from app.contracts.audits import AuditOptions, StoredAuditSpec
 from app.contracts.metrics import registry as contracts
 from app.contracts.metrics.fields import level_numbers
 from app.contracts.metrics.metric import Metric, SummaryNumber
 from app.errors import ScoresMissing
 from app.store.audits import Audit
+from app.store.companions import companions_of
 from app.store.jobs.queue import Lease, LeaseLost
 from app.store.lifecycle import succeed_audit
+from app.store.score_findings import copy_findings
 from app.store.scores import ScoreFacts, read_score_facts
+from workers.audits.dose_response import (
+    MOST_LEVELS,
+    DoseResponses,
+    Fits,
+    equivalent_rows,
+    extraction_onset,
+    fits_as_objects,
+)
+from workers.audits.findings import Findings, merged
 from workers.running.finishing import finish
 from workers.running.lease_keeper import LeaseKeeper
 from workers.running.runtime import Runtime
@@ -24,38 +36,60 @@ from workers.science.statistics.estimates import Mean, ShareCount, as_object
 from workers.science.statistics.intervals import ExactSum, Moments, gain_between
 from workers.science.statistics.perplexity import perplexity
 
-# More levels than this are not summarised: the groups are then not levels of anything.
-MOST_LEVELS: Final = 1000
+if TYPE_CHECKING:
+    from workers.audits.comparison import Comparison
+
 LEVEL_NUMBERS: Final = level_numbers()
+DEFAULT_EXTRACTION_RATE: Final = AuditOptions().extraction_rate
 
 JSONObject = dict[str, Any]
 
 
 def summarize_audit(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
-    """Summarise the scores of an audit and end it.
+    """Summarise the scores of an audit, compare them with those of its companions, and end it.
 
     Raises:
         LeaseLost: the audit was cancelled.
-        ScoresMissing: a text has no row or more than one.
+        ScoresMissing: a text has no row or more than one, in the audit or in a companion.
     """
     if lease.audit_id is None:
         raise LeaseLost
     audit_id: UUID = lease.audit_id
-    summary = Summary()
     with runtime.sessions() as session:
-        texts_total = session.get_one(Audit, audit_id).texts_total
+        audit = session.get_one(Audit, audit_id)
+        options = StoredAuditSpec.model_validate(audit.spec).options
+        summary = Summary(options.extraction_rate)
+        comparison = _comparison(session, audit, lambda: keeper.report(0))
         for fact in read_score_facts(session, audit_id):
             keeper.report(0)
-            summary.add(fact)
-    if summary.texts != texts_total:
-        raise ScoresMissing(f"{texts_total} texts have {summary.texts} score rows.")
-    result = summary.result()
+            summary.add(fact if comparison is None else comparison.add(fact))
+        if summary.texts != audit.texts_total:
+            raise ScoresMissing(f"{audit.texts_total} texts have {summary.texts} score rows.")
+        to_calibrate = None if comparison is None else comparison.to_calibrate()
+    result, fits = summary.result(), summary.fits()
+    findings = Findings(audit_id, audit.texts_total)
+    if comparison is not None:
+        result["calibration"] = comparison.calibrate(to_calibrate, options, findings)
+        result["reference_difference"] = comparison.reference_difference(findings)
 
     def write(session: Session) -> int:
+        with runtime.sessions() as reading:
+            equivalents = equivalent_rows(reading, audit_id, fits)
+            copy_findings(session, merged(findings.rows(), equivalents))
         succeed_audit(session, audit_id, result)
         return 0
 
     return finish(runtime, lease, write)
+
+
+def _comparison(session: Session, audit: Audit, on_row: Callable[[], object]) -> "Comparison | None":
+    """The audit beside its companions; None if it has none."""
+    companions = {each.role: each for each in companions_of(session, [audit.id])[audit.id]}
+    if not companions:
+        return None
+    from workers.audits.comparison import Comparison  # noqa: PLC0415 - scikit-learn takes seconds
+
+    return Comparison(session, audit, companions, on_row)
 
 
 def summarize(facts: Iterable[ScoreFacts]) -> JSONObject:
@@ -70,7 +104,7 @@ class Summary:
     """What an audit found: totals, means and shares with 95 % intervals, and the same by level.
 
     Takes one row after another and keeps none of them: its memory depends on the levels, of which it keeps
-    MOST_LEVELS. The same rows in the same order give the same bits.
+    MOST_LEVELS, and of each a bounded sample of NL. The same rows in the same order give the same bits.
 
     Perplexity is exp(total NLL / total tokens). Texts that could not be scored are counted in `errors` only.
 
@@ -78,8 +112,9 @@ class Summary:
         texts: how many rows were added.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, extraction_rate: float = DEFAULT_EXTRACTION_RATE) -> None:
         self.texts = 0
+        self._extraction_rate = extraction_rate
         self._errors = 0
         self._tokens = 0
         self._log_likelihood = ExactSum()
@@ -87,6 +122,7 @@ class Summary:
         self._nl = Mean()
         self._levels = _Levels()
         self._dose_response = _Levels()
+        self._scatter = DoseResponses()
         self._gain = _Gain()
         self._measured = [_Measured(metric) for metric in contracts.METRICS.values()]
 
@@ -103,13 +139,20 @@ class Summary:
         found = [number.read(fact.metrics.get(metric)) for metric, number in LEVEL_NUMBERS]
         self._levels.add((fact.group, fact.duplicates), fact.nl, found)
         self._dose_response.add((None, fact.duplicates), fact.nl, found)
+        self._scatter.add(fact.group, fact.duplicates, fact.nl)
         self._gain.add(fact.duplicates, fact.nl)
         for measured in self._measured:
             measured.add(fact.metrics)
 
+    def fits(self) -> Fits:
+        """NL by duplicates, by which texts of unknown count are compared: see `DoseResponses.fits`."""
+        return self._scatter.fits()
+
     def result(self) -> JSONObject:
         """The summary of all rows so far, as `app.contracts.results.summary.AuditSummary` reads it."""
         log_likelihood = self._log_likelihood.value
+        levels, dose_response = self._levels.result(), self._dose_response.result()
+        grouped = [level for level in levels if level["group"] is not None]
         found = {
             "texts": self.texts,
             "errors": self._errors,
@@ -118,8 +161,10 @@ class Summary:
             "perplexity": perplexity(log_likelihood / self._tokens) if self._tokens else None,
             "nl": self._nl.result(),
             "nl_byte": self._nl_byte.result(),
-            "levels": self._levels.result(),
-            "dose_response": self._dose_response.result(),
+            "levels": levels,
+            "dose_response": dose_response,
+            "dose_fits": fits_as_objects(self.fits()),
+            "extraction_onset": extraction_onset([*dose_response, *grouped], self._extraction_rate),
             "gain": self._gain.result(),
         }
         for measured in self._measured:

@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import BaseModel, Field, create_model
 
 from app.contracts.metrics.fields import level_fields, summary_fields
+from app.contracts.metrics.metric import OLDER_SUMMARY
+from app.contracts.results.calibration import Calibration, ReferenceDifference
+from app.contracts.results.dose_response import DoseFit, ExtractionOnset
 from app.contracts.results.intervals import MeanInterval
 
 _NL = "Mean `nl`, in nats per token, at most 0; higher is more strongly memorized."
@@ -70,3 +73,23 @@ class AuditSummary(_MeasuredTotals):
     gain: Annotated[
         Gain | None, Field(description="Null unless texts of two numbers of duplicates are known.")
     ]
+    dose_fits: Annotated[
+        list[DoseFit] | None,
+        Field(
+            description="Monotone fits of `dose_response` and, by group, of `levels`: all texts together, "
+            "then each group that has six texts at the fewest and at the most duplicates of all. Empty "
+            f"unless two numbers of duplicates have six texts each; {OLDER_SUMMARY}."
+        ),
+    ] = None
+    extraction_onset: Annotated[
+        list[ExtractionOnset] | None,
+        Field(
+            description="From how many duplicates on `strict` exceeds `options.extraction_rate`: of all "
+            "texts, then of each group. Empty unless `extraction` was asked for and duplicates are known; "
+            f"{OLDER_SUMMARY}."
+        ),
+    ] = None
+    calibration: Annotated[Calibration | None, Field(description="Null without a `control_text_set`.")] = None
+    reference_difference: Annotated[
+        ReferenceDifference | None, Field(description="Null without a `reference_model`.")
+    ] = None

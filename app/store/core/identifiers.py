@@ -12,6 +12,7 @@ class Prefix(StrEnum):
     LANGUAGE_MODEL = "mdl"
     TEXT_SET = "txs"
     AUDIT = "aud"
+    STUDY = "std"
     EDIT = "edt"
     ARTIFACT = "art"
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from app.settings import CPU_QUEUE, GPU_QUEUE, Queue
-from app.store.jobs.owners import AUDIT, EDIT, LANGUAGE_MODEL, TEXT_SET, Owner
+from app.store.jobs.owners import AUDIT, EDIT, LANGUAGE_MODEL, STUDY, TEXT_SET, Owner
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,13 @@ SUMMARIZE_AUDIT: Final = JobKind(
     queue=CPU_QUEUE,
     handler="workers.audits.summarize:summarize_audit",
 )
+# Compare the language models of a study and end it.
+FINISH_STUDY: Final = JobKind(
+    "finish_study",
+    owner=STUDY,
+    queue=CPU_QUEUE,
+    handler="workers.studies.job:finish_study",
+)
 # Edit a language model, prove what changed, write the artifact.
 RUN_EDIT: Final = JobKind(
     "run_edit",
@@ -85,6 +92,7 @@ KINDS: Final[dict[str, JobKind]] = {
         PLAN_AUDIT,
         SCORE_SHARD,
         SUMMARIZE_AUDIT,
+        FINISH_STUDY,
         RUN_EDIT,
     )
 }

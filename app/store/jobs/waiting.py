@@ -7,6 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
+from app.store.companions import companions_of
 from app.store.jobs.queue import Job, JobState
 from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.operations import ACTIVE, Operation
@@ -24,17 +25,21 @@ def waiting_imports(session: Session, rows: Sequence[TextSet]) -> Mapping[UUID, 
 
 
 def waiting_jobs(session: Session, rows: Sequence[Operation]) -> Mapping[UUID, Job]:
-    """The waiting job of each audit or edit that waits, be it that what it needs first does.
+    """The waiting job of each audit, edit or study that waits, be it that a companion or what it needs does.
 
     Of several, the one that is tried next.
     """
-    active = [row for row in rows if row.status in ACTIVE]
-    jobs = _waiting(session, {each for row in active for each in (row.id, *row.waits_for)})
+    active = {row.id: row for row in rows if row.status in ACTIVE}
+    needs = {row.id: {row.id, *row.waits_for} for row in active.values()}
+    for row_id, companions in companions_of(session, active).items():
+        for each in companions:
+            needs[row_id].update((each.audit_id, each.language_model_id, each.text_set_id))
+    jobs = _waiting(session, set().union(*needs.values()))
     found: dict[UUID, Job] = {}
-    for row in active:
-        own = [jobs[each] for each in (row.id, *row.waits_for) if each in jobs]
+    for row_id, needed in needs.items():
+        own = [jobs[each] for each in needed if each in jobs]
         if own:
-            found[row.id] = min(own, key=lambda job: job.available_at)
+            found[row_id] = min(own, key=lambda job: job.available_at)
     return found
 
 

@@ -1,0 +1,1 @@
+"""Routes for studies: one text set under several language models, compared."""

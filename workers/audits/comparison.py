@@ -1,0 +1,260 @@
+"""An audit's texts beside those of its companions, once all of these are scored.
+
+What is compared is `nl`, or with a reference model `nl` less that under the reference.
+"""
+
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from hashlib import blake2b
+from typing import Any, Final
+from uuid import UUID
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy.orm import Session
+
+from app.contracts.audits import AuditOptions
+from app.contracts.results.calibration import Verdict
+from app.errors import ScoresMissing
+from app.store.audits import Audit
+from app.store.companions import Companion, CompanionRole
+from app.store.scores import ScoreFacts, read_score_facts
+from app.store.text_sets import iterate_text_batches
+from workers.audits.findings import Findings
+from workers.science.calibration.calibration import Calibration, CalibrationText, calibrate
+from workers.science.statistics.estimates import Mean, as_object
+
+JSONObject = dict[str, Any]
+Array = npt.NDArray[Any]
+
+# So many characters of all texts together are kept for the check of the comparison.
+MOST_CHARACTERS: Final = 64_000_000
+# More numbers of duplicates than this are no levels of anything.
+MOST_LEVELS: Final = 1000
+_UNKNOWN: Final = -1
+
+
+class Numbers:
+    """What is compared of the texts of an audit, by their places; NaN for a text without numbers."""
+
+    def __init__(self) -> None:
+        self._nl = array("d")
+        self._n_tokens = array("q")
+        self._duplicates = array("q")
+
+    def add(self, fact: ScoreFacts) -> None:
+        """Take the next text in."""
+        self._nl.append(float("nan") if fact.nl is None else fact.nl)
+        self._n_tokens.append(fact.n_tokens)
+        self._duplicates.append(_UNKNOWN if fact.duplicates is None else fact.duplicates)
+
+    def __len__(self) -> int:
+        """How many texts were taken in."""
+        return len(self._nl)
+
+    @property
+    def nl(self) -> Array:
+        """NL of each text [texts]."""
+        return np.array(self._nl)
+
+    @property
+    def n_tokens(self) -> Array:
+        """Scored tokens of each text [texts]."""
+        return np.array(self._n_tokens)
+
+    @property
+    def duplicates(self) -> Array:
+        """Known insertions of each text [texts], negative where they are not known."""
+        return np.array(self._duplicates)
+
+
+@dataclass(frozen=True, slots=True)
+class ToCalibrate:
+    """What is judged, and by what.
+
+    Attributes:
+        audited: the texts to judge.
+        controls: those that they are judged by.
+        characters: how many of each text were read.
+        among_texts: how many controls were left out because they are audited texts too.
+    """
+
+    audited: Sequence[CalibrationText]
+    controls: Sequence[CalibrationText]
+    characters: int
+    among_texts: int
+
+
+class Comparison:
+    """An audit beside its companions. Its texts come one by one, as the summary takes them.
+
+    Args:
+        session: to read with.
+        audit: whose companions these are.
+        companions: by role, all succeeded.
+        on_row: called at each row and batch of texts; may raise to stop.
+
+    Raises:
+        ScoresMissing: a companion has a row too many or too few.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        audit: Audit,
+        companions: Mapping[str, Companion],
+        on_row: Callable[[], object],
+    ) -> None:
+        self._session = session
+        self._on_row = on_row
+        self._text_set_id = audit.text_set_id
+        self._numbers = Numbers()
+        reference = companions.get(CompanionRole.REFERENCE)
+        self._reference = None if reference is None else self._read(reference, audit.texts_total).nl
+        self._controls = companions.get(CompanionRole.CONTROL)
+        self._reference_controls = companions.get(CompanionRole.REFERENCE_CONTROL)
+
+    def add(self, fact: ScoreFacts) -> ScoreFacts:
+        """Take the next audited text in; the same with what its `membership` lacks without the reference."""
+        place = len(self._numbers)
+        self._numbers.add(fact)
+        membership = fact.metrics.get("membership")
+        if self._reference is None or membership is None or fact.nl is None:
+            return fact
+        difference = fact.nl - float(self._reference[place])
+        known = membership | {"reference": difference if np.isfinite(difference) else None}
+        return replace(fact, metrics=fact.metrics | {"membership": known})
+
+    def to_calibrate(self) -> ToCalibrate | None:
+        """The texts with their numbers, read while the session lasts; None without controls.
+
+        Controls that are among the audited texts are left out: a text is no control of itself.
+        """
+        if self._controls is None:
+            return None
+        text_set_id = self._controls.text_set_id
+        controls = self._read(self._controls)
+        reference = None
+        if self._reference_controls is not None:
+            reference = self._read(self._reference_controls, len(controls)).nl
+        shared = self._shared(text_set_id)
+        usable = np.setdiff1d(_comparable(controls.nl, reference), shared)
+        audited = _comparable(self._numbers.nl, self._reference)
+        characters = MOST_CHARACTERS // max(1, len(audited) + len(usable))
+        return ToCalibrate(
+            audited=list(self._texts(self._text_set_id, audited, self._numbers, self._reference, characters)),
+            controls=list(self._texts(text_set_id, usable, controls, reference, characters)),
+            characters=characters,
+            among_texts=len(shared),
+        )
+
+    def calibrate(
+        self, given: ToCalibrate | None, options: AuditOptions, findings: Findings
+    ) -> JSONObject | None:
+        """Judge each audited text by the controls; None without controls.
+
+        Returns:
+            What `app.contracts.results.calibration.Calibration` reads.
+        """
+        if given is None:
+            return None
+        found = calibrate(given.audited, given.controls, fdr=options.fdr, seed=options.seed)
+        _put(findings, _comparable(self._numbers.nl, self._reference), found)
+        return {
+            "statistic": "nl" if self._reference is None else "reference",
+            "seed": options.seed,
+            "controls_among_texts": given.among_texts,
+            "characters": given.characters,
+            **_as_object(found),
+        }
+
+    def reference_difference(self, findings: Findings) -> JSONObject | None:
+        """How much higher NL is than under the reference model, text by text; None without one.
+
+        Returns:
+            What `app.contracts.results.calibration.ReferenceDifference` reads.
+        """
+        if self._reference is None:
+            return None
+        places = _comparable(self._numbers.nl, self._reference)
+        differences = (self._numbers.nl - self._reference)[places].tolist()
+        findings.put("reference", places, differences)
+        overall, levels = Mean(), dict[int, Mean]()
+        duplicates = self._numbers.duplicates[places].tolist()
+        for level, difference in zip(duplicates, differences, strict=True):
+            overall.add(difference)
+            if level != _UNKNOWN:
+                levels.setdefault(level, Mean()).add(difference)
+        few = sorted(levels) if len(levels) <= MOST_LEVELS else []
+        by_duplicates = [{"duplicates": level, "difference": levels[level].result()} for level in few]
+        return {"difference": overall.result(), "by_duplicates": by_duplicates}
+
+    def _read(self, companion: Companion, expected: int | None = None) -> Numbers:
+        numbers = Numbers()
+        for fact in read_score_facts(self._session, companion.audit_id):
+            self._on_row()
+            numbers.add(fact)
+        if expected not in {None, len(numbers)}:
+            raise ScoresMissing(f"{expected} texts have {len(numbers)} score rows in a companion.")
+        return numbers
+
+    def _shared(self, control_text_set_id: UUID) -> list[int]:
+        """The places of controls whose text is among the audited ones too."""
+        by_digest: dict[bytes, list[int]] = {}
+        for place, text in enumerate(self._all_texts(control_text_set_id)):
+            by_digest.setdefault(_digest(text), []).append(place)
+        audited = self._all_texts(self._text_set_id)
+        return [place for text in audited for place in by_digest.pop(_digest(text), ())]
+
+    def _texts(
+        self, text_set_id: UUID, places: Array, numbers: Numbers, reference: Array | None, characters: int
+    ) -> Iterator[CalibrationText]:
+        """The texts at some places in order, cut to so many characters."""
+        nl, n_tokens = numbers.nl, numbers.n_tokens
+        wanted = np.zeros(len(nl), dtype=bool)
+        wanted[places] = True
+        for place, text in enumerate(self._all_texts(text_set_id)):
+            if wanted[place]:
+                beside = None if reference is None else float(reference[place])
+                yield CalibrationText(
+                    text=text[:characters],
+                    statistic=float(nl[place]) - (beside or 0.0),
+                    n_tokens=int(n_tokens[place]),
+                    reference=beside,
+                )
+
+    def _all_texts(self, text_set_id: UUID) -> Iterator[str]:
+        for batch in iterate_text_batches(self._session, text_set_id):
+            self._on_row()
+            yield from batch
+
+
+def _comparable(nl: Array, reference: Array | None) -> Array:
+    """The places of the texts that have all numbers."""
+    return np.flatnonzero(np.isfinite(nl if reference is None else nl - reference))
+
+
+def _put(findings: Findings, places: Array, found: Calibration) -> None:
+    """Note what was found of those texts that have a verdict."""
+    judged = [
+        (place, each)
+        for place, each in zip(places.tolist(), found.findings, strict=True)
+        if each.p_value is not None
+    ]
+    for column in ("p_value", "q_value", "verdict"):
+        findings.put(column, [place for place, _ in judged], [getattr(each, column) for _, each in judged])
+
+
+def _as_object(found: Calibration) -> JSONObject:
+    """A calibration as JSON has it: of the findings, how many there are of each verdict."""
+    verdicts = {verdict.value: 0 for verdict in Verdict}
+    for each in found.findings:
+        verdicts[each.verdict] += 1
+    plain = asdict(replace(found, findings=[]))
+    del plain["findings"], plain["memorized"]
+    return plain | {"verdicts": verdicts, "effect": as_object(found.effect)}
+
+
+def _digest(text: str) -> bytes:
+    return blake2b(text.encode(), digest_size=16).digest()

@@ -1,0 +1,1 @@
+"""What several language models found of the same texts: pairs, runs, releases. Pure functions of arrays."""

@@ -1,0 +1,1 @@
+"""Studies: the audits of several language models on the same texts, compared."""

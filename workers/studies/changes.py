@@ -1,0 +1,149 @@
+"""Which texts a later version has newly memorized, and which it no longer has: single texts, with q-values.
+
+The null distribution is that of control texts, which neither version saw more often than the other: their
+paired differences are what a retraining changes anyway.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from app.contracts.studies import StoredStudyModel
+from workers.science.calibration.calibration import CalibrationText, calibrate
+from workers.science.studies.differences import Numbers
+from workers.science.studies.levels import Codes, StudiedTexts
+
+JSONObject = dict[str, Any]
+
+# Of the texts that changed, so many are named in the result.
+MOST_NAMED: Final = 100
+NO_CONTROLS: Final = "no_controls"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Controls:
+    """What differences are compared with.
+
+    Attributes:
+        texts: the control texts under the models.
+        audited_words: the audited texts themselves, for the check of the comparison.
+        control_words: the control texts themselves.
+        fdr: the share of false ones among those that are named.
+        seed: of all that is drawn at random.
+    """
+
+    texts: StudiedTexts
+    audited_words: Sequence[str]
+    control_words: Sequence[str]
+    fdr: float
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Texts that changed in one direction, by their places, and the q-value of each; or why none is told."""
+
+    places: Codes
+    q_values: Numbers
+    reason: str | None
+
+
+NameTexts = Callable[[Sequence[int]], dict[int, str]]
+
+
+def change(
+    models: Sequence[StoredStudyModel],
+    texts: StudiedTexts,
+    pair: tuple[int, int],
+    controls: Controls | None,
+    name_texts: NameTexts,
+) -> JSONObject:
+    """What became of single texts from one version to another.
+
+    Args:
+        models: of the study.
+        texts: under the models.
+        pair: the places of the earlier and the later version.
+        controls: None if there are none: then no text is called memorized.
+        name_texts: gives the ids of texts by their places.
+    """
+    earlier, later = pair
+    differences = texts.nl[:, later] - texts.nl[:, earlier]
+    named = _Named(differences, name_texts)
+    reason: str | None = NO_CONTROLS
+    risen = fallen = None
+    if controls is not None:
+        up, down = (judge(texts, pair, controls, sign=sign) for sign in (1, -1))
+        reason = up.reason or down.reason
+        if reason is None:
+            risen, fallen = named.of(up.places, up.q_values), named.of(down.places, down.q_values)
+    before, after = texts.strict[:, earlier], texts.strict[:, later]
+    told = bool((np.isfinite(before) & np.isfinite(after)).any())
+    return {
+        "from_label": models[earlier].label,
+        "to_label": models[later].label,
+        "verdict": "uncalibrated" if reason else "calibrated",
+        "reason": reason,
+        "newly_memorized": risen,
+        "no_longer_memorized": fallen,
+        "newly_recited": named.of(np.flatnonzero((before == 0) & (after == 1))) if told else None,
+        "no_longer_recited": named.of(np.flatnonzero((before == 1) & (after == 0))) if told else None,
+    }
+
+
+def judge(texts: StudiedTexts, pair: tuple[int, int], controls: Controls, *, sign: int) -> Judged:
+    """Which texts rose (sign 1) or fell (sign -1) more than controls do."""
+    places, audited = _statistics(texts, pair, controls.audited_words, sign)
+    _, compared = _statistics(controls.texts, pair, controls.control_words, sign)
+    found = calibrate(audited, compared, fdr=controls.fdr, seed=controls.seed)
+    told = [
+        (place, finding.q_value)
+        for place, finding in zip(places.tolist(), found.findings, strict=True)
+        if finding.verdict == "memorized" and finding.q_value is not None
+    ]
+    return Judged(
+        np.array([place for place, _ in told], dtype=np.int64),
+        np.array([q_value for _, q_value in told], dtype=np.float64),
+        found.reason,
+    )
+
+
+def _statistics(
+    texts: StudiedTexts, pair: tuple[int, int], words: Sequence[str], sign: int
+) -> tuple[Codes, list[CalibrationText]]:
+    """The texts that both versions could score, by their places, and their differences."""
+    earlier, later = pair
+    differences = sign * (texts.nl[:, later] - texts.nl[:, earlier])
+    places = np.flatnonzero(np.isfinite(differences))
+    return places, [
+        CalibrationText(words[place], float(differences[place]), int(texts.n_tokens[place]))
+        for place in places.tolist()
+    ]
+
+
+class _Named:
+    """Texts with their ids and differences."""
+
+    def __init__(self, differences: Numbers, name_texts: NameTexts) -> None:
+        self._differences = differences
+        self._name_texts = name_texts
+
+    def of(self, places: Codes, q_values: Numbers | None = None) -> JSONObject:
+        """How many there are, and those that come first."""
+        sizes = -np.abs(self._differences[places])
+        order = np.argsort(sizes) if q_values is None else np.lexsort((sizes, q_values))
+        first = order[:MOST_NAMED].tolist()
+        names = self._name_texts([int(places[each]) for each in first])
+        return {
+            "count": len(places),
+            "texts": [
+                {
+                    "text_id": names[int(places[each])],
+                    "difference": float(self._differences[places[each]]),
+                    "q_value": None if q_values is None else float(q_values[each]),
+                }
+                for each in first
+            ],
+        }
