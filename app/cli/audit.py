@@ -60,6 +60,18 @@ def audit(
         Literal["control", "text"] | None,
         typer.Option(help="What the string of a special token inside a text becomes: that token, or text."),
     ] = None,
+    control: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="Texts of the same kind that the model never saw: each audited text then gets a verdict.",
+        ),
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(help="A model like --model that never saw the texts, named as --model is."),
+    ] = None,
 ) -> None:
     """Audit a language model on a file of texts and print what it memorized.
 
@@ -75,15 +87,22 @@ def audit(
         settings = find_settings()
         options = _options(prefix_token, special_tokens)
         body: JSON = {"metrics": _metrics(metrics), "options": options}
-        require_nameable(model)
-        media_type = _media_type(texts)
+        files = {"text_set": texts} | ({} if control is None else {"control_text_set": control})
+        named = {"model": model} | ({} if reference is None else {"reference_model": reference})
+        for each in named.values():
+            require_nameable(each)
+        media_types = {field: _media_type(path) for field, path in files.items()}
         with ServiceClient(url or local_url(settings), owner_key(settings)) as client:
-            body["model"], words = find_model(client, model)
-            screen.print(f"Auditing {words}", markup=False, highlight=False, soft_wrap=True)
+            for field, name in named.items():
+                body[field], words = find_model(client, name)
+                doing = "Auditing" if field == "model" else "Comparing it with"
+                screen.print(f"{doing} {words}", markup=False, highlight=False, soft_wrap=True)
             with progress_bars(screen) as progress:
-                with progress.open(texts, "rb", description="Uploading") as file:
-                    text_set = client.upload_texts(_chunks(file), media_type, texts.name)
-                accepted = client.request_audit(body | {"text_set": text_set["id"]})
+                for field, path in files.items():
+                    with progress.open(path, "rb", description="Uploading") as file:
+                        text_set = client.upload_texts(_chunks(file), media_types[field], path.name)
+                    body[field] = text_set["id"]
+                accepted = client.request_audit(body)
                 screen.print(f"Audit {accepted['id']}")
                 ended = follow_with_progress(client, accepted, progress, "Scoring texts")
             if as_json:
@@ -94,6 +113,8 @@ def audit(
                 client.save_scores(ended, "text/csv", csv)
     if not as_json:
         Console().print(_result_table(ended))
+        if found := ended["summary"].get("calibration"):
+            Console().print(_verdicts(found))
 
 
 def _metrics(names: str) -> list[str]:
@@ -188,6 +209,14 @@ def _why(audit: JSON) -> str:
     """Why an audit did not succeed."""
     error = audit.get("error")
     return f"the audit {audit['status']}" + (f": {error['detail']}" if error else "")
+
+
+def _verdicts(found: JSON) -> str:
+    """How many texts are shown to be memorized, or why nothing is shown of any."""
+    counts: dict[str, int] = found["verdicts"]
+    shown = ", ".join(f"{count} {verdict.replace('_', ' ')}" for verdict, count in counts.items())
+    why = f" ({found['reason'].replace('_', ' ')})" if found["reason"] else ""
+    return f"{shown}{why} at a false discovery rate of {found['fdr']}, by {found['n_controls']} control texts"
 
 
 def _result_table(audit: JSON) -> Table:
