@@ -146,18 +146,40 @@ def gain_between(low: Moments, high: Moments) -> MeanEstimate | None:
         differ. None if there are no values at a level. Six skewed values against many decide the interval
         alone: coverage is then 0.93 to 0.94 for exponential ones, 0.91 for log-normal ones of sigma 0.75.
     """
-    n = min(low.n, high.n)
-    if n == 0:
+    return gain_within([(low, high)])
+
+
+def gain_within(strata: Sequence[tuple[Moments, Moments]]) -> MeanEstimate | None:
+    """The gain of `gain_between` within strata: its mean over the values of the higher level.
+
+    Args:
+        strata: values of the lower and of the higher level in each stratum, of both at least one.
+
+    Returns:
+        `n` is the smaller of the two numbers of values. The interval takes two values of each level that
+        differ in each stratum. None without strata, or without values at a level of one.
+    """
+    n = min(sum(low.n for low, _ in strata), sum(high.n for _, high in strata))
+    if not all(low.n and high.n for low, high in strata) or not n:
         return None
-    difference = high.mean - low.mean
-    if n == 1 or not (low.squares and high.squares):
+    shares = [high.n / sum(high.n for _, high in strata) for _, high in strata]
+    difference = sum(
+        share * (high.mean - low.mean) for share, (low, high) in zip(shares, strata, strict=True)
+    )
+    if any(level.n == 1 or not level.squares for stratum in strata for level in stratum):
         return MeanEstimate(n, difference, None, None)
-    (low_variance, low_third), (high_variance, high_third) = _cumulants(low), _cumulants(high)
-    variance = low_variance + high_variance
+    variances, third, sizes = [], 0.0, []
+    for share, (low, high) in zip(shares, strata, strict=True):
+        (low_variance, low_third), (high_variance, high_third) = _cumulants(low), _cumulants(high)
+        variances += [share**2 * low_variance, share**2 * high_variance]
+        third += share**3 * (high_third - low_third)
+        sizes += [low.n, high.n]
+    variance = sum(variances)
     # Welch and Satterthwaite's; in shares of the variance, which no division can make overflow.
-    low_share, high_share = (part / variance for part in (low_variance, high_variance))
-    freedom = 1 / (low_share**2 / (low.n - 1) + high_share**2 / (high.n - 1))
-    return _estimate(n, difference, variance, high_third - low_third, freedom=freedom)
+    freedom = 1 / sum(
+        (part / variance) ** 2 / (size - 1) for part, size in zip(variances, sizes, strict=True)
+    )
+    return _estimate(n, difference, variance, third, freedom=freedom)
 
 
 def weighted_mean(values: Values, weights: Values) -> MeanEstimate | None:
