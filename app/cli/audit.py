@@ -66,6 +66,18 @@ def audit(
         Literal["control", "text"] | None,
         typer.Option(help="What the string of a special token inside a text becomes: that token, or text."),
     ] = None,
+    control: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="Texts of the same kind that the model never saw: each audited text then gets a verdict.",
+        ),
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(help="A model like --model that never saw the texts, named as --model is."),
+    ] = None,
 ) -> None:
     """Audit a language model on a file of texts, or a published data set, and print what it memorized.
 
@@ -81,19 +93,26 @@ def audit(
         settings = find_settings()
         options = _options(prefix_token, special_tokens)
         body: JSON = {"metrics": _metrics(metrics), "options": options}
-        require_nameable(model)
         if (texts is None) == (preset is None):
             raise fail("give either --texts or --preset", ExitStatus.USAGE)
-        media_type = None if texts is None else _media_type(texts)
+        given = {"text_set": texts, "control_text_set": control}
+        files = {field: path for field, path in given.items() if path is not None}
+        named = {"model": model} | ({} if reference is None else {"reference_model": reference})
+        for each in named.values():
+            require_nameable(each)
+        media_types = {field: _media_type(path) for field, path in files.items()}
+        if preset is not None:
+            body["preset"] = preset
         with ServiceClient(url or local_url(settings), owner_key(settings)) as client:
-            body["model"], words = find_model(client, model)
-            screen.print(f"Auditing {words}", markup=False, highlight=False, soft_wrap=True)
+            for field, name in named.items():
+                body[field], words = find_model(client, name)
+                doing = "Auditing" if field == "model" else "Comparing it with"
+                screen.print(f"{doing} {words}", markup=False, highlight=False, soft_wrap=True)
             with progress_bars(screen) as progress:
-                if texts is not None and media_type is not None:
-                    with progress.open(texts, "rb", description="Uploading") as file:
-                        body["text_set"] = client.upload_texts(_chunks(file), media_type, texts.name)["id"]
-                else:
-                    body["preset"] = preset
+                for field, path in files.items():
+                    with progress.open(path, "rb", description="Uploading") as file:
+                        text_set = client.upload_texts(_chunks(file), media_types[field], path.name)
+                    body[field] = text_set["id"]
                 accepted = client.request_audit(body)
                 screen.print(f"Audit {accepted['id']}")
                 ended = follow_with_progress(client, accepted, progress, "Scoring texts")
@@ -105,6 +124,8 @@ def audit(
                 client.save_scores(ended, "text/csv", csv)
     if not as_json:
         Console().print(_result_table(ended))
+        if found := ended["summary"].get("calibration"):
+            Console().print(_verdicts(found))
 
 
 def _metrics(names: str) -> list[str]:
@@ -199,6 +220,14 @@ def _why(audit: JSON) -> str:
     """Why an audit did not succeed."""
     error = audit.get("error")
     return f"the audit {audit['status']}" + (f": {error['detail']}" if error else "")
+
+
+def _verdicts(found: JSON) -> str:
+    """How many texts are shown to be memorized, or why nothing is shown of any."""
+    counts: dict[str, int] = found["verdicts"]
+    shown = ", ".join(f"{count} {verdict.replace('_', ' ')}" for verdict, count in counts.items())
+    why = f" ({found['reason'].replace('_', ' ')})" if found["reason"] else ""
+    return f"{shown}{why} at a false discovery rate of {found['fdr']}, by {found['n_controls']} control texts"
 
 
 def _result_table(audit: JSON) -> Table:

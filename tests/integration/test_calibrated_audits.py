@@ -3,7 +3,6 @@
 import asyncio
 import csv
 import io
-from collections.abc import Iterator
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -19,19 +18,19 @@ from tests.tiny_models import english_sentences, save_reciting_model, save_tiny_
 from workers.running.loop import run_jobs_until_idle
 from workers.running.runtime import Runtime
 
-SENTENCES = [sentence for sentence in english_sentences() if 150 < len(sentence) < 400][:66]
+SENTENCES = [each for each in dict.fromkeys(english_sentences()) if 150 < len(each) < 400][:66]
 RECITED = SENTENCES[0:48:8]
 # Every second sentence is a control, so that audited texts and controls are of one kind.
 AUDITED, CONTROLS = SENTENCES[::2], SENTENCES[1::2]
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with a language model that recites some of the audited texts, and one that does not."""
     directory = tmp_path_factory.mktemp("models")
     save_reciting_model(directory / "reciting", RECITED)
     save_tiny_model(directory / "reference")
-    yield directory
+    return directory
 
 
 @pytest.fixture
@@ -69,7 +68,7 @@ async def audited(client: httpx.AsyncClient, runtime: Runtime, **body: Any) -> d
 
 def run_all(runtime: Runtime) -> None:
     stopping = get_context("fork").Event()
-    run_jobs_until_idle(runtime, stopping, queue="gpu", ring_for_others=lambda queue, times: None)
+    run_jobs_until_idle(runtime, stopping, queue="gpu", ring_for_others=lambda *_: None)
 
 
 async def scores_of(client: httpx.AsyncClient, audit_id: str) -> list[dict[str, Any]]:

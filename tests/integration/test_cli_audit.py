@@ -148,6 +148,16 @@ def test_json_is_the_audit_of_the_service_and_alone_on_stdout(
     assert (failed.returncode, json.loads(failed.stdout)["status"]) == (1, "failed")
 
 
+def test_control_texts_and_what_they_show(
+    service: RunningService, models: Path, texts: Path, tmp_path: Path
+) -> None:
+    control = tmp_path / "control.jsonl"
+    control.write_text(json.dumps({"text": "A wizard's job is to vex chumps quickly in fog."}) + "\n")
+    done = audit(service, "--model", models / "tiny", "--texts", texts, "--control", control)
+    assert done.returncode == 0, done.stderr
+    assert "0 memorized, 0 not shown, 4 uncalibrated (too few controls)" in " ".join(done.stdout.split())
+
+
 def test_a_language_model_by_its_id(service: RunningService, models: Path, texts: Path) -> None:
     path = str(models / "tiny")
     (model, *_) = [row for row in read(service, "/v1/models")["data"] if row["source"].get("path") == path]

@@ -14,6 +14,7 @@ OF_WHAT_WAS_GIVEN = {
     errors.EditFailed: 422,
     errors.NoFeasibleSetting: 422,
     errors.NoSuchPrefixToken: 422,
+    errors.CompanionFailed: 424,
     errors.ArtifactNameTaken: 409,
     errors.ImportFailed: 422,
 }

@@ -70,6 +70,7 @@ def test_no_two_metrics_add_the_same_field_to_a_summary() -> None:
     names = [number.name for metric in contracts.METRICS.values() for number in metric.numbers]
     names += [metric.summary.name for metric in contracts.METRICS.values() if metric.summary]
     names += [*_Totals.model_fields, "levels", "dose_response", "gain"]
+    names += ["calibration", "reference_difference"]
     assert sorted(names) == sorted(AuditSummary.model_fields)
 
 

@@ -247,12 +247,15 @@ def _put(findings: Findings, places: Array, found: Calibration) -> None:
 
 
 def _as_object(found: Calibration) -> JSONObject:
-    """A calibration as JSON has it: of the findings, how many there are of each verdict."""
-    verdicts = {verdict.value: 0 for verdict in Verdict}
-    for each in found.findings:
-        verdicts[each.verdict] += 1
+    """A calibration as JSON has it: of its findings, how many there are of each verdict."""
     plain = asdict(replace(found, findings=[]))
-    del plain["findings"], plain["memorized"]
+    del plain["findings"]
+    memorized, uncalibrated = plain.pop("memorized"), plain.pop("uncalibrated")
+    verdicts = {
+        Verdict.MEMORIZED: memorized,
+        Verdict.NOT_SHOWN: found.n_audited - memorized - uncalibrated,
+        Verdict.UNCALIBRATED: uncalibrated,
+    }
     return plain | {"verdicts": verdicts, "effect": as_object(found.effect)}
 
 

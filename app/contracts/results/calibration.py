@@ -6,8 +6,8 @@ from typing import Literal
 from app.contracts.base import Described
 from app.contracts.results.intervals import MeanInterval
 
-# Why no text, or one not, has a verdict.
-CalibrationReason = Literal["too_few_controls", "too_few_texts", "controls_differ", "no_comparable_controls"]
+# Why no text has a verdict.
+CalibrationReason = Literal["too_few_controls", "too_few_texts", "controls_differ"]
 
 
 class Verdict(StrEnum):
@@ -66,9 +66,9 @@ class Calibration(Described):
     seed: int
     """Of all that is drawn at random."""
     n_audited: int
-    """Audited texts with a verdict other than `uncalibrated`."""
+    """Audited texts that could be scored."""
     n_controls: int
-    """Control texts that they are compared with."""
+    """Control texts that they are compared with, without those that are left out."""
     controls_among_texts: int
     """Control texts that were left out because they are among the audited texts."""
     characters: int
@@ -83,7 +83,8 @@ class Calibration(Described):
     """Of such an effect or a greater one if texts and controls are exchangeable, in (0, 1], one-sided, by
     permutation; null where `reason` is known."""
     least_p: float | None
-    """The least p-value that any text could have, 1 / (controls + 1); null where `reason` is known."""
+    """The least p-value that a text could have, 1 / (controls + 1), of the largest stratum; null where
+    `reason` is known."""
     least_memorized: int | None
     """How many texts must exceed all controls before any of them can be `memorized`; 1 means that each can
     alone. Null where `reason` is known."""
@@ -94,7 +95,9 @@ class Calibration(Described):
     check_within_strata: ComparisonCheck | None
     """The check again, within strata; null if none were needed or could be made."""
     reason: CalibrationReason | None
-    """Why all texts are `uncalibrated`; null if they are not."""
+    """Why all texts are `uncalibrated`; null if they are not. `too_few_controls`: fewer than 1 / `fdr` - 1.
+    `too_few_texts`: fewer than five of a kind that are no near-duplicates. `controls_differ`: the check did
+    not pass, nor within strata."""
 
 
 class LevelDifference(Described):
