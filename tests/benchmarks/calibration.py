@@ -197,17 +197,15 @@ def measure(scored: list[Scored]) -> Iterator[Line]:
     groups = list(dict.fromkeys(text.group for text in scored))
     for group in groups:
         yield from trials.ranking(group)
-    for group in groups:
-        yield trials.uniformity(group, 60, 79, paired=False)
+        yield trials.uniformity(group, 40, 59, paired=False)
+    yield trials.uniformity(None, 60, 99, paired=True)
     for paired in (False, True):
-        yield trials.uniformity(None, 100, 99, paired=paired)
         yield from trials.discovery(PASSAGES, 60, 119, paired=paired)
-        for group in (biographies.GROUP, multiple_choice.GROUP, None):
-            yield from trials.discovery(group, 100, 199, paired=paired)
+        yield from trials.discovery(None, 60, 139, paired=paired)
     for audited in groups:
         yield from (trials.refusals(audited, controls, 40, 60) for controls in groups)
         yield trials.memorized_pass(audited, 60)
-        yield from (trials.level(audited, n) for n in (30, 80))
+        yield trials.level(audited, 30)
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from workers.science.statistics.intervals import (
     MeanEstimate,
     Moments,
     gain_between,
+    gain_within,
     mean_with_interval,
     weighted_mean,
 )
@@ -109,6 +110,18 @@ def test_the_interval_of_a_difference_covers_it_in_95_of_100_samples(
     higher = moments_of(samples(DRAWS[high], n_high, trials=trials, seed=1, scale=high_scale))
     lower = moments_of(samples(DRAWS[low], n_low, trials=trials, seed=2, scale=low_scale))
     found = coverage([gain_between(*pair) for pair in zip(lower, higher, strict=True)])
+    assert 0.93 <= found <= 0.98, found
+
+
+@pytest.mark.parametrize("draw", ["normal", "exponential"])
+def test_a_gain_within_strata_covers_what_is_added_within_each(draw: str) -> None:
+    """Most values of the higher level are of the higher stratum: plain means differ by more than 5."""
+    strata = [
+        [moments_of(samples(DRAWS[draw], n, trials=2000, seed=n) + shift) for n in sizes]
+        for *sizes, shift in [(30, 8, 0.0), (10, 24, 10.0)]
+    ]
+    pairs = [list(zip(*levels, strict=True)) for levels in strata]
+    found = coverage([gain_within(trial) for trial in zip(*pairs, strict=True)])
     assert 0.93 <= found <= 0.98, found
 
 

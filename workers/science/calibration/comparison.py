@@ -25,7 +25,7 @@ FEWEST = FOLDS
 # Texts of each kind that the classifier sees, and characters of each: a few seconds' work. Lengths are whole.
 _MOST_TEXTS = 400
 _MOST_CHARACTERS = 2_000
-_PERMUTATIONS = 399
+_PERMUTATIONS = 199
 # Cosine of weighted words above which two texts are near-duplicates.
 _NEAR_DUPLICATE = 0.8
 # Lengths are alike if their ranks, from 0 to 1, differ by no more than about this.
