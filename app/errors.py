@@ -24,6 +24,7 @@
         ├── LanguageModelChanged  409
         ├── ScoringFailed         422
         ├── NoSuchPrefixToken     422
+        ├── CompanionFailed       424
         ├── EditFailed            422
         │   └── NoFeasibleSetting
         ├── ArtifactNameTaken     409
@@ -287,6 +288,14 @@ class NoSuchPrefixToken(JobFailed):
     status = HTTPStatus.UNPROCESSABLE_ENTITY
     slug = "no-such-prefix-token"
     title = "No such prefix token"
+
+
+class CompanionFailed(JobFailed):
+    """An audit that other work waited for failed or was cancelled; the detail says which."""
+
+    status = HTTPStatus.FAILED_DEPENDENCY
+    slug = "companion-failed"
+    title = "Companion audit failed"
 
 
 class JobCrashed(JobFailed):

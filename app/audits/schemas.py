@@ -1,5 +1,6 @@
 """Audits, their scores and their evidence as they are sent and answered."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
@@ -13,6 +14,7 @@ from app.contracts.sources import LanguageModelReference
 from app.http.problems import Problem
 from app.http.waiting import Waiting
 from app.store.audits import Audit
+from app.store.companions import Companion, CompanionRole
 from app.store.core.identifiers import Prefix, format_id
 from app.store.jobs.queue import Job
 from app.store.scores import Score
@@ -23,10 +25,17 @@ class AuditCreate(AuditSpec):
 
     `model` is an id, or a source. A source that was registered before keeps the revision that was pinned
     then; register it again to pin a newer one.
+
+    `control_text_set` holds texts of the same kind that the language model never saw: with them each text
+    gets a p-value and a verdict. `reference_model` is a language model like `model` that never saw the texts:
+    what is judged is then how much more strongly `model` has memorized them. Both are scored by audits of
+    their own, the `companions`, and the audit ends once these have.
     """
 
     model: LanguageModelReference
     text_set: Annotated[str, Field(max_length=100)]
+    reference_model: LanguageModelReference | None = None
+    control_text_set: Annotated[str, Field(max_length=100)] | None = None
     metadata: Metadata = {}
 
     def spec(self) -> AuditSpec:
@@ -60,9 +69,25 @@ class PrefixToken(BaseModel):
     conditions: Literal["all", "first_token", "nothing"]
 
 
+class Companions(BaseModel):
+    """Audits that an audit waits for. Each can be read like any other; one that fails fails the audit."""
+
+    control: Annotated[str | None, Field(description="Of `model` on the control texts.")] = None
+    reference: Annotated[str | None, Field(description="Of the reference model on the texts.")] = None
+    reference_control: Annotated[
+        str | None, Field(description="Of the reference model on the control texts.")
+    ] = None
+
+    @classmethod
+    def of(cls, companions: Sequence[Companion]) -> Self:
+        """Their ids by role."""
+        return cls(**{each.role: format_id(Prefix.AUDIT, each.audit_id) for each in companions})
+
+
 class AuditOut(BaseModel):
     """One text set scored under one language model. The resource is the operation.
 
+    `companions` is null without control texts and reference model.
     `prefix_token` is null until texts have been scored, and for audits of a release that did not record it.
     `waiting` says what it waits for, if something that it needs is away.
     """
@@ -72,6 +97,9 @@ class AuditOut(BaseModel):
     status: str
     model: str
     text_set: str
+    reference_model: str | None = None
+    control_text_set: str | None = None
+    companions: Companions | None = None
     metrics: list[MetricName]
     options: StoredAuditOptions
     prefix_token: PrefixToken | None = None
@@ -93,18 +121,29 @@ class AuditOut(BaseModel):
     finished_at: datetime | None
 
     @classmethod
-    def of(cls, row: Audit, in_flight: int = 0, waiting_job: Job | None = None) -> Self:
+    def of(
+        cls,
+        row: Audit,
+        companions: Sequence[Companion] = (),
+        in_flight: int = 0,
+        waiting_job: Job | None = None,
+    ) -> Self:
         """The resource for a row.
 
         `in_flight` counts texts scored in shards not committed yet; `waiting_job` goes on once something is
         back.
         """
         spec = StoredAuditSpec.model_validate(row.spec)
+        by_role = {each.role: each for each in companions}
+        control, reference = by_role.get(CompanionRole.CONTROL), by_role.get(CompanionRole.REFERENCE)
         return cls(
             id=format_id(Prefix.AUDIT, row.id),
             status=row.status,
             model=format_id(Prefix.LANGUAGE_MODEL, row.language_model_id),
             text_set=format_id(Prefix.TEXT_SET, row.text_set_id),
+            reference_model=reference and format_id(Prefix.LANGUAGE_MODEL, reference.language_model_id),
+            control_text_set=control and format_id(Prefix.TEXT_SET, control.text_set_id),
+            companions=Companions.of(companions) if companions else None,
             metrics=spec.metrics,
             options=spec.options,
             prefix_token=PrefixToken.model_validate(row.prefix_token) if row.prefix_token else None,

@@ -8,13 +8,15 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from app.audits.schemas import AuditCreate, AuditOut, ScoreOut, Token, TokenEvidenceOut
-from app.contracts.audits import AuditSpec
-from app.errors import AuditNotSucceeded, NotFound
+from app.contracts.audits import AuditSpec, StoredAuditSpec
+from app.errors import AuditNotSucceeded, FieldError, NotFound, ValidationFailed
 from app.http.idempotency import answer_once
 from app.http.pagination import Page, decode_cursor, encode_cursor, id_cursor, invalid_cursor, page_by_id
 from app.language_models.service import require_prefix_token, resolve_language_model
 from app.store.audits import Audit
+from app.store.companions import CompanionRole, companions_of, link_audit
 from app.store.core.identifiers import Prefix, format_id, new_id, parse_id
+from app.store.jobs.owners import AUDIT
 from app.store.jobs.waiting import waiting_jobs
 from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.lifecycle import cancel_operation, enqueue_audit
@@ -35,17 +37,29 @@ def request_audit(
         NotFound: no such language model or text set for this tenant.
         LanguageModelNotReady: the language model was rejected.
         SourceNotAllowed: an inline path outside the allow-listed roots.
-        ValidationFailed: the language model is known to lack the prefix token.
+        ValidationFailed: a language model is known to lack the prefix token, or the texts or the language
+            model are compared with themselves.
         IdempotencyInFlight, IdempotencyMismatch: see `answer_once`.
     """
 
-    def create() -> AuditOut:
-        text_set_id = parse_id(Prefix.TEXT_SET, request.text_set)
-        text_set = get_text_set(session, principal.tenant_id, text_set_id, share_lock=True)
-        language_model = resolve_language_model(session, principal, request.model, roots)
-        return AuditOut.of(
-            add_audit(session, language_model, text_set, request.spec(), metadata=request.metadata)
+    def find_text_set(public_id: str) -> TextSet:
+        return get_text_set(
+            session, principal.tenant_id, parse_id(Prefix.TEXT_SET, public_id), share_lock=True
         )
+
+    def create() -> AuditOut:
+        text_set = find_text_set(request.text_set)
+        controls = None if request.control_text_set is None else find_text_set(request.control_text_set)
+        language_model = resolve_language_model(session, principal, request.model, roots)
+        reference_model = None
+        if request.reference_model is not None:
+            reference_model = resolve_language_model(
+                session, principal, request.reference_model, roots, pointer="/reference_model"
+            )
+        _require_another(text_set, controls, language_model, reference_model)
+        audit = add_audit(session, language_model, text_set, request.spec(), metadata=request.metadata)
+        _add_companions(session, audit, language_model, text_set, reference_model, controls)
+        return AuditOut.of(audit, companions_of(session, [audit.id])[audit.id])
 
     return answer_once(session, principal, key, "audit", request, AuditOut, create)
 
@@ -84,6 +98,44 @@ def add_audit(
     return audit
 
 
+def _require_another(
+    text_set: TextSet,
+    controls: TextSet | None,
+    language_model: LanguageModel,
+    reference_model: LanguageModel | None,
+) -> None:
+    errors = []
+    if controls is not None and controls.sha256 == text_set.sha256:
+        errors.append(FieldError("/control_text_set", "same_as_text_set"))
+    if reference_model is not None and reference_model.id == language_model.id:
+        errors.append(FieldError("/reference_model", "same_as_model"))
+    if errors:
+        raise ValidationFailed("Nothing can be compared with itself; name another one.", errors)
+
+
+def _add_companions(
+    session: Session,
+    audit: Audit,
+    language_model: LanguageModel,
+    text_set: TextSet,
+    reference_model: LanguageModel | None,
+    controls: TextSet | None,
+) -> None:
+    """Write the audits that an audit waits for. They measure `nl` under its options, and nothing else."""
+    options = StoredAuditSpec.model_validate(audit.spec).options
+    wanted = {
+        CompanionRole.CONTROL: (language_model, controls),
+        CompanionRole.REFERENCE: (reference_model, text_set),
+        CompanionRole.REFERENCE_CONTROL: (reference_model, controls),
+    }
+    for role, (model, texts) in wanted.items():
+        if model is not None and texts is not None:
+            spec = AuditSpec(options=options)
+            companion = add_audit(session, model, texts, spec, priority=audit.priority)
+            link_audit(session, AUDIT, audit.id, companion, role)
+    session.flush()
+
+
 def read_audit(session: Session, tenant_id: UUID, audit_id: UUID) -> AuditOut:
     """An audit with its progress, shards under way included, and what it waits for.
 
@@ -91,7 +143,8 @@ def read_audit(session: Session, tenant_id: UUID, audit_id: UUID) -> AuditOut:
         NotFound: no such audit for this tenant.
     """
     audit, in_flight = read_audit_with_progress(session, tenant_id, audit_id)
-    return AuditOut.of(audit, in_flight, waiting_jobs(session, [audit]).get(audit.id))
+    companions = companions_of(session, [audit.id])[audit.id]
+    return AuditOut.of(audit, companions, in_flight, waiting_jobs(session, [audit]).get(audit.id))
 
 
 def cancel(session: Session, tenant_id: UUID, audit_id: UUID) -> AuditOut:
@@ -101,7 +154,8 @@ def cancel(session: Session, tenant_id: UUID, audit_id: UUID) -> AuditOut:
         NotFound: no such audit for this tenant.
         AlreadyTerminal: the audit had ended before.
     """
-    return AuditOut.of(cancel_operation(session, Audit, tenant_id, audit_id))
+    audit = cancel_operation(session, Audit, tenant_id, audit_id)
+    return AuditOut.of(audit, companions_of(session, [audit.id])[audit.id])
 
 
 def list_page(
@@ -110,7 +164,12 @@ def list_page(
     """A tenant's audits that are wanted, newest first."""
     rows = list_operations(session, Audit, tenant_id, wanted, id_cursor(cursor), limit + 1)
     waiting = waiting_jobs(session, rows)
-    return page_by_id(rows, limit, lambda row: AuditOut.of(row, waiting_job=waiting.get(row.id)))
+    companions = companions_of(session, [row.id for row in rows])
+
+    def answer(row: Audit) -> AuditOut:
+        return AuditOut.of(row, companions[row.id], waiting_job=waiting.get(row.id))
+
+    return page_by_id(rows, limit, answer)
 
 
 def get_succeeded_audit(session: Session, tenant_id: UUID, audit_id: UUID) -> Audit:

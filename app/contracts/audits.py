@@ -30,6 +30,10 @@ class AuditOptions(Contract):
 
     `special_tokens` is what the string of a special token inside a text becomes, such as `<|endoftext|>`:
     `control` that token, as transformers encodes unless told otherwise; `text` its characters.
+
+    `fdr` is the share of false ones that is accepted among the texts called `memorized` (Benjamini and
+    Hochberg 1995), where there are control texts. `seed` is that of all that is drawn at random: the same
+    audit with the same seed gives the same numbers.
     """
 
     prefix_tokens: Annotated[int, Field(ge=1, le=100_000)] = 64
@@ -48,6 +52,8 @@ class AuditOptions(Contract):
     dtype: Literal["float32", "bfloat16"] = "float32"
     prefix_token: PrefixTokenChoice = "auto"  # noqa: S105 - a token of the vocabulary
     special_tokens: Literal["control", "text"] = "control"
+    fdr: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
 
 
 class AuditSpec(Contract):

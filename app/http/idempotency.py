@@ -12,10 +12,12 @@ from app.store.tenants import Principal
 
 Resource = TypeVar("Resource", bound=BaseModel)
 
-# Options that release 0.1 did not know.
+# What release 0.1 did not know.
 _ADDED: Final[dict[str, Any]] = {
-    "options": {"prefix_token", "special_tokens", "min_k"},
+    "options": {"prefix_token", "special_tokens", "min_k", "fdr", "seed"},
     "evaluation": {"prefix_token"},
+    "control_text_set": True,
+    "reference_model": True,
 }
 
 

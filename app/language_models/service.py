@@ -76,9 +76,14 @@ def require_allowed(source: HubSource | PathSource, roots: list[Path], *, pointe
 
 
 def resolve_language_model(
-    session: Session, principal: Principal, reference: LanguageModelReference, roots: list[Path]
+    session: Session,
+    principal: Principal,
+    reference: LanguageModelReference,
+    roots: list[Path],
+    *,
+    pointer: str = "/model",
 ) -> LanguageModel:
-    """The language model that a request names, registered on the way if it is a new source.
+    """The language model that a request names at `pointer`, registered on the way if it is a new source.
 
     Raises:
         NotFound: no such language model for this tenant.
@@ -88,7 +93,7 @@ def resolve_language_model(
     if isinstance(reference, str):
         model_id = parse_id(Prefix.LANGUAGE_MODEL, reference)
     else:
-        require_allowed(reference, roots, pointer="/model/path")
+        require_allowed(reference, roots, pointer=f"{pointer}/path")
         model_id = find_by_source(session, principal.tenant_id, reference.model_dump())
         if model_id is None:
             return add_language_model(session, principal, reference, {})

@@ -38,6 +38,10 @@ class Audit(Operation):
         """The condition that an audit scores the texts of a set."""
         return cls.text_set_id == text_set_id
 
+    def is_scored(self) -> bool:
+        """Whether every text has its row."""
+        return self.texts_done >= self.texts_total
+
 
 def record_tokens(
     session: Session, audit_id: UUID, *, prefix_token: JSONObject | None, end_tokens: list[int] | None

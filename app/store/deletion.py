@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 from app.errors import ResourceInUse
 from app.store.audits import Audit
+from app.store.companions import is_needed_by_an_owner
 from app.store.edits import Edit, EditTextSet
 from app.store.language_models import LanguageModel, get_language_model
 from app.store.operations import is_active
@@ -41,6 +42,7 @@ def erase_text_set(session: Session, tenant_id: UUID, text_set_id: UUID | None) 
     row = get_text_set(session, tenant_id, text_set_id)
     session.execute(select(TextSet.id).where(TextSet.id == row.id).with_for_update())
     _require_unused(session, exists().where(Audit.text_set_id == row.id, is_active(Audit)))
+    _require_unused(session, is_needed_by_an_owner(row.id))
     edits = select(EditTextSet.edit_id).where(EditTextSet.text_set_id == row.id)
     _require_unused(session, exists().where(Edit.id.in_(edits), is_active(Edit)))
     audits = select(Audit.id).where(Audit.text_set_id == row.id)

@@ -1,6 +1,6 @@
 """Transitions that move a job and what it works for in one transaction. `end` is the one end of them all."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from itertools import islice
 from types import MappingProxyType
@@ -10,16 +10,18 @@ from uuid import UUID
 from sqlalchemy import exists, func, insert, select, update
 from sqlalchemy.orm import Session
 
-from app.errors import AlreadyTerminal
+from app.errors import AlreadyTerminal, CompanionFailed
 from app.store.audits import Audit
-from app.store.core.base import JSONObject
+from app.store.companions import OperationAudit, have_succeeded, owners_of, take_unwanted_companions
+from app.store.core.base import Base, JSONObject
+from app.store.core.identifiers import Prefix, format_id
 from app.store.edits import Edit
 from app.store.jobs.kinds import (
     DERIVE_SHARD,
+    KINDS,
     PLAN_AUDIT,
     RUN_EDIT,
     SCORE_SHARD,
-    SUMMARIZE_AUDIT,
     VALIDATE_LANGUAGE_MODEL,
     JobKind,
 )
@@ -37,8 +39,7 @@ from app.store.jobs.queue import (
 from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.operations import Operation, OperationStatus, OperationT, get_operation, is_active
 
-# The last job of an audit comes before any new shard, so that what is nearly done gets done.
-SUMMARY_PRIORITY_STEP = 1
+FINISHING_PRIORITY_STEP = 1
 _ROWS_AT_ONCE = 1000
 
 
@@ -77,7 +78,58 @@ def end(
     if session.scalar(statement) is None:
         return False
     cancel_jobs(session, owner, owner_id)
+    if owner is AUDIT:
+        _tell_owners(session, owner_id, OperationStatus(status), error)
+    if owner.finished_by is not None and status != OperationStatus.SUCCEEDED:
+        cancel_audits(session, take_unwanted_companions(session, owner_id))
     return True
+
+
+def _tell_owners(session: Session, audit_id: UUID, status: OperationStatus, error: JSONObject | None) -> None:
+    """Let what waits for an audit go on if that was the last, or fail with it.
+
+    Each owner is locked, so that of two companions that end at once the second sees what became of the first.
+    """
+    for link in owners_of(session, audit_id):
+        if (owner := OWNERS.get(link.owner_kind)) is None:
+            continue
+        row = _lock_active(session, owner, link.owner_id)
+        if row is None:
+            continue
+        if status == OperationStatus.SUCCEEDED:
+            enqueue_finishing(session, owner, row)
+        else:
+            problem = CompanionFailed(_why(link, status, error)).problem()
+            end(session, owner, link.owner_id, owner.failed, error=problem)
+
+
+def _why(link: OperationAudit, status: OperationStatus, error: JSONObject | None) -> str:
+    """What became of a companion, for whoever reads that its owner failed."""
+    audit = f"The audit {format_id(Prefix.AUDIT, link.audit_id)} (role {link.role}), which this needs,"
+    return f"{audit} {status}: {error['detail']}" if error else f"{audit} was {status}."
+
+
+def cancel_audits(session: Session, audit_ids: Iterable[UUID]) -> None:
+    """End audits that nobody waits for any more. The caller holds their rows."""
+    for audit_id in audit_ids:
+        end(session, AUDIT, audit_id, OperationStatus.CANCELLED)
+
+
+def enqueue_finishing(session: Session, owner: Owner, row: Any) -> int:
+    """Enqueue the job that ends something, if all that it waited for is there.
+
+    Whoever calls it has just brought what may have been the last of it, and holds the row of the owner: so of
+    all who do, exactly one enqueues.
+
+    Returns:
+        How many jobs were enqueued.
+    """
+    if owner.finished_by is None or not owner.is_ready(row) or not have_succeeded(session, row.id):
+        return 0
+    # The last job comes before any new one, so that what is nearly done gets done.
+    priority = FINISHING_PRIORITY_STEP + (row.priority if isinstance(row, Audit) else 0)
+    add_job(session, KINDS[owner.finished_by], tenant_id=row.tenant_id, owner_id=row.id, priority=priority)
+    return 1
 
 
 def enqueue_validation(session: Session, language_model: LanguageModel) -> Job:
@@ -120,11 +172,17 @@ def take_active(session: Session, kind: type[OperationT], operation_id: UUID) ->
     Raises:
         LeaseLost: it has ended, so nothing may be committed for it any more.
     """
-    statement = select(kind).where(kind.id == operation_id, is_active(kind)).with_for_update(key_share=True)
-    row = session.scalars(statement.execution_options(populate_existing=True)).one_or_none()
+    row = _lock_active(session, owner_of(kind), operation_id)
     if row is None:
         raise LeaseLost
+    assert isinstance(row, kind)
     return row
+
+
+def _lock_active(session: Session, owner: Owner, owner_id: UUID) -> Base | None:
+    statement = select(owner.table).where(owner.table.id == owner_id, owner.is_active())
+    statement = statement.with_for_update(key_share=True).execution_options(populate_existing=True)
+    return session.scalars(statement).one_or_none()
 
 
 def begin_operation(
@@ -204,7 +262,7 @@ def _insert_jobs(session: Session, rows: Iterator[dict[str, Any]]) -> None:
 
 
 def complete_shard(session: Session, audit_id: UUID, texts: int) -> int:
-    """Count a committed shard; the last one enqueues the summary.
+    """Count a committed shard; the last one enqueues the summary, unless a companion audit is still open.
 
     Returns:
         How many jobs were enqueued.
@@ -214,10 +272,7 @@ def complete_shard(session: Session, audit_id: UUID, texts: int) -> int:
     """
     audit = take_active(session, Audit, audit_id)
     audit.texts_done += texts
-    if audit.texts_done < audit.texts_total:
-        return 0
-    _add_job_of(session, audit, SUMMARIZE_AUDIT, priority=audit.priority + SUMMARY_PRIORITY_STEP)
-    return 1
+    return enqueue_finishing(session, AUDIT, audit)
 
 
 def succeed_audit(session: Session, audit_id: UUID, summary: JSONObject) -> None:
@@ -300,4 +355,5 @@ def _waiting(session: Session, kind: type[OperationT], model_id: UUID) -> list[O
     """The audits or edits that wait for a language model: those without any job."""
     has_job = exists().where(owned_by(owner_of(kind), kind.id))
     statement = select(kind).where(kind.language_model_id == model_id, is_active(kind), ~has_job)
-    return list(session.scalars(statement))
+    # The oldest first: an audit before its companions, which end with it.
+    return list(session.scalars(statement.order_by(kind.id)))

@@ -3,6 +3,7 @@
 from app.store import (  # noqa: F401 - for their tables
     artifacts,
     audits,
+    companions,
     edits,
     factors,
     idempotency,

@@ -1,9 +1,9 @@
 """What a job can work for: where it is stored, until when it is wanted, and how it ends."""
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import ColumnElement
 
@@ -13,6 +13,10 @@ from app.store.core.base import JSONObject
 from app.store.edits import Edit
 from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.operations import ACTIVE, Operation, OperationStatus
+
+
+def _always(row: object) -> bool:  # noqa: ARG001 - whatever it is
+    return True
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,9 @@ class Owner:
         failed: the status of one whose job was given up.
         ended_at: by each status that ends it, the column that says when; none where there is none.
         error_of: the `error` that is recorded, made of the problem of the job.
+        finished_by: the kind of the job that ends it once its companion audits have succeeded; None for what
+            never has any.
+        is_ready: whether its row lacks nothing but its companions, so that this job can be added.
     """
 
     kind: str
@@ -34,6 +41,8 @@ class Owner:
     failed: StrEnum
     ended_at: Mapping[StrEnum, str | None]
     error_of: Callable[[JSONObject], JSONObject] = dict
+    finished_by: str | None = None
+    is_ready: Callable[[Any], bool] = _always
 
     def is_active(self) -> ColumnElement[bool]:
         """The condition that one has not ended."""
@@ -57,7 +66,7 @@ def _operation(table: type[Operation]) -> Owner:
     )
 
 
-AUDIT: Final = _operation(Audit)
+AUDIT: Final = replace(_operation(Audit), finished_by="summarize_audit", is_ready=Audit.is_scored)
 EDIT: Final = _operation(Edit)
 # A job of its own validates it.
 LANGUAGE_MODEL: Final = Owner(

@@ -7,9 +7,10 @@ from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.errors import ShardPoisoned
+from app.store.companions import take_forsaken
 from app.store.jobs.kinds import KINDS
 from app.store.jobs.queue import Job, JobState, is_wanted
-from app.store.lifecycle import fail_owner
+from app.store.lifecycle import cancel_audits, fail_owner
 
 
 def sweep_leases(session: Session, *, max_attempts: int) -> int:
@@ -46,6 +47,8 @@ def sweep_leases(session: Session, *, max_attempts: int) -> int:
         job.state, job.error, job.finished_at = JobState.FAILED, problem, now
         session.flush()
         fail_owner(session, job, problem)
+    # Those whose row was held when their owners ended.
+    cancel_audits(session, take_forsaken(session))
     _cancel_orphans(session)
     return len(expired)
 

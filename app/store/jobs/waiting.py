@@ -7,6 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
+from app.store.companions import companions_of
 from app.store.jobs.queue import Job, JobState
 from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.operations import ACTIVE, Operation
@@ -18,17 +19,20 @@ def waiting_validations(session: Session, rows: Sequence[LanguageModel]) -> Mapp
 
 
 def waiting_jobs(session: Session, rows: Sequence[Operation]) -> Mapping[UUID, Job]:
-    """The waiting job of each audit or edit that waits, be it that its language model's validation does.
+    """The waiting job of each audit or edit that waits, be it that a companion or a validation does.
 
     Of several, the one that is tried next.
     """
-    active = [row for row in rows if row.status in ACTIVE]
-    jobs = _waiting(session, {each for row in active for each in (row.id, row.language_model_id)})
+    active = {row.id: row for row in rows if row.status in ACTIVE}
+    needs = {row.id: {row.id, row.language_model_id} for row in active.values()}
+    for row_id, companions in companions_of(session, active).items():
+        needs[row_id].update(*((each.audit_id, each.language_model_id) for each in companions))
+    jobs = _waiting(session, set().union(*needs.values()))
     found: dict[UUID, Job] = {}
-    for row in active:
-        own = [jobs[each] for each in (row.id, row.language_model_id) if each in jobs]
+    for row_id, needed in needs.items():
+        own = [jobs[each] for each in needed if each in jobs]
         if own:
-            found[row.id] = min(own, key=lambda job: job.available_at)
+            found[row_id] = min(own, key=lambda job: job.available_at)
     return found
 
 
