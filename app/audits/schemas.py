@@ -103,11 +103,18 @@ class AuditOut(BaseModel):
     metrics: list[MetricName]
     options: StoredAuditOptions
     prefix_token: PrefixToken | None = None
+    recall_shots: Annotated[
+        int | None,
+        Field(
+            description="How many of the leading control texts `membership.recall` puts before each text: 10 "
+            "at most, in half of the context; they are no controls then. Null if it was not measured."
+        ),
+    ] = None
     derived_from: Annotated[
         str | None,
         Field(
-            description="The audit of the same texts under the same language model from whose evidence this one "
-            "follows, number for number, without the model; null if its texts went through the model."
+            description="The audit of the same texts under the same language model from whose evidence this "
+            "one follows, number for number, without the model; null if its texts went through the model."
         ),
     ] = None
     progress: Progress
@@ -147,6 +154,7 @@ class AuditOut(BaseModel):
             metrics=spec.metrics,
             options=spec.options,
             prefix_token=PrefixToken.model_validate(row.prefix_token) if row.prefix_token else None,
+            recall_shots=row.recall_shots,
             derived_from=format_id(Prefix.AUDIT, row.derived_from) if row.derived_from else None,
             progress=Progress(done=row.texts_done + in_flight, total=row.texts_total),
             digests=Digests(model=row.language_model_digest, text_set=row.text_set_sha256),
@@ -241,8 +249,8 @@ class Token(BaseModel):
     mean: Annotated[
         float | None,
         Field(
-            description="Mean log-likelihood of a token drawn from the model at this place: minus its entropy, "
-            f"in nats, at most 0 (arXiv 2404.02936); {_OLDER_EVIDENCE}"
+            description="Mean log-likelihood of a token drawn from the model at this place: minus its "
+            f"entropy, in nats, at most 0 (arXiv 2404.02936); {_OLDER_EVIDENCE}"
         ),
     ]
     deviation: Annotated[

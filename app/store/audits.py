@@ -29,6 +29,9 @@ class Audit(Operation):
     # language model (null until it has scored).
     prefix_token: Mapped[JSONObject | None]
     end_tokens: Mapped[list[int] | None] = mapped_column(JSONB(none_as_null=True))
+    # How many of the leading control texts stood before each text for ReCaLL, which are then no controls; null if
+    # that was not measured.
+    recall_shots: Mapped[int | None]
     # The audit from whose evidence this one follows; null if its texts went through the model.
     derived_from: Mapped[UUID | None]
     summary: Mapped[JSONObject | None]
@@ -43,11 +46,16 @@ class Audit(Operation):
         return self.texts_done >= self.texts_total
 
 
-def record_tokens(
-    session: Session, audit_id: UUID, *, prefix_token: JSONObject | None, end_tokens: list[int] | None
+def record_conditions(
+    session: Session,
+    audit_id: UUID,
+    *,
+    prefix_token: JSONObject,
+    end_tokens: list[int],
+    recall_shots: int | None,
 ) -> None:
     """Say what stood before the texts of an audit, and which tokens end a generation."""
-    found = {"prefix_token": prefix_token, "end_tokens": end_tokens}
+    found = {"prefix_token": prefix_token, "end_tokens": end_tokens, "recall_shots": recall_shots}
     session.execute(update(Audit).where(Audit.id == audit_id).values(**found))
 
 

@@ -58,8 +58,9 @@ class Tenant:
     async def run(self) -> str:
         return await asyncio.to_thread(run_next, self.runtime)
 
-    async def request(self, metrics: list[str], **options: Any) -> str:
+    async def request(self, metrics: list[str], fields: dict[str, Any] | None = None, **options: Any) -> str:
         body = {"model": self.model, "text_set": self.text_set, "metrics": metrics, "options": options}
+        body |= fields or {}
         answer = await self.http.post("/v1/audits", json=body, headers={"Idempotency-Key": uuid4().hex})
         assert answer.status_code == 202, answer.text
         return f"/v1/audits/{answer.json()['id']}"
@@ -92,15 +93,15 @@ async def new_tenant(app: FastAPI, settings: Settings, runtime: Runtime, checkpo
         body = {"source": {"type": "path", "path": str(checkpoint)}}
         model = await http.post("/v1/models", json=body, headers={"Idempotency-Key": "k"})
         await asyncio.to_thread(run_next, runtime)
-        return Tenant(http, runtime, model.json()["id"], await upload(http))
+        return Tenant(http, runtime, model.json()["id"], await upload(http, TEXTS))
 
     yield make
     for http in clients:
         await http.aclose()
 
 
-async def upload(http: httpx.AsyncClient) -> str:
-    answer = await http.post("/v1/text-sets", json={"name": "texts", "texts": TEXTS})
+async def upload(http: httpx.AsyncClient, texts: list[dict[str, Any]]) -> str:
+    answer = await http.post("/v1/text-sets", json={"name": "texts", "texts": texts})
     return str(answer.json()["id"])
 
 
@@ -147,7 +148,7 @@ async def test_a_shard_whose_source_is_erased_goes_through_the_model(
     await tenant.end_of(path)
     found = await tenant.found(path)
 
-    sent_again, erased = await upload(tenant.http), tenant.text_set
+    sent_again, erased = await upload(tenant.http, TEXTS), tenant.text_set
     tenant.text_set = sent_again
     path = await tenant.request(["membership"])
     assert [await tenant.run() for _ in range(2)] == ["plan_audit", "derive_shard"]
@@ -176,6 +177,24 @@ async def test_a_cancelled_audit_takes_nothing_over(
     assert (await tenant.http.post(f"{path}/cancel")).status_code == 202
     states = database.execute("SELECT state FROM jobs WHERE kind = 'derive_shard' ORDER BY id").fetchall()
     assert states == [("succeeded",), ("cancelled",)]
+
+
+async def test_controls_are_shots_whose_pass_is_never_derived(new_tenant: NewTenant) -> None:
+    tenant = await new_tenant()
+    await tenant.end_of(await tenant.request(["membership"]))
+    controls = await upload(tenant.http, [{"text": sentence[:30]} for sentence in SENTENCES[90:110]])
+    path = await tenant.request(["membership"], {"control_text_set": controls})
+    audit, jobs = await tenant.end_of(path)
+    assert jobs.count("score_shard") == 2 + 4
+    assert audit["derived_from"] is None
+    assert audit["recall_shots"] >= 2
+    rows = (await tenant.http.get(f"{path}/scores")).json()["data"]
+    assert [row["text_id"] for row in rows if row["membership"] is None] == ["empty"]
+    assert all(row["membership"]["recall"] > 0 for row in rows if row["membership"])
+    # Without the shots it follows, and so does a companion from another audit's.
+    again, jobs = await tenant.end_of(await tenant.request(["nl"], {"control_text_set": controls}))
+    assert "score_shard" not in jobs
+    assert (again["derived_from"], again["recall_shots"]) == (audit["id"], None)
 
 
 def spec(metrics: str = "nl", **options: Any) -> AuditSpec:

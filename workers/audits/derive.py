@@ -85,7 +85,7 @@ def derive_shard(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
     whole = all(score.error is not None or score.ordinal in evidence for score in known)
     if not whole or len(known) != len(texts):
         return finish(runtime, lease, lambda session: score_instead(session, audit_id, start, stop))
-    rows = []
+    rows: list[ScoreRow] = []
     for text, score in zip(texts, known, strict=True):
         keeper.report(len(rows))
         rows.append(derived_row(audit_id, text, score, evidence.get(score.ordinal), conditions, spec))
@@ -149,6 +149,7 @@ def scored_tokens(
         deviation=_unpacked(evidence.deviations, "<f4"),
         sampling_log_likelihood=_unpacked(evidence.sampling_log_likelihoods, "<f4"),
         continuation=None,
+        after_shots=None,
         min_k=options.min_k,
     )
 

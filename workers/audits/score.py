@@ -1,17 +1,18 @@
 """Scoring a shard: texts in, science, rows out."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from sqlalchemy.orm import Session
 
 from app.contracts.audits import AuditSpec, StoredAuditSpec
 from app.errors import NoSuchPrefixToken, ScoringFailed
-from app.store.audits import Audit, record_tokens
+from app.store.audits import Audit, record_conditions
 from app.store.jobs.queue import Lease, LeaseLost
 from app.store.language_models import LanguageModel as LanguageModelRow
 from app.store.lifecycle import complete_shard
 from app.store.scores import copy_evidence, copy_scores
 from app.store.text_sets import read_texts
+from workers.audits.controls import control_set_for_shots
 from workers.audits.rows import evidence_rows, score_row, text_input
 from workers.running.finishing import finish
 from workers.running.lease_keeper import LeaseKeeper
@@ -20,6 +21,7 @@ from workers.science.errors import PrefixTokenUnusable, ScoreNotFinite
 from workers.science.scoring.greedy import end_token_ids
 from workers.science.scoring.prefix_token import resolve_prefix_token
 from workers.science.scoring.scorer import score_texts
+from workers.science.scoring.shots import MOST_SHOTS, choose_shots
 from workers.science.scoring.texts import ScoringOptions
 
 
@@ -43,14 +45,19 @@ def score_shard(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
         audit = session.get_one(Audit, audit_id)
         row = session.get_one(LanguageModelRow, lease.language_model_id)
         texts = read_texts(session, audit.text_set_id, start, stop)
-    spec = StoredAuditSpec.model_validate(audit.spec)
+        spec = StoredAuditSpec.model_validate(audit.spec)
+        controls = control_set_for_shots(session, audit_id, spec)
+        leading = [] if controls is None else read_texts(session, controls, 0, MOST_SHOTS)
     language_model = runtime.models.get(row, spec.options.dtype)
     keeper.report(0)
     inputs = [text_input(text) for text in texts]
     try:
         prefix_token = resolve_prefix_token(spec.options.prefix_token, language_model)
         end_tokens = sorted(end_token_ids(language_model))
-        scores = score_texts(language_model, inputs, scoring_options(spec), on_progress=keeper.report)
+        options = scoring_options(spec)
+        shots = choose_shots(language_model, [text.text for text in leading], options.special_tokens)
+        options = replace(options, shots=shots)
+        scores = score_texts(language_model, inputs, options, on_progress=keeper.report)
     except PrefixTokenUnusable as error:
         raise NoSuchPrefixToken(error.detail) from None
     except ScoreNotFinite as error:
@@ -61,7 +68,13 @@ def score_shard(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
         if spec.options.token_evidence:
             copy_evidence(session, evidence_rows(audit_id, texts, scores))
         enqueued = complete_shard(session, audit_id, len(texts))
-        record_tokens(session, audit_id, prefix_token=asdict(prefix_token), end_tokens=end_tokens)
+        record_conditions(
+            session,
+            audit_id,
+            prefix_token=asdict(prefix_token),
+            end_tokens=end_tokens,
+            recall_shots=None if controls is None else len(shots),
+        )
         return enqueued
 
     return finish(runtime, lease, write)

@@ -9,6 +9,7 @@ from app.contracts.audits import AuditSpec, StoredAuditSpec
 from app.contracts.metrics.fields import ALWAYS
 from app.store.audits import Audit, evidence_sources
 from app.store.language_models import LanguageModel as LanguageModelRow
+from workers.audits.controls import control_set_for_shots
 from workers.science.metrics.metric import Need
 from workers.science.metrics.registry import METRICS
 
@@ -24,9 +25,11 @@ _ASKED_FOR: Final[Mapping[Need, tuple[str, ...]]] = {
 
 def find_source(session: Session, audit: Audit, language_model: LanguageModelRow) -> Audit | None:
     """The newest audit from whose rows and evidence another one follows; None if there is none."""
+    wanted = StoredAuditSpec.model_validate(audit.spec)
+    if control_set_for_shots(session, audit.id, wanted) is not None:
+        return None
     if language_model.digest is None or language_model.context_length is None:
         return None
-    wanted = StoredAuditSpec.model_validate(audit.spec)
     candidates = evidence_sources(
         session,
         tenant_id=audit.tenant_id,

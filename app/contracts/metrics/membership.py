@@ -20,15 +20,15 @@ class MembershipScore(BaseModel):
     zlib: Annotated[
         float,
         Field(
-            description="`loss` over the bytes of the text as zlib compresses it, in nats per token and byte, "
-            "at most 0 (arXiv 2012.07805; its sign is turned, as in mimir)."
+            description="`loss` over the bytes of the text as zlib compresses it, in nats per token and "
+            "byte, at most 0 (arXiv 2012.07805, with the sign turned)."
         ),
     ]
     min_k: Annotated[
         float,
         Field(
-            description="Mean log-likelihood, in nats, at most 0, of the share `options.min_k` of tokens that "
-            "have the lowest, one at least (Min-K%, arXiv 2310.16789)."
+            description="Mean log-likelihood, in nats, at most 0, of the share `options.min_k` of tokens "
+            "that have the lowest, one at least (Min-K%, arXiv 2310.16789)."
         ),
     ]
     min_k_pp: Annotated[

@@ -15,6 +15,7 @@ from tests.tiny_models import english_sentences
 from workers.science.metrics.membership import lowest_mean, standardized
 from workers.science.metrics.tokens import ScoredTokens
 from workers.science.scoring.scorer import ScoringOptions, TextInput, score_texts
+from workers.science.scoring.shots import MOST_SHOTS, choose_shots
 
 # A short one, one letter, some of several windows, some that are not ASCII.
 TEXTS = ["Hello", "x", "naïve café 🦜🦜 дом", "a" * 300, *english_sentences()[40:52]]
@@ -109,6 +110,66 @@ def test_a_variance_that_is_almost_none_is_taken_for_a_millionth():
         deviation=0 * one,
         sampling_log_likelihood=one,
         continuation=None,
+        after_shots=None,
         min_k=0.2,
     )
     assert standardized(tokens).tolist() == pytest.approx([-1000.0])
+
+
+SHOTS = tuple(sentence[:25] for sentence in english_sentences()[200:212])
+
+
+@pytest.mark.parametrize("choice", ["eos", "auto", "none"])
+def test_recall_equals_the_definition_in_float64(each_language_model, choice):
+    """Oracle: LL(x | P) / LL(x) on the whole model's logits (arXiv 2406.15968), text by text."""
+    tokenizer, context = each_language_model.tokenizer, each_language_model.context_length
+    shots = choose_shots(each_language_model, SHOTS, "control")
+    assert 1 < len(shots) < len(SHOTS)
+    before = [token for shot in shots for token in tokenizer(shot, add_special_tokens=False)["input_ids"]]
+    assert len(before) <= context // 2
+    options = ScoringOptions(frozenset({"membership"}), prefix_token=choice, shots=shots, batch_tokens=400)
+    texts = [*TEXTS, " ".join(english_sentences()[60:64])]
+    scores = score_texts(each_language_model, [TextInput(text) for text in texts], options)
+    front = [tokenizer.eos_token_id] if choice == "eos" else []
+    for text, score in zip(texts, scores, strict=True):
+        if score.error:
+            continue
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids = ids[: context + 1 - len(front) - len(before)]
+        unscored = choice == "none"
+        after = exact_log_likelihoods(each_language_model.model, [*front, *before], ids)[unscored:].sum()
+        alone = score.evidence.log_likelihood[: len(ids)][unscored:].sum(dtype=np.float64)
+        if len(ids) == unscored:
+            assert score.metrics["membership"]["recall"] is None
+        else:
+            assert score.metrics["membership"]["recall"] == pytest.approx(after / alone, rel=1e-4)
+
+
+def exact_log_likelihoods(model, before, ids):
+    stream = torch.tensor([*before, *ids])
+    with torch.inference_mode():
+        log_p = model(stream[None, :-1]).logits[0].double().log_softmax(-1)
+    return log_p.gather(-1, stream[1:, None])[-len(ids) :, 0].numpy()
+
+
+def test_shots_are_the_leading_texts_that_fit_half_of_the_context(llama):
+    tokenizer = llama.tokenizer
+    lengths = [len(tokenizer(shot)["input_ids"]) for shot in SHOTS]
+    fitting = sum(total <= llama.context_length // 2 for total in np.cumsum(lengths))
+    assert choose_shots(llama, SHOTS, "control") == SHOTS[:fitting]
+    assert choose_shots(llama, ["a"] * 50, "control") == ("a",) * MOST_SHOTS
+    assert choose_shots(llama, [SHOTS[0] * 20, "a"], "control") == ()
+    assert choose_shots(llama, ["", ""], "control") == ()
+    assert choose_shots(llama, ["", "a"], "control") == ("", "a")
+    assert choose_shots(llama, [], "control") == ()
+
+
+def test_shots_change_no_other_number(llama):
+    texts = [TextInput(text) for text in TEXTS]
+    without = score_texts(llama, texts, ScoringOptions())
+    for plain, score in zip(without, score_texts(llama, texts, ScoringOptions(shots=SHOTS[:2])), strict=True):
+        recall = score.metrics["membership"].pop("recall")
+        assert recall >= 0
+        assert plain.metrics["membership"].pop("recall") is None
+        assert score.metrics == plain.metrics
+        assert score.nl == plain.nl

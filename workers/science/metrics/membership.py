@@ -48,7 +48,9 @@ def membership_metric(tokens: ScoredTokens) -> MetricResult:
         `loss`: mean log-likelihood per token in nats, at most 0. `zlib`: that over the bytes of the text as
         zlib compresses it, at most 0. `min_k`: mean log-likelihood of the share `min_k` of tokens that have
         the lowest, at most 0. `min_k_pp`: mean of the lowest share of `standardized`, without a unit.
-        `reference` and `recall` are None: they take another model and another prompt.
+        `recall`: log-likelihood after the shots over that without them, on the same tokens, at least 0; None
+        without shots, and where the model is certain of all of these tokens. `reference` is None: it takes
+        another model.
     """
     unscored = len(tokens.token_ids) - tokens.n_scored
     loss = float(tokens.log_likelihood.sum(dtype=np.float64)) / tokens.n_scored
@@ -58,8 +60,18 @@ def membership_metric(tokens: ScoredTokens) -> MetricResult:
         "min_k": lowest_mean(tokens.log_likelihood[unscored:].astype(np.float64), tokens.min_k),
         "min_k_pp": lowest_mean(standardized(tokens)[unscored:], tokens.min_k),
         "reference": None,
-        "recall": None,
+        "recall": recall(tokens),
     }
+
+
+def recall(tokens: ScoredTokens) -> float | None:
+    """LL(x | P) / LL(x) of the tokens that fit the context after the shots P (arXiv 2406.15968, section 3)."""
+    if tokens.after_shots is None:
+        return None
+    counted = slice(len(tokens.token_ids) - tokens.n_scored, len(tokens.after_shots))
+    alone = float(tokens.log_likelihood[counted].sum(dtype=np.float64))
+    after = float(tokens.after_shots[counted].sum(dtype=np.float64))
+    return after / alone if alone else None
 
 
 def _compute(tokens: ScoredTokens, _splits: Sequence[Split]) -> MetricResult:
@@ -106,6 +118,6 @@ def _separation(others: Values, members: Values) -> JSONObject | None:
 METRIC = Metric(
     name="membership",
     compute=_compute,
-    needs=frozenset({Need.MOMENTS}),
+    needs=frozenset({Need.MOMENTS, Need.SHOTS}),
     labelled=MembershipSummary,
 )

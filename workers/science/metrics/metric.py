@@ -18,6 +18,7 @@ class Need(StrEnum):
     CHOICES = "choices"  # whether each token of the metric's suffixes is the greedy choice
     CONTINUATION = "continuation"  # what greedy decoding says after the prefix of `Splittable.as_asked`
     MOMENTS = "moments"  # mean and deviation of the vocabulary's log-probabilities at each token
+    SHOTS = "shots"  # likelihoods after texts that are no members, if there are any; a pass of its own
     SAMPLING = "sampling"  # how likely the client's decoding draws each token of the metric's suffixes
 
 

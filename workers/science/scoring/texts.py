@@ -43,6 +43,8 @@ class ScoringOptions:
         temperature: of the client's decoding, for metrics that need `sampling`.
         top_k: of the client's decoding.
         min_k: the share of least likely tokens that `membership` looks at, above 0 and at most 1.
+        shots: texts of the same kind that are no members, which `membership` puts before each text to see
+            what that changes; see `choose_shots`.
         token_evidence: whether to return what the model made of each token.
         prefix_token: what stands before a text; see `resolve_prefix_token`.
         special_tokens: what the string of a special token inside a text becomes; see `tokenize`.
@@ -56,6 +58,7 @@ class ScoringOptions:
     temperature: float = 1.0
     top_k: int = 40
     min_k: float = 0.2
+    shots: tuple[str, ...] = ()
     token_evidence: bool = True
     prefix_token: PrefixTokenChoice = "auto"  # noqa: S105 - a token of the vocabulary
     special_tokens: SpecialTokens = "control"
