@@ -1,4 +1,4 @@
-"""Audits that follow from the evidence of another one. Oracle: the same request of a tenant who has no other."""
+"""Audits that follow from the evidence of another. Oracle: the same request of a tenant who has no other."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

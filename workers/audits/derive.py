@@ -1,8 +1,9 @@
 """Deriving a shard: the rows of an audit from the evidence of another one, without the language model.
 
 What a metric reads of a text's tokens is what the forward pass found of them. Evidence keeps all of it but
-what greedy decoding says where it leaves the text, and that is in the other audit's row. So whatever asks for no
-more is computed here by the same functions, and has the same bits as if the texts had gone through the model.
+what greedy decoding says where it leaves the text, and that is in the other audit's row. So whatever asks for
+no more is computed here by the same functions, and has the same bits as if the texts had gone through the
+model.
 """
 
 from collections.abc import Sequence
@@ -62,7 +63,8 @@ class Conditions:
 def derive_shard(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
     """Write the rows of a shard from those of the audit that the payload names.
 
-    Where its evidence was erased meanwhile, the shard goes through the model instead.
+    Where its evidence was erased meanwhile, or a shard of it is of an older release that kept less, the texts
+    go through the model instead.
 
     Returns:
         How many jobs this enqueued.
@@ -82,7 +84,8 @@ def derive_shard(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
         evidence = read_evidence_of(session, source_id, start, stop)
     spec = StoredAuditSpec.model_validate(audit.spec)
     conditions = _conditions(audit, language_model)
-    whole = all(score.error is not None or score.ordinal in evidence for score in known)
+    complete = {ordinal for ordinal, each in evidence.items() if each.means is not None}
+    whole = all(score.error is not None or score.ordinal in complete for score in known)
     if not whole or len(known) != len(texts):
         return finish(runtime, lease, lambda session: score_instead(session, audit_id, start, stop))
     rows: list[ScoreRow] = []

@@ -42,16 +42,16 @@ class MembershipScore(BaseModel):
     reference: Annotated[
         float | None,
         Field(
-            description="`loss` less that under the reference model, in nats per token, of either sign (arXiv "
-            "2012.07805); null without a `reference_model`."
+            description="`loss` less that under the reference model, in nats per token, of either sign "
+            "(arXiv 2012.07805); null without a `reference_model`."
         ),
     ] = None
     recall: Annotated[
         float | None,
         Field(
-            description="Log-likelihood after the leading texts of `control_text_set` over that without them, "
-            "on the same tokens, at least 0 (ReCaLL, arXiv 2406.15968); null without a `control_text_set`, or "
-            "where the model is certain of every token."
+            description="Log-likelihood after the leading texts of `control_text_set` over that without "
+            "them, on the same tokens, at least 0 (ReCaLL, arXiv 2406.15968); null without a "
+            "`control_text_set`, if none of its texts fits, or where the model is certain of every token."
         ),
     ] = None
 
@@ -72,7 +72,7 @@ class MembershipSummary(BaseModel):
     recall: Annotated[Separation | None, Field(description=_SEPARATION)] = None
 
 
-_MEAN = f"Mean of the texts' `membership.{{}}`, in its unit; null if `membership` was not asked for, and {OLDER_SUMMARY}."
+_MEAN = f"Mean `membership.{{}}`, in its unit; null if `membership` was not asked for, and {OLDER_SUMMARY}."
 
 MEMBERSHIP = Metric(
     name="membership",

@@ -1,4 +1,4 @@
-"""Membership scores. Oracle: the papers' formulas in float64, from all logits of the model, one text at a time.
+"""Membership scores. Oracle: the papers' formulas in float64, from all logits of the model, text by text.
 
 Sources: arXiv 2310.16789 (Min-K%), 2404.02936 (Min-K%++), 2012.07805 (zlib), and the definitions of the
 public code to them: the lowest int(k n) tokens, mean log-likelihood over the compressed length.

@@ -65,7 +65,7 @@ def membership_metric(tokens: ScoredTokens) -> MetricResult:
 
 
 def recall(tokens: ScoredTokens) -> float | None:
-    """LL(x | P) / LL(x) of the tokens that fit the context after the shots P (arXiv 2406.15968, section 3)."""
+    """LL(x | P) / LL(x) of the tokens that fit the context after the shots P (arXiv 2406.15968)."""
     if tokens.after_shots is None:
         return None
     counted = slice(len(tokens.token_ids) - tokens.n_scored, len(tokens.after_shots))

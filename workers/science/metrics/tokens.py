@@ -28,9 +28,9 @@ class ScoredTokens:
             is never drawn.
         continuation: int64 [at most the suffix' length], what greedy decoding says after the prefix that was
             asked for; None without `Need.CONTINUATION`, or where nothing can be continued.
-        after_shots: float32 [at most n], log-likelihoods of the text's first tokens, as many as the context has
-            room for, after texts of its kind that are no members; None without such texts. The first of them
-            does not count where the first token is not scored.
+        after_shots: float32 [at most n], log-likelihoods of the text's first tokens, as many as the context
+            has room for, after texts of its kind that are no members (`Need.SHOTS`); None without such texts.
+            The first of them does not count where the first token is not scored.
         min_k: the share of least likely tokens that membership is told by, as asked for.
     """
 

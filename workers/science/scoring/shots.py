@@ -1,4 +1,4 @@
-"""ReCaLL's shots: texts that are no members, put before each text to see what that changes (arXiv 2406.15968)."""
+"""ReCaLL's shots: texts that are no members stand before a text, to see what changes (arXiv 2406.15968)."""
 
 from collections.abc import Callable, Sequence
 from typing import Final
