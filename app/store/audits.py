@@ -29,7 +29,7 @@ class Audit(Operation):
     # language model (null until it has scored).
     prefix_token: Mapped[JSONObject | None]
     end_tokens: Mapped[list[int] | None] = mapped_column(JSONB(none_as_null=True))
-    # How many of the leading control texts stood before each text for ReCaLL, which are then no controls; null
+    # How many of the leading control texts stood before each text for ReCaLL, and are then no controls; null
     # if that was not measured.
     recall_shots: Mapped[int | None]
     # The audit from whose evidence this one follows; null if its texts went through the model.

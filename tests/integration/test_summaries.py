@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.errors import ScoresMissing
+from app.store.audits import Audit
 from app.store.jobs.queue import Lease
 from app.store.scores import copy_scores, read_score_facts
 from tests.integration.rows import add_audit_rows, add_tenant, score_row
