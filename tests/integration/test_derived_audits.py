@@ -15,7 +15,7 @@ from app.contracts.audits import AuditSpec
 from app.settings import Settings
 from tests.http_api import client_of, make_key
 from tests.own_worker import run_next
-from tests.tiny_models import END_OF_TEXT, english_sentences, save_tiny_model
+from tests.tiny_models import END_OF_TEXT, english_sentences, save_reciting_model
 from workers.audits.sources import covers
 from workers.running.runtime import Runtime
 
@@ -32,18 +32,20 @@ SPLIT = {"prefix_tokens": 8, "suffix_tokens": 6}
 SOURCE = ["nl", "extraction", "p_z"]
 
 
-@pytest.fixture
-def checkpoint(tmp_path: Path) -> Path:
-    return save_tiny_model(tmp_path / "tiny")
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that recites some of the texts, so that ranks tell one split from another."""
+    recited = [text["text"] for text in TEXTS if len(text.get("text", "")) > 100][2:]
+    return save_reciting_model(tmp_path_factory.mktemp("models") / "tiny", recited, steps=60)
 
 
 @pytest.fixture
-def settings(database_url: str, broker_url: str, tmp_path: Path) -> Settings:
+def settings(database_url: str, broker_url: str, tmp_path: Path, checkpoint: Path) -> Settings:
     return Settings(
         database_url=database_url,
         broker_url=broker_url,
         home=tmp_path / "home",
-        model_roots=[tmp_path],
+        model_roots=[checkpoint.parent],
         lease_seconds=60,
         shard_texts=6,
     )
