@@ -122,6 +122,20 @@ class AuditOut(BaseModel):
     metrics: list[MetricName]
     options: StoredAuditOptions
     prefix_token: PrefixToken | None = None
+    recall_shots: Annotated[
+        int | None,
+        Field(
+            description="How many of the leading control texts `membership.recall` puts before each text: 10 "
+            "at most, in half of the context; they are no controls then. Null if it was not measured."
+        ),
+    ] = None
+    derived_from: Annotated[
+        str | None,
+        Field(
+            description="The audit of the same texts under the same language model from whose evidence this "
+            "one follows, number for number, without the model; null if its texts went through the model."
+        ),
+    ] = None
     progress: Progress
     digests: Digests
     summary: AuditSummary | None
@@ -159,6 +173,8 @@ class AuditOut(BaseModel):
             metrics=spec.metrics,
             options=spec.options,
             prefix_token=PrefixToken.model_validate(row.prefix_token) if row.prefix_token else None,
+            recall_shots=row.recall_shots,
+            derived_from=format_id(Prefix.AUDIT, row.derived_from) if row.derived_from else None,
             progress=Progress(done=row.texts_done + in_flight, total=row.texts_total),
             digests=Digests(model=row.language_model_digest, text_set=row.text_set_sha256 or None),
             summary=AuditSummary.model_validate(row.summary) if row.summary else None,
@@ -294,6 +310,9 @@ def _comparison(row: Score, finding: ScoreFinding | None) -> dict[str, Any]:
     }
 
 
+_OLDER_EVIDENCE = "null as well in the evidence of an older release."
+
+
 class Token(BaseModel):
     """One token of a text as the language model saw it: rank 1 means it was the model's first choice.
 
@@ -307,6 +326,17 @@ class Token(BaseModel):
     log_likelihood: float | None
     rank: int | None
     matched: bool | None
+    mean: Annotated[
+        float | None,
+        Field(
+            description="Mean log-likelihood of a token drawn from the model at this place: minus its "
+            f"entropy, in nats, at most 0 (arXiv 2404.02936); {_OLDER_EVIDENCE}"
+        ),
+    ]
+    deviation: Annotated[
+        float | None,
+        Field(description=f"Standard deviation of the same, in nats, at least 0; {_OLDER_EVIDENCE}"),
+    ]
 
 
 class TokenEvidenceOut(BaseModel):

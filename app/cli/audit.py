@@ -93,16 +93,12 @@ def audit(
         settings = find_settings()
         options = _options(prefix_token, special_tokens)
         body: JSON = {"metrics": _metrics(metrics), "options": options}
-        if (texts is None) == (preset is None):
-            raise fail("give either --texts or --preset", ExitStatus.USAGE)
-        given = {"text_set": texts, "control_text_set": control}
-        files = {field: path for field, path in given.items() if path is not None}
+        files = _text_files(texts, preset, control)
         named = {"model": model} | ({} if reference is None else {"reference_model": reference})
         for each in named.values():
             require_nameable(each)
         media_types = {field: _media_type(path) for field, path in files.items()}
-        if preset is not None:
-            body["preset"] = preset
+        body |= {} if preset is None else {"preset": preset}
         with ServiceClient(url or local_url(settings), owner_key(settings)) as client:
             for field, name in named.items():
                 body[field], words = find_model(client, name)
@@ -111,8 +107,7 @@ def audit(
             with progress_bars(screen) as progress:
                 for field, path in files.items():
                     with progress.open(path, "rb", description="Uploading") as file:
-                        text_set = client.upload_texts(_chunks(file), media_types[field], path.name)
-                    body[field] = text_set["id"]
+                        body[field] = client.upload_texts(_chunks(file), media_types[field], path.name)["id"]
                 accepted = client.request_audit(body)
                 screen.print(f"Audit {accepted['id']}")
                 ended = follow_with_progress(client, accepted, progress, "Scoring texts")
@@ -134,6 +129,14 @@ def _metrics(names: str) -> list[str]:
         known = ", ".join(get_args(MetricName))
         raise fail(f"no such metric: {', '.join(unknown)}; there are {known}", ExitStatus.USAGE)
     return chosen
+
+
+def _text_files(texts: Path | None, preset: str | None, control: Path | None) -> dict[str, Path]:
+    """The files to upload, by the field of the request that takes their text sets."""
+    if (texts is None) == (preset is None):
+        raise fail("give either --texts or --preset", ExitStatus.USAGE)
+    given = {"text_set": texts, "control_text_set": control}
+    return {field: path for field, path in given.items() if path is not None}
 
 
 def _options(prefix_token: str | None, special_tokens: str | None) -> JSON:

@@ -1,6 +1,6 @@
 """Transitions that move a job and what it works for in one transaction. `end` is the one end of them all."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from itertools import islice
 from types import MappingProxyType
@@ -17,6 +17,7 @@ from app.store.core.base import Base, JSONObject
 from app.store.core.identifiers import Prefix, format_id
 from app.store.edits import Edit
 from app.store.jobs.kinds import (
+    DERIVE_SHARD,
     IMPORT_TEXT_SET,
     KINDS,
     PLAN_AUDIT,
@@ -235,6 +236,49 @@ def enqueue_shards(session: Session, audit: Audit, bounds: Sequence[tuple[int, i
         )
         for start, stop in bounds
     )
+    _insert_jobs(session, rows)
+
+
+def enqueue_derivation(
+    session: Session, audit: Audit, source: Audit, bounds: Sequence[tuple[int, int]]
+) -> None:
+    """Enqueue the shards [start, stop) of an audit that follows from another one's evidence.
+
+    Raises:
+        LeaseLost: the audit has ended.
+    """
+    derived = take_active(session, Audit, audit.id)
+    derived.derived_from = source.id
+    derived.prefix_token, derived.end_tokens = source.prefix_token, source.end_tokens
+    rows = (
+        job_values(
+            DERIVE_SHARD,
+            tenant_id=audit.tenant_id,
+            owner_id=audit.id,
+            payload={"start": start, "stop": stop, "source": str(source.id)},
+            priority=audit.priority,
+        )
+        for start, stop in bounds
+    )
+    _insert_jobs(session, rows)
+
+
+def score_instead(session: Session, audit_id: UUID, start: int, stop: int) -> int:
+    """Let a shard go through the model whose evidence is gone; the audit is then not derived any more.
+
+    Returns:
+        How many jobs were enqueued.
+
+    Raises:
+        LeaseLost: the audit has ended.
+    """
+    audit = take_active(session, Audit, audit_id)
+    audit.derived_from = None
+    enqueue_shards(session, audit, [(start, stop)])
+    return 1
+
+
+def _insert_jobs(session: Session, rows: Iterator[dict[str, Any]]) -> None:
     while some := list(islice(rows, _ROWS_AT_ONCE)):
         session.execute(insert(Job), some)
 

@@ -25,9 +25,9 @@ def waiting_for(
 ) -> Sequence[LanguageModelOperationT]:
     """The audits or edits that wait for something: those that need it and have no job.
 
-    They are locked, the oldest first: an audit before its companions, which end with it. Of two things that one
-    waits for and that end at once, each sees the other as unfinished; the lock lets the second see what the
-    first has committed.
+    They are locked, the oldest first: an audit before its companions, which end with it. Of two things that
+    one waits for and that end at once, each sees the other as unfinished; the lock lets the second see what
+    the first has committed.
     """
     needs = _NEEDS.get(needed.kind)
     if needs is None:

@@ -22,7 +22,7 @@ def test_a_broken_device_ends_its_process_and_no_other_job(deploy: Deploy, tiny_
     shard = "SELECT state, attempts, worker FROM jobs WHERE kind = 'score_shard' AND audit_id = '{}'"
     until(lambda: deployment.rows(shard.format(_uuid(poisoned)))[0][:2] == ("queued", 1), "it counts once", 2)
 
-    sound = [service.audit(model, service.upload([{"text": "It is sound."}])) for _ in range(2)]
+    sound = [service.audit(model, service.upload([{"text": f"It is sound: {n}."}])) for n in range(2)]
     for audit in sound:
         assert service.end_of(audit)["status"] == "succeeded", service.logs()
         ((state, attempts, name),) = deployment.rows(shard.format(_uuid(audit)))

@@ -10,9 +10,10 @@ import pytest
 
 from tests.deployments import Deploy
 
+# Without evidence, from which the second audit would follow without being scored.
 REQUEST = {
-    "metrics": ["nl", "extraction", "verbatim", "p_z"],
-    "options": {"prefix_tokens": 16, "suffix_tokens": 8},
+    "metrics": ["nl", "extraction", "verbatim", "p_z", "membership"],
+    "options": {"prefix_tokens": 16, "suffix_tokens": 8, "token_evidence": False},
 }
 
 

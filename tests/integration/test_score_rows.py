@@ -47,7 +47,15 @@ def test_each_value_comes_back_from_the_column_of_its_name(sessions: sessionmake
             audit_id=audit.id,
         )
         evidence = EvidenceRow(
-            spans=b"s", ranks=b"r", log_likelihoods=b"l", token_ids=b"t", ordinal=7, audit_id=audit.id
+            sampling_log_likelihoods=b"q",
+            deviations=b"d",
+            means=b"m",
+            spans=b"s",
+            ranks=b"r",
+            log_likelihoods=b"l",
+            token_ids=b"t",
+            ordinal=7,
+            audit_id=audit.id,
         )
         copy_scores(session, [score])
         copy_evidence(session, [evidence])

@@ -63,7 +63,8 @@ def test_rows_are_read_and_summed_up_without_being_held(sessions: Sessions) -> N
         with sessions() as session:
             tracemalloc.start()
             summary = Summary()
-            for fact in read_score_facts(session, audit_id):
+            text_set_id = session.get_one(Audit, audit_id).text_set_id
+            for fact in read_score_facts(session, audit_id, text_set_id):
                 summary.add(fact)
             peaks[rows] = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()

@@ -3,7 +3,7 @@
 import math
 import tracemalloc
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from random import Random
 from types import SimpleNamespace
 from typing import Any, cast
@@ -191,6 +191,38 @@ def test_a_summary_tells_verbatim_and_sampling_with_how_texts_were_split() -> No
         (100, 2, 4),
         (1000, 2, 4),
     ]
+
+
+def membership(score: float, recall: float | None = None) -> dict[str, Any]:
+    return dict.fromkeys(("loss", "zlib", "min_k", "min_k_pp"), score) | {"reference": None, "recall": recall}
+
+
+def test_a_summary_tells_how_well_labelled_texts_are_told_apart() -> None:
+    """Oracle: the pairs of a member and another text, counted."""
+    members, others = [-1.0, -2.0, -3.0, -3.5], [-3.0, -4.0, -5.0]
+    rows = [replace(facts(x, membership=membership(x, -x)), member=True) for x in members]
+    rows += [replace(facts(x, membership=membership(x)), member=False) for x in others]
+    rows.append(facts(-9.0, membership=membership(-9.0)))
+    summary = AuditSummary.model_validate(summarize(rows))
+    found = summary.membership
+    assert found is not None
+    assert (found.n_members, found.n_others) == (4, 3)
+    pairs = [(a > b) + (a == b) / 2 for a in members for b in others]
+    for separation in (found.loss, found.zlib, found.min_k, found.min_k_pp):
+        assert separation is not None
+        assert separation.auc.auc == pytest.approx(np.mean(pairs))
+        assert separation.auc.low <= separation.auc.auc <= separation.auc.high
+        assert [(each.fpr, each.tpr) for each in separation.at_fpr] == [(0.01, None), (0.001, None)]
+    # A score that only members have tells nothing.
+    assert (found.reference, found.recall) == (None, None)
+    assert summary.min_k is not None
+    assert summary.min_k.mean == pytest.approx(np.mean([*members, *others, -9.0]))
+
+
+def test_without_labels_nothing_is_said_of_telling_apart() -> None:
+    assert (
+        AuditSummary.model_validate(summarize([facts(-1.0, membership=membership(-1.0))])).membership is None
+    )
 
 
 def many(rows: int, levels: int = 7) -> Iterator[ScoreFacts]:

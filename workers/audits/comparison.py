@@ -109,6 +109,7 @@ class Comparison:
         self._session = session
         self._on_row = on_row
         self._text_set_id = audit.text_set_id
+        self._shots = audit.recall_shots or 0
         self._numbers = Numbers()
         reference = companions.get(CompanionRole.REFERENCE)
         self._reference = None if reference is None else self._read(reference, audit.texts_total).nl
@@ -129,7 +130,8 @@ class Comparison:
     def to_calibrate(self) -> ToCalibrate | None:
         """The texts with their numbers, read while the session lasts; None without controls.
 
-        Controls that are among the audited texts are left out: a text is no control of itself.
+        Controls that are among the audited texts are left out: a text is no control of itself. So are those
+        that stood before the audited texts for ReCaLL.
         """
         if self._controls is None:
             return None
@@ -139,7 +141,8 @@ class Comparison:
         if self._reference_controls is not None:
             reference = self._read(self._reference_controls, len(controls)).nl
         shared = self._shared(text_set_id)
-        usable = np.setdiff1d(_comparable(controls.nl, reference), shared)
+        used = [*shared, *range(self._shots)]
+        usable = np.setdiff1d(_comparable(controls.nl, reference), used)
         audited = _comparable(self._numbers.nl, self._reference)
         characters = MOST_CHARACTERS // max(1, len(audited) + len(usable))
         return ToCalibrate(
@@ -192,7 +195,7 @@ class Comparison:
 
     def _read(self, companion: Companion, expected: int | None = None) -> Numbers:
         numbers = Numbers()
-        for fact in read_score_facts(self._session, companion.audit_id):
+        for fact in read_score_facts(self._session, companion.audit_id, companion.text_set_id):
             self._on_row()
             numbers.add(fact)
         if expected not in {None, len(numbers)}:

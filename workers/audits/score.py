@@ -1,19 +1,20 @@
 """Scoring a shard: texts in, science, rows out."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from sqlalchemy.orm import Session
 
 from app.contracts.audits import AuditSpec, StoredAuditSpec
 from app.contracts.metrics.fields import ALWAYS
 from app.errors import NoSuchPrefixToken, ScoringFailed
-from app.store.audits import Audit, record_prefix_token
+from app.store.audits import Audit, record_conditions
 from app.store.jobs.queue import Lease, LeaseLost
 from app.store.language_models import LanguageModel as LanguageModelRow
 from app.store.lifecycle import complete_shard
 from app.store.scores import copy_evidence, copy_scores
 from app.store.text_sets import ClearText, read_texts
+from workers.audits.controls import control_set_for_shots
 from workers.audits.measure import add_measurements, measurement_options
 from workers.audits.rows import evidence_rows, score_row, text_input
 from workers.running.finishing import finish
@@ -23,8 +24,10 @@ from workers.science.errors import PrefixTokenUnusable, ScoreNotFinite
 from workers.science.measurements.measurement import Subject
 from workers.science.measurements.registry import MEASUREMENTS
 from workers.science.models.loading import LanguageModel
+from workers.science.scoring.greedy import end_token_ids
 from workers.science.scoring.prefix_token import PrefixToken, resolve_prefix_token
 from workers.science.scoring.scorer import score_texts
+from workers.science.scoring.shots import MOST_SHOTS, choose_shots
 from workers.science.scoring.texts import ScoringOptions, TextScore
 
 
@@ -48,12 +51,17 @@ def score_shard(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
         audit = session.get_one(Audit, audit_id)
         row = session.get_one(LanguageModelRow, lease.language_model_id)
         texts = read_texts(session, audit.text_set_id, start, stop)
-    spec = StoredAuditSpec.model_validate(audit.spec)
+        spec = StoredAuditSpec.model_validate(audit.spec)
+        controls = control_set_for_shots(session, audit_id, spec)
+        leading = [] if controls is None else read_texts(session, controls, 0, MOST_SHOTS)
     language_model = runtime.models.get(row, spec.options.dtype)
     keeper.report(0)
     try:
         prefix_token = resolve_prefix_token(spec.options.prefix_token, language_model)
-        scores = _score_and_measure(language_model, prefix_token, texts, spec, keeper.report)
+        end_tokens = sorted(end_token_ids(language_model))
+        shots = choose_shots(language_model, [text.text for text in leading], spec.options.special_tokens)
+        options = replace(scoring_options(spec), shots=shots)
+        scores = _score_and_measure(language_model, prefix_token, texts, spec, options, keeper.report)
     except PrefixTokenUnusable as error:
         raise NoSuchPrefixToken(error.detail) from None
     except ScoreNotFinite as error:
@@ -64,7 +72,13 @@ def score_shard(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
         if spec.options.token_evidence:
             copy_evidence(session, evidence_rows(audit_id, texts, scores))
         enqueued = complete_shard(session, audit_id, len(texts))
-        record_prefix_token(session, audit_id, asdict(prefix_token))
+        record_conditions(
+            session,
+            audit_id,
+            prefix_token=asdict(prefix_token),
+            end_tokens=end_tokens,
+            recall_shots=None if controls is None else len(shots),
+        )
         return enqueued
 
     return finish(runtime, lease, write)
@@ -75,6 +89,7 @@ def _score_and_measure(
     prefix_token: PrefixToken,
     texts: Sequence[ClearText],
     spec: AuditSpec,
+    scoring: ScoringOptions,
     report: Callable[[int], None],
 ) -> list[TextScore]:
     """The scores of texts, and what the audit's measurements find of them.
@@ -86,13 +101,13 @@ def _score_and_measure(
     scores = score_texts(
         language_model,
         [text_input(text) for text in texts],
-        scoring_options(spec),
+        scoring,
         on_progress=lambda done: report(done // steps),
     )
     subject = Subject(
         language_model=language_model,
         prefix_token=prefix_token,
-        scoring=scoring_options(spec),
+        scoring=scoring,
         options=measurement_options(spec.options),
     )
     return add_measurements(
@@ -109,6 +124,7 @@ def scoring_options(spec: AuditSpec) -> ScoringOptions:
         suffix_tokens=options.suffix_tokens,
         temperature=options.temperature,
         top_k=options.top_k,
+        min_k=options.min_k,
         token_evidence=options.token_evidence,
         prefix_token=options.prefix_token,
         special_tokens=options.special_tokens,

@@ -30,7 +30,7 @@ from workers.running.finishing import finish
 from workers.running.lease_keeper import LeaseKeeper
 from workers.running.runtime import Runtime
 from workers.science.measurements.registry import MEASUREMENTS
-from workers.science.metrics.metric import SummaryAccumulator
+from workers.science.metrics.metric import LabelledAccumulator, SummaryAccumulator
 from workers.science.metrics.registry import METRICS
 from workers.science.statistics.estimates import Mean, ShareCount, as_object
 from workers.science.statistics.intervals import ExactSum, Moments, gain_between
@@ -60,7 +60,7 @@ def summarize_audit(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
         options = StoredAuditSpec.model_validate(audit.spec).options
         summary = Summary(options.extraction_rate)
         comparison = _comparison(session, audit, lambda: keeper.report(0))
-        for fact in read_score_facts(session, audit_id):
+        for fact in read_score_facts(session, audit_id, audit.text_set_id):
             keeper.report(0)
             summary.add(fact if comparison is None else comparison.add(fact))
         if summary.texts != audit.texts_total:
@@ -142,7 +142,7 @@ class Summary:
         self._scatter.add(fact.group, fact.duplicates, fact.nl)
         self._gain.add(fact.duplicates, fact.nl)
         for measured in self._measured:
-            measured.add(fact.metrics)
+            measured.add(fact.metrics, fact.member)
 
     def fits(self) -> Fits:
         """NL by duplicates, by which texts of unknown count are compared: see `DoseResponses.fits`."""
@@ -182,13 +182,17 @@ class _Measured:
     def __init__(self, metric: Metric) -> None:
         self._name = metric.name
         self._numbers = [(number, _count(number)) for number in metric.numbers]
-        self._own: tuple[str, SummaryAccumulator] | None = None
-        if metric.summary is not None:
-            make = (METRICS.get(metric.name) or MEASUREMENTS[metric.name]).summary
-            assert make is not None
-            self._own = (metric.summary.name, make())
+        self._own: SummaryAccumulator | None = None
+        self._labelled: LabelledAccumulator | None = None
+        self._field = None if metric.summary is None else metric.summary.name
+        if metric.summary is None:
+            return
+        if (measured := METRICS.get(metric.name)) is not None and measured.labelled is not None:
+            self._labelled = measured.labelled()
+        make = (measured or MEASUREMENTS[metric.name]).summary
+        self._own = None if make is None else make()
 
-    def add(self, metrics: JSONObject) -> None:
+    def add(self, metrics: JSONObject, member: bool | None) -> None:
         """Count one text, if the metric was asked for."""
         found = metrics.get(self._name)
         if not found:
@@ -196,14 +200,16 @@ class _Measured:
         for number, counted in self._numbers:
             counted.add(number.read(found))
         if self._own is not None:
-            self._own[1].add(found)
+            self._own.add(found)
+        if self._labelled is not None and member is not None:
+            self._labelled.add(found, member=member)
 
     def result(self) -> JSONObject:
         """The metric's fields of the summary."""
         fields = {number.name: counted.result() for number, counted in self._numbers}
-        if self._own is not None:
-            name, accumulator = self._own
-            fields[name] = accumulator.result()
+        accumulator = self._own or self._labelled
+        if self._field is not None and accumulator is not None:
+            fields[self._field] = accumulator.result()
         return fields
 
 

@@ -4,6 +4,7 @@ from typing import Final
 
 from app.contracts.metrics.extraction import EXTRACTION
 from app.contracts.metrics.field_recall import FIELD_RECALL
+from app.contracts.metrics.membership import MEMBERSHIP
 from app.contracts.metrics.metric import Metric
 from app.contracts.metrics.multiple_choice import MULTIPLE_CHOICE
 from app.contracts.metrics.paraphrase import PARAPHRASE
@@ -13,5 +14,5 @@ from app.contracts.metrics.verbatim import VERBATIM
 # The order is that of the fields of scores, summaries and exports.
 METRICS: Final[dict[str, Metric]] = {
     metric.name: metric
-    for metric in (EXTRACTION, VERBATIM, SAMPLING, MULTIPLE_CHOICE, FIELD_RECALL, PARAPHRASE)
+    for metric in (EXTRACTION, VERBATIM, SAMPLING, MEMBERSHIP, MULTIPLE_CHOICE, FIELD_RECALL, PARAPHRASE)
 }

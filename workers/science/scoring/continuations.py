@@ -12,6 +12,7 @@ from workers.science.models.loading import LanguageModel
 from workers.science.models.tokenization import SpecialTokens, tokenize, within_vocabulary
 from workers.science.scoring.batching import Window
 from workers.science.scoring.forward import Ledger, TextTokens, score_tokens
+from workers.science.scoring.likelihood import Wanted
 from workers.science.scoring.prefix_token import PrefixToken
 
 
@@ -125,9 +126,7 @@ def _score(
         language_model,
         ledger,
         prefix_token,
-        rank=False,
-        choice=False,
-        sampling=None,
+        wanted=Wanted(),
         batch_tokens=None,
         on_batch=count,
     )

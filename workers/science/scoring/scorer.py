@@ -1,20 +1,24 @@
 """Scores of texts under one language model: one forward pass for likelihoods, recitation and evidence."""
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from workers.science.metrics.metric import MetricResult, Need
 from workers.science.metrics.registry import METRICS
+from workers.science.metrics.tokens import ScoredTokens
 from workers.science.models.loading import LanguageModel
 from workers.science.models.tokenization import count_tokens, tokenize
 from workers.science.scoring.batching import Window
 from workers.science.scoring.forward import Ledger, score_tokens
 from workers.science.scoring.greedy import end_token_ids
-from workers.science.scoring.likelihood import Sampling
+from workers.science.scoring.likelihood import Sampling, Wanted
 from workers.science.scoring.plan import TextPlan, plan_text
 from workers.science.scoring.prefix_token import resolve_prefix_token
 from workers.science.scoring.recitation import Recitations
+from workers.science.scoring.shots import score_after_shots
 from workers.science.scoring.texts import ScoringOptions, TextInput, TextScore, TokenEvidence
 from workers.science.statistics.perplexity import perplexity
 
@@ -61,14 +65,37 @@ def score_texts(
         language_model,
         ledger,
         prefix_token,
-        rank=options.token_evidence,
-        choice=Need.CHOICES in needs,
-        sampling=Sampling(options.temperature, options.top_k) if Need.SAMPLING in needs else None,
+        wanted=Wanted(
+            rank=options.token_evidence,
+            choice=Need.CHOICES in needs,
+            moments=options.token_evidence or Need.MOMENTS in needs,
+            sampling=Sampling(options.temperature, options.top_k) if Need.SAMPLING in needs else None,
+        ),
         batch_tokens=options.batch_tokens,
         on_batch=progress.count_windows,
     )
     recitations.finish(progress.count_texts)
-    return [_assemble(index, plan, ledger, recitations, options) for index, plan in enumerate(plans)]
+    after_shots: list[npt.NDArray[np.float32]] = []
+    if options.shots and Need.SHOTS in needs:
+        after_shots = score_after_shots(
+            language_model,
+            [plan.for_forward_pass().token_ids for plan in plans],
+            options.shots,
+            prefix_token,
+            special_tokens=options.special_tokens,
+            batch_tokens=options.batch_tokens,
+            on_batch=lambda: progress.count_texts(0),
+        )
+    found = _Found(ledger, recitations, after_shots)
+    return [_assemble(index, plan, found, options) for index, plan in enumerate(plans)]
+
+
+class _Found(NamedTuple):
+    """What was found of the texts; `after_shots` by text, empty if there are no shots."""
+
+    ledger: Ledger
+    recitations: Recitations
+    after_shots: list[npt.NDArray[np.float32]]
 
 
 class _Progress:
@@ -100,9 +127,8 @@ class _Progress:
         self._on_progress(self._n_done)
 
 
-def _assemble(
-    index: int, plan: TextPlan, ledger: Ledger, recitations: Recitations, options: ScoringOptions
-) -> TextScore:
+def _assemble(index: int, plan: TextPlan, found: _Found, options: ScoringOptions) -> TextScore:
+    ledger = found.ledger
     if plan.error is not None:
         return TextScore(plan.n_tokens, plan.n_bytes, error=plan.error)
     place = ledger.of(index)
@@ -110,10 +136,14 @@ def _assemble(
     nl = log_likelihood / plan.n_tokens
     evidence = None
     if options.token_evidence:
+        sampled = Need.SAMPLING in options.needs
         evidence = TokenEvidence(
             token_ids=plan.tokens.token_ids.astype(np.int32),
             log_likelihood=ledger.log_likelihood[place].copy(),
             rank=ledger.rank[place].copy(),
+            mean=ledger.mean[place].copy(),
+            deviation=ledger.deviation[place].copy(),
+            sampling_log_likelihood=ledger.sampling_log_likelihood[place].copy() if sampled else None,
             offsets=plan.tokens.offsets,
         )
         if plan.n_tokens < len(evidence.token_ids):
@@ -126,15 +156,28 @@ def _assemble(
         nl=nl,
         nl_byte=log_likelihood / plan.n_bytes,
         perplexity=perplexity(nl),
-        metrics=_metrics(index, plan, ledger, recitations, options),
+        metrics=_metrics(index, plan, found, options),
         evidence=evidence,
     )
 
 
-def _metrics(
-    index: int, plan: TextPlan, ledger: Ledger, recitations: Recitations, options: ScoringOptions
-) -> dict[str, MetricResult]:
-    tokens = ledger.scored(index, plan.n_tokens, recitations.said.get(index))
+def _metrics(index: int, plan: TextPlan, found: _Found, options: ScoringOptions) -> dict[str, MetricResult]:
+    ledger = found.ledger
+    place = ledger.of(index)
+    tokens = ScoredTokens(
+        text=plan.text,
+        token_ids=ledger.token_ids[place],
+        log_likelihood=ledger.log_likelihood[place],
+        n_scored=plan.n_tokens,
+        chosen=ledger.choice[place] == ledger.token_ids[place],
+        ends=ledger.ends[place],
+        mean=ledger.mean[place],
+        deviation=ledger.deviation[place],
+        sampling_log_likelihood=ledger.sampling_log_likelihood[place],
+        continuation=found.recitations.said.get(index),
+        after_shots=found.after_shots[index] if found.after_shots else None,
+        min_k=options.min_k,
+    )
     return {
         name: metric.compute(tokens, plan.splits[name])
         for name, metric in METRICS.items()
