@@ -10,9 +10,15 @@ import torch
 from rapidfuzz.distance import Levenshtein
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from tests.tiny_models import english_sentences
+from workers.science.measurements.measurement import MeasuredText, Subject
+from workers.science.measurements.near_verbatim import measure_near_verbatim
+from workers.science.measurements.options import MeasurementOptions, NearVerbatimOptions
 from workers.science.models.loading import LanguageModel
 from workers.science.passages.near_verbatim import Recital, largest_distance, near_verbatim
 from workers.science.scoring.likelihood import Sampling
+from workers.science.scoring.prefix_token import resolve_prefix_token
+from workers.science.scoring.scorer import ScoringOptions, TextInput, score_texts
 
 VOCABULARY = 5
 END = 4
@@ -67,7 +73,9 @@ def all_outputs(language_model, prompt, sampling):
         for (said, log_p), row in zip(open_, logits / sampling.temperature, strict=True):
             kept = row.argsort(descending=True)[: sampling.top_k]
             drawn = row[kept].log_softmax(0)
-            grown += [((*said, int(token)), log_p + float(more)) for token, more in zip(kept, drawn, strict=True)]
+            grown += [
+                ((*said, int(token)), log_p + float(more)) for token, more in zip(kept, drawn, strict=True)
+            ]
         done += [output for output in grown if output[0][-1] == END]
         open_ = [output for output in grown if output[0][-1] != END]
     return done + open_
@@ -133,10 +141,22 @@ def test_a_typo_in_the_suffix_is_forgiven(toy):
 
 def test_beams_see_what_the_one_pass_sees(each_language_model):
     """Without edits the bound is p_z, whatever cache an architecture keeps; also of texts split unlike."""
-    texts = [text[:length] for text in english_sentences()[5:8] for length in (40, 90, 40)]
+    texts = [TextInput(text[:length]) for text in english_sentences()[5:8] for length in (30, 90, 60)]
     options = ScoringOptions(metrics=frozenset({"p_z"}), prefix_tokens=8, suffix_tokens=12, top_k=200)
-    expected = [score.metrics["p_z"] for score in score_texts(each_language_model, map(TextInput, texts), options)]
-    ...
+    subject = Subject(
+        language_model=each_language_model,
+        prefix_token=resolve_prefix_token("auto", each_language_model),
+        scoring=options,
+        options=MeasurementOptions(near_verbatim=NearVerbatimOptions(similarity=1.0, beams=3)),
+    )
+    done = []
+    found = measure_near_verbatim(subject, [MeasuredText(text=text) for text in texts], done.append)
+    for score, near in zip(score_texts(each_language_model, texts, options), found, strict=True):
+        assert near["status"] == score.metrics["p_z"]["status"]
+        assert near["log_p"] == near["log_p_z"]
+        assert near["log_p"] == pytest.approx(score.metrics["p_z"]["log_p_z"], abs=1e-4)
+    assert done == sorted(done)
+    assert done[-1] == len(texts)
 
 
 def test_a_share_of_tokens_becomes_a_distance():

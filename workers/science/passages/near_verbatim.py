@@ -125,7 +125,10 @@ def _search_batch(
         )
         bounds = np.concatenate(([0], np.cumsum([len(text) for text in texts])))
         parents = np.concatenate(
-            [start + text.grow(log_p[start:stop]) for text, (start, stop) in zip(texts, pairwise(bounds), strict=True)]
+            [
+                start + text.grow(log_p[start:stop])
+                for text, (start, stop) in zip(texts, pairwise(bounds), strict=True)
+            ]
         )
         if len(parents) == 0:
             return [text.result() for text in texts]
@@ -134,15 +137,13 @@ def _search_batch(
 
 
 class _Beams:
-    """The outputs of one text that may still come close to its suffix, and what has been found of those that did.
+    """The outputs of one text that may still come close to its suffix, and what was found of those that did.
 
     Attributes:
         last_tokens: int64 [B], the last token of each beam.
     """
 
-    def __init__(
-        self, suffix: TokenIds, similarity: float, beams: int, end_tokens: frozenset[int]
-    ) -> None:
+    def __init__(self, suffix: TokenIds, similarity: float, beams: int, end_tokens: frozenset[int]) -> None:
         self.last_tokens = np.empty(0, dtype=np.int64)
         self._suffix = suffix
         self._distance = largest_distance(len(suffix), similarity)
@@ -197,7 +198,11 @@ class _Beams:
         self._found.append(log_named[rows_named[..., -1] <= self._distance])
         others = self._log_p + _to_numpy(log_others.logsumexp(-1))
         self._found.append(others[rows_others[:, -1] <= self._distance])
-        self._log_p_z = float(log_named[self._exact][:, named == self._suffix[-1]].sum()) if self._exact.any() else -np.inf
+        self._log_p_z = (
+            float(log_named[self._exact][:, named == self._suffix[-1]].sum())
+            if self._exact.any()
+            else -np.inf
+        )
         self._log_p = self._log_p[:0]
         return np.empty(0, dtype=np.int64)
 
@@ -218,7 +223,9 @@ class _Beams:
         parents = np.repeat(np.arange(len(self)), len(named))
         parents = np.concatenate((parents, np.repeat(np.arange(len(self)), log_likely.shape[1])))
         tokens = np.concatenate((np.tile(named, len(self)), likely.indices.cpu().numpy().ravel()))
-        rows = np.concatenate((rows_named.reshape(-1, rows_named.shape[-1]), rows_others[parents[log_named.size :]]))
+        rows = np.concatenate(
+            (rows_named.reshape(-1, rows_named.shape[-1]), rows_others[parents[log_named.size :]])
+        )
         exact = self._exact[parents] & (tokens == self._suffix[self._n_tokens - 1])
 
         order = np.argsort(-np.where(exact, np.inf, log_p), kind="stable")

@@ -1,8 +1,8 @@
 """One pass over whole documents in which every token sees at least so many tokens before it.
 
-Windows at every stride of a document share most of their tokens. Scored one by one they would cost a pass each;
-here the document is cut into chunks as long as the context that overlap, and each token is scored once, in
-the first chunk that holds it.
+Windows at every stride of a document share most of their tokens. Scored one by one they would cost a pass
+each; here the document is cut into chunks as long as the context that overlap, and each token is scored
+once, in the first chunk that holds it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -33,14 +33,31 @@ class RecalledTokens:
         log_likelihood: float32 [n], natural logarithm; 0 for a first token that nothing conditions.
         recited: bool [n], where the token is the greedy choice; False for a token that is not scored.
         ends: bool [n], where the token is one after which generation stops.
-        sampling_log_likelihood: float32 [n], log-probability that the client's decoding draws the token; -inf
-            if it never does, NaN for a token that is not scored.
+        sampling_log_likelihood: float32 [n], log-probability that the client's decoding draws the token;
+            -inf if it never does, NaN for a token that is not scored.
     """
 
     log_likelihood: npt.NDArray[np.float32]
     recited: npt.NDArray[np.bool_]
     ends: npt.NDArray[np.bool_]
     sampling_log_likelihood: npt.NDArray[np.float32]
+
+    @classmethod
+    def of(cls, ledger: Ledger, places: npt.NDArray[np.int64] | slice) -> "RecalledTokens":
+        """The tokens at some places of a ledger."""
+        return cls(
+            log_likelihood=ledger.log_likelihood[places],
+            recited=ledger.choice[places] == ledger.token_ids[places],
+            ends=ledger.ends[places],
+            sampling_log_likelihood=ledger.sampling_log_likelihood[places],
+        )
+
+    def runs(self, at_least: int) -> list[tuple[int, int]]:
+        """The longest stretches [start, stop) that greedy decoding recites; an end token ends one."""
+        starts = self.recited & np.concatenate(([True], ~self.recited[:-1] | self.ends[:-1]))
+        stops = self.recited & np.concatenate((~self.recited[1:] | self.ends[:-1], [True]))
+        bounds = zip(np.flatnonzero(starts).tolist(), (np.flatnonzero(stops) + 1).tolist(), strict=True)
+        return [(start, stop) for start, stop in bounds if stop - start >= at_least]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +141,18 @@ def recall_documents(
         for chunk in cut
     ]
     ledger = Ledger(texts, end_token_ids(language_model))
-    left = [len(cut) for cut in chunks]
+    front = len(prefix_token.in_front)
+    windows = [
+        Window(number, 0, end, min(text.splits[0].suffix_tokens, end))
+        for number, text in enumerate(texts)
+        if (end := front + len(text.token_ids) - 1)
+    ]
+    left = np.bincount([owners[window.text] for window in windows], minlength=len(documents))
 
     def count(windows: list[Window]) -> None:
         for window in windows:
             left[owners[window.text]] -= 1
-        on_progress(left.count(0))
+        on_progress(int((left == 0).sum()))
 
     score_tokens(
         language_model,
@@ -140,20 +163,19 @@ def recall_documents(
         sampling=sampling,
         batch_tokens=batch_tokens,
         on_batch=count,
+        windows=windows,
     )
     numbers = iter(range(len(texts)))
-    return [_joined(ledger, [(next(numbers), chunk) for chunk in cut]) for cut in chunks]
+    return [
+        RecalledTokens.of(
+            ledger,
+            np.concatenate([_new_places(ledger, next(numbers), chunk) for chunk in cut]),
+        )
+        for cut in chunks
+    ]
 
 
-def _joined(ledger: Ledger, chunks: Sequence[tuple[int, Chunk]]) -> RecalledTokens:
-    """A document's tokens from the chunks that scored them; each with its number in the ledger."""
-    places = np.concatenate(
-        [np.arange(*ledger.of(number).indices(len(ledger.token_ids)))[chunk.first_new - chunk.start :]
-         for number, chunk in chunks]
-    )
-    return RecalledTokens(
-        log_likelihood=ledger.log_likelihood[places],
-        recited=ledger.choice[places] == ledger.token_ids[places],
-        ends=ledger.ends[places],
-        sampling_log_likelihood=ledger.sampling_log_likelihood[places],
-    )
+def _new_places(ledger: Ledger, number: int, chunk: Chunk) -> npt.NDArray[np.int64]:
+    """Where the ledger has the tokens of a chunk that are not in earlier ones."""
+    start, stop = int(ledger.starts[number]), int(ledger.starts[number + 1])
+    return np.arange(start + chunk.first_new - chunk.start, stop)

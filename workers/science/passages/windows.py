@@ -19,7 +19,8 @@ class Windows:
         suffixes: int64 [W], the first token of each suffix.
         suffix_tokens: tokens of each suffix.
         matched: int64 [W], tokens of the suffix recited before the first mistake.
-        log_p: float64 [W], log p_z: that one sample of the client's decoding recites the suffix; -inf for never.
+        log_p: float64 [W], log p_z: that one sample of the client's decoding recites the suffix; -inf for
+            never.
     """
 
     suffixes: npt.NDArray[np.int64]
