@@ -3,9 +3,9 @@
     python -m tests.benchmarks.windows SUITE [--documents 50] [--samples 20000]
 
 Documents of at least 5,000 tokens are made of the paragraphs of the suite's clean texts; in half of them a
-text that was inserted 256 times stands at a random place between two paragraphs. The cost is that of `windows`
-over the NL pass of the same documents, one after the other, on one thread. The bounds are compared with
-independent samples.
+text that was inserted 256 times stands at a random place between two paragraphs. The cost is that of
+`windows` over the NL pass of the same documents, one after the other, on one thread. The bounds are compared
+with independent samples.
 """
 
 import argparse
@@ -117,8 +117,8 @@ def seconds(function: Any) -> float:
 
 def measure_bounds(subject: Subject, texts: Sequence[dict[str, Any]], n_texts: int, n_samples: int) -> None:
     """Texts that were inserted often, every second one with a wrong token in its suffix."""
-    scoring = replace(PLAIN, prefix_tokens=32, suffix_tokens=24)
-    options = MeasurementOptions(near_verbatim=NearVerbatimOptions(similarity=0.9))
+    scoring = replace(PLAIN, prefix_tokens=24, suffix_tokens=16)
+    options = MeasurementOptions(near_verbatim=NearVerbatimOptions(similarity=0.875))
     subject = replace(subject, scoring=scoring, options=options)
     language_model = subject.language_model
     generator = random.Random(21)
@@ -182,9 +182,8 @@ def close_samples(
         said = list(counts)
         for first in range(0, len(said), ROWS):
             rows = said[first : first + ROWS]
-            logits = (
-                language_model.model(torch.tensor([[*prompt, *row] for row in rows])).logits[:, -1].double()
-            )
+            inputs = torch.tensor([[*prompt, *row] for row in rows])
+            logits = language_model.model(inputs, logits_to_keep=1).logits[:, -1].double()
             kept = (logits / PLAIN.temperature).topk(PLAIN.top_k)
             for row, tokens, p in zip(
                 rows, kept.indices.tolist(), kept.values.softmax(-1).numpy(), strict=True

@@ -40,9 +40,9 @@ class NearVerbatimScore(BaseModel):
     log_p_z: Annotated[
         float | None,
         Field(
-            description="Natural logarithm of the probability of the exact suffix alone, at most 0; null where "
-            "it is never drawn (a token outside the top k, or after an end token), or the split is not "
-            "applicable."
+            description="Natural logarithm of the probability of the exact suffix alone, at most 0; null "
+            "where it is never drawn (a token outside the top k, or after an end token), or the split is "
+            "not applicable."
         ),
     ] = None
 

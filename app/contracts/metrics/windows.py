@@ -76,8 +76,8 @@ class WindowsScore(BaseModel):
     status: Annotated[
         Literal["ok", "not_applicable"],
         Field(
-            description="`not_applicable`: the text is shorter than a window, or the model's context too short "
-            "for the prefix; the numbers are then null."
+            description="`not_applicable`: the text is shorter than a window, or the model's context too "
+            "short for the prefix; the numbers are then null."
         ),
     ]
     windows: Annotated[int | None, Field(description=f"How many; {_NULL}.")] = None
@@ -85,7 +85,8 @@ class WindowsScore(BaseModel):
         int | None,
         Field(
             description="Tokens of the document that every token of a window sees before it at least. All of "
-            f"the window before it, where the context has room for that, else at least the prefix' length; {_NULL}."
+            f"the window before it, where the context has room for that, else at least the prefix' "
+            f"length; {_NULL}."
         ),
     ] = None
     strict: Annotated[

@@ -62,7 +62,7 @@ class RecalledTokens:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """The tokens [start, stop) of a document, of which those from `first_new` on are not in earlier chunks."""
+    """The tokens [start, stop) of a document; those from `first_new` on are not in earlier chunks."""
 
     start: int
     stop: int
