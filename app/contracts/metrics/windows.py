@@ -45,8 +45,7 @@ class RecalledSpan(BaseModel):
         Literal["document", "separator"],
         Field(
             description="What the model saw before the recited tokens. `document`: the text before them. "
-            "`separator`: the prefix token and the passage from `start` on, as if a document began there; "
-            "only then was a beginning found."
+            "`separator`: the prefix token and the passage from `start` on, as if a document began there."
         ),
     ]
     log_p: Annotated[

@@ -24,7 +24,7 @@ from workers.science.passages.overlapping import (
     overlap_of_chunks,
     recall_documents,
 )
-from workers.science.passages.spans import Span, densest_stretch
+from workers.science.passages.spans import Span, densest_stretch, merged
 from workers.science.passages.windows import windows_of
 from workers.science.scoring.likelihood import Sampling
 from workers.science.scoring.prefix_token import resolve_prefix_token
@@ -218,6 +218,19 @@ def test_a_result_is_bounded_whatever_the_document():
     assert len(result["coverage"]) == MOST_POINTS
     largest = max(point["p_z"] for point in result["coverage"])
     assert largest == pytest.approx(math.exp(windows.log_p.max()), rel=1e-3)
+
+
+def test_passages_that_meet_are_one_with_the_longer_run():
+    """The middle of a book is recited in place for longer than after a separator; both edges are kept."""
+    begun = Span(90, 160, 100, 160, -1.0, "separator")
+    alone = Span(500, 600, 510, 600, -2.0, "separator")
+    for run, expected in (
+        (Span(120, 300, 120, 300, -3.0, "document"), Span(90, 300, 120, 300, -3.0, "document")),
+        (Span(130, 170, 130, 170, -3.0, "document"), Span(90, 170, 100, 160, -1.0, "separator")),
+        (Span(160, 190, 160, 190, -3.0, "document"), begun),
+    ):
+        found = merged([alone, begun], [run])
+        assert found == [expected, *([run] if expected is begun else []), alone]
 
 
 def test_the_densest_stretch_begins_where_density_does():

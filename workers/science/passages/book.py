@@ -87,7 +87,7 @@ def _span(span: Span, offsets: Offsets) -> JSONObject:
         "tokens": span.stop - span.start,
         "recited_start": int(offsets[span.run_start, 0]),
         "recited_end": int(offsets[span.run_stop - 1, 1]),
-        "recited_tokens": span.run_stop - span.run_start,
+        "recited_tokens": span.run_tokens,
         "after": span.after,
         "log_p": span.log_p,
     }

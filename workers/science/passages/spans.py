@@ -8,8 +8,8 @@ that makes the whole likeliest.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -59,7 +59,16 @@ class Span:
     run_start: int
     run_stop: int
     log_p: float
-    after: str
+    after: Literal["document", "separator"]
+
+    @property
+    def run_tokens(self) -> int:
+        """How many tokens are recited without a mistake."""
+        return self.run_stop - self.run_start
+
+    def meets(self, other: "Span") -> bool:
+        """Whether two passages have a token in common."""
+        return self.start < other.stop and other.start < self.stop
 
 
 class Document:
@@ -112,12 +121,18 @@ class SpanFinder:
         Raises:
             ScoreNotFinite: `log_likelihood_not_finite`.
         """
-        found = self._from_beginnings(document)
-        for start, stop in document.tokens.runs(self._at_least):
-            if all(stop <= span.start or span.stop <= start for span in found):
-                log_p = _sum(document.tokens.sampling_log_likelihood, start, stop)
-                found.append(Span(start, stop, start, stop, log_p, "document"))
-        return sorted(found, key=lambda span: span.start)
+        in_place = [
+            Span(
+                start,
+                stop,
+                start,
+                stop,
+                _sum(document.tokens.sampling_log_likelihood, start, stop),
+                "document",
+            )
+            for start, stop in document.tokens.runs(self._at_least)
+        ]
+        return merged(self._from_beginnings(document), in_place)
 
     def _from_beginnings(self, document: Document) -> list[Span]:
         """The passages in stretches that are recited densely, the densest first."""
@@ -129,7 +144,7 @@ class SpanFinder:
                 break
             first, peak = stretch
             span = self._read(document, self._beginning(document, first))
-            if span is None or any(span.start < other.stop and other.start < span.stop for other in found):
+            if span is None or any(map(span.meets, found)):
                 recited[peak : peak + self._at_least] = 0
             else:
                 found.append(span)
@@ -194,6 +209,28 @@ class SpanFinder:
             on_batch=lambda _: self._on_batch(),
         )
         return ledger
+
+
+def merged(from_beginnings: Sequence[Span], in_place: Sequence[Span]) -> list[Span]:
+    """All passages in order, those with a token in common as one.
+
+    Of what is recited in such a passage, the longer run is shown.
+
+    Args:
+        from_beginnings: passages that do not meet each other.
+        in_place: likewise, those recited after the document itself.
+    """
+    found = list(from_beginnings)
+    for span in in_place:
+        met = [other for other in found if other.meets(span)]
+        shown = max([span, *met], key=lambda other: other.run_tokens)
+        whole = replace(
+            shown,
+            start=min(other.start for other in [span, *met]),
+            stop=max(other.stop for other in [span, *met]),
+        )
+        found = [other for other in found if other not in met] + [whole]
+    return sorted(found, key=lambda span: span.start)
 
 
 def densest_stretch(recited: npt.NDArray[np.int64], length: int) -> tuple[int, int] | None:
