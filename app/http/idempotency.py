@@ -15,7 +15,16 @@ Resource = TypeVar("Resource", bound=BaseModel)
 # What release 0.1 did not know.
 _ADDED: Final[dict[str, Any]] = {
     "preset": True,
-    "options": {"prefix_token", "special_tokens", "min_k", "fdr", "seed", "extraction_rate"},
+    "options": {
+        "prefix_token",
+        "special_tokens",
+        "min_k",
+        "fdr",
+        "seed",
+        "extraction_rate",
+        "windows",
+        "near_verbatim",
+    },
     "evaluation": {"prefix_token"},
     "control_text_set": True,
     "reference_model": True,

@@ -7,12 +7,24 @@ from app.contracts.metrics.field_recall import FIELD_RECALL
 from app.contracts.metrics.membership import MEMBERSHIP
 from app.contracts.metrics.metric import Metric
 from app.contracts.metrics.multiple_choice import MULTIPLE_CHOICE
+from app.contracts.metrics.near_verbatim import NEAR_VERBATIM
 from app.contracts.metrics.paraphrase import PARAPHRASE
 from app.contracts.metrics.sampling import SAMPLING
 from app.contracts.metrics.verbatim import VERBATIM
+from app.contracts.metrics.windows import WINDOWS
 
 # The order is that of the fields of scores, summaries and exports.
 METRICS: Final[dict[str, Metric]] = {
     metric.name: metric
-    for metric in (EXTRACTION, VERBATIM, SAMPLING, MEMBERSHIP, MULTIPLE_CHOICE, FIELD_RECALL, PARAPHRASE)
+    for metric in (
+        EXTRACTION,
+        VERBATIM,
+        SAMPLING,
+        NEAR_VERBATIM,
+        WINDOWS,
+        MEMBERSHIP,
+        MULTIPLE_CHOICE,
+        FIELD_RECALL,
+        PARAPHRASE,
+    )
 }
