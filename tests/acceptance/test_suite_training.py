@@ -60,7 +60,7 @@ def reciting_suite(tmp_path_factory, corpus_path, quiet):
 @pytest.fixture(scope="module")
 def timing_suite(tmp_path_factory, corpus_path, quiet):
     out = tmp_path_factory.mktemp("timing") / "suite"
-    assert build(Request(SIZES["tiny"], out, corpus=corpus_path, timing=True), quiet)
+    assert build(Request(SIZES["tiny"], out, corpus=corpus_path, timing=True, dilution=True), quiet)
     return out
 
 
@@ -165,7 +165,7 @@ def test_kept_steps_are_checkpoints_of_the_run(reciting_suite):
 
 
 def test_the_same_request_gives_the_same_bits(tmp_path, timing_suite, corpus_path, quiet):
-    """Oracle: sha256 of every file, against a suite that trained its timing runs beside."""
+    """Oracle: sha256 of every file, against a suite that trained its timing and diluted runs beside."""
     out = tmp_path / "again"
     (out / ".work.partial").mkdir(parents=True)
     (out / ".standard.partial").mkdir()
@@ -174,7 +174,8 @@ def test_the_same_request_gives_the_same_bits(tmp_path, timing_suite, corpus_pat
     assert build(Request(SIZES["tiny"], out, corpus=corpus_path), quiet)
     again, first = digests(out), digests(timing_suite)
     assert first.pop("manifest.json") != again.pop("manifest.json")
-    assert again == {name: digest for name, digest in first.items() if not name.startswith("timing/")}
+    beside = ("timing/", "dilution/")
+    assert again == {name: digest for name, digest in first.items() if not name.startswith(beside)}
     assert again["standard/model.safetensors"] != again["perturbed/model.safetensors"]
 
 
@@ -190,6 +191,28 @@ def test_every_timing_window_has_its_own_model(timing_suite):
     copies = sum(text.duplicates for text in timing_texts)
     assert {manifest["insertions"][f"timing/{window}"]["copies"] for window in windows} == {copies}
     assert not list(timing_suite.rglob("*.partial"))
+
+
+def test_the_diluted_run_is_twice_as_long(timing_suite):
+    """Oracle: the perturbed run's own counts in the manifest."""
+    manifest = json.loads((timing_suite / "manifest.json").read_text())
+    assert manifest["configuration"]["dilution"] is True
+    perturbed, diluted = manifest["insertions"]["perturbed"], manifest["insertions"]["dilution"]
+    assert diluted["copies"] == perturbed["copies"]
+    assert diluted["texts"] == perturbed["texts"]
+    assert diluted["share_of_sequences"] == pytest.approx(perturbed["share_of_sequences"] / 2, abs=1e-6)
+    background = diluted["background"]
+    assert background["sequences"] == 2 * manifest["background"]["sequences"]
+    assert background["corpus_passes"] == pytest.approx(2 * manifest["background"]["corpus_passes"], abs=1e-3)
+    weights = (timing_suite / "dilution" / "model.safetensors").read_bytes()
+    assert weights != (timing_suite / "perturbed" / "model.safetensors").read_bytes()
+
+
+def test_a_suite_without_the_newer_runs_is_named_as_before(reciting_suite):
+    """Keys of the configuration that came later are there only when asked for."""
+    manifest = json.loads((reciting_suite / "manifest.json").read_text())
+    assert set(manifest["configuration"]) == {"seed", "size", "corpus", "timing", "keep_steps"}
+    assert "background" not in manifest["insertions"]["perturbed"]
 
 
 def test_a_finished_suite_is_not_trained_again(reciting_suite, corpus_path, quiet):

@@ -36,6 +36,9 @@ def train(
         ),
     ] = None,
     timing: Annotated[bool, typer.Option("--timing", help="Also train the six timing runs.")] = False,
+    dilution: Annotated[
+        bool, typer.Option("--dilution", help="Also insert the same texts in a corpus twice as long.")
+    ] = False,
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps, instead of the size's.")] = None,
     keep_steps: Annotated[
         int | None, typer.Option(min=1, help="Keep a checkpoint of each model every so many steps.")
@@ -62,6 +65,7 @@ def train(
         corpus=corpus,
         seed=seed,
         timing=timing,
+        dilution=dilution,
         keep_steps=keep_steps,
         device=device or default_device(),
     )

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from rich.console import Console
 from workers.suite import manifest
 from workers.suite.corpus import read_corpus
 from workers.suite.errors import OutputOccupied
-from workers.suite.preparation import Perturbed, Prepared, perturb, prepare
+from workers.suite.preparation import Perturbed, Prepared, dilute, perturb, prepare
 from workers.suite.processes import processors, train_all
 from workers.suite.sizes import Size
 from workers.suite.texts import write_text_set
@@ -24,6 +24,9 @@ TIMING_WINDOWS = ((0, 25), (25, 50), (50, 75), (75, 100), (0, 50), (50, 100))
 
 STANDARD = "standard"
 PERTURBED = "perturbed"
+DILUTION = "dilution"
+# The diluted run's steps over the perturbed run's: the insertions are half the share of its training.
+DILUTION_FACTOR = 2
 TEXTS = "texts.jsonl"
 CLEAN_TEXTS = "clean.jsonl"
 CALIBRATION_TEXTS = "calibration.jsonl"
@@ -41,8 +44,14 @@ class Request:
     corpus: Path | None = None
     seed: int = 0
     timing: bool = False
+    dilution: bool = False
     keep_steps: int | None = None
     device: str = "cpu"
+
+    @property
+    def diluted_size(self) -> Size:
+        """The plan of the diluted run; its learning rate follows its own steps."""
+        return replace(self.size, steps=DILUTION_FACTOR * self.size.steps)
 
 
 def default_device() -> str:
@@ -62,7 +71,12 @@ def build(request: Request, console: Console) -> bool:
     size, out = request.size, request.out.absolute()
     corpus = read_corpus(request.corpus, size.document_characters)
     asked = manifest.configuration(
-        corpus, size, request.seed, timing=request.timing, keep_steps=request.keep_steps
+        corpus,
+        size,
+        request.seed,
+        timing=request.timing,
+        dilution=request.dilution,
+        keep_steps=request.keep_steps,
     )
     if manifest.finished(out, asked):
         return False
@@ -74,7 +88,8 @@ def build(request: Request, console: Console) -> bool:
     threads = max(1, processors() // parallel)
     runs = [_run(name, request, out, threads) for name in (STANDARD, *insertions)]
     console.print(
-        f"Training {len(runs)} models of size {size.name}, {size.steps} steps each, {parallel} at a time."
+        f"Training {len(runs)} models of size {size.name}, {sum(run.size.steps for run in runs)} steps, "
+        f"{parallel} at a time."
     )
     losses = train_all(runs, parallel, console)
     manifest.write(
@@ -82,7 +97,7 @@ def build(request: Request, console: Console) -> bool:
         {
             "configuration": asked,
             "environment": manifest.environment(request.device, threads),
-            "background": manifest.describe_background(prepared),
+            "background": manifest.describe_background(prepared, prepared.background),
             "insertions": insertions,
             "last_loss": losses,
         },
@@ -107,7 +122,9 @@ def _write_data(prepared: Prepared, request: Request, out: Path) -> dict[str, di
     for name, perturbed in _perturbed(prepared, request):
         np.save(_sequences(work, name), perturbed.sequences)
         insertions[name] = manifest.describe_insertions(perturbed)
-        text_set = out / (TEXTS if name == PERTURBED else TIMING_TEXTS)
+        if name == DILUTION:
+            insertions[name]["background"] = manifest.describe_background(prepared, perturbed.sequences)
+        text_set = out / (TIMING_TEXTS if name.startswith("timing/") else TEXTS)
         text_set.parent.mkdir(exist_ok=True)
         write_text_set(text_set, perturbed.texts)
     return insertions
@@ -117,6 +134,9 @@ def _perturbed(prepared: Prepared, request: Request) -> Iterator[tuple[str, Pert
     """The perturbed runs, by the path of their model under the output directory."""
     size, seed = request.size, request.seed
     yield PERTURBED, perturb(prepared, size, seed)
+    if request.dilution:
+        diluted = request.diluted_size
+        yield DILUTION, perturb(dilute(prepared, diluted, seed), diluted, seed)
     if request.timing:
         for first, last in TIMING_WINDOWS:
             window = (first / 100, last / 100)
@@ -129,7 +149,7 @@ def _perturbed(prepared: Prepared, request: Request) -> Iterator[tuple[str, Pert
 def _run(name: str, request: Request, out: Path, threads: int) -> Run:
     return Run(
         name=name,
-        size=request.size,
+        size=request.diluted_size if name == DILUTION else request.size,
         seed=request.seed,
         sequences=_sequences(out / WORK, name),
         tokenizer=out / WORK,

@@ -4,7 +4,7 @@ Each part draws from its own stream of the seed, so that changing one plan leave
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
@@ -45,8 +45,13 @@ class Prepared:
     text_tokens: tuple[Tokens, ...]
     clean: tuple[SuiteText, ...]
     calibration: tuple[BackgroundText, ...]
+    documents: tuple[Tokens, ...]  # what the background is packed from
     background: Tokens  # int32 [sequences, context + 1]
-    corpus_tokens: int  # of the background's documents, end-of-text included: one pass over them
+
+    @property
+    def corpus_tokens(self) -> int:
+        """Tokens of one pass over the documents, end-of-text included."""
+        return sum(document.size + 1 for document in self.documents)
 
 
 @dataclass(frozen=True)
@@ -94,9 +99,25 @@ def prepare(corpus: Corpus, size: Size, seed: int) -> Prepared:
         text_tokens=tuple(tokenize(tokenizer, [text.text for text in texts])),
         clean=tuple(assign(CLEAN, [Draft(text) for text in clean], {0: len(clean)}, level_rng)),
         calibration=sample_background(background, size.calibration_documents, calibration_rng),
+        documents=tuple(tokens),
         background=pack(tokens, size.sequences, size.context + 1, tokenizer.eos_token_id, order_rng),
-        corpus_tokens=sum(document.size + 1 for document in tokens),
     )
+
+
+def dilute(prepared: Prepared, size: Size, seed: int) -> Prepared:
+    """The same data with a background of another length, in an order of its own.
+
+    A corpus too short for it is passed over more often.
+
+    Args:
+        prepared: the data of the suite.
+        size: the plan, with the steps of the diluted run.
+        seed: the seed of the suite.
+    """
+    rng = np.random.default_rng([seed, 2])
+    end_of_text = prepared.tokenizer.eos_token_id
+    background = pack(prepared.documents, size.sequences, size.context + 1, end_of_text, rng)
+    return replace(prepared, background=background)
 
 
 def sample_background(

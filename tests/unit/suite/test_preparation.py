@@ -9,7 +9,7 @@ import pytest
 
 from workers.suite.corpus import Corpus
 from workers.suite.errors import CorpusTooSmall
-from workers.suite.preparation import PASSAGES, perturb, prepare
+from workers.suite.preparation import PASSAGES, dilute, perturb, prepare
 from workers.suite.sizes import SIZES
 from workers.suite.tokenizer import END_OF_TEXT
 
@@ -71,6 +71,22 @@ def test_timing_runs_insert_the_same_copies_in_different_windows(prepared, tiny)
     assert Counter(i.text for i in early.insertions) == Counter(i.text for i in late.insertions)
     assert {i.sequence for i in early.insertions} <= set(range(600))
     assert {i.sequence for i in late.insertions} <= set(range(1800, 2400))
+
+
+def test_a_diluted_run_inserts_the_same_copies_in_twice_the_background(prepared, tiny):
+    """Oracle: the counts of the perturbed run; every document comes as often again, in another order."""
+    twice = replace(tiny, steps=2 * tiny.steps)
+    diluted = dilute(prepared, twice, seed=3)
+    assert diluted.background.shape == (2 * tiny.sequences, tiny.context + 1)
+    assert not np.array_equal(diluted.background[: tiny.sequences], prepared.background)
+    assert diluted.texts == prepared.texts
+    perturbed, thinner = perturb(prepared, tiny, seed=3), perturb(diluted, twice, seed=3)
+    assert thinner.texts == perturbed.texts
+    assert Counter(i.text for i in thinner.insertions) == Counter(i.text for i in perturbed.insertions)
+    assert max(i.sequence for i in thinner.insertions) > tiny.sequences
+    rows = [prepared.tokenizer.decode(row) for row in thinner.sequences]
+    for text in thinner.texts:
+        assert sum(f"{END_OF_TEXT}{text.text}{END_OF_TEXT}" in row for row in rows) == text.duplicates
 
 
 def test_the_tokenizer_round_trips_and_adds_nothing(prepared):
