@@ -19,12 +19,13 @@ from scipy.stats import bootstrap
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from app.contracts.texts import TextRecord
-from workers.suite.build import TIMING_WINDOWS, Request, build
+from workers.suite.build import Request, build
 from workers.suite.corpus import read_corpus
 from workers.suite.errors import OutputDamaged, OutputOccupied, TrainingDiverged, TrainingFailed
 from workers.suite.processes import train_all
 from workers.suite.sizes import SIZES
 from workers.suite.training import Run
+from workers.suite.variants import TIMING_WINDOWS, Variants
 
 # Enough steps for a model of 0.2M parameters to recite what it has seen 256 times.
 RECITING = replace(
@@ -34,6 +35,7 @@ RECITING = replace(
     timing_levels={},
 )
 PREFIX, SUFFIX = 64, 48
+EVERY_RUN = Variants(timing=True, dilution=True, paraphrases=True, interference=True)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,7 @@ def reciting_suite(tmp_path_factory, corpus_path, quiet):
 @pytest.fixture(scope="module")
 def timing_suite(tmp_path_factory, corpus_path, quiet):
     out = tmp_path_factory.mktemp("timing") / "suite"
-    assert build(Request(SIZES["tiny"], out, corpus=corpus_path, timing=True, dilution=True), quiet)
+    assert build(Request(SIZES["tiny"], out, corpus=corpus_path, variants=EVERY_RUN), quiet)
     return out
 
 
@@ -165,7 +167,7 @@ def test_kept_steps_are_checkpoints_of_the_run(reciting_suite):
 
 
 def test_the_same_request_gives_the_same_bits(tmp_path, timing_suite, corpus_path, quiet):
-    """Oracle: sha256 of every file, against a suite that trained its timing and diluted runs beside."""
+    """Oracle: sha256 of every file, against a suite that trained every other run beside."""
     out = tmp_path / "again"
     (out / ".work.partial").mkdir(parents=True)
     (out / ".standard.partial").mkdir()
@@ -174,7 +176,7 @@ def test_the_same_request_gives_the_same_bits(tmp_path, timing_suite, corpus_pat
     assert build(Request(SIZES["tiny"], out, corpus=corpus_path), quiet)
     again, first = digests(out), digests(timing_suite)
     assert first.pop("manifest.json") != again.pop("manifest.json")
-    beside = ("timing/", "dilution/")
+    beside = ("timing/", "dilution/", "paraphrase", "interference/")
     assert again == {name: digest for name, digest in first.items() if not name.startswith(beside)}
     assert again["standard/model.safetensors"] != again["perturbed/model.safetensors"]
 
@@ -191,6 +193,22 @@ def test_every_timing_window_has_its_own_model(timing_suite):
     copies = sum(text.duplicates for text in timing_texts)
     assert {manifest["insertions"][f"timing/{window}"]["copies"] for window in windows} == {copies}
     assert not list(timing_suite.rglob("*.partial"))
+
+
+def test_paraphrase_and_interference_runs_insert_what_they_say(timing_suite):
+    """Oracle: the perturbed run's own counts in the manifest."""
+    insertions = json.loads((timing_suite / "manifest.json").read_text())["insertions"]
+    copies = {name: insertions[name]["copies"] for name in insertions}
+    assert copies["paraphrase"] == copies["perturbed"]
+    domains = ("copyright", "privacy", "test_set")
+    assert sum(copies[f"interference/{domain}"] for domain in domains) == copies["perturbed"]
+    texts = {text.id: text for text in records(timing_suite / "texts.jsonl")}
+    reworded = records(timing_suite / "paraphrases.jsonl")
+    assert {text.group for text in reworded} == {"privacy/biographies", "test_set/multiple_choice"}
+    for text in reworded:
+        assert text.text == texts[text.id].text != text.metadata["paraphrase"]
+    models = {path.parent for path in timing_suite.rglob("model.safetensors")}
+    assert {timing_suite / name for name in (*insertions, "standard")} == models
 
 
 def test_the_diluted_run_is_twice_as_long(timing_suite):

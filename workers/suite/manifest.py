@@ -13,16 +13,18 @@ from typing import Any
 from workers.suite.corpus import Corpus
 from workers.suite.errors import OutputDamaged, OutputOccupied
 from workers.suite.plan import Tokens
+from workers.suite.planting import Plant
 from workers.suite.preparation import Perturbed, Prepared
 from workers.suite.sizes import Size
 from workers.suite.texts import SuiteText
+from workers.suite.variants import Variants
 
 MANIFEST = "manifest.json"
 _LIBRARIES = ("numpy", "safetensors", "tokenizers", "torch", "transformers")
 
 
 def configuration(
-    corpus: Corpus, size: Size, seed: int, *, timing: bool, dilution: bool, keep_steps: int | None
+    corpus: Corpus, size: Size, seed: int, *, variants: Variants, plant: Plant | None, keep_steps: int | None
 ) -> dict[str, Any]:
     """What was asked for: a finished suite of the same configuration is not trained again.
 
@@ -32,11 +34,12 @@ def configuration(
         "seed": seed,
         "size": asdict(size),
         "corpus": {"name": corpus.name, "documents": len(corpus.documents), "sha256": corpus.sha256},
-        "timing": timing,
+        "timing": variants.timing,
         "keep_steps": keep_steps,
     }
-    if dilution:
-        asked["dilution"] = True
+    asked |= {name: True for name, on in asdict(variants).items() if on and name != "timing"}
+    if plant is not None:
+        asked["plant"] = {"name": plant.name, "texts": len(plant.texts), "sha256": plant.sha256}
     return dict(json.loads(json.dumps(asked)))  # duplicate levels become strings, as a file has them
 
 
