@@ -75,6 +75,13 @@ class AuditOut(BaseModel):
     metrics: list[MetricName]
     options: StoredAuditOptions
     prefix_token: PrefixToken | None = None
+    derived_from: Annotated[
+        str | None,
+        Field(
+            description="The audit of the same texts under the same language model from whose evidence this one "
+            "follows, number for number, without the model; null if its texts went through the model."
+        ),
+    ] = None
     progress: Progress
     digests: Digests
     summary: AuditSummary | None
@@ -101,6 +108,7 @@ class AuditOut(BaseModel):
             metrics=spec.metrics,
             options=spec.options,
             prefix_token=PrefixToken.model_validate(row.prefix_token) if row.prefix_token else None,
+            derived_from=format_id(Prefix.AUDIT, row.derived_from) if row.derived_from else None,
             progress=Progress(done=row.texts_done + in_flight, total=row.texts_total),
             digests=Digests(model=row.language_model_digest, text_set=row.text_set_sha256),
             summary=AuditSummary.model_validate(row.summary) if row.summary else None,
@@ -175,6 +183,9 @@ class ScoreOut(_MeasuredScore):
         )
 
 
+_OLDER_EVIDENCE = "null as well in the evidence of an older release."
+
+
 class Token(BaseModel):
     """One token of a text as the language model saw it: rank 1 means it was the model's first choice.
 
@@ -188,6 +199,17 @@ class Token(BaseModel):
     log_likelihood: float | None
     rank: int | None
     matched: bool | None
+    mean: Annotated[
+        float | None,
+        Field(
+            description="Mean log-likelihood of a token drawn from the model at this place: minus its entropy, "
+            f"in nats, at most 0 (arXiv 2404.02936); {_OLDER_EVIDENCE}"
+        ),
+    ]
+    deviation: Annotated[
+        float | None,
+        Field(description=f"Standard deviation of the same, in nats, at least 0; {_OLDER_EVIDENCE}"),
+    ]
 
 
 class TokenEvidenceOut(BaseModel):

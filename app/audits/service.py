@@ -173,6 +173,10 @@ def read_tokens(session: Session, tenant_id: UUID, audit_id: UUID, text_id: str)
     ids = struct.unpack(f"<{count}i", evidence.token_ids)
     log_likelihoods = struct.unpack(f"<{count}f", evidence.log_likelihoods)
     ranks = struct.unpack(f"<{count}i", evidence.ranks)
+    means, deviations = (
+        (None,) * count if packed is None else struct.unpack(f"<{count}f", packed)
+        for packed in (evidence.means, evidence.deviations)
+    )
     spans = struct.unpack(f"<{2 * count}i", evidence.spans)
     tokens = [
         Token(
@@ -184,9 +188,11 @@ def read_tokens(session: Session, tenant_id: UUID, audit_id: UUID, text_id: str)
             log_likelihood=log_likelihood if rank else None,
             rank=rank or None,
             matched=rank == 1 if rank else None,
+            mean=mean if rank else None,
+            deviation=deviation if rank else None,
         )
-        for token_id, log_likelihood, rank, start, end in zip(
-            ids, log_likelihoods, ranks, spans[::2], spans[1::2], strict=True
+        for token_id, log_likelihood, rank, mean, deviation, start, end in zip(
+            ids, log_likelihoods, ranks, means, deviations, spans[::2], spans[1::2], strict=True
         )
     ]
     return TokenEvidenceOut(audit=format_id(Prefix.AUDIT, audit.id), text_id=text_id, tokens=tokens)

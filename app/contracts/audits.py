@@ -36,6 +36,14 @@ class AuditOptions(Contract):
     suffix_tokens: Annotated[int, Field(ge=1, le=100_000)] = 48
     temperature: Annotated[float, Field(ge=0.01, le=100)] = 1.0
     top_k: Annotated[int, Field(ge=1, le=1_000_000)] = 40
+    min_k: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=1,
+            description="Share of least likely tokens that `membership` looks at (arXiv 2310.16789).",
+        ),
+    ] = 0.2
     token_evidence: bool = True
     dtype: Literal["float32", "bfloat16"] = "float32"
     prefix_token: PrefixTokenChoice = "auto"  # noqa: S105 - a token of the vocabulary

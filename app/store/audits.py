@@ -1,12 +1,17 @@
 """Audits: text sets scored under language models."""
 
+from typing import Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, ForeignKey, Text, update
+from sqlalchemy import ColumnElement, ForeignKey, Text, exists, select, update
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.store.core.base import JSONObject
-from app.store.operations import Operation
+from app.store.operations import Operation, OperationStatus
+from app.store.text_sets import TextSet
+
+_MOST_SOURCES: Final = 100
 
 
 class Audit(Operation):
@@ -19,9 +24,13 @@ class Audit(Operation):
     priority: Mapped[int] = mapped_column(default=0)
     texts_total: Mapped[int]
     texts_done: Mapped[int] = mapped_column(default=0)
-    text_set_sha256: Mapped[str] = mapped_column(Text)
-    # What stood before the texts, as a worker found it for the language model (null until it has scored).
+    text_set_sha256: Mapped[str] = mapped_column(Text, index=True)
+    # What stood before the texts, and the tokens after which generation stops, as a worker found them for the
+    # language model (null until it has scored).
     prefix_token: Mapped[JSONObject | None]
+    end_tokens: Mapped[list[int] | None] = mapped_column(JSONB(none_as_null=True))
+    # The audit from whose evidence this one follows; null if its texts went through the model.
+    derived_from: Mapped[UUID | None]
     summary: Mapped[JSONObject | None]
 
     @classmethod
@@ -30,6 +39,34 @@ class Audit(Operation):
         return cls.text_set_id == text_set_id
 
 
-def record_prefix_token(session: Session, audit_id: UUID, prefix_token: JSONObject) -> None:
-    """Say what stood before the texts of an audit."""
-    session.execute(update(Audit).where(Audit.id == audit_id).values(prefix_token=prefix_token))
+def record_tokens(
+    session: Session, audit_id: UUID, *, prefix_token: JSONObject | None, end_tokens: list[int] | None
+) -> None:
+    """Say what stood before the texts of an audit, and which tokens end a generation."""
+    found = {"prefix_token": prefix_token, "end_tokens": end_tokens}
+    session.execute(update(Audit).where(Audit.id == audit_id).values(**found))
+
+
+def evidence_sources(
+    session: Session, *, tenant_id: UUID, language_model_digest: str, text_set_sha256: str
+) -> list[Audit]:
+    """A tenant's audits of the same texts under the same bytes of a language model, the newest first.
+
+    They have succeeded, and it is known which tokens end a generation; their texts have not been erased, so
+    that their evidence is there if it was kept.
+    """
+    kept = exists().where(TextSet.id == Audit.text_set_id, TextSet.deleted_at.is_(None))
+    statement = (
+        select(Audit)
+        .where(
+            Audit.text_set_sha256 == text_set_sha256,
+            Audit.language_model_digest == language_model_digest,
+            Audit.tenant_id == tenant_id,
+            Audit.status == OperationStatus.SUCCEEDED,
+            Audit.end_tokens.is_not(None),
+            kept,
+        )
+        .order_by(Audit.id.desc())
+        .limit(_MOST_SOURCES)
+    )
+    return list(session.scalars(statement))

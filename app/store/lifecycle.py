@@ -1,9 +1,10 @@
 """Transitions that move a job and what it works for in one transaction. `end` is the one end of them all."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from itertools import islice
 from types import MappingProxyType
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import exists, func, insert, select, update
@@ -14,6 +15,7 @@ from app.store.audits import Audit
 from app.store.core.base import JSONObject
 from app.store.edits import Edit
 from app.store.jobs.kinds import (
+    DERIVE_SHARD,
     PLAN_AUDIT,
     RUN_EDIT,
     SCORE_SHARD,
@@ -154,6 +156,49 @@ def enqueue_shards(session: Session, audit: Audit, bounds: Sequence[tuple[int, i
         )
         for start, stop in bounds
     )
+    _insert_jobs(session, rows)
+
+
+def enqueue_derivation(
+    session: Session, audit: Audit, source: Audit, bounds: Sequence[tuple[int, int]]
+) -> None:
+    """Enqueue the shards [start, stop) of an audit that follows from another one's evidence.
+
+    Raises:
+        LeaseLost: the audit has ended.
+    """
+    derived = take_active(session, Audit, audit.id)
+    derived.derived_from = source.id
+    derived.prefix_token, derived.end_tokens = source.prefix_token, source.end_tokens
+    rows = (
+        job_values(
+            DERIVE_SHARD,
+            tenant_id=audit.tenant_id,
+            owner_id=audit.id,
+            payload={"start": start, "stop": stop, "source": str(source.id)},
+            priority=audit.priority,
+        )
+        for start, stop in bounds
+    )
+    _insert_jobs(session, rows)
+
+
+def score_instead(session: Session, audit_id: UUID, start: int, stop: int) -> int:
+    """Let a shard go through the model whose evidence is gone; the audit is then not derived any more.
+
+    Returns:
+        How many jobs were enqueued.
+
+    Raises:
+        LeaseLost: the audit has ended.
+    """
+    audit = take_active(session, Audit, audit_id)
+    audit.derived_from = None
+    enqueue_shards(session, audit, [(start, stop)])
+    return 1
+
+
+def _insert_jobs(session: Session, rows: Iterator[dict[str, Any]]) -> None:
     while some := list(islice(rows, _ROWS_AT_ONCE)):
         session.execute(insert(Job), some)
 

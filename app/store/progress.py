@@ -8,10 +8,12 @@ from sqlalchemy.orm import Session
 from app.errors import NotFound
 from app.store.audits import Audit
 from app.store.edits import Edit
-from app.store.jobs.kinds import SCORE_SHARD
+from app.store.jobs.kinds import DERIVE_SHARD, SCORE_SHARD
 from app.store.jobs.owners import AUDIT, EDIT
 from app.store.jobs.queue import Job, JobState, owned_by
 from app.store.operations import OperationStatus
+
+_SHARDS = (SCORE_SHARD.name, DERIVE_SHARD.name)
 
 
 def read_audit_with_progress(session: Session, tenant_id: UUID, audit_id: UUID) -> tuple[Audit, int]:
@@ -24,7 +26,7 @@ def read_audit_with_progress(session: Session, tenant_id: UUID, audit_id: UUID) 
     """
     in_flight = (
         select(func.coalesce(func.sum(Job.progress), 0))
-        .where(owned_by(AUDIT, Audit.id), Job.kind == SCORE_SHARD.name, Job.state == JobState.RUNNING)
+        .where(owned_by(AUDIT, Audit.id), Job.kind.in_(_SHARDS), Job.state == JobState.RUNNING)
         .correlate(Audit)
         .scalar_subquery()
     )

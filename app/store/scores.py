@@ -9,10 +9,22 @@ from uuid import UUID
 import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
-from sqlalchemy import BigInteger, CheckConstraint, Double, ForeignKey, Index, LargeBinary, Text, select, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Double,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    Text,
+    and_,
+    select,
+    text,
+)
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.store.core.base import Base, JSONObject
+from app.store.text_sets import TextRow
 
 _GROUPED: Final = text('"group" IS NOT NULL')
 _ROWS_AT_ONCE: Final = 1000
@@ -55,7 +67,9 @@ class Score(Base):
 class TokenEvidence(Base):
     """Per-token arrays of one text, packed little-endian: 4-byte items, one per token.
 
-    `spans` holds the start and end of each token in the text, in characters.
+    `spans` holds the start and end of each token in the text, in characters. `means`, `deviations` and
+    `sampling_log_likelihoods` are null in evidence of an older release, and the last where no metric of the
+    audit needed it.
     """
 
     __tablename__ = "token_evidence"
@@ -66,6 +80,9 @@ class TokenEvidence(Base):
     log_likelihoods: Mapped[bytes] = mapped_column(LargeBinary)
     ranks: Mapped[bytes] = mapped_column(LargeBinary)
     spans: Mapped[bytes] = mapped_column(LargeBinary)
+    means: Mapped[bytes | None] = mapped_column(LargeBinary)
+    deviations: Mapped[bytes | None] = mapped_column(LargeBinary)
+    sampling_log_likelihoods: Mapped[bytes | None] = mapped_column(LargeBinary)
 
 
 class ScoreOrder(StrEnum):
@@ -76,6 +93,26 @@ class ScoreOrder(StrEnum):
     NL_DESCENDING = "-nl"  # most memorized first
 
 
+def read_evidence_of(session: Session, audit_id: UUID, start: int, stop: int) -> dict[int, TokenEvidence]:
+    """The token evidence of the texts with start <= ordinal < stop, by ordinal, of those that have any."""
+    statement = select(TokenEvidence).where(
+        TokenEvidence.audit_id == audit_id, TokenEvidence.ordinal >= start, TokenEvidence.ordinal < stop
+    )
+    return {row.ordinal: row for row in session.scalars(statement.order_by(TokenEvidence.ordinal))}
+
+
+def read_scores(session: Session, audit_id: UUID, start: int, stop: int) -> list[Score]:
+    """The score rows of the texts with start <= ordinal < stop, in order."""
+    statement = select(Score).where(Score.audit_id == audit_id, Score.ordinal >= start, Score.ordinal < stop)
+    return list(session.scalars(statement.order_by(Score.ordinal)))
+
+
+def iterate_token_counts(session: Session, audit_id: UUID) -> Iterator[int]:
+    """How many tokens of each text an audit scored, in the order of the texts."""
+    statement = select(Score.n_tokens).where(Score.audit_id == audit_id).order_by(Score.ordinal)
+    return iter(session.scalars(statement.execution_options(yield_per=_ROWS_AT_ONCE)))
+
+
 def read_evidence(session: Session, audit_id: UUID, ordinal: int) -> TokenEvidence | None:
     """The token evidence of a text; None when there is none."""
     return session.get(TokenEvidence, (audit_id, ordinal))
@@ -83,7 +120,10 @@ def read_evidence(session: Session, audit_id: UUID, ordinal: int) -> TokenEviden
 
 @dataclass(frozen=True, slots=True)
 class ScoreFacts:
-    """What a summary needs of one score row; `metrics` holds an object for each metric that was asked for."""
+    """What a summary needs of one score row, and of its text: whether that is a member.
+
+    `metrics` holds an object for each metric that was asked for.
+    """
 
     group: str | None
     duplicates: int | None
@@ -92,9 +132,10 @@ class ScoreFacts:
     nl: float | None
     nl_byte: float | None
     metrics: JSONObject
+    member: bool | None = None
 
 
-def read_score_facts(session: Session, audit_id: UUID) -> Iterator[ScoreFacts]:
+def read_score_facts(session: Session, audit_id: UUID, text_set_id: UUID) -> Iterator[ScoreFacts]:
     """The facts of an audit's rows in order, read from the database as they are asked for."""
     statement = (
         select(
@@ -105,7 +146,9 @@ def read_score_facts(session: Session, audit_id: UUID) -> Iterator[ScoreFacts]:
             Score.nl,
             Score.nl_byte,
             Score.metrics,
+            TextRow.member,
         )
+        .outerjoin(TextRow, and_(TextRow.text_set_id == text_set_id, TextRow.ordinal == Score.ordinal))
         .where(Score.audit_id == audit_id)
         .order_by(Score.ordinal)
         .execution_options(yield_per=_ROWS_AT_ONCE)
@@ -143,6 +186,9 @@ class EvidenceRow:
     log_likelihoods: bytes
     ranks: bytes
     spans: bytes
+    means: bytes | None
+    deviations: bytes | None
+    sampling_log_likelihoods: bytes | None
 
 
 class _Row(Protocol):

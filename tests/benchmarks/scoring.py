@@ -35,6 +35,7 @@ _PLAIN = ScoringOptions(token_evidence=False, prefix_token="bos_else_eos")
 LIKELIHOOD_ONLY = replace(_PLAIN, metrics=frozenset())
 DECODED = replace(_PLAIN, metrics=frozenset({"extraction", "p_z"}))
 ONE_PASS = replace(DECODED, decode=False)
+MEMBERSHIP = replace(_PLAIN, metrics=frozenset({"membership"}))
 EVERYTHING = replace(_PLAIN, token_evidence=True, decode=False)
 HARNESS_BATCH_SIZE = 32
 PREFIX_TOKENS, SUFFIX_TOKENS = ONE_PASS.prefix_tokens, ONE_PASS.suffix_tokens
@@ -62,6 +63,8 @@ TARGETS = (
     Target("scorer against a plain loop", ("loop",), "scorer", 2.0),
     Target("NL + strict + p_z in one pass against lm-evaluation-harness", HARNESS_BOTH, "one pass", 6.0),
     Target("the same with similarity and loose decoded", HARNESS_BOTH, "one pass, decoded", 0.0),
+    # At most 15 % on top.
+    Target("NL alone against NL with membership", ("scorer",), "membership", 1 / 1.15),
 )
 
 
@@ -139,6 +142,7 @@ def contenders(language_model: LanguageModel, texts: list[str]) -> list[Contende
         Contender("one pass", lambda: scorer(language_model, texts, ONE_PASS)),
         Contender("one pass, decoded", lambda: scorer(language_model, texts, DECODED)),
         Contender("all metrics, evidence", lambda: scorer(language_model, texts, EVERYTHING)),
+        Contender("membership", lambda: scorer(language_model, texts, MEMBERSHIP)),
         Contender(HARNESS_BOTH[1], lambda: harness_continuations(harness, language_model, texts)),
     ]
 
@@ -183,15 +187,17 @@ def report(seconds: dict[str, list[float]], n_tokens: int, work: float, rate: fl
         )
     table.add_section()
     for target in TARGETS:
+        if not seconds.keys() >= {*target.slow, target.fast}:
+            continue
         slow = [sum(times) for times in zip(*(seconds[name] for name in target.slow), strict=True)]
         ratios = [one / other for one, other in zip(slow, seconds[target.fast], strict=True)]
         median = statistics.median(ratios)
         verdict = "" if not target.at_least else "met" if median >= target.at_least else "MISSED"
         table.add_row(
             target.name,
-            f"{median:.1f}x",
-            f"{min(ratios):.1f} to {max(ratios):.1f}",
-            f"{target.at_least:g}x {verdict}" if target.at_least else "for information",
+            f"{median:.2f}x",
+            f"{min(ratios):.2f} to {max(ratios):.2f}",
+            f"{target.at_least:.3g}x {verdict}" if target.at_least else "for information",
         )
     return table
 
@@ -201,17 +207,23 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=800)
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--only", nargs="+", metavar="CONTENDER", help="by default all of them")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     transformers_logging.set_verbosity_error()
     texts = mixed_texts(arguments.texts)
     with tempfile.TemporaryDirectory() as directory:
         language_model = load_language_model(build_micro_model(Path(directory)), device="cpu")
-    for entrant in contenders(language_model, texts[:40]):
+
+    def entrants(some: list[str]) -> list[Contender]:
+        found = contenders(language_model, some)
+        return [entrant for entrant in found if not arguments.only or entrant.name in arguments.only]
+
+    for entrant in entrants(texts[:40]):
         entrant.run()
     rate = matmul_rate()
     console = Console(width=110)
-    seconds = measure(contenders(language_model, texts), arguments.repetitions, console)
+    seconds = measure(entrants(texts), arguments.repetitions, console)
     n_tokens = sum(count_tokens(language_model, texts))
     console.print(
         f"{arguments.threads} threads, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, "

@@ -8,8 +8,10 @@ from app.contracts.audits import StoredAuditSpec
 from app.store.audits import Audit
 from app.store.jobs.queue import Lease, LeaseLost
 from app.store.language_models import LanguageModel as LanguageModelRow
-from app.store.lifecycle import begin_operation, enqueue_shards
+from app.store.lifecycle import begin_operation, enqueue_derivation, enqueue_shards
+from app.store.scores import iterate_token_counts
 from app.store.text_sets import TextSet, iterate_text_batches
+from workers.audits.sources import find_source
 from workers.running.finishing import finish
 from workers.running.lease_keeper import LeaseKeeper
 from workers.running.runtime import Runtime
@@ -18,7 +20,7 @@ from workers.science.models.tokenization import SpecialTokens, count_tokens
 
 
 def plan_audit(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
-    """Mark an audit as running and enqueue its shards.
+    """Mark an audit as running and enqueue its shards: of texts to score, or to derive from what is known.
 
     Returns:
         How many jobs this enqueued.
@@ -35,6 +37,9 @@ def plan_audit(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
         assert row.digest is not None
         audit = begin_operation(session, Audit, audit_id, row.digest)
         text_set = session.get_one(TextSet, audit.text_set_id)
+        source = find_source(session, audit, row)
+    if source is not None:
+        return _plan_derivation(runtime, lease, audit, source)
     spec = StoredAuditSpec.model_validate(audit.spec)
     bounds = cut_text_set(
         runtime,
@@ -46,6 +51,20 @@ def plan_audit(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
 
     def write(session: Session) -> int:
         enqueue_shards(session, audit, bounds)
+        return len(bounds)
+
+    return finish(runtime, lease, write)
+
+
+def _plan_derivation(runtime: Runtime, lease: Lease, audit: Audit, source: Audit) -> int:
+    """Enqueue the shards of an audit that follows from another one's evidence; no model counts its tokens."""
+    settings = runtime.settings
+    with runtime.sessions() as session:
+        lengths = iterate_token_counts(session, source.id)
+        bounds = list(cut_shards(lengths, settings.shard_tokens, settings.shard_texts))
+
+    def write(session: Session) -> int:
+        enqueue_derivation(session, audit, source, bounds)
         return len(bounds)
 
     return finish(runtime, lease, write)

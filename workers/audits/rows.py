@@ -62,6 +62,11 @@ def evidence_rows(
                 log_likelihoods=_packed(evidence.log_likelihood, "<f4"),
                 ranks=_packed(evidence.rank, "<i4"),
                 spans=_packed(evidence.offsets, "<i4"),
+                means=_packed(evidence.mean, "<f4"),
+                deviations=_packed(evidence.deviation, "<f4"),
+                sampling_log_likelihoods=None
+                if evidence.sampling_log_likelihood is None
+                else _packed(evidence.sampling_log_likelihood, "<f4"),
             )
 
 

@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 
 from app.contracts.audits import AuditSpec, StoredAuditSpec
 from app.errors import NoSuchPrefixToken, ScoringFailed
-from app.store.audits import Audit, record_prefix_token
+from app.store.audits import Audit, record_tokens
 from app.store.jobs.queue import Lease, LeaseLost
 from app.store.language_models import LanguageModel as LanguageModelRow
 from app.store.lifecycle import complete_shard
@@ -17,6 +17,7 @@ from workers.running.finishing import finish
 from workers.running.lease_keeper import LeaseKeeper
 from workers.running.runtime import Runtime
 from workers.science.errors import PrefixTokenUnusable, ScoreNotFinite
+from workers.science.scoring.greedy import end_token_ids
 from workers.science.scoring.prefix_token import resolve_prefix_token
 from workers.science.scoring.scorer import score_texts
 from workers.science.scoring.texts import ScoringOptions
@@ -48,6 +49,7 @@ def score_shard(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
     inputs = [text_input(text) for text in texts]
     try:
         prefix_token = resolve_prefix_token(spec.options.prefix_token, language_model)
+        end_tokens = sorted(end_token_ids(language_model))
         scores = score_texts(language_model, inputs, scoring_options(spec), on_progress=keeper.report)
     except PrefixTokenUnusable as error:
         raise NoSuchPrefixToken(error.detail) from None
@@ -59,7 +61,7 @@ def score_shard(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
         if spec.options.token_evidence:
             copy_evidence(session, evidence_rows(audit_id, texts, scores))
         enqueued = complete_shard(session, audit_id, len(texts))
-        record_prefix_token(session, audit_id, asdict(prefix_token))
+        record_tokens(session, audit_id, prefix_token=asdict(prefix_token), end_tokens=end_tokens)
         return enqueued
 
     return finish(runtime, lease, write)
@@ -74,6 +76,7 @@ def scoring_options(spec: AuditSpec) -> ScoringOptions:
         suffix_tokens=options.suffix_tokens,
         temperature=options.temperature,
         top_k=options.top_k,
+        min_k=options.min_k,
         token_evidence=options.token_evidence,
         prefix_token=options.prefix_token,
         special_tokens=options.special_tokens,

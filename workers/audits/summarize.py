@@ -17,7 +17,7 @@ from app.store.scores import ScoreFacts, read_score_facts
 from workers.running.finishing import finish
 from workers.running.lease_keeper import LeaseKeeper
 from workers.running.runtime import Runtime
-from workers.science.metrics.metric import SummaryAccumulator
+from workers.science.metrics.metric import LabelledAccumulator, SummaryAccumulator
 from workers.science.metrics.registry import METRICS
 from workers.science.statistics.estimates import Mean, ShareCount, as_object
 from workers.science.statistics.intervals import ExactSum, Moments, gain_between
@@ -42,8 +42,9 @@ def summarize_audit(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
     audit_id: UUID = lease.audit_id
     summary = Summary()
     with runtime.sessions() as session:
-        texts_total = session.get_one(Audit, audit_id).texts_total
-        for fact in read_score_facts(session, audit_id):
+        audit = session.get_one(Audit, audit_id)
+        texts_total = audit.texts_total
+        for fact in read_score_facts(session, audit_id, audit.text_set_id):
             keeper.report(0)
             summary.add(fact)
     if summary.texts != texts_total:
@@ -104,7 +105,7 @@ class Summary:
         self._dose_response.add((None, fact.duplicates), fact.nl, found)
         self._gain.add(fact.duplicates, fact.nl)
         for measured in self._measured:
-            measured.add(fact.metrics)
+            measured.add(fact.metrics, fact.member)
 
     def result(self) -> JSONObject:
         """The summary of all rows so far, as `app.contracts.results.summary.AuditSummary` reads it."""
@@ -136,13 +137,15 @@ class _Measured:
     def __init__(self, metric: Metric) -> None:
         self._name = metric.name
         self._numbers = [(number, _count(number)) for number in metric.numbers]
-        self._own: tuple[str, SummaryAccumulator] | None = None
+        self._own: SummaryAccumulator | None = None
+        self._labelled: LabelledAccumulator | None = None
+        self._field = None if metric.summary is None else metric.summary.name
         if metric.summary is not None:
-            make = METRICS[metric.name].summary
-            assert make is not None
-            self._own = (metric.summary.name, make())
+            science = METRICS[metric.name]
+            self._own = None if science.summary is None else science.summary()
+            self._labelled = None if science.labelled is None else science.labelled()
 
-    def add(self, metrics: JSONObject) -> None:
+    def add(self, metrics: JSONObject, member: bool | None) -> None:
         """Count one text, if the metric was asked for."""
         found = metrics.get(self._name)
         if not found:
@@ -150,14 +153,16 @@ class _Measured:
         for number, counted in self._numbers:
             counted.add(found.get(number.of))
         if self._own is not None:
-            self._own[1].add(found)
+            self._own.add(found)
+        if self._labelled is not None and member is not None:
+            self._labelled.add(found, member=member)
 
     def result(self) -> JSONObject:
         """The metric's fields of the summary."""
         fields = {number.name: counted.result() for number, counted in self._numbers}
-        if self._own is not None:
-            name, accumulator = self._own
-            fields[name] = accumulator.result()
+        accumulator = self._own or self._labelled
+        if self._field is not None and accumulator is not None:
+            fields[self._field] = accumulator.result()
         return fields
 
 

@@ -3,9 +3,12 @@
 from typing import Final
 
 from app.contracts.metrics.extraction import EXTRACTION
+from app.contracts.metrics.membership import MEMBERSHIP
 from app.contracts.metrics.metric import Metric
 from app.contracts.metrics.sampling import SAMPLING
 from app.contracts.metrics.verbatim import VERBATIM
 
 # The order is that of the fields of scores, summaries and exports.
-METRICS: Final[dict[str, Metric]] = {metric.name: metric for metric in (EXTRACTION, VERBATIM, SAMPLING)}
+METRICS: Final[dict[str, Metric]] = {
+    metric.name: metric for metric in (EXTRACTION, VERBATIM, SAMPLING, MEMBERSHIP)
+}

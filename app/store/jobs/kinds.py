@@ -53,6 +53,14 @@ SCORE_SHARD: Final = JobKind(
     handler="workers.audits.score:score_shard",
     enqueues=CPU_QUEUE,
 )
+# Write the rows of texts [start, stop) from the evidence of another audit.
+DERIVE_SHARD: Final = JobKind(
+    "derive_shard",
+    owner=AUDIT,
+    queue=CPU_QUEUE,
+    handler="workers.audits.derive:derive_shard",
+    enqueues=CPU_QUEUE,
+)
 # Check that the audit is whole, summarise and end it.
 SUMMARIZE_AUDIT: Final = JobKind(
     "summarize_audit",
@@ -69,5 +77,6 @@ RUN_EDIT: Final = JobKind(
 )
 
 KINDS: Final[dict[str, JobKind]] = {
-    kind.name: kind for kind in (VALIDATE_LANGUAGE_MODEL, PLAN_AUDIT, SCORE_SHARD, SUMMARIZE_AUDIT, RUN_EDIT)
+    kind.name: kind
+    for kind in (VALIDATE_LANGUAGE_MODEL, PLAN_AUDIT, SCORE_SHARD, DERIVE_SHARD, SUMMARIZE_AUDIT, RUN_EDIT)
 }

@@ -102,7 +102,7 @@ def test_split_for_verbatim(n_tokens, split):
     ],
 )
 def test_what_teacher_forcing_tells_of_greedy_decoding(suffix, choices, matched, said, complete):
-    assert matched_tokens(suffix, choices, suffix == END) == matched
+    assert matched_tokens(suffix == choices, suffix == END) == matched
     known, is_complete = known_continuation(suffix, choices, matched, ENDS)
     assert known.tolist() == said
     assert is_complete == complete

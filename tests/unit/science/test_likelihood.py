@@ -7,6 +7,7 @@ from workers.science.models.loading import load_language_model
 from workers.science.scoring import likelihood
 from workers.science.scoring.likelihood import (
     Sampling,
+    Wanted,
     base_hidden_states,
     project_to_vocabulary,
     score_positions,
@@ -57,7 +58,7 @@ def test_scores_equal_a_log_softmax_in_float64(each_language_model):
     model = each_language_model.model
     hidden = base_hidden_states(model, INPUT_IDS[:, :-1]).flatten(0, 1)
     targets = INPUT_IDS[:, 1:].flatten()
-    scores = score_positions(model, hidden, targets, choice=True, rank=True)
+    scores = score_positions(model, hidden, targets, Wanted(rank=True))
 
     log_probabilities = model(INPUT_IDS[:, :-1]).logits.flatten(0, 1).double().log_softmax(-1)
     expected = log_probabilities.gather(-1, targets[:, None])[:, 0]
@@ -66,6 +67,63 @@ def test_scores_equal_a_log_softmax_in_float64(each_language_model):
     order = log_probabilities.argsort(-1, descending=True)
     places = (order == targets[:, None]).nonzero()[:, 1]
     assert torch.equal(scores.rank, places + 1)
+
+
+def test_moments_equal_those_in_float64(each_language_model):
+    """Oracle: the definition (arXiv 2404.02936, section 3) in float64 on the logits of the whole model."""
+    model = each_language_model.model
+    hidden = base_hidden_states(model, INPUT_IDS[:, :-1]).flatten(0, 1)
+    scores = score_positions(model, hidden, INPUT_IDS[:, 1:].flatten(), Wanted(moments=True))
+    log_probabilities = model(INPUT_IDS[:, :-1]).logits.flatten(0, 1).double().log_softmax(-1)
+    mean, deviation = exact_moments(log_probabilities)
+    torch.testing.assert_close(scores.mean.double(), mean, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(scores.deviation.double(), deviation, rtol=1e-5, atol=1e-5)
+
+
+def exact_moments(log_probabilities):
+    probabilities = log_probabilities.exp()
+    mean = (probabilities * log_probabilities).sum(-1)
+    return mean, (probabilities * (log_probabilities - mean[:, None]).square()).sum(-1).sqrt()
+
+
+@pytest.mark.parametrize("vocabulary_size", [3, 384, 50_000])
+@pytest.mark.parametrize(
+    ("scale", "offset"), [(0.0, 0.0), (1e-3, 0.0), (3.0, 200.0), (3.0, -200.0), (40.0, 0.0)]
+)
+def test_moments_are_exact_for_flat_and_for_peaked_logits(vocabulary_size, scale, offset):
+    generator = torch.Generator().manual_seed(vocabulary_size)
+    logits = scale * torch.randn(8, vocabulary_size, generator=generator) + offset
+    mean, deviation = exact_moments(logits.double().log_softmax(-1))
+    everywhere = torch.ones(8, dtype=torch.bool)
+    scores = likelihood._score_chunk(
+        logits, torch.zeros(8, dtype=torch.long), everywhere, wanted=Wanted(moments=True)
+    )
+    torch.testing.assert_close(scores.mean.double(), mean, rtol=2e-6, atol=2e-6)
+    # Below 1e-3 Min-K%++ takes another.
+    torch.testing.assert_close(scores.deviation.double(), deviation, rtol=2e-5, atol=2e-5)
+
+
+def test_log_likelihoods_have_the_same_bits_whatever_is_found_beside_them(llama):
+    hidden = base_hidden_states(llama.model, INPUT_IDS).flatten(0, 1)
+    targets = INPUT_IDS.flatten()
+    some = torch.arange(len(targets)) % 3 == 0
+    plain = score_positions(llama.model, hidden, targets)
+    for wanted in (Wanted(choice=True, sampling=Sampling(0.7, 5)), Wanted(rank=True, moments=True)):
+        scores = score_positions(llama.model, hidden, targets, wanted, some)
+        assert torch.equal(scores.log_likelihood, plain.log_likelihood)
+
+
+def test_choices_and_sampling_are_found_at_suffixes_alone(llama):
+    hidden = base_hidden_states(llama.model, INPUT_IDS).flatten(0, 1)
+    targets = INPUT_IDS.flatten()
+    some = torch.arange(len(targets)) % 3 == 0
+    wanted = Wanted(choice=True, sampling=Sampling(0.7, 5))
+    everywhere = score_positions(llama.model, hidden, targets, wanted)
+    scores = score_positions(llama.model, hidden, targets, wanted, some)
+    assert torch.equal(scores.choice[some], everywhere.choice[some])
+    assert (scores.choice[~some] == -1).all()
+    assert torch.equal(scores.sampling_log_likelihood[some], everywhere.sampling_log_likelihood[some])
+    assert scores.sampling_log_likelihood[~some].isnan().all()
 
 
 def test_chunks_bound_the_logits_held_at_once(llama, monkeypatch):
@@ -87,8 +145,9 @@ def test_chunks_bound_the_logits_held_at_once(llama, monkeypatch):
 
 def test_a_target_that_ties_with_the_greedy_choice_ranks_after_it():
     logits = torch.tensor([[1.0, 3.0, 3.0, 2.0]]).repeat(4, 1)
-    scores = likelihood._score_chunk(logits, torch.arange(4), choice=True, rank=True, sampling=None)
     first = int(logits[0].argmax())
+    everywhere = torch.ones(4, dtype=torch.bool)
+    scores = likelihood._score_chunk(logits, torch.arange(4), everywhere, wanted=Wanted(rank=True))
     assert scores.rank[first] == 1
     assert sorted(scores.rank.tolist()) == [1, 2, 3, 4]
     assert torch.equal(scores.rank == 1, scores.choice == torch.arange(4))
@@ -98,7 +157,7 @@ def test_a_target_that_ties_with_the_greedy_choice_ranks_after_it():
 def test_sampling_equals_the_logits_processors_of_generate(llama, temperature, top_k):
     hidden = base_hidden_states(llama.model, INPUT_IDS).flatten(0, 1)
     targets = INPUT_IDS.flatten()
-    scores = score_positions(llama.model, hidden, targets, sampling=Sampling(temperature, top_k))
+    scores = score_positions(llama.model, hidden, targets, Wanted(sampling=Sampling(temperature, top_k)))
 
     logits = project_to_vocabulary(llama.model, hidden).double()
     logits = TopKLogitsWarper(top_k)(None, TemperatureLogitsWarper(temperature)(None, logits))

@@ -307,7 +307,7 @@ def test_a_number_that_is_not_finite_stops_the_work(checkpoints):
 
 def test_metrics_are_json(llama, texts):
     for score in score_texts(llama, texts, EVERYTHING):
-        assert set(score.metrics) == {"extraction", "verbatim", "p_z"}
+        assert set(score.metrics) == {"extraction", "verbatim", "p_z", "membership"}
         json.dumps(score.metrics, allow_nan=False)
         numbers = (score.log_likelihood, score.nl, score.nl_byte, score.perplexity)
         json.dumps(numbers, allow_nan=False)

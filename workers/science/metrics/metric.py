@@ -15,8 +15,9 @@ JSONObject = dict[str, Any]
 class Need(StrEnum):
     """What the one forward pass has to find beside log-likelihoods."""
 
-    CHOICES = "choices"  # the greedy choice at each token of the metric's suffixes
+    CHOICES = "choices"  # whether each token of the metric's suffixes is the greedy choice
     CONTINUATION = "continuation"  # what greedy decoding says after the prefix of `Splittable.as_asked`
+    MOMENTS = "moments"  # mean and deviation of the vocabulary's log-probabilities at each token
     SAMPLING = "sampling"  # how likely the client's decoding draws each token of the metric's suffixes
 
 
@@ -24,6 +25,16 @@ class SummaryAccumulator(Protocol):
     """Takes a metric's results for one text after another, and keeps none of them."""
 
     def add(self, found: JSONObject) -> None:
+        """Count one text."""
+
+    def result(self) -> Any:
+        """The field of the summary, as JSON; None if there is nothing to say."""
+
+
+class LabelledAccumulator(Protocol):
+    """The same of those texts of which it is known whether the language model was trained on them."""
+
+    def add(self, found: JSONObject, *, member: bool) -> None:
         """Count one text."""
 
     def result(self) -> Any:
@@ -45,6 +56,7 @@ class Metric:
         needs: what `compute` reads beside tokens and log-likelihoods.
         splits: where the metric splits a text; as many for every text.
         summary: makes what the metric says of all texts by itself, if the contract has that.
+        labelled: makes it, in its place, of the texts whose membership is known.
     """
 
     name: str
@@ -52,3 +64,4 @@ class Metric:
     needs: frozenset[Need] = frozenset()
     splits: Callable[[Splittable], Sequence[Split]] = no_splits
     summary: Callable[[], SummaryAccumulator] | None = None
+    labelled: Callable[[], LabelledAccumulator] | None = None

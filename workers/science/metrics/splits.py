@@ -42,7 +42,7 @@ class Splittable:
 
     Attributes:
         n_tokens: of the text.
-        room: for how many of them the context has room, the last predicted one included.
+        context_length: tokens that the model sees at once.
         in_front: tokens that stand before the text and are part of its prompt.
         boundary: the token at which the client split this text; None if it did not.
         prefix_tokens: prompt that was asked for, for texts that the client did not split.
@@ -50,11 +50,16 @@ class Splittable:
     """
 
     n_tokens: int
-    room: int
+    context_length: int
     in_front: int
     boundary: int | None
     prefix_tokens: int
     suffix_tokens: int
+
+    @property
+    def room(self) -> int:
+        """For how many of its tokens the context has room: those seen, and the one that the last predicts."""
+        return self.context_length + 1 - self.in_front
 
     def as_asked(self) -> Split:
         """The split that was asked for, or what there is room for of it.

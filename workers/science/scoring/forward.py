@@ -1,7 +1,8 @@
 """The one forward pass: every token of many texts, scored in batches of windows."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +10,7 @@ import torch
 
 from workers.science.errors import ScoreNotFinite
 from workers.science.metrics.splits import Split
-from workers.science.metrics.tokens import ScoredTokens, TokenIds
+from workers.science.metrics.tokens import TokenIds
 from workers.science.models.loading import LanguageModel
 from workers.science.scoring.batching import (
     Window,
@@ -18,8 +19,12 @@ from workers.science.scoring.batching import (
     cut_windows,
     map_on_cores,
 )
-from workers.science.scoring.likelihood import PositionScores, Sampling, base_hidden_states, score_positions
+from workers.science.scoring.likelihood import PositionScores, Wanted, base_hidden_states, score_positions
 from workers.science.scoring.prefix_token import PrefixToken
+
+# The fields of `PositionScores` and of the ledger, and those of which every number is finite.
+_RECORDED: Final = tuple(PositionScores.__dataclass_fields__)
+_FINITE: Final = ("log_likelihood", "mean", "deviation")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +43,9 @@ class Ledger:
         ends: bool [T], where the token is one after which generation stops.
         choice: int64 [T], greedy choices where they or ranks were asked for, else -1.
         rank: int32 [T], 0 if not asked for; see `PositionScores`.
-        sampling_log_likelihood: float32 [T], NaN where not asked for.
+        mean: float32 [T], NaN where not asked for, like all that follow.
+        deviation: float32 [T].
+        sampling_log_likelihood: float32 [T].
     """
 
     def __init__(self, texts: Sequence[TextTokens], end_tokens: frozenset[int]) -> None:
@@ -54,7 +61,7 @@ class Ledger:
         self.log_likelihood = np.zeros(n_tokens, dtype=np.float32)
         self.choice = np.full(n_tokens, -1, dtype=np.int64)
         self.rank = np.zeros(n_tokens, dtype=np.int32)
-        self.sampling_log_likelihood = np.full(n_tokens, np.nan, dtype=np.float32)
+        self.mean, self.deviation, self.sampling_log_likelihood = np.full((3, n_tokens), np.nan, np.float32)
 
     def of(self, text: int) -> slice:
         """The places of a text's tokens."""
@@ -65,37 +72,22 @@ class Ledger:
         start = int(self.starts[text]) + split.prefix_tokens
         return slice(start, start + split.suffix_tokens)
 
-    def scored(self, text: int, n_scored: int, continuation: TokenIds | None) -> ScoredTokens:
-        """A text's tokens as metrics read them."""
-        place = self.of(text)
-        return ScoredTokens(
-            token_ids=self.token_ids[place],
-            log_likelihood=self.log_likelihood[place],
-            n_scored=n_scored,
-            choice=self.choice[place],
-            ends=self.ends[place],
-            sampling_log_likelihood=self.sampling_log_likelihood[place],
-            continuation=continuation,
-        )
-
     def record(self, places: npt.NDArray[np.int64], scores: PositionScores) -> None:
         """Write the scores of tokens at their places.
 
         Raises:
             ScoreNotFinite: `log_likelihood_not_finite`.
         """
-        self.log_likelihood[places] = scores.log_likelihood.cpu().numpy()
-        if not np.isfinite(self.log_likelihood[places]).all():
-            raise ScoreNotFinite(
-                "log_likelihood_not_finite",
-                "The language model gave a log-likelihood that is not finite; score it in float32.",
-            )
-        if scores.choice is not None:
-            self.choice[places] = scores.choice.cpu().numpy()
-        if scores.rank is not None:
-            self.rank[places] = scores.rank.cpu().numpy()
-        if scores.sampling_log_likelihood is not None:
-            self.sampling_log_likelihood[places] = scores.sampling_log_likelihood.cpu().numpy()
+        for name in _RECORDED:
+            found = getattr(scores, name)
+            if found is not None:
+                getattr(self, name)[places] = found.cpu().numpy()
+        for name in _FINITE:
+            if getattr(scores, name) is not None and not np.isfinite(getattr(self, name)[places]).all():
+                raise ScoreNotFinite(
+                    "log_likelihood_not_finite",
+                    "The language model gave a log-likelihood that is not finite; score it in float32.",
+                )
 
 
 def score_tokens(
@@ -103,9 +95,7 @@ def score_tokens(
     ledger: Ledger,
     prefix_token: PrefixToken,
     *,
-    rank: bool,
-    choice: bool,
-    sampling: Sampling | None,
+    wanted: Wanted,
     batch_tokens: int | None,
     on_batch: Callable[[list[Window]], None],
 ) -> None:
@@ -115,14 +105,14 @@ def score_tokens(
         language_model: the model.
         ledger: the texts, and where the scores are written.
         prefix_token: what stands before each text.
-        rank: whether to rank every token.
-        choice: whether to find the greedy choices for recitable tokens.
-        sampling: the client's decoding, to score recitable tokens under it.
+        wanted: what to find of every token, and of recitable ones.
         batch_tokens: tokens in a batch with padding; by default what suits the device.
         on_batch: told the windows of each batch that is done; may raise to stop.
     """
     if prefix_token.conditions == "first_token":
-        _score_first_tokens(language_model, ledger, prefix_token, rank=rank)
+        _score_first_tokens(
+            language_model, ledger, prefix_token, replace(wanted, choice=False, sampling=None)
+        )
     windows = [
         window
         for index, length in enumerate(np.diff(ledger.starts).tolist())
@@ -130,9 +120,7 @@ def score_tokens(
     ]
     batches = batch_by_length(windows, batch_tokens or batch_tokens_for(language_model.device))
     results = map_on_cores(
-        lambda batch: _score_batch(
-            language_model, ledger, batch, prefix_token.in_front, rank=rank, choice=choice, sampling=sampling
-        ),
+        lambda batch: _score_batch(language_model, ledger, batch, prefix_token.in_front, wanted),
         batches,
         language_model.device,
     )
@@ -142,7 +130,7 @@ def score_tokens(
 
 @torch.inference_mode()
 def _score_first_tokens(
-    language_model: LanguageModel, ledger: Ledger, prefix_token: PrefixToken, *, rank: bool
+    language_model: LanguageModel, ledger: Ledger, prefix_token: PrefixToken, wanted: Wanted
 ) -> None:
     """Score each text's first token by the one distribution that follows the prefix token."""
     places = ledger.starts[:-1][np.diff(ledger.starts) > 0]
@@ -152,7 +140,7 @@ def _score_first_tokens(
     inputs = torch.tensor([prefix_token.ids], device=device)
     hidden = base_hidden_states(language_model.model, inputs)[0, -1]
     targets = torch.from_numpy(ledger.token_ids[places]).to(device)
-    scores = score_positions(language_model.model, hidden.expand(len(places), -1), targets, rank=rank)
+    scores = score_positions(language_model.model, hidden.expand(len(places), -1), targets, wanted)
     ledger.record(places, scores)
 
 
@@ -162,10 +150,7 @@ def _score_batch(
     ledger: Ledger,
     batch: list[Window],
     in_front: tuple[int, ...],
-    *,
-    rank: bool,
-    choice: bool,
-    sampling: Sampling | None,
+    wanted: Wanted,
 ) -> None:
     longest = max(map(len, batch))
     inputs = np.full((len(batch), longest), language_model.padding_token_id, dtype=np.int64)
@@ -189,15 +174,11 @@ def _score_batch(
 
     device = language_model.device
     hidden = base_hidden_states(language_model.model, torch.from_numpy(inputs).to(device)).flatten(0, 1)
-    recitable = ledger.recitable[places]
-    for chosen, may_be_recited in ((recitable, True), (~recitable, False)):
-        if chosen.any():
-            scores = score_positions(
-                language_model.model,
-                hidden[torch.from_numpy(positions[chosen]).to(device)],
-                torch.from_numpy(ledger.token_ids[places[chosen]]).to(device),
-                choice=choice and may_be_recited,
-                rank=rank,
-                sampling=sampling if may_be_recited else None,
-            )
-            ledger.record(places[chosen], scores)
+    scores = score_positions(
+        language_model.model,
+        hidden[torch.from_numpy(positions).to(device)],
+        torch.from_numpy(ledger.token_ids[places]).to(device),
+        wanted,
+        torch.from_numpy(ledger.recitable[places]).to(device),
+    )
+    ledger.record(places, scores)

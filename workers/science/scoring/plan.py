@@ -20,6 +20,7 @@ class TextPlan:
     """A text made ready for the forward pass.
 
     Attributes:
+        text: as it was given.
         tokens: of the text.
         n_bytes: of the text in UTF-8.
         n_tokens: that are scored.
@@ -29,6 +30,7 @@ class TextPlan:
         continued: the split whose prefix greedy decoding continues, not applicable if no metric needs it.
     """
 
+    text: str
     tokens: TokenizedText
     n_bytes: int
     n_tokens: int
@@ -56,22 +58,22 @@ def plan_text(
     n_tokens = len(tokens.token_ids)
     n_scored = prefix_token.scored_tokens(n_tokens)
     if n_tokens == 0:
-        return TextPlan(tokens, n_bytes, n_scored, error="no_tokens")
+        return TextPlan(text.text, tokens, n_bytes, n_scored, error="no_tokens")
     if not within_vocabulary(tokens.token_ids, language_model.vocabulary_size):
-        return TextPlan(tokens, n_bytes, n_scored, error="token_outside_vocabulary")
+        return TextPlan(text.text, tokens, n_bytes, n_scored, error="token_outside_vocabulary")
     if n_scored == 0:
-        return TextPlan(tokens, n_bytes, n_scored, error="only_first_token")
+        return TextPlan(text.text, tokens, n_bytes, n_scored, error="only_first_token")
     n_in_front = len(prefix_token.in_front)
     splittable = Splittable(
         n_tokens=n_tokens,
-        # The first window's inputs and the token that the last of them predicts.
-        room=language_model.context_length + 1 - n_in_front,
+        context_length=language_model.context_length,
         in_front=n_in_front,
         boundary=None if text.prefix is None else tokens.tokens_within(len(text.prefix)),
         prefix_tokens=options.prefix_tokens,
         suffix_tokens=options.suffix_tokens,
     )
     return TextPlan(
+        text.text,
         tokens,
         n_bytes,
         n_scored,

@@ -37,7 +37,7 @@ class Recitations:
         """Read off what is known of a text's continuation; says whether that is all of it."""
         suffix = self._ledger.suffix(text, split)
         tokens, choices = self._ledger.token_ids[suffix], self._ledger.choice[suffix]
-        matched = matched_tokens(tokens, choices, self._ledger.ends[suffix])
+        matched = matched_tokens(tokens == choices, self._ledger.ends[suffix])
         said, complete = known_continuation(tokens, choices, matched, self._end_tokens)
         self.said[text] = said
         if not complete:

@@ -6,12 +6,13 @@ import numpy as np
 
 from workers.science.metrics.metric import MetricResult, Need
 from workers.science.metrics.registry import METRICS
+from workers.science.metrics.tokens import ScoredTokens
 from workers.science.models.loading import LanguageModel
 from workers.science.models.tokenization import count_tokens, tokenize
 from workers.science.scoring.batching import Window
 from workers.science.scoring.forward import Ledger, score_tokens
 from workers.science.scoring.greedy import end_token_ids
-from workers.science.scoring.likelihood import Sampling
+from workers.science.scoring.likelihood import Sampling, Wanted
 from workers.science.scoring.plan import TextPlan, plan_text
 from workers.science.scoring.prefix_token import resolve_prefix_token
 from workers.science.scoring.recitation import Recitations
@@ -61,9 +62,12 @@ def score_texts(
         language_model,
         ledger,
         prefix_token,
-        rank=options.token_evidence,
-        choice=Need.CHOICES in needs,
-        sampling=Sampling(options.temperature, options.top_k) if Need.SAMPLING in needs else None,
+        wanted=Wanted(
+            rank=options.token_evidence,
+            choice=Need.CHOICES in needs,
+            moments=options.token_evidence or Need.MOMENTS in needs,
+            sampling=Sampling(options.temperature, options.top_k) if Need.SAMPLING in needs else None,
+        ),
         batch_tokens=options.batch_tokens,
         on_batch=progress.count_windows,
     )
@@ -110,10 +114,14 @@ def _assemble(
     nl = log_likelihood / plan.n_tokens
     evidence = None
     if options.token_evidence:
+        sampled = Need.SAMPLING in options.needs
         evidence = TokenEvidence(
             token_ids=plan.tokens.token_ids.astype(np.int32),
             log_likelihood=ledger.log_likelihood[place].copy(),
             rank=ledger.rank[place].copy(),
+            mean=ledger.mean[place].copy(),
+            deviation=ledger.deviation[place].copy(),
+            sampling_log_likelihood=ledger.sampling_log_likelihood[place].copy() if sampled else None,
             offsets=plan.tokens.offsets,
         )
         if plan.n_tokens < len(evidence.token_ids):
@@ -134,7 +142,20 @@ def _assemble(
 def _metrics(
     index: int, plan: TextPlan, ledger: Ledger, recitations: Recitations, options: ScoringOptions
 ) -> dict[str, MetricResult]:
-    tokens = ledger.scored(index, plan.n_tokens, recitations.said.get(index))
+    place = ledger.of(index)
+    tokens = ScoredTokens(
+        text=plan.text,
+        token_ids=ledger.token_ids[place],
+        log_likelihood=ledger.log_likelihood[place],
+        n_scored=plan.n_tokens,
+        chosen=ledger.choice[place] == ledger.token_ids[place],
+        ends=ledger.ends[place],
+        mean=ledger.mean[place],
+        deviation=ledger.deviation[place],
+        sampling_log_likelihood=ledger.sampling_log_likelihood[place],
+        continuation=recitations.said.get(index),
+        min_k=options.min_k,
+    )
     return {
         name: metric.compute(tokens, plan.splits[name])
         for name, metric in METRICS.items()

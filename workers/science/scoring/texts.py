@@ -42,7 +42,8 @@ class ScoringOptions:
             are None and everything comes from the one forward pass.
         temperature: of the client's decoding, for metrics that need `sampling`.
         top_k: of the client's decoding.
-        token_evidence: whether to return each token's log-likelihood and rank.
+        min_k: the share of least likely tokens that `membership` looks at, above 0 and at most 1.
+        token_evidence: whether to return what the model made of each token.
         prefix_token: what stands before a text; see `resolve_prefix_token`.
         special_tokens: what the string of a special token inside a text becomes; see `tokenize`.
         batch_tokens: tokens in a batch, padding included; by default what suits the device.
@@ -54,6 +55,7 @@ class ScoringOptions:
     decode: bool = True
     temperature: float = 1.0
     top_k: int = 40
+    min_k: float = 0.2
     token_evidence: bool = True
     prefix_token: PrefixTokenChoice = "auto"  # noqa: S105 - a token of the vocabulary
     special_tokens: SpecialTokens = "control"
@@ -66,6 +68,8 @@ class ScoringOptions:
             raise ValueError("prefix_tokens must be at least 0 and suffix_tokens at least 1")
         if self.temperature <= 0 or self.top_k < 1:
             raise ValueError("temperature must be above 0 and top_k at least 1")
+        if not 0 < self.min_k <= 1:
+            raise ValueError("min_k must be above 0 and at most 1")
         if self.prefix_token not in get_args(PrefixTokenName) and not (
             isinstance(self.prefix_token, int) and self.prefix_token >= 0
         ):
@@ -93,12 +97,20 @@ class TokenEvidence:
         log_likelihood: float32 [N], natural logarithm; NaN for a first token that is not scored.
         rank: int32 [N]; 1 exactly where the token is the greedy choice; 0 for a first token that is not
             scored.
+        mean: float32 [N], mean log-probability of the vocabulary, minus its entropy in nats, at most 0; NaN
+            for a first token that is not scored.
+        deviation: float32 [N], standard deviation of the same, in nats, at least 0; likewise.
+        sampling_log_likelihood: float32 [N], log-probability that the client's decoding draws the token, -inf
+            if it never does, NaN outside suffixes; None if no metric needs it.
         offsets: int32 [N, 2], first and past-the-last character of each token.
     """
 
     token_ids: npt.NDArray[np.int32]
     log_likelihood: npt.NDArray[np.float32]
     rank: npt.NDArray[np.int32]
+    mean: npt.NDArray[np.float32]
+    deviation: npt.NDArray[np.float32]
+    sampling_log_likelihood: npt.NDArray[np.float32] | None
     offsets: npt.NDArray[np.int32]
 
     @property

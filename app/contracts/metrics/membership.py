@@ -1,0 +1,89 @@
+"""`membership`: how much a text stands out as one that the language model was trained on."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, Field
+
+from app.contracts.metrics.metric import OLDER_SUMMARY, Metric, SummaryNumber, SummaryObject
+from app.contracts.results.ranking import Separation
+
+
+class MembershipScore(BaseModel):
+    """Scores of membership, each the higher the more likely the text was trained on."""
+
+    loss: Annotated[
+        float,
+        Field(
+            description="Mean log-likelihood per token, in nats, at most 0; equals `nl` (arXiv 1709.01604)."
+        ),
+    ]
+    zlib: Annotated[
+        float,
+        Field(
+            description="`loss` over the bytes of the text as zlib compresses it, in nats per token and byte, "
+            "at most 0 (arXiv 2012.07805; its sign is turned, as in mimir)."
+        ),
+    ]
+    min_k: Annotated[
+        float,
+        Field(
+            description="Mean log-likelihood, in nats, at most 0, of the share `options.min_k` of tokens that "
+            "have the lowest, one at least (Min-K%, arXiv 2310.16789)."
+        ),
+    ]
+    min_k_pp: Annotated[
+        float,
+        Field(
+            description="As `min_k`, of (log p - mean) / deviation: how many standard deviations of the "
+            "vocabulary's log-probabilities a token's own lies above their mean (Min-K%++, arXiv 2404.02936; "
+            "variances below 1e-6 are taken for that)."
+        ),
+    ]
+    reference: Annotated[
+        float | None,
+        Field(
+            description="`loss` less that under the reference model, in nats per token, of either sign (arXiv "
+            "2012.07805); null without a `reference_model`."
+        ),
+    ] = None
+    recall: Annotated[
+        float | None,
+        Field(
+            description="Log-likelihood after the leading texts of `control_text_set` over that without them, "
+            "on the same tokens, at least 0 (ReCaLL, arXiv 2406.15968); null without a `control_text_set`, or "
+            "where the model is certain of every token."
+        ),
+    ] = None
+
+
+_SEPARATION = "How well it tells members from others; null unless both are known and have it."
+
+
+class MembershipSummary(BaseModel):
+    """How well each score tells the texts that are known to be members from those known not to be."""
+
+    n_members: Annotated[int, Field(description="Texts with `member` true.")]
+    n_others: Annotated[int, Field(description="Texts with `member` false.")]
+    loss: Annotated[Separation | None, Field(description=_SEPARATION)] = None
+    zlib: Annotated[Separation | None, Field(description=_SEPARATION)] = None
+    min_k: Annotated[Separation | None, Field(description=_SEPARATION)] = None
+    min_k_pp: Annotated[Separation | None, Field(description=_SEPARATION)] = None
+    reference: Annotated[Separation | None, Field(description=_SEPARATION)] = None
+    recall: Annotated[Separation | None, Field(description=_SEPARATION)] = None
+
+
+_MEAN = f"Mean of the texts' `membership.{{}}`, in its unit; null if `membership` was not asked for, and {OLDER_SUMMARY}."
+
+MEMBERSHIP = Metric(
+    name="membership",
+    score=MembershipScore,
+    numbers=tuple(
+        SummaryNumber(name=name, of=name, kind="mean", description=_MEAN.format(name), by_level=True)
+        for name in ("zlib", "min_k", "min_k_pp")
+    ),
+    summary=SummaryObject(
+        name="membership",
+        schema=MembershipSummary,
+        description=f"Null if not asked for, if no text says whether it is a `member`, and {OLDER_SUMMARY}.",
+    ),
+)
