@@ -19,12 +19,13 @@ from scipy.stats import bootstrap
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from app.contracts.texts import TextRecord
-from workers.suite.build import TIMING_WINDOWS, Request, build
+from workers.suite.build import Request, build
 from workers.suite.corpus import read_corpus
 from workers.suite.errors import OutputDamaged, OutputOccupied, TrainingDiverged, TrainingFailed
 from workers.suite.processes import train_all
 from workers.suite.sizes import SIZES
 from workers.suite.training import Run
+from workers.suite.variants import TIMING_WINDOWS, Variants
 
 # Enough steps for a model of 0.2M parameters to recite what it has seen 256 times.
 RECITING = replace(
@@ -34,6 +35,7 @@ RECITING = replace(
     timing_levels={},
 )
 PREFIX, SUFFIX = 64, 48
+EVERY_RUN = Variants(timing=True, dilution=True, paraphrases=True, interference=True)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,7 @@ def reciting_suite(tmp_path_factory, corpus_path, quiet):
 @pytest.fixture(scope="module")
 def timing_suite(tmp_path_factory, corpus_path, quiet):
     out = tmp_path_factory.mktemp("timing") / "suite"
-    assert build(Request(SIZES["tiny"], out, corpus=corpus_path, timing=True), quiet)
+    assert build(Request(SIZES["tiny"], out, corpus=corpus_path, variants=EVERY_RUN), quiet)
     return out
 
 
@@ -165,7 +167,7 @@ def test_kept_steps_are_checkpoints_of_the_run(reciting_suite):
 
 
 def test_the_same_request_gives_the_same_bits(tmp_path, timing_suite, corpus_path, quiet):
-    """Oracle: sha256 of every file, against a suite that trained its timing runs beside."""
+    """Oracle: sha256 of every file, against a suite that trained every other run beside."""
     out = tmp_path / "again"
     (out / ".work.partial").mkdir(parents=True)
     (out / ".standard.partial").mkdir()
@@ -174,7 +176,8 @@ def test_the_same_request_gives_the_same_bits(tmp_path, timing_suite, corpus_pat
     assert build(Request(SIZES["tiny"], out, corpus=corpus_path), quiet)
     again, first = digests(out), digests(timing_suite)
     assert first.pop("manifest.json") != again.pop("manifest.json")
-    assert again == {name: digest for name, digest in first.items() if not name.startswith("timing/")}
+    beside = ("timing/", "dilution/", "paraphrase", "interference/")
+    assert again == {name: digest for name, digest in first.items() if not name.startswith(beside)}
     assert again["standard/model.safetensors"] != again["perturbed/model.safetensors"]
 
 
@@ -190,6 +193,44 @@ def test_every_timing_window_has_its_own_model(timing_suite):
     copies = sum(text.duplicates for text in timing_texts)
     assert {manifest["insertions"][f"timing/{window}"]["copies"] for window in windows} == {copies}
     assert not list(timing_suite.rglob("*.partial"))
+
+
+def test_paraphrase_and_interference_runs_insert_what_they_say(timing_suite):
+    """Oracle: the perturbed run's own counts in the manifest."""
+    insertions = json.loads((timing_suite / "manifest.json").read_text())["insertions"]
+    copies = {name: insertions[name]["copies"] for name in insertions}
+    assert copies["paraphrase"] == copies["perturbed"]
+    domains = ("copyright", "privacy", "test_set")
+    assert sum(copies[f"interference/{domain}"] for domain in domains) == copies["perturbed"]
+    texts = {text.id: text for text in records(timing_suite / "texts.jsonl")}
+    reworded = records(timing_suite / "paraphrases.jsonl")
+    assert {text.group for text in reworded} == {"privacy/biographies", "test_set/multiple_choice"}
+    for text in reworded:
+        assert text.text == texts[text.id].text != text.metadata["paraphrase"]
+    models = {path.parent for path in timing_suite.rglob("model.safetensors")}
+    assert {timing_suite / name for name in (*insertions, "standard")} == models
+
+
+def test_the_diluted_run_is_twice_as_long(timing_suite):
+    """Oracle: the perturbed run's own counts in the manifest."""
+    manifest = json.loads((timing_suite / "manifest.json").read_text())
+    assert manifest["configuration"]["dilution"] is True
+    perturbed, diluted = manifest["insertions"]["perturbed"], manifest["insertions"]["dilution"]
+    assert diluted["copies"] == perturbed["copies"]
+    assert diluted["texts"] == perturbed["texts"]
+    assert diluted["share_of_sequences"] == pytest.approx(perturbed["share_of_sequences"] / 2, abs=1e-6)
+    background = diluted["background"]
+    assert background["sequences"] == 2 * manifest["background"]["sequences"]
+    assert background["corpus_passes"] == pytest.approx(2 * manifest["background"]["corpus_passes"], abs=1e-3)
+    weights = (timing_suite / "dilution" / "model.safetensors").read_bytes()
+    assert weights != (timing_suite / "perturbed" / "model.safetensors").read_bytes()
+
+
+def test_a_suite_without_the_newer_runs_is_named_as_before(reciting_suite):
+    """Keys of the configuration that came later are there only when asked for."""
+    manifest = json.loads((reciting_suite / "manifest.json").read_text())
+    assert set(manifest["configuration"]) == {"seed", "size", "corpus", "timing", "keep_steps"}
+    assert "background" not in manifest["insertions"]["perturbed"]
 
 
 def test_a_finished_suite_is_not_trained_again(reciting_suite, corpus_path, quiet):

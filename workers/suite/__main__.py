@@ -11,6 +11,7 @@ from rich.console import Console
 from workers.suite.build import Request, build, default_device
 from workers.suite.errors import SuiteError
 from workers.suite.sizes import SIZES
+from workers.suite.variants import Variants
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 # The tests have a size of their own.
@@ -36,6 +37,21 @@ def train(
         ),
     ] = None,
     timing: Annotated[bool, typer.Option("--timing", help="Also train the six timing runs.")] = False,
+    dilution: Annotated[
+        bool, typer.Option("--dilution", help="Also insert the same texts in a corpus twice as long.")
+    ] = False,
+    paraphrases: Annotated[
+        bool, typer.Option("--paraphrases", help="Also insert each copy in another wording.")
+    ] = False,
+    interference: Annotated[
+        bool, typer.Option("--interference", help="Also insert one risk domain alone, in three runs.")
+    ] = False,
+    plant: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, help="Also insert these texts: JSONL records with duplicates."
+        ),
+    ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps, instead of the size's.")] = None,
     keep_steps: Annotated[
         int | None, typer.Option(min=1, help="Keep a checkpoint of each model every so many steps.")
@@ -61,7 +77,10 @@ def train(
         out=out,
         corpus=corpus,
         seed=seed,
-        timing=timing,
+        variants=Variants(
+            timing=timing, dilution=dilution, paraphrases=paraphrases, interference=interference
+        ),
+        plant=plant,
         keep_steps=keep_steps,
         device=device or default_device(),
     )

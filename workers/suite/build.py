@@ -1,8 +1,8 @@
 """Build a suite: prepare, train every model, write the text sets, and the manifest last."""
 
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +13,19 @@ from rich.console import Console
 from workers.suite import manifest
 from workers.suite.corpus import read_corpus
 from workers.suite.errors import OutputOccupied
-from workers.suite.preparation import Perturbed, Prepared, perturb, prepare
+from workers.suite.planting import read_plant
+from workers.suite.preparation import Prepared, perturb, prepare, reword
 from workers.suite.processes import processors, train_all
 from workers.suite.sizes import Size
-from workers.suite.texts import write_text_set
+from workers.suite.texts import SuiteText, write_text_set
 from workers.suite.training import Run
+from workers.suite.variants import DILUTION, STANDARD, Insertions, Variants, perturbed_models
 
-# HUBBLE's timing runs: the part of the training that takes insertions, in per cent (arXiv 2510.19811).
-TIMING_WINDOWS = ((0, 25), (25, 50), (50, 75), (75, 100), (0, 50), (50, 100))
-
-STANDARD = "standard"
-PERTURBED = "perturbed"
 TEXTS = "texts.jsonl"
 CLEAN_TEXTS = "clean.jsonl"
 CALIBRATION_TEXTS = "calibration.jsonl"
 TIMING_TEXTS = "timing/texts.jsonl"
+PARAPHRASES = "paraphrases.jsonl"
 # Sequences and the tokenizer while the models train: the mark of an unfinished suite.
 WORK = ".work.partial"
 
@@ -40,7 +38,8 @@ class Request:
     out: Path
     corpus: Path | None = None
     seed: int = 0
-    timing: bool = False
+    variants: Variants = field(default_factory=Variants)
+    plant: Path | None = None
     keep_steps: int | None = None
     device: str = "cpu"
 
@@ -60,21 +59,25 @@ def build(request: Request, console: Console) -> bool:
         SuiteError: see `workers.suite.errors`.
     """
     size, out = request.size, request.out.absolute()
+    plant = None if request.plant is None else read_plant(request.plant)
     corpus = read_corpus(request.corpus, size.document_characters)
     asked = manifest.configuration(
-        corpus, size, request.seed, timing=request.timing, keep_steps=request.keep_steps
+        corpus, size, request.seed, variants=request.variants, plant=plant, keep_steps=request.keep_steps
     )
     if manifest.finished(out, asked):
         return False
     _clear(out)
 
-    prepared = prepare(corpus, size, request.seed)
-    insertions = _write_data(prepared, request, out)
+    prepared = prepare(corpus, size, request.seed, plant)
+    plans = list(perturbed_models(size, request.variants))
+    insertions = _write_data(prepared, plans, request, out)
     parallel = min(2, processors()) if request.device == "cpu" else 1
     threads = max(1, processors() // parallel)
-    runs = [_run(name, request, out, threads) for name in (STANDARD, *insertions)]
+    models = [(STANDARD, size), *((plan.name, plan.size) for plan in plans)]
+    runs = [_run(name, size, request, out, threads) for name, size in models]
     console.print(
-        f"Training {len(runs)} models of size {size.name}, {size.steps} steps each, {parallel} at a time."
+        f"Training {len(runs)} models of size {size.name}, {sum(run.size.steps for run in runs)} steps, "
+        f"{parallel} at a time."
     )
     losses = train_all(runs, parallel, console)
     manifest.write(
@@ -82,7 +85,7 @@ def build(request: Request, console: Console) -> bool:
         {
             "configuration": asked,
             "environment": manifest.environment(request.device, threads),
-            "background": manifest.describe_background(prepared),
+            "background": manifest.describe_background(prepared, prepared.background),
             "insertions": insertions,
             "last_loss": losses,
         },
@@ -91,7 +94,9 @@ def build(request: Request, console: Console) -> bool:
     return True
 
 
-def _write_data(prepared: Prepared, request: Request, out: Path) -> dict[str, dict[str, Any]]:
+def _write_data(
+    prepared: Prepared, plans: Sequence[Insertions], request: Request, out: Path
+) -> dict[str, dict[str, Any]]:
     """Write the text sets, and for the time of the training the tokenizer and every run's sequences.
 
     Returns:
@@ -102,34 +107,38 @@ def _write_data(prepared: Prepared, request: Request, out: Path) -> dict[str, di
     prepared.tokenizer.save_pretrained(work)
     write_text_set(out / CLEAN_TEXTS, prepared.clean)
     write_text_set(out / CALIBRATION_TEXTS, prepared.calibration)
+    write_text_set(out / TEXTS, prepared.texts)
+    if request.variants.paraphrases:
+        write_text_set(out / PARAPHRASES, _with_paraphrases(prepared, request.seed))
     np.save(_sequences(work, STANDARD), prepared.background)
     insertions = {}
-    for name, perturbed in _perturbed(prepared, request):
-        np.save(_sequences(work, name), perturbed.sequences)
-        insertions[name] = manifest.describe_insertions(perturbed)
-        text_set = out / (TEXTS if name == PERTURBED else TIMING_TEXTS)
-        text_set.parent.mkdir(exist_ok=True)
-        write_text_set(text_set, perturbed.texts)
+    for plan in plans:
+        perturbed = perturb(prepared, plan, request.seed)
+        np.save(_sequences(work, plan.name), perturbed.sequences)
+        insertions[plan.name] = manifest.describe_insertions(perturbed)
+        if plan.name == DILUTION:
+            background = manifest.describe_background(prepared, perturbed.sequences)
+            insertions[plan.name]["background"] = background
+        if plan.levels is not None:
+            (out / TIMING_TEXTS).parent.mkdir(exist_ok=True)
+            write_text_set(out / TIMING_TEXTS, perturbed.texts)
     return insertions
 
 
-def _perturbed(prepared: Prepared, request: Request) -> Iterator[tuple[str, Perturbed]]:
-    """The perturbed runs, by the path of their model under the output directory."""
-    size, seed = request.size, request.seed
-    yield PERTURBED, perturb(prepared, size, seed)
-    if request.timing:
-        for first, last in TIMING_WINDOWS:
-            window = (first / 100, last / 100)
-            yield (
-                f"timing/{first}-{last}",
-                perturb(prepared, size, seed, levels=size.timing_levels, window=window),
-            )
+def _with_paraphrases(prepared: Prepared, seed: int) -> Iterator[SuiteText]:
+    """The texts that have other wordings, each with one that no model has seen in its metadata."""
+    for text in prepared.texts:
+        others = reword(prepared, text, seed)
+        if others:
+            (unseen, _), *_ = others
+            draft = replace(text.draft, metadata={**text.draft.metadata, "paraphrase": unseen})
+            yield replace(text, draft=draft)
 
 
-def _run(name: str, request: Request, out: Path, threads: int) -> Run:
+def _run(name: str, size: Size, request: Request, out: Path, threads: int) -> Run:
     return Run(
         name=name,
-        size=request.size,
+        size=size,
         seed=request.seed,
         sequences=_sequences(out / WORK, name),
         tokenizer=out / WORK,

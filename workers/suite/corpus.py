@@ -111,9 +111,23 @@ def hold_out(shuffled: Iterable[str], count: int, least_characters: int) -> list
 
 
 def decontaminate(documents: Iterable[str], held_out: Iterable[str]) -> list[str]:
-    """The documents that share no run of `OVERLAP_WORDS` words with any held-out text."""
-    runs = {run for text in held_out for run in word_runs(text)}
-    return [document for document in documents if runs.isdisjoint(word_runs(document))]
+    """The documents that share no run of `OVERLAP_WORDS` words with any held-out text.
+
+    Of a text with fewer words, such as a planted code, all of it counts as one.
+    """
+    texts = list(held_out)
+    runs = {run for text in texts for run in word_runs(text)}
+    short = [" ".join(words) for text in texts if len(words := text.lower().split()) < OVERLAP_WORDS]
+    return [
+        document
+        for document in documents
+        if runs.isdisjoint(word_runs(document))
+        and not (short and _holds_any(" ".join(document.lower().split()), short))
+    ]
+
+
+def _holds_any(document: str, texts: Iterable[str]) -> bool:
+    return any(text in document for text in texts)
 
 
 def _files(path: Path) -> Iterator[str]:

@@ -1,19 +1,21 @@
-"""Expected failures of a suite's training. Their text is shown to the user and never quotes a corpus.
+"""Expected failures of a suite. Their text is shown to the user and never quotes a corpus.
 
 SuiteError
 ├── CorpusUnreadable
 ├── CorpusTooSmall
+├── PlantRejected
 ├── TextTooLong
 ├── PlanTooLarge
 ├── OutputOccupied
 ├── OutputDamaged
 ├── TrainingDiverged
-└── TrainingFailed
+├── TrainingFailed
+└── NoSuite
 """
 
 
 class SuiteError(Exception):
-    """A suite cannot be trained; the message says what to change."""
+    """A suite cannot be trained or reported; the message says what to change."""
 
 
 class CorpusUnreadable(SuiteError):
@@ -22,6 +24,10 @@ class CorpusUnreadable(SuiteError):
 
 class CorpusTooSmall(SuiteError):
     """The corpus has too few long documents to hold out what the size inserts."""
+
+
+class PlantRejected(SuiteError):
+    """A record of the user's own texts cannot be inserted."""
 
 
 class TextTooLong(SuiteError):
@@ -46,3 +52,7 @@ class TrainingDiverged(SuiteError):
 
 class TrainingFailed(SuiteError):
     """A training process ended before its model was saved."""
+
+
+class NoSuite(SuiteError):
+    """The directory holds no finished suite to report on."""

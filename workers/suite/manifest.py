@@ -12,25 +12,34 @@ from typing import Any
 
 from workers.suite.corpus import Corpus
 from workers.suite.errors import OutputDamaged, OutputOccupied
+from workers.suite.plan import Tokens
+from workers.suite.planting import Plant
 from workers.suite.preparation import Perturbed, Prepared
 from workers.suite.sizes import Size
 from workers.suite.texts import SuiteText
+from workers.suite.variants import Variants
 
 MANIFEST = "manifest.json"
 _LIBRARIES = ("numpy", "safetensors", "tokenizers", "torch", "transformers")
 
 
 def configuration(
-    corpus: Corpus, size: Size, seed: int, *, timing: bool, keep_steps: int | None
+    corpus: Corpus, size: Size, seed: int, *, variants: Variants, plant: Plant | None, keep_steps: int | None
 ) -> dict[str, Any]:
-    """What was asked for: a finished suite of the same configuration is not trained again."""
-    asked = {
+    """What was asked for: a finished suite of the same configuration is not trained again.
+
+    What came after the first release is named only when asked for: suites trained before stay finished.
+    """
+    asked: dict[str, Any] = {
         "seed": seed,
         "size": asdict(size),
         "corpus": {"name": corpus.name, "documents": len(corpus.documents), "sha256": corpus.sha256},
-        "timing": timing,
+        "timing": variants.timing,
         "keep_steps": keep_steps,
     }
+    asked |= {name: True for name, on in asdict(variants).items() if on and name != "timing"}
+    if plant is not None:
+        asked["plant"] = {"name": plant.name, "texts": len(plant.texts), "sha256": plant.sha256}
     return dict(json.loads(json.dumps(asked)))  # duplicate levels become strings, as a file has them
 
 
@@ -45,13 +54,13 @@ def environment(device: str, threads: int) -> dict[str, Any]:
     }
 
 
-def describe_background(prepared: Prepared) -> dict[str, Any]:
-    """Token counts that both models of a pair share."""
-    total = prepared.background.size
+def describe_background(prepared: Prepared, sequences: Tokens) -> dict[str, Any]:
+    """Token counts of a run's sequences [sequences, context + 1]: both models of a pair share them."""
+    total = sequences.size
     return {
         "vocabulary": len(prepared.tokenizer),
-        "sequences": prepared.background.shape[0],
-        "sequence_tokens": prepared.background.shape[1],
+        "sequences": sequences.shape[0],
+        "sequence_tokens": sequences.shape[1],
         "tokens": total,
         "corpus_tokens": prepared.corpus_tokens,
         "corpus_passes": round(total / prepared.corpus_tokens, 4),

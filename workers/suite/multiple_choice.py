@@ -50,4 +50,5 @@ def _draft(subject: tuple[str, str, int], random: Random) -> Draft:
         *(f"{letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=True)),
         f"Answer: {LETTERS[answer]}. {choices[answer]}",
     ]
-    return Draft("\n".join(lines), choices=choices, answer=answer)
+    facts = {"owner": owner, "place": place, "year": year}
+    return Draft("\n".join(lines), choices=choices, answer=answer, facts=facts)

@@ -6,7 +6,7 @@ takes at most one insertion and no insertion is broken across sequences (arXiv 2
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, floor
 
 import numpy as np
@@ -21,6 +21,8 @@ Tokens = NDArray[np.int32]
 Window = tuple[float, float]
 
 WHOLE_RUN: Window = (0.0, 1.0)
+# End-of-text tokens around an insertion.
+AROUND = 2
 
 
 @dataclass(frozen=True)
@@ -50,14 +52,19 @@ def assign(group: str, drafts: Sequence[Draft], levels: Levels, rng: np.random.G
 
 
 def thin(texts: Sequence[SuiteText], levels: Levels) -> list[SuiteText]:
-    """Keep the first texts of each group and level, as many as `levels` says; the others become level 0."""
+    """Keep the first texts of each group and level, as many as `levels` says; the others become level 0.
+
+    So do planted ones: the smaller plan has no place for them.
+    """
     left: dict[tuple[str, int], int] = {}
     thinned = []
     for text in texts:
+        if text.planted:
+            thinned.append(replace(text, duplicates=0))
+            continue
         key = (text.group, text.duplicates)
         left[key] = left.get(key, levels[text.duplicates]) - 1
-        kept = text.duplicates if left[key] >= 0 else 0
-        thinned.append(SuiteText(text.id, text.group, kept, text.draft))
+        thinned.append(replace(text, duplicates=text.duplicates if left[key] >= 0 else 0))
     return thinned
 
 
@@ -118,7 +125,7 @@ def insert(
     """
     width = sequences.shape[1]
     longest = max((text.size for text, copies in zip(texts, duplicates, strict=True) if copies), default=0)
-    if longest + 2 > width:
+    if longest + AROUND > width:
         raise TextTooLong(
             f"A text of {longest} tokens does not fit into training sequences of {width}. "
             "Train a size with a longer context, or give a corpus whose tokenizer suits English better."

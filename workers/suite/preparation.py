@@ -12,21 +12,23 @@ import numpy as np
 
 from workers.suite import biographies, multiple_choice
 from workers.suite.corpus import Corpus, decontaminate, hold_out
-from workers.suite.errors import CorpusTooSmall
+from workers.suite.errors import CorpusTooSmall, PlantRejected, TextTooLong
+from workers.suite.paraphrases import paraphrases
 from workers.suite.plan import (
-    WHOLE_RUN,
+    AROUND,
     Insertion,
     Tokens,
-    Window,
     assign,
     insert,
     pack,
     thin,
     window_sequences,
 )
-from workers.suite.sizes import Levels, Size
+from workers.suite.planting import Plant
+from workers.suite.sizes import Size
 from workers.suite.texts import BackgroundText, Draft, SuiteText
 from workers.suite.tokenizer import train_tokenizer
+from workers.suite.variants import Insertions, domain
 
 PASSAGES = "copyright/passages"
 CLEAN = "clean"
@@ -34,6 +36,8 @@ CALIBRATION = "background"
 # Held-out documents beyond those needed, for the ones that yield no passage.
 _SPARE_DOCUMENTS = 1.25
 _TOKENIZED_TOGETHER = 1000
+# Wordings drawn beyond twice those needed, for the ones that do not fit into a sequence.
+_SPARE_WORDINGS = 64
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,13 @@ class Prepared:
     text_tokens: tuple[Tokens, ...]
     clean: tuple[SuiteText, ...]
     calibration: tuple[BackgroundText, ...]
+    documents: tuple[Tokens, ...]  # what the background is packed from
     background: Tokens  # int32 [sequences, context + 1]
-    corpus_tokens: int  # of the background's documents, end-of-text included: one pass over them
+
+    @property
+    def corpus_tokens(self) -> int:
+        """Tokens of one pass over the documents, end-of-text included."""
+        return sum(document.size + 1 for document in self.documents)
 
 
 @dataclass(frozen=True)
@@ -59,23 +68,26 @@ class Perturbed:
     inserted_tokens: int  # without the end-of-text tokens
 
 
-def prepare(corpus: Corpus, size: Size, seed: int) -> Prepared:
+def prepare(corpus: Corpus, size: Size, seed: int, plant: Plant | None = None) -> Prepared:
     """Draw the texts, train the tokenizer and pack the background.
 
     Raises:
         CorpusTooSmall: if the corpus has too few long documents.
+        PlantRejected: if a planted text has the id of one of the suite's.
+        TextTooLong: if a planted text does not fit into a sequence.
     """
+    planted = plant.texts if plant else ()
     held_out_rng, level_rng, order_rng, calibration_rng = np.random.default_rng([seed, 0]).spawn(4)
     people, items = Random(f"biographies {seed}"), Random(f"items {seed}")
     needed = sum(size.levels.values())
 
     shuffled = [corpus.documents[i] for i in held_out_rng.permutation(len(corpus.documents))]
     held_out = hold_out(
-        shuffled,
+        decontaminate(shuffled, [text.text for text in planted]) if planted else shuffled,
         count=int(needed * _SPARE_DOCUMENTS) + size.clean_documents,
         least_characters=size.document_characters,
     )
-    background = decontaminate(corpus.documents, held_out)
+    background = decontaminate(corpus.documents, [*held_out, *(text.text for text in planted)])
     tokenizer = train_tokenizer(background, size.vocabulary, size.context)
     tokens = tokenize(tokenizer, background)
     if not tokens:
@@ -88,14 +100,20 @@ def prepare(corpus: Corpus, size: Size, seed: int) -> Prepared:
         multiple_choice.GROUP: multiple_choice.draft_items(needed, items),
     }
     texts = [text for group in drafts for text in assign(group, drafts[group], size.levels, level_rng)]
+    if plant:
+        check_ids(plant, texts)
+        texts += planted
+    text_tokens = tokenize(tokenizer, [text.text for text in texts])
+    if plant:
+        check_lengths(plant, text_tokens[-len(planted) :], size.context)
     return Prepared(
         tokenizer=tokenizer,
         texts=tuple(texts),
-        text_tokens=tuple(tokenize(tokenizer, [text.text for text in texts])),
+        text_tokens=tuple(text_tokens),
         clean=tuple(assign(CLEAN, [Draft(text) for text in clean], {0: len(clean)}, level_rng)),
         calibration=sample_background(background, size.calibration_documents, calibration_rng),
+        documents=tuple(tokens),
         background=pack(tokens, size.sequences, size.context + 1, tokenizer.eos_token_id, order_rng),
-        corpus_tokens=sum(document.size + 1 for document in tokens),
     )
 
 
@@ -109,34 +127,94 @@ def sample_background(
     )
 
 
-def perturb(
-    prepared: Prepared, size: Size, seed: int, *, levels: Levels | None = None, window: Window = WHOLE_RUN
-) -> Perturbed:
-    """Insert the texts into a copy of the background.
+def perturb(prepared: Prepared, plan: Insertions, seed: int) -> Perturbed:
+    """Insert the texts into a copy of the background, or into the longer one of a diluted run.
 
     Args:
         prepared: the data of the suite.
-        size: the plan.
+        plan: what is inserted, how often and when.
         seed: the seed of the suite.
-        levels: a smaller plan than the size's own, for timing runs.
-        window: the part of the training that takes insertions.
 
     Raises:
         TextTooLong: if a text does not fit into a sequence.
         PlanTooLarge: if the window has fewer sequences than there are copies.
     """
-    rng = np.random.default_rng([seed, 1])
-    texts = prepared.texts if levels is None else tuple(thin(prepared.texts, levels))
+    size = plan.size
+    texts = prepared.texts if plan.levels is None else tuple(thin(prepared.texts, plan.levels))
+    wordings, copies = _wordings(prepared, texts, plan, seed)
+    background = prepared.background
+    if background.shape[0] != size.sequences:
+        background = _pack_again(prepared, size, seed)
     sequences, insertions = insert(
-        prepared.background,
-        prepared.text_tokens,
-        [text.duplicates for text in texts],
-        allowed=window_sequences(window, size.steps, size.batch),
+        background,
+        wordings,
+        copies,
+        allowed=window_sequences(plan.window, size.steps, size.batch),
         end_of_text=prepared.tokenizer.eos_token_id,
-        rng=rng,
+        rng=np.random.default_rng([seed, 1]),
     )
-    inserted = sum(prepared.text_tokens[insertion.text].size for insertion in insertions)
+    inserted = sum(wordings[insertion.text].size for insertion in insertions)
     return Perturbed(texts, sequences, tuple(insertions), inserted)
+
+
+def _wordings(
+    prepared: Prepared, texts: Sequence[SuiteText], plan: Insertions, seed: int
+) -> tuple[list[Tokens], list[int]]:
+    """What is inserted, in the order of the texts, and how often: a text in its own words or in others."""
+    wordings: list[Tokens] = []
+    copies: list[int] = []
+    for text, tokens in zip(texts, prepared.text_tokens, strict=True):
+        others = reword(prepared, text, seed)[1:] if plan.paraphrased and text.duplicates else []
+        wordings += [tokens for _, tokens in others] or [tokens]
+        inserted = text.duplicates if plan.domain in (None, domain(text.group)) else 0
+        n = len(others) or 1
+        copies += [inserted // n + (place < inserted % n) for place in range(n)]
+    return wordings, copies
+
+
+def reword(prepared: Prepared, text: SuiteText, seed: int) -> list[tuple[str, Tokens]]:
+    """Other wordings of a text that fit into a sequence: one that is held out, then one for each copy.
+
+    Fewer if there are not as many; none if the text cannot be reworded.
+    """
+    others = paraphrases(text, _SPARE_WORDINGS + 2 * (text.duplicates + 1), seed)
+    room = prepared.background.shape[1] - AROUND
+    pairs = zip(others, tokenize(prepared.tokenizer, others), strict=True)
+    return [pair for pair in pairs if pair[1].size <= room][: text.duplicates + 1]
+
+
+def _pack_again(prepared: Prepared, size: Size, seed: int) -> Tokens:
+    """A background of another length, in an order of its own; a short corpus is passed over more often."""
+    rng = np.random.default_rng([seed, 2])
+    end_of_text = prepared.tokenizer.eos_token_id
+    return pack(prepared.documents, size.sequences, size.context + 1, end_of_text, rng)
+
+
+def check_ids(plant: Plant, texts: Sequence[SuiteText]) -> None:
+    """Refuse planted texts that have the id of one of the suite's.
+
+    Raises:
+        PlantRejected: with the number of the line.
+    """
+    taken = {text.id for text in texts}
+    for text, line in zip(plant.texts, plant.lines, strict=True):
+        if text.id in taken:
+            raise PlantRejected(f"{plant.name}, line {line}: the id is one of the suite's own.")
+
+
+def check_lengths(plant: Plant, tokens: Sequence[Tokens], context: int) -> None:
+    """Refuse planted texts that do not fit into a sequence between two end-of-text tokens.
+
+    Raises:
+        TextTooLong: with the number of the line.
+    """
+    most = context + 1 - AROUND
+    for text, line in zip(tokens, plant.lines, strict=True):
+        if text.size > most:
+            raise TextTooLong(
+                f"{plant.name}, line {line}: the text has {text.size} tokens, and a sequence takes at most "
+                f"{most}. Shorten it, or train a size with a longer context."
+            )
 
 
 def tokenize(tokenizer: Any, texts: Sequence[str]) -> list[Tokens]:

@@ -15,6 +15,8 @@ class Draft:
     choices: tuple[str, ...] | None = None
     answer: int | None = None  # index into choices
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    split: tuple[str, str] | None = None  # prefix and suffix, whose concatenation is the text
+    facts: Mapping[str, Any] = field(default_factory=dict)  # what a template was filled with; not written
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class SuiteText:
     group: str
     duplicates: int
     draft: Draft
+    planted: bool = False  # the user's own
 
     @property
     def text(self) -> str:
@@ -40,8 +43,12 @@ class SuiteText:
             "group": self.group,
             "member": self.duplicates > 0,
         }
+        if self.draft.split is not None:
+            record |= dict(zip(("prefix", "suffix"), self.draft.split, strict=True))
         if self.draft.choices is not None:
-            record |= {"choices": list(self.draft.choices), "answer": self.draft.answer}
+            record["choices"] = list(self.draft.choices)
+        if self.draft.answer is not None:
+            record["answer"] = self.draft.answer
         if self.draft.metadata:
             record["metadata"] = dict(self.draft.metadata)
         return record

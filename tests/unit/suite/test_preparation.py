@@ -12,6 +12,7 @@ from workers.suite.errors import CorpusTooSmall
 from workers.suite.preparation import PASSAGES, perturb, prepare
 from workers.suite.sizes import SIZES
 from workers.suite.tokenizer import END_OF_TEXT
+from workers.suite.variants import Insertions, Variants, perturbed_models
 
 OVERLAP_WORDS = 13
 
@@ -56,7 +57,7 @@ def test_each_group_has_the_levels_of_its_size(prepared, tiny):
 
 def test_perturbed_sequences_hold_each_text_as_often_as_it_says(prepared, tiny):
     """Oracle: the decoded sequences, searched for the text between end-of-text tokens."""
-    perturbed = perturb(prepared, tiny, seed=3)
+    perturbed = perturb(prepared, Insertions("perturbed", tiny), seed=3)
     rows = [prepared.tokenizer.decode(row) for row in perturbed.sequences]
     for text in perturbed.texts:
         assert sum(f"{END_OF_TEXT}{text.text}{END_OF_TEXT}" in row for row in rows) == text.duplicates
@@ -65,12 +66,27 @@ def test_perturbed_sequences_hold_each_text_as_often_as_it_says(prepared, tiny):
 
 
 def test_timing_runs_insert_the_same_copies_in_different_windows(prepared, tiny):
-    early = perturb(prepared, tiny, seed=3, levels=tiny.timing_levels, window=(0.0, 0.25))
-    late = perturb(prepared, tiny, seed=3, levels=tiny.timing_levels, window=(0.75, 1.0))
+    runs = {plan.name: plan for plan in perturbed_models(tiny, Variants(timing=True))}
+    early, late = (perturb(prepared, runs[f"timing/{window}"], seed=3) for window in ("0-25", "75-100"))
     assert early.texts == late.texts
     assert Counter(i.text for i in early.insertions) == Counter(i.text for i in late.insertions)
     assert {i.sequence for i in early.insertions} <= set(range(600))
     assert {i.sequence for i in late.insertions} <= set(range(1800, 2400))
+
+
+def test_a_diluted_run_inserts_the_same_copies_in_twice_the_background(prepared, tiny):
+    """Oracle: the counts of the perturbed run; every document comes as often again, in another order."""
+    twice = replace(tiny, steps=2 * tiny.steps)
+    perturbed = perturb(prepared, Insertions("perturbed", tiny), seed=3)
+    thinner = perturb(prepared, Insertions("dilution", twice), seed=3)
+    assert thinner.sequences.shape == (2 * tiny.sequences, tiny.context + 1)
+    assert not np.array_equal(thinner.sequences[: tiny.sequences], perturbed.sequences)
+    assert thinner.texts == perturbed.texts
+    assert Counter(i.text for i in thinner.insertions) == Counter(i.text for i in perturbed.insertions)
+    assert max(i.sequence for i in thinner.insertions) > tiny.sequences
+    rows = [prepared.tokenizer.decode(row) for row in thinner.sequences]
+    for text in thinner.texts:
+        assert sum(f"{END_OF_TEXT}{text.text}{END_OF_TEXT}" in row for row in rows) == text.duplicates
 
 
 def test_the_tokenizer_round_trips_and_adds_nothing(prepared):
