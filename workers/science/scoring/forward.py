@@ -108,6 +108,7 @@ def score_tokens(
     sampling: Sampling | None,
     batch_tokens: int | None,
     on_batch: Callable[[list[Window]], None],
+    windows: Sequence[Window] | None = None,
 ) -> None:
     """Score every token of the ledger's texts once, but for first tokens that nothing conditions.
 
@@ -120,14 +121,18 @@ def score_tokens(
         sampling: the client's decoding, to score recitable tokens under it.
         batch_tokens: tokens in a batch with padding; by default what suits the device.
         on_batch: told the windows of each batch that is done; may raise to stop.
+        windows: what goes through the model; by default `cut_windows` of every text.
     """
     if prefix_token.conditions == "first_token":
         _score_first_tokens(language_model, ledger, prefix_token, rank=rank)
-    windows = [
-        window
-        for index, length in enumerate(np.diff(ledger.starts).tolist())
-        for window in cut_windows(index, length, language_model.context_length, len(prefix_token.in_front))
-    ]
+    if windows is None:
+        windows = [
+            window
+            for index, length in enumerate(np.diff(ledger.starts).tolist())
+            for window in cut_windows(
+                index, length, language_model.context_length, len(prefix_token.in_front)
+            )
+        ]
     batches = batch_by_length(windows, batch_tokens or batch_tokens_for(language_model.device))
     results = map_on_cores(
         lambda batch: _score_batch(

@@ -27,6 +27,11 @@ class Prompt:
     n_new_tokens: int
 
 
+def rows_decoded_at_once(device: torch.device) -> int:
+    """How many outputs to decode together on a device."""
+    return _CPU_ROWS if device.type == "cpu" else _GPU_ROWS
+
+
 def end_token_ids(language_model: LanguageModel) -> frozenset[int]:
     """The tokens after which the model's own generation stops."""
     token_ids = language_model.model.generation_config.eos_token_id
@@ -51,10 +56,9 @@ def continue_greedily(
     Returns:
         int64 [at most n_new_tokens] for each prompt, in order.
     """
+    rows = rows_decoded_at_once(language_model.device)
     if language_model.device.type == "cpu":
-        rows = min(_CPU_ROWS, math.ceil(len(prompts) / torch.get_num_threads()))
-    else:
-        rows = _GPU_ROWS
+        rows = min(rows, math.ceil(len(prompts) / torch.get_num_threads()))
     batches = list(_batches(prompts, language_model.context_length, rows))
     continuations: dict[int, TokenIds] = {}
     end_tokens = end_token_ids(language_model)

@@ -130,12 +130,22 @@ def _score_chunk(
 
 
 def _sampling_log_likelihood(logits: Tensor, targets: Tensor, sampling: Sampling) -> Tensor:
-    """Log-probability of the targets under temperature and top-k; ties with the k-th logit are kept too."""
+    """Log-probability of the targets under temperature and top-k."""
+    return -functional.cross_entropy(_drawn_logits(logits, sampling), targets, reduction="none")
+
+
+def drawn_log_probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
+    """Log-probabilities [..., V] of the client's decoding; -inf for tokens that it never draws."""
+    return _drawn_logits(logits, sampling).log_softmax(-1)
+
+
+def _drawn_logits(logits: Tensor, sampling: Sampling) -> Tensor:
+    """Logits [..., V] under temperature and top-k; ties with the k-th logit are kept too."""
     logits = logits / sampling.temperature
     if sampling.top_k < logits.shape[-1]:
-        smallest_kept = logits.topk(sampling.top_k, dim=-1).values[:, -1:]
+        smallest_kept = logits.topk(sampling.top_k, dim=-1).values[..., -1:]
         logits = logits.masked_fill(logits < smallest_kept, -torch.inf)
-    return -functional.cross_entropy(logits, targets, reduction="none")
+    return logits
 
 
 def _join(parts: list[Tensor | None]) -> Tensor | None:

@@ -61,16 +61,8 @@ def plan_text(
         return TextPlan(tokens, n_bytes, n_scored, error="token_outside_vocabulary")
     if n_scored == 0:
         return TextPlan(tokens, n_bytes, n_scored, error="only_first_token")
+    splittable = splittable_text(text, tokens, language_model, options, prefix_token)
     n_in_front = len(prefix_token.in_front)
-    splittable = Splittable(
-        n_tokens=n_tokens,
-        # The first window's inputs and the token that the last of them predicts.
-        room=language_model.context_length + 1 - n_in_front,
-        in_front=n_in_front,
-        boundary=None if text.prefix is None else tokens.tokens_within(len(text.prefix)),
-        prefix_tokens=options.prefix_tokens,
-        suffix_tokens=options.suffix_tokens,
-    )
     return TextPlan(
         tokens,
         n_bytes,
@@ -78,4 +70,24 @@ def plan_text(
         n_windows=len(list(cut_windows(0, n_tokens, language_model.context_length, n_in_front))),
         splits={name: METRICS[name].splits(splittable) for name in options.metrics},
         continued=splittable.as_asked() if Need.CONTINUATION in options.needs else NOT_APPLICABLE,
+    )
+
+
+def splittable_text(
+    text: TextInput,
+    tokens: TokenizedText,
+    language_model: LanguageModel,
+    options: ScoringOptions,
+    prefix_token: PrefixToken,
+) -> Splittable:
+    """A text of some tokens as metrics split it."""
+    n_in_front = len(prefix_token.in_front)
+    return Splittable(
+        n_tokens=len(tokens.token_ids),
+        # The first window's inputs and the token that the last of them predicts.
+        room=language_model.context_length + 1 - n_in_front,
+        in_front=n_in_front,
+        boundary=None if text.prefix is None else tokens.tokens_within(len(text.prefix)),
+        prefix_tokens=options.prefix_tokens,
+        suffix_tokens=options.suffix_tokens,
     )
