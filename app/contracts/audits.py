@@ -20,6 +20,34 @@ PrefixTokenChoice = Annotated[
 ]
 
 
+class WindowOptions(Contract):
+    """Windows over whole documents, in tokens; the defaults are those of arXiv 2505.12546."""
+
+    prefix_tokens: Annotated[int, Field(ge=1, le=100_000)] = 50
+    suffix_tokens: Annotated[
+        int, Field(ge=1, le=100_000, description="To recite; also the shortest span that is reported.")
+    ] = 50
+    stride: Annotated[int, Field(ge=1, le=100_000, description="From a window to the next.")] = 10
+
+
+class NearVerbatimOptions(Contract):
+    """When an output is near a suffix, and how thoroughly such outputs are looked for (arXiv 2603.24917)."""
+
+    similarity: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="1 - (Levenshtein distance in tokens) / (tokens of the suffix), as in `extraction`; "
+            "0.95 allows two edits in 48 tokens.",
+        ),
+    ] = 0.95
+    beams: Annotated[
+        int,
+        Field(ge=1, le=1024, description="Partial outputs kept: more find more, and cost in proportion."),
+    ] = 32
+
+
 class AuditOptions(Contract):
     """How texts are scored; the defaults are those of arXiv 2510.24256 (64 and 48) and 2410.19482 (40).
 
@@ -40,6 +68,12 @@ class AuditOptions(Contract):
     dtype: Literal["float32", "bfloat16"] = "float32"
     prefix_token: PrefixTokenChoice = "auto"  # noqa: S105 - a token of the vocabulary
     special_tokens: Literal["control", "text"] = "control"
+    windows: Annotated[
+        WindowOptions | None, Field(description="Of the metric `windows`; null for its defaults.")
+    ] = None
+    near_verbatim: Annotated[
+        NearVerbatimOptions | None, Field(description="Of the metric `near_verbatim`; null for its defaults.")
+    ] = None
 
 
 class AuditSpec(Contract):

@@ -14,7 +14,7 @@ Resource = TypeVar("Resource", bound=BaseModel)
 
 # Options that release 0.1 did not know.
 _ADDED: Final[dict[str, Any]] = {
-    "options": {"prefix_token", "special_tokens"},
+    "options": {"prefix_token", "special_tokens", "windows", "near_verbatim"},
     "evaluation": {"prefix_token"},
 }
 

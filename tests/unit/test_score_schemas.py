@@ -13,12 +13,15 @@ from app.audits.schemas import ScoreOut
 from app.contracts.metrics import registry as contracts
 from app.contracts.metrics.extraction import ExtractionScore
 from app.contracts.metrics.fields import ALWAYS, MetricName
+from app.contracts.metrics.near_verbatim import NearVerbatimScore
 from app.contracts.metrics.sampling import SamplingScore
 from app.contracts.metrics.splits import SplitStatus
 from app.contracts.metrics.verbatim import VerbatimScore
+from app.contracts.metrics.windows import WindowsScore
 from app.contracts.results.summary import AuditSummary, _Totals
 from app.main import create_app
 from app.settings import Settings
+from workers.science.measurements.near_verbatim import near_verbatim_result
 from workers.science.measurements.registry import MEASUREMENTS
 from workers.science.metrics import splits
 from workers.science.metrics.extraction import extraction_metric
@@ -26,6 +29,7 @@ from workers.science.metrics.registry import METRICS
 from workers.science.metrics.sampling import sampling_metric
 from workers.science.metrics.splits import NOT_APPLICABLE, Split
 from workers.science.metrics.verbatim import verbatim_metric
+from workers.science.passages.near_verbatim import NearVerbatim
 
 SPLITS = (Split("ok", 3, 4), Split("scaled", 1, 4), NOT_APPLICABLE)
 SUFFIX = np.array([1, 2, 3, 4])
@@ -40,6 +44,8 @@ def measured(split: Split) -> list[tuple[type[BaseModel], dict[str, Any]]]:
         (SamplingScore, sampling_metric(split, -1.5)),
         (SamplingScore, sampling_metric(split, -800.0)),
         (SamplingScore, sampling_metric(split, -math.inf)),
+        (NearVerbatimScore, near_verbatim_result(split, NearVerbatim(2, -1.5, -math.inf))),
+        (NearVerbatimScore, near_verbatim_result(split, None)),
     ]
 
 
@@ -85,7 +91,7 @@ def test_metrics_and_summaries_need_no_torch() -> None:
 
 def test_no_field_of_a_score_is_a_free_object_and_each_null_is_explained() -> None:
     schemas = create_app(Settings()).openapi()["components"]["schemas"]
-    for model in (ScoreOut, ExtractionScore, VerbatimScore, SamplingScore):
+    for model in (ScoreOut, ExtractionScore, VerbatimScore, SamplingScore, NearVerbatimScore, WindowsScore):
         for name, field in schemas[model.__name__]["properties"].items():
             assert field.get("additionalProperties") is not True, (model, name)
             options = field.get("anyOf", [])

@@ -3,19 +3,25 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from app.contracts.audits import AuditOptions
 from app.store.text_sets import ClearText
 from workers.audits.rows import measured_text
 from workers.science.measurements.measurement import Subject
-from workers.science.measurements.options import MeasurementOptions
+from workers.science.measurements.options import MeasurementOptions, NearVerbatimOptions, WindowOptions
 from workers.science.measurements.registry import MEASUREMENTS
 from workers.science.scoring.texts import TextScore
 
 
-def measurement_options(_options: AuditOptions) -> MeasurementOptions:
-    """What an audit asks of single measurements, as these take it."""
-    return MeasurementOptions()
+def measurement_options(options: AuditOptions) -> MeasurementOptions:
+    """What an audit asks of single measurements, as these take it; their defaults where it says nothing."""
+    asked: dict[str, Any] = {}
+    if options.windows is not None:
+        asked["windows"] = WindowOptions(**options.windows.model_dump())
+    if options.near_verbatim is not None:
+        asked["near_verbatim"] = NearVerbatimOptions(**options.near_verbatim.model_dump())
+    return MeasurementOptions(**asked)
 
 
 def add_measurements(

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 from workers.science.metrics.splits import Split, Splittable
 from workers.science.metrics.tokens import ScoredTokens
 
-MetricResult = dict[str, "bool | float | int | str | MetricResult | None"]
 JSONObject = dict[str, Any]
+MetricResult = dict[str, "bool | float | int | str | list[JSONObject] | MetricResult | None"]
 
 
 class Need(StrEnum):
