@@ -2,11 +2,12 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup hooks test unit test-chaos test-gpu lint types imports contract check bench demo openapi lock clean
+.PHONY: help setup hooks test unit test-chaos test-gpu lint types imports contract check bench demo suite-report openapi lock clean
 
 PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
+SUITE ?= .suites/micro
 STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 
@@ -36,6 +37,10 @@ hooks: $(DEV_STAMP) ## Let git run the checks before each commit, and the unit t
 
 demo: setup ## Train a small suite, start the service, audit both models, show the result
 	$(BIN)/memaudit demo $(DEMO_ARGS)
+
+suite-report: setup ## Train the micro suite with its timing and dilution runs (1.5 hours on 2 cores, once) and report on it
+	$(BIN)/memaudit suite train --size micro --timing --dilution --out $(SUITE)
+	$(BIN)/memaudit suite report $(SUITE)
 
 test: $(DEV_STAMP) check ## Run all checks and the tests, but for the slow suites
 	$(BIN)/python -m pytest -m "not chaos and not gpu" $(PYTEST_ARGS)

@@ -90,7 +90,7 @@ def migrate() -> None:
     add_help_option=False,
 )
 def suite(context: typer.Context) -> None:
-    """Train a suite of small models with controlled insertions; `memaudit suite --help` says more."""
+    """Train small models with controlled insertions and report on them: `memaudit suite --help`."""
     _become([sys.executable, "-m", "workers.suite", *context.args])
 
 

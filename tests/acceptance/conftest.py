@@ -1,14 +1,19 @@
-"""What acceptance tests share: a checkpoint, texts, and deployments."""
+"""What acceptance tests share: a checkpoint, texts, a suite, and deployments."""
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from tests.deployments import Deploy, deployments
 from tests.edit_requests import RECITED
 from tests.tiny_models import english_sentences, save_reciting_model, save_tiny_model
+from workers.suite.build import Request, build
+from workers.suite.corpus import read_corpus
+from workers.suite.sizes import SIZES
+from workers.suite.variants import Variants
 
 AUDITED_TEXTS = 400
 
@@ -53,3 +58,26 @@ def deploy(tiny_checkpoint: Path) -> Iterator[Deploy]:
 def module_deploy(tiny_checkpoint: Path) -> Iterator[Deploy]:
     with deployments([tiny_checkpoint.parent]) as start:
         yield start
+
+
+@pytest.fixture(scope="session")
+def corpus_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus for suites of the size tiny."""
+    path = tmp_path_factory.mktemp("corpus") / "documentation.txt"
+    documents = read_corpus(None, SIZES["tiny"].document_characters).documents[:900]
+    path.write_text("\n\n".join(documents), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def quiet() -> Console:
+    return Console(quiet=True)
+
+
+@pytest.fixture(scope="session")
+def whole_suite(tmp_path_factory: pytest.TempPathFactory, corpus_path: Path, quiet: Console) -> Path:
+    """A suite of every run that there is."""
+    out = tmp_path_factory.mktemp("whole") / "suite"
+    every_run = Variants(timing=True, dilution=True, paraphrases=True, interference=True)
+    assert build(Request(SIZES["tiny"], out, corpus=corpus_path, variants=every_run), quiet)
+    return out

@@ -14,18 +14,16 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from rich.console import Console
 from scipy.stats import bootstrap
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from app.contracts.texts import TextRecord
 from workers.suite.build import Request, build
-from workers.suite.corpus import read_corpus
 from workers.suite.errors import OutputDamaged, OutputOccupied, TrainingDiverged, TrainingFailed
 from workers.suite.processes import train_all
 from workers.suite.sizes import SIZES
 from workers.suite.training import Run
-from workers.suite.variants import TIMING_WINDOWS, Variants
+from workers.suite.variants import TIMING_WINDOWS
 
 # Enough steps for a model of 0.2M parameters to recite what it has seen 256 times.
 RECITING = replace(
@@ -35,34 +33,12 @@ RECITING = replace(
     timing_levels={},
 )
 PREFIX, SUFFIX = 64, 48
-EVERY_RUN = Variants(timing=True, dilution=True, paraphrases=True, interference=True)
-
-
-@pytest.fixture(scope="module")
-def corpus_path(tmp_path_factory):
-    path = tmp_path_factory.mktemp("corpus") / "documentation.txt"
-    path.write_text(
-        "\n\n".join(read_corpus(None, RECITING.document_characters).documents[:900]), encoding="utf-8"
-    )
-    return path
-
-
-@pytest.fixture(scope="module")
-def quiet():
-    return Console(quiet=True)
 
 
 @pytest.fixture(scope="module")
 def reciting_suite(tmp_path_factory, corpus_path, quiet):
     out = tmp_path_factory.mktemp("reciting") / "suite"
     assert build(Request(RECITING, out, corpus=corpus_path, seed=1, keep_steps=80), quiet)
-    return out
-
-
-@pytest.fixture(scope="module")
-def timing_suite(tmp_path_factory, corpus_path, quiet):
-    out = tmp_path_factory.mktemp("timing") / "suite"
-    assert build(Request(SIZES["tiny"], out, corpus=corpus_path, variants=EVERY_RUN), quiet)
     return out
 
 
@@ -166,7 +142,7 @@ def test_kept_steps_are_checkpoints_of_the_run(reciting_suite):
         assert final["steps/80/tokenizer.json"] == final["tokenizer.json"]
 
 
-def test_the_same_request_gives_the_same_bits(tmp_path, timing_suite, corpus_path, quiet):
+def test_the_same_request_gives_the_same_bits(tmp_path, whole_suite, corpus_path, quiet):
     """Oracle: sha256 of every file, against a suite that trained every other run beside."""
     out = tmp_path / "again"
     (out / ".work.partial").mkdir(parents=True)
@@ -174,46 +150,46 @@ def test_the_same_request_gives_the_same_bits(tmp_path, timing_suite, corpus_pat
     (out / "standard").mkdir()
     (out / "standard" / "leftover").write_text("an interrupted build left this")
     assert build(Request(SIZES["tiny"], out, corpus=corpus_path), quiet)
-    again, first = digests(out), digests(timing_suite)
+    again, first = digests(out), digests(whole_suite)
     assert first.pop("manifest.json") != again.pop("manifest.json")
     beside = ("timing/", "dilution/", "paraphrase", "interference/")
     assert again == {name: digest for name, digest in first.items() if not name.startswith(beside)}
     assert again["standard/model.safetensors"] != again["perturbed/model.safetensors"]
 
 
-def test_every_timing_window_has_its_own_model(timing_suite):
+def test_every_timing_window_has_its_own_model(whole_suite):
     windows = {f"{first}-{last}" for first, last in TIMING_WINDOWS}
-    models = {path.parent.name: path for path in (timing_suite / "timing").glob("*/model.safetensors")}
+    models = {path.parent.name: path for path in (whole_suite / "timing").glob("*/model.safetensors")}
     assert set(models) == windows
     assert len({hashlib.sha256(path.read_bytes()).digest() for path in models.values()}) == len(windows)
-    texts = records(timing_suite / "texts.jsonl")
-    timing_texts = records(timing_suite / "timing" / "texts.jsonl")
+    texts = records(whole_suite / "texts.jsonl")
+    timing_texts = records(whole_suite / "timing" / "texts.jsonl")
     assert [text.text for text in texts] == [text.text for text in timing_texts]
-    manifest = json.loads((timing_suite / "manifest.json").read_text())
+    manifest = json.loads((whole_suite / "manifest.json").read_text())
     copies = sum(text.duplicates for text in timing_texts)
     assert {manifest["insertions"][f"timing/{window}"]["copies"] for window in windows} == {copies}
-    assert not list(timing_suite.rglob("*.partial"))
+    assert not list(whole_suite.rglob("*.partial"))
 
 
-def test_paraphrase_and_interference_runs_insert_what_they_say(timing_suite):
+def test_paraphrase_and_interference_runs_insert_what_they_say(whole_suite):
     """Oracle: the perturbed run's own counts in the manifest."""
-    insertions = json.loads((timing_suite / "manifest.json").read_text())["insertions"]
+    insertions = json.loads((whole_suite / "manifest.json").read_text())["insertions"]
     copies = {name: insertions[name]["copies"] for name in insertions}
     assert copies["paraphrase"] == copies["perturbed"]
     domains = ("copyright", "privacy", "test_set")
     assert sum(copies[f"interference/{domain}"] for domain in domains) == copies["perturbed"]
-    texts = {text.id: text for text in records(timing_suite / "texts.jsonl")}
-    reworded = records(timing_suite / "paraphrases.jsonl")
+    texts = {text.id: text for text in records(whole_suite / "texts.jsonl")}
+    reworded = records(whole_suite / "paraphrases.jsonl")
     assert {text.group for text in reworded} == {"privacy/biographies", "test_set/multiple_choice"}
     for text in reworded:
         assert text.text == texts[text.id].text != text.metadata["paraphrase"]
-    models = {path.parent for path in timing_suite.rglob("model.safetensors")}
-    assert {timing_suite / name for name in (*insertions, "standard")} == models
+    models = {path.parent for path in whole_suite.rglob("model.safetensors")}
+    assert {whole_suite / name for name in (*insertions, "standard")} == models
 
 
-def test_the_diluted_run_is_twice_as_long(timing_suite):
+def test_the_diluted_run_is_twice_as_long(whole_suite):
     """Oracle: the perturbed run's own counts in the manifest."""
-    manifest = json.loads((timing_suite / "manifest.json").read_text())
+    manifest = json.loads((whole_suite / "manifest.json").read_text())
     assert manifest["configuration"]["dilution"] is True
     perturbed, diluted = manifest["insertions"]["perturbed"], manifest["insertions"]["dilution"]
     assert diluted["copies"] == perturbed["copies"]
@@ -222,8 +198,8 @@ def test_the_diluted_run_is_twice_as_long(timing_suite):
     background = diluted["background"]
     assert background["sequences"] == 2 * manifest["background"]["sequences"]
     assert background["corpus_passes"] == pytest.approx(2 * manifest["background"]["corpus_passes"], abs=1e-3)
-    weights = (timing_suite / "dilution" / "model.safetensors").read_bytes()
-    assert weights != (timing_suite / "perturbed" / "model.safetensors").read_bytes()
+    weights = (whole_suite / "dilution" / "model.safetensors").read_bytes()
+    assert weights != (whole_suite / "perturbed" / "model.safetensors").read_bytes()
 
 
 def test_a_suite_without_the_newer_runs_is_named_as_before(reciting_suite):

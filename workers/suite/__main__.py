@@ -1,4 +1,4 @@
-"""`python -m workers.suite train`: train a suite of models to audit."""
+"""`python -m workers.suite`: train a suite of models to audit, and report on what it memorized."""
 
 import time
 from dataclasses import replace
@@ -10,6 +10,7 @@ from rich.console import Console
 
 from workers.suite.build import Request, build, default_device
 from workers.suite.errors import SuiteError
+from workers.suite.report.report import write_report
 from workers.suite.sizes import SIZES
 from workers.suite.variants import Variants
 
@@ -94,6 +95,28 @@ def train(
         console.print(f"Trained {size} in {time.monotonic() - started:.0f} s: {out}")
     else:
         console.print(f"Cached: {out} already holds this suite.")
+
+
+@app.command()
+def report(
+    *,
+    directory: Annotated[Path, typer.Argument(metavar="DIR", exists=True, file_okay=False)],
+    out: Annotated[Path | None, typer.Option(help="Directory for the report. Default: DIR/report.")] = None,
+    device: Annotated[
+        Literal["cpu", "cuda"] | None, typer.Option(help="Default: a GPU if there is one.")
+    ] = None,
+) -> None:
+    """Audit a trained suite and write HUBBLE's tables: report.md, report.csv and a plot of each.
+
+    Needs no service. The same suite gives the same bytes on the same machine.
+    """
+    console = Console(stderr=True)
+    try:
+        written = write_report(directory, out or directory / "report", device or default_device(), console)
+    except SuiteError as error:
+        console.print(f"error: {error}", style="red", markup=False)
+        raise typer.Exit(1) from error
+    console.print(f"Report: {written}", markup=False)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from workers.suite.planting import Plant
 from workers.suite.sizes import Size
 from workers.suite.texts import BackgroundText, Draft, SuiteText
 from workers.suite.tokenizer import train_tokenizer
-from workers.suite.variants import Insertions, domain
+from workers.suite.variants import Insertions, domain_of
 
 PASSAGES = "copyright/passages"
 CLEAN = "clean"
@@ -166,7 +166,7 @@ def _wordings(
     for text, tokens in zip(texts, prepared.text_tokens, strict=True):
         others = reword(prepared, text, seed)[1:] if plan.paraphrased and text.duplicates else []
         wordings += [tokens for _, tokens in others] or [tokens]
-        inserted = text.duplicates if plan.domain in (None, domain(text.group)) else 0
+        inserted = text.duplicates if plan.domain in (None, domain_of(text.group)) else 0
         n = len(others) or 1
         copies += [inserted // n + (place < inserted % n) for place in range(n)]
     return wordings, copies

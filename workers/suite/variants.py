@@ -61,7 +61,7 @@ def perturbed_models(size: Size, asked: Variants) -> Iterator[Insertions]:
         yield Insertions(PARAPHRASE, size, paraphrased=True)
     if asked.interference:
         for domain in DOMAINS:
-            yield Insertions(f"interference/{domain}", size, domain=domain)
+            yield Insertions(interference_model(domain), size, domain=domain)
     if asked.timing:
         for first, last in TIMING_WINDOWS:
             window = (first / 100, last / 100)
@@ -73,6 +73,11 @@ def timing_model(first: int, last: int) -> str:
     return f"timing/{first}-{last}"
 
 
-def domain(group: str) -> str:
+def interference_model(domain: str) -> str:
+    """The model with insertions of one domain alone."""
+    return f"interference/{domain}"
+
+
+def domain_of(group: str) -> str:
     """The risk domain of a group."""
     return group.partition("/")[0]

@@ -9,7 +9,7 @@ from workers.suite.paraphrases import paraphrases
 from workers.suite.preparation import PASSAGES, perturb, reword
 from workers.suite.sizes import DUPLICATES
 from workers.suite.tokenizer import END_OF_TEXT
-from workers.suite.variants import DOMAINS, Insertions, Variants, domain, perturbed_models
+from workers.suite.variants import DOMAINS, Insertions, Variants, domain_of, perturbed_models
 
 
 def of_group(prepared, group):
@@ -66,7 +66,9 @@ def test_each_copy_is_another_wording_and_one_is_held_out(prepared, tiny):
 def test_interference_runs_insert_one_domain_each(prepared, tiny):
     plans = [plan for plan in perturbed_models(tiny, Variants(interference=True)) if plan.domain]
     assert (
-        [plan.domain for plan in plans] == list(DOMAINS) == sorted({domain(t.group) for t in prepared.texts})
+        [plan.domain for plan in plans]
+        == list(DOMAINS)
+        == sorted({domain_of(t.group) for t in prepared.texts})
     )
     for plan in plans:
         perturbed = perturb(prepared, plan, seed=3)
@@ -74,5 +76,5 @@ def test_interference_runs_insert_one_domain_each(prepared, tiny):
         assert inserted == {
             text.id: text.duplicates
             for text in perturbed.texts
-            if text.duplicates and domain(text.group) == plan.domain
+            if text.duplicates and domain_of(text.group) == plan.domain
         }
