@@ -167,6 +167,20 @@ def test_without_skewness_the_intervals_are_students_and_welchs() -> None:
     assert (gain.n, gain.mean, gain.low, gain.high) == pytest.approx((4, 5, welch.low, welch.high), rel=1e-12)
 
 
+def test_a_gain_within_strata_is_that_of_each_by_its_share_of_the_higher_values() -> None:
+    """Oracle: Welch and Satterthwaite's formula, of four symmetric samples; it has no skewness to mend."""
+    samples_of = [([-1.0, 0.0, 1.0], [3.0, 5.0, 7.0, 9.0]), ([10.0, 14.0], [11.0, 12.0])]
+    shares = np.repeat([4 / 6, 2 / 6], 2)
+    values = [np.array(level) for stratum in samples_of for level in stratum]
+    parts = shares**2 * [each.var(ddof=1) / len(each) for each in values]
+    freedom = parts.sum() ** 2 / (parts**2 / [len(each) - 1 for each in values]).sum()
+    low, high = stats.t.interval(0.95, freedom, loc=4 - 0.5 / 3, scale=np.sqrt(parts.sum()))
+    gain = gain_within([(Moments.of(lower), Moments.of(higher)) for lower, higher in samples_of])
+    assert gain is not None
+    assert (gain.n, gain.mean, gain.low, gain.high) == pytest.approx((5, 4 - 0.5 / 3, low, high), rel=1e-12)
+    assert gain_within([]) is None
+
+
 def test_of_skewed_numbers_the_interval_reaches_further_to_their_tail() -> None:
     """Oracle: Hall's transformation, applied to the ends of the interval, gives Student's quantiles."""
     values = np.array([0.1, 0.2, 0.2, 0.3, 0.5, 0.6, 0.9, 3.0])
