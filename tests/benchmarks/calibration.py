@@ -200,8 +200,9 @@ def measure(scored: list[Scored]) -> Iterator[Line]:
         yield trials.uniformity(group, 40, 59, paired=False)
     yield trials.uniformity(None, 60, 99, paired=True)
     for paired in (False, True):
-        yield from trials.discovery(PASSAGES, 60, 119, paired=paired)
-        yield from trials.discovery(None, 60, 139, paired=paired)
+        for group in groups:
+            yield from trials.discovery(group, 60, 119, paired=paired)
+    yield from trials.discovery(None, 60, 139, paired=False)
     for audited in groups:
         yield from (trials.refusals(audited, controls, 40, 60) for controls in groups)
         yield trials.memorized_pass(audited, 60)

@@ -124,6 +124,17 @@ def test_controls_of_another_domain_give_no_verdict(random):
         assert result.effect.mean > 0
 
 
+def test_controls_that_are_all_shorter_are_none_to_compare_with(random):
+    texts = of_biographies(random, 140)
+    result = calibrate(
+        never_seen(random, texts[:60]),
+        never_seen(random, [text[:60] for text in texts[60:]]),
+        fdr=0.05,
+        seed=0,
+    )
+    assert (result.reason, result.check_within_strata, result.uncalibrated) == ("controls_differ", None, 60)
+
+
 @pytest.mark.parametrize("domain", [of_biographies, of_items])
 def test_controls_of_the_same_domain_are_seldom_told_apart(random, domain):
     texts, refused = domain(random, 300), 0

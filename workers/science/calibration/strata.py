@@ -32,7 +32,8 @@ def stratify(
     Texts less or more likely to be audited than any of the other kind are left out.
 
     Returns:
-        The number of each text's stratum, or `LEFT_OUT` [texts]. None if there are too few texts for two.
+        The number of each text's stratum, or `LEFT_OUT` [texts]. None if there are too few texts for two, or
+        none of one kind is like any of the other.
     """
     count = min(_MOST, int((~labels).sum()) // max(least_controls, 2), int(labels.sum()) // 2)
     if count < 2:  # noqa: PLR2004 - one stratum is no stratum
@@ -43,6 +44,8 @@ def stratify(
     propensity = LogisticRegression(max_iter=1_000).fit(features, labels).decision_function(features)
     sides = propensity[labels], propensity[~labels]
     shared = (propensity >= max(map(np.min, sides))) & (propensity <= min(map(np.max, sides)))
+    if not shared.any():
+        return None
     borders = np.quantile(propensity[shared], np.arange(1, count) / count)
     strata = np.where(shared, np.searchsorted(borders, propensity, side="left"), LEFT_OUT)
     for stratum in range(count):
