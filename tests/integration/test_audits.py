@@ -197,16 +197,19 @@ async def test_tokens_come_back_as_they_were_packed(
         log_likelihoods=struct.pack("<3f", -0.1, 0.0, -1234.5),
         ranks=struct.pack("<3i", 1, 2, 50_257),
         spans=struct.pack("<6i", 0, 5, 5, 7, 7, 11),
+        means=struct.pack("<3f", -0.25, -1.5, -8.0),
+        deviations=struct.pack("<3f", 0.5, 0.0, 2.0),
+        sampling_log_likelihoods=None,
     )
     with sessions.begin() as session:
         copy_evidence(session, [packed])
         succeed_audit(session, identifier, {})
     answer = (await client.get(f"{path}/it:1/tokens")).json()
-    keys = ("token_id", "text", "start", "end", "log_likelihood", "rank", "matched")
+    keys = ("token_id", "text", "start", "end", "log_likelihood", "mean", "deviation", "rank", "matched")
     expected = [
-        (258, "naïve", 0, 5, float.fromhex("-0x1.99999ap-4"), 1, True),
-        (2**31 - 1, " 𝄞", 5, 7, 0.0, 2, False),
-        (0, " end", 7, 11, -1234.5, 50_257, False),
+        (258, "naïve", 0, 5, float.fromhex("-0x1.99999ap-4"), -0.25, 0.5, 1, True),
+        (2**31 - 1, " 𝄞", 5, 7, 0.0, -1.5, 0.0, 2, False),
+        (0, " end", 7, 11, -1234.5, -8.0, 2.0, 50_257, False),
     ]
     tokens = [dict(zip(keys, values, strict=True)) for values in expected]
     assert answer == {"object": "token_evidence", "audit": audit, "text_id": "it:1", "tokens": tokens}

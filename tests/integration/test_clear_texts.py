@@ -60,6 +60,7 @@ async def test_texts_stored_in_another_form_are_given_out_as_they_were_sent(
         arrays = {"token_ids": [5], "log_likelihoods": [0], "ranks": [1]}
         packed = {name: struct.pack("<i", *items) for name, items in arrays.items()}
         spans = struct.pack("<2i", 0, 5)
+        packed |= dict.fromkeys(("means", "deviations", "sampling_log_likelihoods"))
         copy_evidence(session, [EvidenceRow(audit_id=audit_id, ordinal=0, spans=spans, **packed)])
         succeed_audit(session, session.get_one(Audit, audit_id).id, {})
     database.execute('UPDATE texts SET text = reverse(text), choices = \'["eno", "owt"]\'')
