@@ -133,7 +133,9 @@ class AuditOut(BaseModel):
         str | None,
         Field(
             description="The audit of the same texts under the same language model from whose evidence this "
-            "one follows, number for number, without the model; null if its texts went through the model."
+            "one follows, number for number, without the model. Texts whose evidence was gone when it was "
+            "read, as after their deletion, went through the model all the same; null if there was no such "
+            "audit, and all did."
         ),
     ] = None
     progress: Progress

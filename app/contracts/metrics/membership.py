@@ -50,8 +50,9 @@ class MembershipScore(BaseModel):
         float | None,
         Field(
             description="Log-likelihood after the leading texts of `control_text_set` over that without "
-            "them, on the same tokens, at least 0 (ReCaLL, arXiv 2406.15968); null without a "
-            "`control_text_set`, if none of its texts fits, or where the model is certain of every token."
+            "them, on the same tokens, without a unit, at least 0 (ReCaLL, arXiv 2406.15968); null without a "
+            "`control_text_set`, if none of its texts fits, if this text is itself among those that stand "
+            "before each, or where the model is certain of every token."
         ),
     ] = None
 
