@@ -35,8 +35,8 @@ class MembershipScore(BaseModel):
         float,
         Field(
             description="As `min_k`, of (log p - mean) / deviation: how many standard deviations of the "
-            "vocabulary's log-probabilities a token's own lies above their mean (Min-K%++, arXiv 2404.02936; "
-            "variances below 1e-6 are taken for that)."
+            "vocabulary's log-probabilities a token's own lies above their mean; without a unit, of either "
+            "sign (Min-K%++, arXiv 2404.02936; variances below 1e-6 are taken for that)."
         ),
     ]
     reference: Annotated[
