@@ -4,9 +4,9 @@
 
 scores the texts of SUITE under its perturbed model and, if it has them, its timing models. Says whether NL
 and strict rise from level to level, and by how much texts inserted early end lower than those inserted late.
-Then holds back a fifth of the texts of each level and domain, fits the others, and says how many of those held
-back are told within one step of the ladder, and how many lie within their interval: over seeded splits. Ends
-with 1 if a line misses its limit.
+Then holds back a fifth of the texts of each level and domain, fits the others, and says how many of those
+held back are told within one step of the ladder, and how many lie within their interval: over seeded splits.
+Ends with 1 if a line misses its limit.
 """
 
 import argparse
