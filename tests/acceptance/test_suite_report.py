@@ -114,7 +114,7 @@ def test_paraphrases_are_compared_with_a_wording_that_was_not_inserted(rows, who
 
 
 def test_items_are_answered_by_the_likeliest_choice(rows, whole_suite):
-    """Oracle: `transformers` on the saved models; of texts that begin alike the likelier one ends likelier."""
+    """Oracle: `transformers` on the saved models; of texts that begin alike the likelier ends so."""
     texts = read(whole_suite / "texts.jsonl")
     group = "test_set/multiple_choice"
     items = [text for text in texts if (text["group"], text["duplicates"]) == (group, 4)]

@@ -104,4 +104,4 @@ def answers_under(model: Path, items: Sequence[TextRecord], device: str) -> list
         for item in items
     ]
     found = MULTIPLE_CHOICE.measure(subject, asked, lambda _: None)
-    return [None if each is None else each["correct"] for each in found]
+    return [None if each is None or (correct := each["correct"]) is None else bool(correct) for each in found]
