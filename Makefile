@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup hooks test unit test-chaos test-gpu lint types imports contract check bench demo suite-report openapi lock clean
+.PHONY: help setup hooks test unit test-chaos test-gpu lint types imports contract check bench suite-check demo suite-report openapi lock clean
 
 PYTHON ?= python3.11
 VENV ?= .venv
@@ -74,6 +74,13 @@ bench: $(DEV_STAMP) ## Measure speed side by side with its peers, and memory for
 	$(BIN)/python -m tests.benchmarks.service
 	$(BIN)/python -m tests.benchmarks.curvature
 	$(BIN)/python -m tests.benchmarks.memory
+
+SUITE_CHECKS := calibration dose_response windows
+suite-check: $(DEV_STAMP) ## Check on a trained micro suite (SUITE=DIR) what measurements claim; takes long
+	@test -d "$(SUITE)" || { echo "Name a trained suite: make suite-check SUITE=DIR"; exit 2; }
+	@failed=; for check in $(SUITE_CHECKS); do \
+		echo "$$check"; $(BIN)/python -m tests.benchmarks.$$check "$(SUITE)" || failed="$$failed $$check"; \
+	done; test -z "$$failed" || { echo "Missed a limit:$$failed"; exit 1; }
 
 openapi: $(DEV_STAMP) ## Rewrite the OpenAPI snapshot
 	$(BIN)/python -m tests.acceptance.openapi_snapshot

@@ -133,7 +133,9 @@ class AuditOut(BaseModel):
         str | None,
         Field(
             description="The audit of the same texts under the same language model from whose evidence this "
-            "one follows, number for number, without the model; null if its texts went through the model."
+            "one follows, number for number, without the model. Texts whose evidence was gone when it was "
+            "read, as after their deletion, went through the model all the same; null if there was no such "
+            "audit, and all did."
         ),
     ] = None
     progress: Progress
@@ -193,7 +195,7 @@ _UNJUDGED: Final = "Null where `verdict` is null or `uncalibrated`."
 class _TextScore(BaseModel):
     """Every text has these, whatever was measured."""
 
-    text_id: str
+    text_id: Annotated[str, Field(description="The text's id in its set.")]
     ordinal: Annotated[int, Field(description="The text's place in its set, from 0.")]
     group: Annotated[str | None, Field(description="As uploaded; null where it was not given.")]
     duplicates: Annotated[
@@ -207,10 +209,13 @@ class _TextScore(BaseModel):
     ]
     nl: Annotated[
         float | None,
-        Field(description="`log_likelihood` per token, in nats: NL(x) of arXiv 2510.19811; " + UNSCORED),
+        Field(
+            description="`log_likelihood` per token, in nats, at most 0: NL(x) of arXiv 2510.19811; "
+            + UNSCORED
+        ),
     ]
     nl_byte: Annotated[
-        float | None, Field(description="`log_likelihood` per UTF-8 byte, in nats; " + UNSCORED)
+        float | None, Field(description="`log_likelihood` per UTF-8 byte, in nats, at most 0; " + UNSCORED)
     ]
     perplexity: Annotated[float | None, Field(description="exp(-`nl`), at least 1; " + UNSCORED)]
 

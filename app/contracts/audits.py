@@ -23,7 +23,9 @@ PrefixTokenChoice = Annotated[
 class WindowOptions(Contract):
     """Windows over whole documents, in tokens; the defaults are those of arXiv 2505.12546."""
 
-    prefix_tokens: Annotated[int, Field(ge=1, le=100_000)] = 50
+    prefix_tokens: Annotated[
+        int, Field(ge=1, le=100_000, description="Before the suffix, within the window.")
+    ] = 50
     suffix_tokens: Annotated[
         int, Field(ge=1, le=100_000, description="To recite; also the shortest span that is reported.")
     ] = 50
@@ -62,8 +64,8 @@ class AuditOptions(Contract):
     `extraction_rate` is the share of recited texts, in [0, 1), that the summary's `extraction_onset` seeks.
 
     `fdr` is the share of false ones that is accepted among the texts called `memorized` (Benjamini and
-    Hochberg 1995), where there are control texts. `seed` is that of all that is drawn at random: the same
-    audit with the same seed gives the same numbers.
+    Hochberg 1995), where there are control texts. `seed` is that of all that a calibration draws at random:
+    the texts and the folds of its check, and permutations. Nothing else of an audit is random.
     """
 
     prefix_tokens: Annotated[int, Field(ge=1, le=100_000)] = 64

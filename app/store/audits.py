@@ -32,7 +32,8 @@ class Audit(LanguageModelOperation):
     # How many of the leading control texts stood before each text for ReCaLL, and are then no controls; null
     # if that was not measured.
     recall_shots: Mapped[int | None]
-    # The audit from whose evidence this one follows; null if its texts went through the model.
+    # The audit from whose evidence this one follows as far as that was there when it was read; null if there
+    # was none and all texts went through the model.
     derived_from: Mapped[UUID | None]
     summary: Mapped[JSONObject | None]
 

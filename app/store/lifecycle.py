@@ -264,7 +264,7 @@ def enqueue_derivation(
 
 
 def score_instead(session: Session, audit_id: UUID, start: int, stop: int) -> int:
-    """Let a shard go through the model whose evidence is gone; the audit is then not derived any more.
+    """Let a shard go through the model whose evidence is gone; other shards may be derived still.
 
     Returns:
         How many jobs were enqueued.
@@ -273,7 +273,6 @@ def score_instead(session: Session, audit_id: UUID, start: int, stop: int) -> in
         LeaseLost: the audit has ended.
     """
     audit = take_active(session, Audit, audit_id)
-    audit.derived_from = None
     enqueue_shards(session, audit, [(start, stop)])
     return 1
 

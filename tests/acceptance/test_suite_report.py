@@ -16,7 +16,10 @@ from typer.testing import CliRunner
 from workers.suite.__main__ import app
 from workers.suite.report.report import write_report
 
-PLOTS = {"dose-response", "minimal-pair", "timing", "dilution", "membership", "paraphrase", "interference"}
+PLOTS = {
+    *("dose-response", "minimal-pair", "timing", "dilution", "membership", "paraphrase", "interference"),
+    "accuracy",
+}
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +111,24 @@ def test_paraphrases_are_compared_with_a_wording_that_was_not_inserted(rows, who
     assert float(rows[*key, "NL of own words"]["value"]) == pytest.approx(own.mean(), abs=1e-5)
     assert float(rows[*key, "NL of an unseen wording"]["value"]) == pytest.approx(unseen.mean(), abs=1e-5)
     assert float(rows[*key, "prefers own words"]["value"]) == (own > unseen).mean()
+
+
+def test_items_are_answered_by_the_likeliest_choice(rows, whole_suite):
+    """Oracle: `transformers` on the saved models; of texts that begin alike the likelier ends so."""
+    texts = read(whole_suite / "texts.jsonl")
+    group = "test_set/multiple_choice"
+    items = [text for text in texts if (text["group"], text["duplicates"]) == (group, 4)]
+    for model in ("standard", "perturbed"):
+        tokenizer = AutoTokenizer.from_pretrained(whole_suite / model)
+        right = []
+        for item in items:
+            question, *choices, _ = item["text"].splitlines()
+            asked = "\n".join([question, *choices, "Answer:"])
+            said = [f"{asked} {choice}" for choice in choices]
+            lengths = [len(tokenizer(text)["input_ids"]) for text in said]
+            right.append(np.argmax(nl(whole_suite / model, said) * lengths) == item["answer"])
+        row = rows["accuracy", model, group, "4", "accuracy"]
+        assert (int(row["n"]), float(row["value"])) == (len(items), pytest.approx(np.mean(right)))
 
 
 def test_every_table_has_a_plot_that_needs_nothing_else(report, rows):

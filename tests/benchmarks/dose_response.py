@@ -2,65 +2,77 @@
 
     python -m tests.benchmarks.dose_response SUITE
 
-scores the texts of SUITE under its perturbed model, prints NL and strict by domain, then holds back a fifth
-of the texts of each level and domain, fits the others, and says how many of those held back are told within
-one step of the ladder and how many lie within their interval: over seeded splits.
+scores the texts of SUITE under its perturbed model and, if it has them, its timing models. Says whether NL
+and strict rise from level to level, and by how much texts inserted early end lower than those inserted late.
+Then holds back a fifth of the texts of each level and domain, fits the others, and says how many of those
+held back are told within one step of the ladder, and how many lie within their interval: over seeded splits.
+Ends with 1 if a line misses its limit.
 """
 
-import json
-import sys
+import argparse
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
+from tests.benchmarks.limits import Line, print_and_exit
 from workers.audits.dose_response import DoseResponses, equivalents_of
-from workers.science.models.loading import load_language_model
-from workers.science.scoring.scorer import score_texts
-from workers.science.scoring.texts import ScoringOptions, TextInput
-from workers.science.statistics.shares import share_with_interval
+from workers.suite.build import TEXTS, TIMING_TEXTS
+from workers.suite.report.audit import Audited, read_texts, score_under
+from workers.suite.report.dose_response import NL, STRICT, dose_rows
+from workers.suite.report.finding import ALL, OWN_GROUPS, written
+from workers.suite.report.paired import BEYOND, compare
+from workers.suite.report.timing import EARLY, LATE
+from workers.suite.variants import PERTURBED
 
 SPLITS = 50
 HELD_BACK = 0.2
+LEAST_TOLD, FROM_DUPLICATES = 0.8, 16
 
 
 @dataclass(frozen=True)
 class Known:
-    """A text's domain, count and numbers."""
+    """A text's domain, count and number."""
 
     group: str
     duplicates: int
     nl: float
-    strict: bool | None
 
 
-def measure(suite: Path) -> list[Known]:
-    rows = [json.loads(line) for line in (suite / "texts.jsonl").read_text().splitlines()]
-    language_model = load_language_model(suite / "perturbed")
-    options = ScoringOptions(metrics=frozenset({"extraction"}), prefix_token="eos", token_evidence=False)
-    inputs = [TextInput(row.get("text") or row["prefix"] + row["suffix"]) for row in rows]
-    scores = score_texts(language_model, inputs, options)
-    return [
-        Known(row["group"], row["duplicates"], score.nl, score.metrics["extraction"]["strict"])
-        for row, score in zip(rows, scores, strict=True)
-        if score.nl is not None
-    ]
+def audited(suite: Path, texts: str, *models: str) -> Audited:
+    """The texts of one of the suite's files under some of its models."""
+    records = read_texts(suite / texts)
+    asked = [text.full_text for text in records]
+    return Audited(
+        records, {model: score_under(suite / model, asked, "cpu", lambda _: None) for model in models}
+    )
 
 
-def print_by_level(texts: list[Known]) -> None:
-    levels: dict[tuple[str, int], list[Known]] = defaultdict(list)
-    for text in texts:
-        levels[text.group, text.duplicates].append(text)
-    for (group, duplicates), found in sorted(levels.items()):
-        nl = np.array([text.nl for text in found])
-        recited = [text.strict for text in found if text.strict is not None]
-        share = share_with_interval(sum(recited), len(recited))
-        strict = f"{share.share:.2f} [{share.low:.2f}, {share.high:.2f}]" if share else "-"
-        print(
-            f"{group:24} {duplicates:4} n {len(found):3} "
-            f"nl {nl.mean():7.3f} sd {nl.std(ddof=1):.3f} strict {strict}"
-        )
+def dose_lines(texts: Audited) -> Iterator[Line]:
+    """Whether NL rises at every level, and strict never falls and ends higher than it began."""
+    rows = dose_rows(texts, PERTURBED)
+    for group in OWN_GROUPS:
+        for measure in (NL, STRICT):
+            values = [row.value for row in rows if (row.group, row.measure) == (group, measure)]
+            steps = [after - before for before, after in pairwise(values)]
+            rises = min(steps) > 0 if measure == NL else min(steps) >= 0 and values[-1] > values[0]
+            yield Line(
+                f"{measure} by duplicates, {group}",
+                " ".join(f"{value:.2f}" for value in values),
+                "rises at every level" if measure == NL else "never falls, and rises",
+                rises,
+            )
+
+
+def timing_lines(texts: Audited) -> Iterator[Line]:
+    """NL of late less early insertions, beyond the same of texts never inserted, at each level."""
+    for row in compare(texts, LATE, EARLY):
+        if row.measure == BEYOND and row.group == ALL:
+            name = f"NL of (75,100) less (0,25), all domains, {row.duplicates} duplicates"
+            yield Line(name, written(row), "above 0", row.value > 0)
 
 
 def tell(texts: list[Known], seed: int) -> list[tuple[Known, float, float, float]]:
@@ -82,29 +94,44 @@ def tell(texts: list[Known], seed: int) -> list[tuple[Known, float, float, float
     return [(text, *row) for text, row in zip(held, told.tolist(), strict=True)]
 
 
-def main(suite: Path) -> None:
-    texts = measure(suite)
-    print_by_level(texts)
+def told_lines(texts: list[Known]) -> Iterator[Line]:
+    """How many texts held back are told within one step of the ladder, and how many within their interval."""
     ladder = sorted({text.duplicates for text in texts})
-    near: dict[tuple[str, int], list[bool]] = defaultdict(list)
-    covered: dict[tuple[str, int], list[bool]] = defaultdict(list)
+    near: dict[int, list[bool]] = defaultdict(list)
+    covered: dict[int, list[bool]] = defaultdict(list)
     for seed in range(SPLITS):
         for text, worth, low, high in tell(texts, seed):
             place = ladder.index(text.duplicates)
-            neighbours = ladder[max(0, place - 1)], ladder[min(place + 1, len(ladder) - 1)]
-            for group in (text.group, "all"):
-                near[group, text.duplicates].append(neighbours[0] <= worth <= neighbours[1])
-                covered[group, text.duplicates].append(low <= text.duplicates <= high)
-    for (group, duplicates), each in sorted(near.items()):
-        print(
-            f"{group:24} {duplicates:4} within one step {np.mean(each):.3f} "
-            f"in the interval {np.mean(covered[group, duplicates]):.3f} of {len(each)}"
-        )
-    repeated = [
-        told for (group, level), each in near.items() if group == "all" and level >= 16 for told in each
-    ]
-    print(f"16 and above: within one step {np.mean(repeated):.3f} of {len(repeated)}")
+            least, most = ladder[max(0, place - 1)], ladder[min(place + 1, len(ladder) - 1)]
+            near[text.duplicates].append(least <= worth <= most)
+            covered[text.duplicates].append(low <= text.duplicates <= high)
+    for level in ladder:
+        figure = f"{np.mean(near[level]):.3f}, {np.mean(covered[level]):.3f} of {len(near[level])}"
+        yield Line(f"told within one step, and within the interval, {level}", figure, "to know", passed=True)
+    often = [told for level in ladder if level >= FROM_DUPLICATES for told in near[level]]
+    share = float(np.mean(often))
+    name = f"told within one step, {FROM_DUPLICATES} duplicates and above"
+    yield Line(name, f"{share:.3f} of {len(often)}", f">= {LEAST_TOLD}", share >= LEAST_TOLD)
+
+
+def measure(suite: Path) -> Iterator[Line]:
+    texts = audited(suite, TEXTS, PERTURBED)
+    yield from dose_lines(texts)
+    if (suite / TIMING_TEXTS).exists():
+        yield from timing_lines(audited(suite, TIMING_TEXTS, LATE, EARLY))
+    yield from told_lines(
+        [
+            Known(str(text.group), text.duplicates or 0, float(nl))
+            for text, nl in zip(texts.texts, texts.nl(PERTURBED), strict=True)
+        ]
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("suite", type=Path)
+    print_and_exit(measure(parser.parse_args().suite))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()

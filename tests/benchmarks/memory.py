@@ -35,6 +35,7 @@ def main() -> None:
         with deployments([model.parent]) as deploy:
             deployment = deploy(lease_seconds=60, shard_tokens=65_536)
             compare(deployment, model, "audit", audit, arguments.texts)
+            compare(deployment, model, "labelled audit", labelled_audit, arguments.texts)
             compare(deployment, model, "edit", edit, arguments.clean_texts)
 
 
@@ -88,6 +89,16 @@ def audit(service: LiveService, model: str, texts: int) -> None:
     assert ended["summary"]["texts"] == texts
 
 
+def labelled_audit(service: LiveService, model: str, texts: int) -> None:
+    """As `audit`, of texts that say whether they are a member: their scores are kept until the end."""
+    text_set = upload(service, texts, labelled=True)
+    audit_id = service.audit(model, text_set, metrics=["membership"], options={"token_evidence": False})
+    ended = service.end_of(audit_id, seconds=HOURS)
+    assert ended["status"] == "succeeded", ended
+    found = ended["summary"]["membership"]
+    assert found["n_members"] + found["n_others"] == texts
+
+
 def edit(service: LiveService, model: str, texts: int) -> None:
     """A K-FAC edit whose calibration set is its clean text too, as it is by default."""
     body = {
@@ -104,12 +115,12 @@ def edit(service: LiveService, model: str, texts: int) -> None:
     assert ended["evaluation"]["sets"]["clean"]["texts"] == texts
 
 
-def upload(service: LiveService, texts: int) -> str:
+def upload(service: LiveService, texts: int, *, labelled: bool = False) -> str:
     """A set of slices of the Python manual, as one stream."""
     response = service.client.post(
         "/v1/text-sets",
         params={"name": "short texts"},
-        content=lines(texts),
+        content=lines(texts, labelled=labelled),
         headers={"Content-Type": "application/jsonl"},
         timeout=HOURS,
     )
@@ -117,16 +128,17 @@ def upload(service: LiveService, texts: int) -> str:
     return str(response.json()["id"])
 
 
-def lines(texts: int) -> Iterator[bytes]:
-    """The texts, some thousand lines at a time."""
+def lines(texts: int, *, labelled: bool) -> Iterator[bytes]:
+    """The texts, some thousand lines at a time; every other one a member, if they are labelled."""
     generator = random.Random(0)
     manual = " ".join(re.findall(r"\w+", " ".join(english_sentences())))
     for start in range(0, texts, 5000):
         part = []
-        for _ in range(min(5000, texts - start)):
+        for number in range(min(5000, texts - start)):
             length = generator.randint(*SHORT_CHARS)
             place = generator.randrange(len(manual) - length)
-            part.append(f'{{"text": "{manual[place : place + length]}"}}\n')
+            member = f', "member": {"true" if number % 2 else "false"}' if labelled else ""
+            part.append(f'{{"text": "{manual[place : place + length]}"{member}}}\n')
         yield "".join(part).encode()
 
 

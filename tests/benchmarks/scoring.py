@@ -1,8 +1,8 @@
 """How fast the scorer is beside lm-evaluation-harness and a plain loop, on the same texts in one process.
 
 `python -m tests.benchmarks.scoring` interleaves the contenders, so that whatever else the machine does falls
-on all of them, and prints the median of each ratio within a repetition. Each repetition also checks that all
-contenders give the same log-likelihoods.
+on all of them, and prints the mean of each ratio within a repetition with its 95 % interval. Each
+repetition also checks that all contenders give the same log-likelihoods.
 """
 
 import argparse
@@ -29,6 +29,7 @@ from transformers.utils import logging as transformers_logging
 from tests.benchmarks.scoring_workload import build_micro_model, mixed_texts
 from workers.science.models.loading import LanguageModel, load_language_model
 from workers.science.scoring.scorer import ScoringOptions, TextInput, count_tokens, score_texts
+from workers.science.statistics.intervals import Moments, mean_with_interval
 
 # All are conditioned as the harness is.
 _PLAIN = ScoringOptions(token_evidence=False, prefix_token="bos_else_eos")
@@ -175,7 +176,7 @@ def report(seconds: dict[str, list[float]], n_tokens: int, work: float, rate: fl
         rate: the machine's float32 matrix rate in FLOP/s.
     """
     table = Table(title=f"{n_tokens} tokens; float32 matrix products at {rate / 1e9:.0f} GFLOP/s")
-    for column in ("", "tokens/s or ratio", "range", "share of matrix rate or target"):
+    for column in ("", "tokens/s or ratio", "range or 95 % interval", "share of matrix rate or target"):
         table.add_column(column)
     for name, times in seconds.items():
         median = statistics.median(times)
@@ -191,12 +192,14 @@ def report(seconds: dict[str, list[float]], n_tokens: int, work: float, rate: fl
             continue
         slow = [sum(times) for times in zip(*(seconds[name] for name in target.slow), strict=True)]
         ratios = [one / other for one, other in zip(slow, seconds[target.fast], strict=True)]
-        median = statistics.median(ratios)
-        verdict = "" if not target.at_least else "met" if median >= target.at_least else "MISSED"
+        ratio = mean_with_interval(Moments.of(ratios))
+        assert ratio is not None
+        verdict = "" if not target.at_least else "met" if ratio.mean >= target.at_least else "MISSED"
+        interval = "-" if ratio.low is None else f"[{ratio.low:.2f}, {ratio.high:.2f}]"
         table.add_row(
             target.name,
-            f"{median:.2f}x",
-            f"{min(ratios):.2f} to {max(ratios):.2f}",
+            f"{ratio.mean:.2f}x",
+            interval,
             f"{target.at_least:.3g}x {verdict}" if target.at_least else "for information",
         )
     return table
@@ -205,7 +208,7 @@ def report(seconds: dict[str, list[float]], n_tokens: int, work: float, rate: fl
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--texts", type=int, default=800)
-    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--only", nargs="+", metavar="CONTENDER", help="by default all of them")
     arguments = parser.parse_args()

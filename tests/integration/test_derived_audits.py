@@ -142,23 +142,30 @@ async def test_what_is_derived_has_the_bits_of_what_is_scored_anew(
         assert again["derived_from"] == derived["id"]
 
 
-async def test_a_shard_whose_source_is_erased_goes_through_the_model(
+async def test_a_shard_whose_evidence_is_erased_or_lacks_something_goes_through_the_model(
     new_tenant: NewTenant, database: psycopg.Connection
 ) -> None:
     tenant = await new_tenant()
-    path = await tenant.request(["membership"])
-    await tenant.end_of(path)
+    first, _ = await tenant.end_of(path := await tenant.request(["p_z"], **SPLIT))
     found = await tenant.found(path)
+
+    # A text of the second shard without what sampling needs: an empty sum would say that p_z is 1.
+    changed = "UPDATE token_evidence SET sampling_log_likelihoods = NULL WHERE ordinal = 8"
+    assert database.execute(changed).rowcount == 1
+    audit, jobs = await tenant.end_of(path := await tenant.request(["p_z"], **SPLIT))
+    assert jobs == ["plan_audit", "derive_shard", "derive_shard", "score_shard", "summarize_audit"]
+    assert await tenant.found(path) == found
+    # What was derived before is derived still.
+    assert audit["derived_from"] == first["id"]
 
     sent_again, erased = await upload(tenant.http, TEXTS), tenant.text_set
     tenant.text_set = sent_again
-    path = await tenant.request(["membership"])
+    path = await tenant.request(["p_z"], **SPLIT)
     assert [await tenant.run() for _ in range(2)] == ["plan_audit", "derive_shard"]
-    assert (await tenant.http.get(path)).json()["derived_from"] is not None
     assert (await tenant.http.delete(f"/v1/text-sets/{erased}")).is_success
-    audit, jobs = await tenant.end_of(path)
+    again, jobs = await tenant.end_of(path)
     assert jobs == ["derive_shard", "score_shard", "summarize_audit"]
-    assert audit["derived_from"] is None
+    assert again["derived_from"] == audit["id"]
     assert await tenant.found(path) == found
 
     # Nothing follows from what an older release scored: it did not record which tokens end a generation.

@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any, get_args
 
 import numpy as np
@@ -18,6 +19,7 @@ from app.contracts.metrics.sampling import SamplingScore
 from app.contracts.metrics.splits import SplitStatus
 from app.contracts.metrics.verbatim import VerbatimScore
 from app.contracts.metrics.windows import WindowsScore
+from app.contracts.results.studies import StudyResult
 from app.contracts.results.summary import AuditSummary, _Totals
 from app.main import create_app
 from app.settings import Settings
@@ -92,8 +94,39 @@ def test_metrics_and_summaries_need_no_torch() -> None:
     subprocess.run([sys.executable, "-c", check], check=True, timeout=60)
 
 
-def test_no_field_of_a_score_is_a_free_object_and_each_null_is_explained() -> None:
-    schemas = create_app(Settings()).openapi()["components"]["schemas"]
+def referenced(schema: Any) -> Iterator[str]:
+    """The names of the schemas that one is made of."""
+    if isinstance(schema, dict):
+        if "$ref" in schema:
+            yield schema["$ref"].rpartition("/")[2]
+        schema = list(schema.values())
+    if isinstance(schema, list):
+        for part in schema:
+            yield from referenced(part)
+
+
+@pytest.fixture(scope="module")
+def schemas() -> Any:
+    return create_app(Settings()).openapi()["components"]["schemas"]
+
+
+def test_every_field_of_a_result_is_described(schemas: Any) -> None:
+    open_names = [model.__name__ for model in (ScoreOut, AuditSummary, StudyResult)]
+    seen: set[str] = set()
+    silent = []
+    while open_names:
+        name = open_names.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        open_names += referenced(schemas[name])
+        fields = schemas[name].get("properties", {})
+        silent += [f"{name}.{field}" for field in fields if not fields[field].get("description")]
+    assert silent == []
+    assert {"MembershipScore", "WindowsSummary", "HalfLife"} <= seen
+
+
+def test_no_field_of_a_score_is_a_free_object_and_each_null_is_explained(schemas: Any) -> None:
     for model in (ScoreOut, ExtractionScore, VerbatimScore, SamplingScore, NearVerbatimScore, WindowsScore):
         for name, field in schemas[model.__name__]["properties"].items():
             assert field.get("additionalProperties") is not True, (model, name)

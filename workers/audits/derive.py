@@ -16,7 +16,6 @@ import numpy.typing as npt
 from sqlalchemy.orm import Session
 
 from app.contracts.audits import AuditOptions, AuditSpec, StoredAuditSpec
-from app.contracts.metrics.fields import ALWAYS
 from app.store.audits import Audit
 from app.store.core.base import JSONObject
 from app.store.jobs.queue import Lease, LeaseLost
@@ -63,8 +62,8 @@ class Conditions:
 def derive_shard(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
     """Write the rows of a shard from those of the audit that the payload names.
 
-    Where its evidence was erased meanwhile, or a shard of it is of an older release that kept less, the texts
-    go through the model instead.
+    Where its evidence was erased meanwhile, or lacks what a metric reads, as that of an older release, the
+    texts of the shard go through the model instead.
 
     Returns:
         How many jobs this enqueued.
@@ -84,7 +83,7 @@ def derive_shard(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
         evidence = read_evidence_of(session, source_id, start, stop)
     spec = StoredAuditSpec.model_validate(audit.spec)
     conditions = _conditions(audit, language_model)
-    complete = {ordinal for ordinal, each in evidence.items() if each.means is not None}
+    complete = {ordinal for ordinal, each in evidence.items() if _is_complete(each, spec)}
     whole = all(score.error is not None or score.ordinal in complete for score in known)
     if not whole or len(known) != len(texts):
         return finish(runtime, lease, lambda session: score_instead(session, audit_id, start, stop))
@@ -100,6 +99,16 @@ def derive_shard(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
         return complete_shard(session, audit_id, len(texts))
 
     return finish(runtime, lease, write)
+
+
+def _is_complete(evidence: TokenEvidence, spec: AuditSpec) -> bool:
+    """Whether evidence keeps all that the metrics read of it."""
+    moments = evidence.means is not None and evidence.deviations is not None
+    return moments and (evidence.sampling_log_likelihoods is not None or not _needs_sampling(spec))
+
+
+def _needs_sampling(spec: AuditSpec) -> bool:
+    return any(Need.SAMPLING in METRICS[name].needs for name in spec.metrics if name in METRICS)
 
 
 def _conditions(audit: Audit, language_model: LanguageModelRow) -> Conditions:
@@ -177,7 +186,7 @@ def _evidence_row(audit_id: UUID, evidence: TokenEvidence, spec: AuditSpec) -> E
     same = {field.name: getattr(evidence, field.name) for field in fields(EvidenceRow)} | {
         "audit_id": audit_id
     }
-    if not any(Need.SAMPLING in METRICS[name].needs for name in spec.metrics if name != ALWAYS):
+    if not _needs_sampling(spec):
         same["sampling_log_likelihoods"] = None
     return EvidenceRow(**same)
 

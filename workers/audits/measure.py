@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from app.contracts.audits import AuditOptions
@@ -11,6 +10,7 @@ from workers.audits.rows import measured_text
 from workers.science.measurements.measurement import Subject
 from workers.science.measurements.options import MeasurementOptions, NearVerbatimOptions, WindowOptions
 from workers.science.measurements.registry import MEASUREMENTS
+from workers.science.progress import counted_from
 from workers.science.scoring.texts import TextScore
 
 
@@ -44,14 +44,10 @@ def add_measurements(
     inputs = [measured_text(texts[place]) for place in places]
     found = list(scores)
     for position, name in enumerate(names):
-        report = partial(_report, on_progress, position * len(texts))
+        report = counted_from(position * len(texts), on_progress)
         results = MEASUREMENTS[name].measure(subject, inputs, report)
         for place, result in zip(places, results, strict=True):
             if result is not None:
                 found[place] = replace(found[place], metrics={**found[place].metrics, name: result})
         report(len(texts))
     return found
-
-
-def _report(on_progress: Callable[[int], None], before: int, done: int) -> None:
-    on_progress(before + done)

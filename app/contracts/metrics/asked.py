@@ -18,7 +18,13 @@ AskedStatus = Annotated[
 class AskedCounts(BaseModel):
     """How many texts a metric could ask about, by the status of their results."""
 
-    ok: int
-    not_applicable: int
-    malformed: int
-    unscorable: int
+    ok: Annotated[int, Field(description="Texts with numbers.")]
+    not_applicable: Annotated[int, Field(description="Texts that ask nothing of this metric.")]
+    malformed: Annotated[int, Field(description="Texts that ask in a form that the metric does not take.")]
+    unscorable: Annotated[
+        int,
+        Field(
+            description="Texts of which something that would have to be scored has no tokens, or one that "
+            "the model has no row for, or does not fit the context."
+        ),
+    ]

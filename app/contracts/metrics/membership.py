@@ -35,8 +35,8 @@ class MembershipScore(BaseModel):
         float,
         Field(
             description="As `min_k`, of (log p - mean) / deviation: how many standard deviations of the "
-            "vocabulary's log-probabilities a token's own lies above their mean (Min-K%++, arXiv 2404.02936; "
-            "variances below 1e-6 are taken for that)."
+            "vocabulary's log-probabilities a token's own lies above their mean; without a unit, of either "
+            "sign (Min-K%++, arXiv 2404.02936; variances below 1e-6 are taken for that)."
         ),
     ]
     reference: Annotated[
@@ -50,8 +50,9 @@ class MembershipScore(BaseModel):
         float | None,
         Field(
             description="Log-likelihood after the leading texts of `control_text_set` over that without "
-            "them, on the same tokens, at least 0 (ReCaLL, arXiv 2406.15968); null without a "
-            "`control_text_set`, if none of its texts fits, or where the model is certain of every token."
+            "them, on the same tokens, without a unit, at least 0 (ReCaLL, arXiv 2406.15968); null without a "
+            "`control_text_set`, if none of its texts fits, if this text is itself among those that stand "
+            "before each, or where the model is certain of every token."
         ),
     ] = None
 

@@ -50,7 +50,7 @@ class NearVerbatimScore(BaseModel):
 class NearVerbatimSummary(BaseModel):
     """How likely samples come close to their suffixes, over the texts that are long enough."""
 
-    splits: SplitCounts
+    splits: Annotated[SplitCounts, Field(description="How many texts could be split.")]
     p: Annotated[
         MeanInterval | None,
         Field(description="Mean of the lower bounds, 0 to 1; null if no text is long enough."),

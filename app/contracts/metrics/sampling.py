@@ -39,14 +39,14 @@ class SamplingScore(BaseModel):
 class ExtractableShare(BaseModel):
     """How many texts come up with a probability of at least 0.5 in so many samples (arXiv 2410.19482)."""
 
-    samples: int
+    samples: Annotated[int, Field(description="How many are drawn of each text.")]
     texts: Annotated[ShareInterval, Field(description="Of the texts that are long enough to be split.")]
 
 
 class SamplingSummary(BaseModel):
     """The odds that the client's decoding recites suffixes, over the texts that are long enough."""
 
-    splits: SplitCounts
+    splits: Annotated[SplitCounts, Field(description="How many texts could be split.")]
     log_p_z: Annotated[
         MeanInterval | None,
         Field(

@@ -34,6 +34,6 @@ class SplitCounts(BaseModel):
     to recite. Texts of the first two kinds are counted together wherever recitation is.
     """
 
-    ok: int
-    scaled: int
-    not_applicable: int
+    ok: Annotated[int, Field(description="Texts split as it was asked for.")]
+    scaled: Annotated[int, Field(description="Texts split into fewer tokens than asked for.")]
+    not_applicable: Annotated[int, Field(description="Texts too short to be split.")]

@@ -21,8 +21,8 @@ class VerbatimScore(BaseModel):
 class VerbatimSummary(BaseModel):
     """How many texts are recited after a prefix of one length: the 50 tokens after it, or all there are."""
 
-    prefix_tokens: int
-    splits: SplitCounts
+    prefix_tokens: Annotated[int, Field(description="Tokens of the prefix.")]
+    splits: Annotated[SplitCounts, Field(description="How many texts could be split.")]
     strict: Annotated[
         ShareInterval | None,
         Field(description="Of the texts longer than the prefix; null if there is none."),

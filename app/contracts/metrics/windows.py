@@ -13,7 +13,7 @@ _NULL = "null where the text is too short"
 class ExtractablePart(BaseModel):
     """How much of a document one sample recites with a probability of at least `p`."""
 
-    p: float
+    p: Annotated[float, Field(description="Least `p_z` of a window that counts, 0 to 1.")]
     share: Annotated[
         float,
         Field(
@@ -34,7 +34,7 @@ class RecalledSpan(BaseModel):
         ),
     ]
     end: Annotated[int, Field(description="Past the last character: the end of the last recited token.")]
-    tokens: int
+    tokens: Annotated[int, Field(description="Tokens from `start` to `end`.")]
     recited_start: Annotated[
         int,
         Field(description="First character of the tokens that greedy decoding recites in a row."),
@@ -112,14 +112,14 @@ class WindowsScore(BaseModel):
 class ExtractableMean(BaseModel):
     """How much of the documents one sample recites with a probability of at least `p`."""
 
-    p: float
+    p: Annotated[float, Field(description="Least `p_z` of a window that counts, 0 to 1.")]
     share: Annotated[MeanInterval, Field(description="Mean over the documents, 0 to 1.")]
 
 
 class WindowsSummary(BaseModel):
     """What is recalled of documents, over those that are long enough."""
 
-    documents: int
+    documents: Annotated[int, Field(description="Texts with a window at least.")]
     not_applicable: Annotated[int, Field(description="Texts without a window.")]
     windows: Annotated[int, Field(description="Of all documents.")]
     strict: Annotated[

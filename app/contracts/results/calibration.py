@@ -64,7 +64,7 @@ class Calibration(Described):
     fdr: float
     """The share of false ones that is accepted among the texts called `memorized`, in (0, 1)."""
     seed: int
-    """Of all that is drawn at random."""
+    """`options.seed`, of all that was drawn at random: the texts and the folds of the check, permutations."""
     n_audited: int
     """Audited texts that could be scored."""
     n_controls: int

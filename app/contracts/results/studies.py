@@ -31,7 +31,9 @@ class StudiedModel(Described):
     """A language model of a study by itself."""
 
     label: str
+    """As it was given."""
     step: int | None
+    """Its training step; null if none was given."""
     levels: list[StudyLevel]
     """All texts, then by duplicates, by group, and by both. Of more than 200, the kinds that come last are
     left out."""
@@ -109,6 +111,7 @@ class Curve(Texts):
     """How texts that were inserted so often stand out from those never inserted, over a trajectory."""
 
     peak: Peak
+    """Under which model they stand out most."""
     half_life: HalfLife | None
     """Null without steps, where the peak is the last, or where it is not clearly above 0."""
 
@@ -117,6 +120,7 @@ class ChangedText(Described):
     """A text that changed from one version to another."""
 
     text_id: str
+    """As it was uploaded."""
     difference: float
     """`nl` under the later version less that under the earlier, in nats per token."""
     q_value: float | None
@@ -127,14 +131,18 @@ class ChangedTexts(Described):
     """How many texts changed, and the first hundred of them by q-value, the least first, and by change."""
 
     count: int
+    """All that changed so."""
     texts: list[ChangedText]
+    """The first hundred."""
 
 
 class Change(Described):
     """What became of single texts from one version to another."""
 
     from_label: str
+    """The earlier version."""
     to_label: str
+    """The later version."""
     verdict: Literal["calibrated", "uncalibrated"]
     """Whether differences could be compared with those of control texts."""
     reason: str | None
@@ -153,6 +161,7 @@ class StudyResult(Described):
     """What a study found."""
 
     kind: StudyKind
+    """As it was asked for."""
     models: list[StudiedModel]
     """In the order in which they are compared."""
     comparisons: list[Comparison]

@@ -16,17 +16,19 @@ _NL = "Mean `nl`, in nats per token, at most 0; higher is more strongly memorize
 class _Level(BaseModel):
     """Every level has these, whatever was measured."""
 
-    group: str | None
-    duplicates: int | None
+    group: Annotated[str | None, Field(description="Of this group; null for texts of any, or of none.")]
+    duplicates: Annotated[
+        int | None, Field(description="Inserted so often; null for texts of unknown number.")
+    ]
     nl: Annotated[MeanInterval, Field(description=_NL)]
 
 
 class _Totals(BaseModel):
     """Every summary begins with these, whatever was measured."""
 
-    texts: int
-    errors: int
-    tokens: int
+    texts: Annotated[int, Field(description="Texts of the set.")]
+    errors: Annotated[int, Field(description="Texts that could not be scored.")]
+    tokens: Annotated[int, Field(description="Tokens that were scored.")]
     log_likelihood: Annotated[float, Field(description="Total, in nats, at most 0.")]
     perplexity: Annotated[
         float | None,
@@ -57,8 +59,8 @@ class Gain(MeanInterval):
     numbers of texts; the interval is null when that is one, or where all texts of a level have the same NL.
     """
 
-    from_duplicates: int
-    to_duplicates: int
+    from_duplicates: Annotated[int, Field(description="The fewest known duplicates.")]
+    to_duplicates: Annotated[int, Field(description="The most known duplicates.")]
 
 
 class AuditSummary(_MeasuredTotals):

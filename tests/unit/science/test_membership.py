@@ -164,6 +164,15 @@ def test_shots_are_the_leading_texts_that_fit_half_of_the_context(llama):
     assert choose_shots(llama, [], "control") == ()
 
 
+def test_no_text_stands_before_itself(llama):
+    """One that was never seen would have a recall near 0: it has just been said."""
+    options = ScoringOptions(frozenset({"membership"}), shots=SHOTS[:2], token_evidence=False)
+    scores = score_texts(llama, [TextInput(text) for text in SHOTS[1:3]], options)
+    own, other = (score.metrics["membership"]["recall"] for score in scores)
+    assert own is None
+    assert other > 0
+
+
 def test_shots_change_no_other_number(llama):
     texts = [TextInput(text) for text in TEXTS]
     without = score_texts(llama, texts, ScoringOptions())

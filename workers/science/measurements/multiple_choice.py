@@ -5,7 +5,6 @@ Sources: lm-evaluation-harness 0.4.13, `output_type: multiple_choice` (`acc`, `a
 """
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from itertools import islice
 from typing import Final
 
@@ -13,6 +12,7 @@ from workers.science.measurements.measurement import MeasuredText, Measurement, 
 from workers.science.measurements.metadata import AskedCounts, AskedStatus, read_asked
 from workers.science.measurements.questions import NAME, Question, question_of
 from workers.science.metrics.metric import MetricResult
+from workers.science.progress import counted_from
 
 # Enough to fill many batches.
 _CHARACTERS_AT_ONCE: Final = 2**20
@@ -71,7 +71,7 @@ def log_likelihoods_of(
     """
     done = 0
     for part in _parts(questions):
-        yield from _scored(subject, part, partial(_report, on_progress, done))
+        yield from _scored(subject, part, counted_from(done, on_progress))
         done += len(part)
         on_progress(done)
 
@@ -114,10 +114,6 @@ def _scored(
         numbers = [number for number in islice(found, len(question.asked)) if number is not None]
         scored.append(numbers if len(numbers) == len(question.asked) else None)
     return scored
-
-
-def _report(on_progress: OnProgress, before: int, done: int) -> None:
-    on_progress(before + done)
 
 
 def _measure(

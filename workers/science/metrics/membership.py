@@ -49,7 +49,8 @@ def membership_metric(tokens: ScoredTokens) -> MetricResult:
         zlib compresses it, at most 0. `min_k`: mean log-likelihood of the share `min_k` of tokens that have
         the lowest, at most 0. `min_k_pp`: mean of the lowest share of `standardized`, without a unit.
         `recall`: log-likelihood after the shots over that without them, on the same tokens, at least 0; None
-        without shots, and where the model is certain of all of these tokens. `reference` is None: it takes
+        without shots, for a text that is one of them, and where the model is certain of all of these tokens.
+        `reference` is None: it takes
         another model.
     """
     unscored = len(tokens.token_ids) - tokens.n_scored

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Self
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from workers.science.metrics.tokens import TokenIds
 from workers.science.models.loading import LanguageModel
 from workers.science.models.tokenization import SpecialTokens, tokenize, within_vocabulary
+from workers.science.progress import counted_from
 from workers.science.scoring.batching import Window
 from workers.science.scoring.forward import Ledger, TextTokens, score_tokens
 from workers.science.scoring.likelihood import Wanted
@@ -72,7 +72,7 @@ def continuation_log_likelihoods(
             language_model,
             [requests[place].within(room) for place in places],
             front,
-            partial(_report, on_progress, n_done),
+            counted_from(n_done, on_progress),
         )
         for place, number in zip(places, numbers, strict=True):
             found[place] = number
@@ -134,7 +134,3 @@ def _score(
         float(ledger.log_likelihood[ledger.of(place)][len(request.before) :].sum(dtype=np.float64))
         for place, request in enumerate(requests)
     ]
-
-
-def _report(on_progress: Callable[[int], None], before: int, done: int) -> None:
-    on_progress(before + done)

@@ -175,7 +175,8 @@ def _metrics(index: int, plan: TextPlan, found: _Found, options: ScoringOptions)
         deviation=ledger.deviation[place],
         sampling_log_likelihood=ledger.sampling_log_likelihood[place],
         continuation=found.recitations.said.get(index),
-        after_shots=found.after_shots[index] if found.after_shots else None,
+        # A text that stands before itself is said again, whether or not it was seen in training.
+        after_shots=None if plan.text in options.shots or not found.after_shots else found.after_shots[index],
         min_k=options.min_k,
     )
     return {

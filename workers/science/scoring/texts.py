@@ -44,7 +44,7 @@ class ScoringOptions:
         top_k: of the client's decoding.
         min_k: the share of least likely tokens that `membership` looks at, above 0 and at most 1.
         shots: texts of the same kind that are no members, which `membership` puts before each text to see
-            what that changes; see `choose_shots`.
+            what that changes, but not before itself; see `choose_shots`.
         token_evidence: whether to return what the model made of each token.
         prefix_token: what stands before a text; see `resolve_prefix_token`.
         special_tokens: what the string of a special token inside a text becomes; see `tokenize`.

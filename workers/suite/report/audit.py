@@ -9,7 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from app.contracts.texts import TextRecord
+from workers.science.measurements.measurement import MeasuredText, Subject
+from workers.science.measurements.multiple_choice import MEASUREMENT as MULTIPLE_CHOICE
+from workers.science.measurements.options import MeasurementOptions
 from workers.science.models.loading import load_language_model
+from workers.science.scoring.prefix_token import resolve_prefix_token
 from workers.science.scoring.scorer import score_texts
 from workers.science.scoring.texts import ScoringOptions, TextInput, TextScore
 
@@ -79,3 +83,25 @@ def score_under(
         _OPTIONS,
         on_progress=on_progress,
     )
+
+
+def answers_under(model: Path, items: Sequence[TextRecord], device: str) -> list[bool | None]:
+    """Whether a model answers each item rightly (`multiple_choice`); None where it cannot be asked."""
+    language_model = load_language_model(model, device=device)
+    subject = Subject(
+        language_model=language_model,
+        prefix_token=resolve_prefix_token(_OPTIONS.prefix_token, language_model),
+        scoring=_OPTIONS,
+        options=MeasurementOptions(),
+    )
+    asked = [
+        MeasuredText(
+            text=TextInput(item.full_text),
+            choices=tuple(item.choices or ()),
+            answer=item.answer,
+            metadata=item.metadata,
+        )
+        for item in items
+    ]
+    found = MULTIPLE_CHOICE.measure(subject, asked, lambda _: None)
+    return [None if each is None or (correct := each["correct"]) is None else bool(correct) for each in found]

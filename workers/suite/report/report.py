@@ -13,7 +13,9 @@ from workers.science.scoring.texts import TextScore
 from workers.suite import manifest
 from workers.suite.build import PARAPHRASES, TEXTS, TIMING_TEXTS
 from workers.suite.errors import NoSuite
-from workers.suite.report.audit import Audited, read_texts, score_under
+from workers.suite.report.accuracy import MODELS as ANSWERING
+from workers.suite.report.accuracy import accuracy
+from workers.suite.report.audit import Audited, answers_under, read_texts, score_under
 from workers.suite.report.dilution import dilution
 from workers.suite.report.document import write_csv, write_markdown
 from workers.suite.report.dose_response import dose_response
@@ -54,6 +56,10 @@ def write_report(directory: Path, out: Path, device: str, console: Console) -> P
             show = partial(_show, progress, bar)
             scores[model] = score_under(directory / model, asked, device, show)
     found = _findings(directory, trained, texts, reworded, scores)
+    items = tuple(text for text in texts if text.choices and text.answer is not None)
+    if items:
+        correct = {model: answers_under(directory / model, items, device) for model in ANSWERING}
+        found.append(accuracy(Audited(items, {}), correct))
     out.mkdir(parents=True, exist_ok=True)
     for finding in found:
         draw(finding, out / f"{finding.name}.svg")
