@@ -70,11 +70,16 @@ async def list_audits(
     principal: AuditReader,
     wanted: WantedOperations,
     store: StoreDependency,
+    companions: Annotated[
+        bool, Query(description="Whether to list audits that were made for another audit or a study.")
+    ] = True,
     limit: PageLimit = 20,
     cursor: PageCursor = None,
 ) -> Page[AuditOut]:
     """List audits, newest first; of a language model, a text set, a status, with some metadata."""
-    return await store.run(service.list_page, principal.tenant_id, wanted, limit, cursor)
+    return await store.run(
+        service.list_page, principal.tenant_id, wanted, limit, cursor, companions=companions
+    )
 
 
 @router.get("/{audit_id}")

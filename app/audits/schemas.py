@@ -119,6 +119,10 @@ class AuditOut(BaseModel):
     reference_model: str | None = None
     control_text_set: str | None = None
     companions: Companions | None = None
+    companion_of: Annotated[
+        list[str],
+        Field(description="The audits and studies that this audit was made for; empty if it was asked for."),
+    ] = []
     metrics: list[MetricName]
     options: StoredAuditOptions
     prefix_token: PrefixToken | None = None
@@ -155,11 +159,12 @@ class AuditOut(BaseModel):
         companions: Sequence[Companion] = (),
         in_flight: int = 0,
         waiting_job: Job | None = None,
+        companion_of: Sequence[str] = (),
     ) -> Self:
         """The resource for a row.
 
         `in_flight` counts texts scored in shards not committed yet; `waiting_job` goes on once something is
-        back.
+        back; `companion_of` names what it was made for.
         """
         spec = StoredAuditSpec.model_validate(row.spec)
         by_role = {each.role: each for each in companions}
@@ -172,6 +177,7 @@ class AuditOut(BaseModel):
             reference_model=reference and format_id(Prefix.LANGUAGE_MODEL, reference.language_model_id),
             control_text_set=control and format_id(Prefix.TEXT_SET, control.text_set_id),
             companions=Companions.of(companions) if companions else None,
+            companion_of=list(companion_of),
             metrics=spec.metrics,
             options=spec.options,
             prefix_token=PrefixToken.model_validate(row.prefix_token) if row.prefix_token else None,

@@ -14,7 +14,7 @@ from app.http.idempotency import answer_once
 from app.http.pagination import Page, decode_cursor, encode_cursor, id_cursor, invalid_cursor, page_by_id
 from app.language_models.service import require_prefix_token, resolve_language_model
 from app.store.audits import Audit
-from app.store.companions import CompanionRole, companions_of, link_audit
+from app.store.companions import CompanionRole, companions_of, is_companion, link_audit, owners_by_audit
 from app.store.core.identifiers import Prefix, format_id, new_id
 from app.store.jobs.owners import AUDIT
 from app.store.jobs.waiting import waiting_jobs
@@ -145,8 +145,7 @@ def read_audit(session: Session, tenant_id: UUID, audit_id: UUID) -> AuditOut:
         NotFound: no such audit for this tenant.
     """
     audit, in_flight = read_audit_with_progress(session, tenant_id, audit_id)
-    companions = companions_of(session, [audit.id])[audit.id]
-    return AuditOut.of(audit, companions, in_flight, waiting_jobs(session, [audit]).get(audit.id))
+    return _answers(session, [audit], in_flight)[audit.id]
 
 
 def cancel(session: Session, tenant_id: UUID, audit_id: UUID) -> AuditOut:
@@ -157,21 +156,33 @@ def cancel(session: Session, tenant_id: UUID, audit_id: UUID) -> AuditOut:
         AlreadyTerminal: the audit had ended before.
     """
     audit = cancel_operation(session, Audit, tenant_id, audit_id)
-    return AuditOut.of(audit, companions_of(session, [audit.id])[audit.id])
+    return _answers(session, [audit])[audit.id]
 
 
 def list_page(
-    session: Session, tenant_id: UUID, wanted: OperationFilter, limit: int, cursor: str | None
+    session: Session,
+    tenant_id: UUID,
+    wanted: OperationFilter,
+    limit: int,
+    cursor: str | None,
+    *,
+    companions: bool,
 ) -> Page[AuditOut]:
-    """A tenant's audits that are wanted, newest first."""
-    rows = list_operations(session, Audit, tenant_id, wanted, id_cursor(cursor), limit + 1)
+    """A tenant's audits that are wanted, newest first; `companions` are those made for other work."""
+    conditions = () if companions else (~is_companion(),)
+    rows = list_operations(session, Audit, tenant_id, wanted, id_cursor(cursor), limit + 1, *conditions)
+    answers = _answers(session, rows)
+    return page_by_id(rows, limit, lambda row: answers[row.id])
+
+
+def _answers(session: Session, rows: list[Audit], in_flight: int = 0) -> dict[UUID, AuditOut]:
+    ids = [row.id for row in rows]
+    companions, owners = companions_of(session, ids), owners_by_audit(session, ids)
     waiting = waiting_jobs(session, rows)
-    companions = companions_of(session, [row.id for row in rows])
-
-    def answer(row: Audit) -> AuditOut:
-        return AuditOut.of(row, companions[row.id], waiting_job=waiting.get(row.id))
-
-    return page_by_id(rows, limit, answer)
+    return {
+        row.id: AuditOut.of(row, companions[row.id], in_flight, waiting.get(row.id), owners[row.id])
+        for row in rows
+    }
 
 
 def get_succeeded_audit(session: Session, tenant_id: UUID, audit_id: UUID) -> Audit:

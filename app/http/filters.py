@@ -23,6 +23,9 @@ def _id_query(prefix: Prefix, noun: str) -> Any:
 LanguageModelIdQuery = Annotated[str | None, _id_query(Prefix.LANGUAGE_MODEL, "language model")]
 TextSetIdQuery = Annotated[str | None, _id_query(Prefix.TEXT_SET, "text set")]
 NameQuery = Annotated[CleanStr | None, Query(max_length=200)]
+PresetQuery = Annotated[
+    CleanStr | None, Query(max_length=200, description="The name of a preset, as `hubble/wikipedia`.")
+]
 
 METADATA_PARAMETER: Final[dict[str, Any]] = {
     "parameters": [

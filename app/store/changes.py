@@ -1,7 +1,8 @@
 """News of changed rows. Triggers of the database send it with the commit, so that no writer can forget to.
 
-A notification's payload is the id of a resource and nothing else. Changes of a job are news of the audit,
-edit or language model that it works for. The same news is sent once in a transaction.
+A notification's payload is the id of a resource and nothing else. Changes of a job are news of what it works
+for; those of an audit's job are news, too, of the studies that wait for the audit. The same news is sent once
+in a transaction.
 """
 
 from collections.abc import AsyncIterator

@@ -15,7 +15,8 @@ from sqlalchemy.orm import Mapped, Session, aliased, mapped_column
 
 from app.store.audits import Audit
 from app.store.core.base import Base
-from app.store.jobs.owners import AUDIT, OWNERS, Owner
+from app.store.core.identifiers import Prefix, format_id
+from app.store.jobs.owners import AUDIT, OWNERS, STUDY, Owner
 from app.store.jobs.queue import Job, JobState
 from app.store.operations import OperationStatus, is_active
 
@@ -30,6 +31,9 @@ class CompanionRole(StrEnum):
 
 # Those that score the control texts.
 CONTROL_ROLES: Final = (CompanionRole.CONTROL, CompanionRole.REFERENCE_CONTROL)
+
+
+_PREFIXES: Final = {AUDIT.kind: Prefix.AUDIT, STUDY.kind: Prefix.STUDY}
 
 
 class OperationAudit(Base):
@@ -106,6 +110,25 @@ def owners_of(session: Session, audit_id: UUID) -> Sequence[OperationAudit]:
     """Who waits for an audit, in the order in which their rows are locked."""
     statement = select(OperationAudit).where(OperationAudit.audit_id == audit_id)
     return session.scalars(statement.order_by(OperationAudit.owner_id)).all()
+
+
+def owners_by_audit(session: Session, audit_ids: Iterable[UUID]) -> dict[UUID, list[str]]:
+    """The public ids of what each audit was made for, oldest first; none is an empty list."""
+    found: dict[UUID, list[str]] = {audit_id: [] for audit_id in audit_ids}
+    statement = (
+        select(OperationAudit.audit_id, OperationAudit.owner_kind, OperationAudit.owner_id)
+        .where(OperationAudit.audit_id.in_(found))
+        .order_by(OperationAudit.owner_id)
+    )
+    for audit_id, kind, owner_id in session.execute(statement):
+        if kind in _PREFIXES:
+            found[audit_id].append(format_id(_PREFIXES[kind], owner_id))
+    return found
+
+
+def is_companion() -> Exists:
+    """The condition that an audit was made for something else."""
+    return exists().where(OperationAudit.audit_id == Audit.id)
 
 
 def take_unwanted_companions(session: Session, owner_id: UUID) -> Sequence[UUID]:

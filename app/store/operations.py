@@ -130,9 +130,12 @@ def list_operations(
     wanted: OperationFilter,
     before: UUID | None,
     limit: int,
+    *conditions: ColumnElement[bool],
 ) -> list[OperationT]:
-    """A tenant's audits or edits that are wanted, newest first, those older than `before`."""
-    statement = select(kind).where(kind.tenant_id == tenant_id, has_metadata(kind.metadata_, wanted.metadata))
+    """A tenant's audits or edits that are wanted and meet conditions, newest first; older than `before`."""
+    statement = select(kind).where(
+        kind.tenant_id == tenant_id, has_metadata(kind.metadata_, wanted.metadata), *conditions
+    )
     if wanted.language_model_id is not None:
         statement = statement.where(kind.uses_language_model(wanted.language_model_id))
     if wanted.text_set_id is not None:

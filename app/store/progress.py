@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from uuid import UUID
 
-from sqlalchemy import Text, bindparam, func, literal, select, union_all
+from sqlalchemy import ScalarSelect, Text, bindparam, func, literal, select, union_all
 from sqlalchemy.orm import Session
 
 from app.errors import NotFound
@@ -18,6 +18,17 @@ from app.store.operations import OperationStatus
 _SHARDS = (SCORE_SHARD.name, DERIVE_SHARD.name)
 
 
+def _in_flight() -> ScalarSelect[int]:
+    """The texts of a running audit in shards that are not committed yet, as their heartbeats report."""
+    return (
+        select(func.coalesce(func.sum(Job.progress), 0))
+        .where(owned_by(AUDIT, Audit.id), Job.kind.in_(_SHARDS), Job.state == JobState.RUNNING)
+        .where(Audit.status == OperationStatus.RUNNING)
+        .correlate(Audit)
+        .scalar_subquery()
+    )
+
+
 def read_audit_with_progress(session: Session, tenant_id: UUID, audit_id: UUID) -> tuple[Audit, int]:
     """A tenant's audit, and the texts scored in shards not committed yet, as their heartbeats report.
 
@@ -26,34 +37,21 @@ def read_audit_with_progress(session: Session, tenant_id: UUID, audit_id: UUID) 
     Raises:
         NotFound: no such audit for this tenant.
     """
-    in_flight = (
-        select(func.coalesce(func.sum(Job.progress), 0))
-        .where(owned_by(AUDIT, Audit.id), Job.kind.in_(_SHARDS), Job.state == JobState.RUNNING)
-        .correlate(Audit)
-        .scalar_subquery()
-    )
     row = session.execute(
-        select(Audit, in_flight).where(Audit.id == audit_id, Audit.tenant_id == tenant_id)
+        select(Audit, _in_flight()).where(Audit.id == audit_id, Audit.tenant_id == tenant_id)
     ).one_or_none()
     if row is None:
         raise NotFound("There is no such audit.")
     audit, progress = row
-    return audit, int(progress) if audit.status == OperationStatus.RUNNING else 0
+    return audit, int(progress)
 
 
 def read_progress_of_owners(session: Session, owner_ids: Collection[UUID]) -> dict[UUID, tuple[int, int]]:
     """Of the companion audits of each owner together: the texts scored, as heartbeats report too, and all."""
-    in_flight = (
-        select(func.coalesce(func.sum(Job.progress), 0))
-        .where(owned_by(AUDIT, Audit.id), Job.kind == SCORE_SHARD.name, Job.state == JobState.RUNNING)
-        .where(Audit.status == OperationStatus.RUNNING)
-        .correlate(Audit)
-        .scalar_subquery()
-    )
     statement = (
         select(
             OperationAudit.owner_id,
-            func.sum(Audit.texts_done + in_flight),
+            func.sum(Audit.texts_done + _in_flight()),
             func.sum(Audit.texts_total),
         )
         .join(Audit, Audit.id == OperationAudit.audit_id)

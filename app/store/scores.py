@@ -200,16 +200,30 @@ def read_compared_facts(session: Session, audit_id: UUID) -> Iterator[ComparedFa
     return (ComparedFacts(*row) for row in session.execute(statement))
 
 
+@dataclass(frozen=True, slots=True)
+class StudiedScore:
+    """What a study shows of one score row; `strict` is of the metric `extraction`."""
+
+    audit_id: UUID
+    ordinal: int
+    text_id: str
+    group: str | None
+    duplicates: int | None
+    nl: float | None
+    strict: bool | None
+
+
 def read_side_by_side(
     session: Session, audit_ids: Sequence[UUID], *, after: int, limit: int
-) -> Sequence[Score]:
-    """The rows of several audits of one text set for the texts after an ordinal, by ordinal."""
+) -> list[StudiedScore]:
+    """The scores of several audits of one text set for the texts after an ordinal, by ordinal."""
+    strict = Score.metrics["extraction"]["strict"].as_boolean()
     statement = (
-        select(Score)
+        select(Score.audit_id, Score.ordinal, Score.text_id, Score.group, Score.duplicates, Score.nl, strict)
         .where(Score.audit_id.in_(audit_ids), Score.ordinal > after, Score.ordinal <= after + limit)
         .order_by(Score.ordinal)
     )
-    return session.scalars(statement).all()
+    return [StudiedScore(*row) for row in session.execute(statement)]
 
 
 def text_ids_at(session: Session, audit_id: UUID, ordinals: Sequence[int]) -> dict[int, str]:

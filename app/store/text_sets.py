@@ -1,7 +1,7 @@
 """Text sets: immutable, ordered sets of texts with per-text facts. Their erasure is kept as a receipt."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
@@ -187,23 +187,32 @@ def require_all_texts(row: TextSet) -> None:
         raise TextSetNotReady("The text set is being imported; ask again when its `status` is ready.")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextSetFilter:
+    """Which text sets to list; what is None or empty narrows nothing. For `metadata` see `has_metadata`."""
+
+    name: str | None = None
+    status: TextSetStatus | None = None
+    preset: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
 def list_text_sets(
-    session: Session,
-    tenant_id: UUID,
-    *,
-    name: str | None,
-    metadata: Mapping[str, str],
-    before: UUID | None,
-    limit: int,
+    session: Session, tenant_id: UUID, wanted: TextSetFilter, *, before: UUID | None, limit: int
 ) -> list[TextSet]:
-    """A tenant's text sets, newest first, those older than `before`; of a name, with such metadata."""
+    """A tenant's text sets that are wanted, newest first, those older than `before`."""
     statement = select(TextSet).where(
         TextSet.tenant_id == tenant_id,
         TextSet.deleted_at.is_(None),
-        has_metadata(TextSet.metadata_, metadata),
+        has_metadata(TextSet.metadata_, wanted.metadata),
     )
-    if name is not None:
-        statement = statement.where(TextSet.name == name)
+    for column, value in (
+        (TextSet.name, wanted.name),
+        (TextSet.status, wanted.status),
+        (TextSet.preset, wanted.preset),
+    ):
+        if value is not None:
+            statement = statement.where(column == value)
     return newest_first(session, statement, TextSet.id, before, limit)
 
 

@@ -19,7 +19,7 @@ from app.http.waiting import Waiting
 from app.store.companions import Companion
 from app.store.core.identifiers import Prefix, format_id
 from app.store.jobs.queue import Job
-from app.store.scores import Score
+from app.store.scores import StudiedScore
 from app.store.studies import Study, StudyRole
 
 
@@ -69,8 +69,8 @@ class StudyTextOut(Described):
     suffix."""
 
     @classmethod
-    def of(cls, rows: Sequence[Score]) -> Self:
-        """The text of one row from each audit."""
+    def of(cls, rows: Sequence[StudiedScore]) -> Self:
+        """The text of one score from each audit."""
         first = rows[0]
         return cls(
             text_id=first.text_id,
@@ -78,7 +78,7 @@ class StudyTextOut(Described):
             group=first.group,
             duplicates=first.duplicates,
             nl=[row.nl for row in rows],
-            strict=[(row.metrics.get("extraction") or {}).get("strict") for row in rows],
+            strict=[row.strict for row in rows],
         )
 
 

@@ -11,7 +11,7 @@ from app.audits.service import add_audit
 from app.contracts.audits import AuditSpec
 from app.contracts.metrics.fields import ALWAYS
 from app.contracts.studies import StoredStudyModel, StoredStudySpec, StudyModel
-from app.errors import StudyNotSucceeded
+from app.errors import FieldError, StudyNotSucceeded, ValidationFailed
 from app.http.idempotency import answer_once
 from app.http.pagination import Page, decode_cursor, encode_cursor, id_cursor, invalid_cursor, page_by_id
 from app.language_models.service import resolve_language_model
@@ -43,7 +43,7 @@ def request_study(
         LanguageModelNotReady: a language model was rejected.
         TextSetNotReady: a text set is still importing, or could not be imported.
         SourceNotAllowed: an inline path outside the allow-listed roots.
-        ValidationFailed: a language model is known to lack the prefix token.
+        ValidationFailed: a language model comes twice, or is known to lack the prefix token.
         IdempotencyInFlight, IdempotencyMismatch: see `answer_once`.
     """
 
@@ -81,14 +81,20 @@ def request_study(
 def _resolve(
     session: Session, principal: Principal, request: StudyCreate, roots: list[Path]
 ) -> list[tuple[LanguageModel, StudyModel]]:
-    """The language models of a study in the order in which they are compared."""
-    return [
-        (
-            resolve_language_model(session, principal, each.model, roots, pointer=f"/models/{place}/model"),
-            each,
-        )
-        for place, each in request.ordered()
-    ]
+    """The language models of a study in the order in which they are compared.
+
+    Raises:
+        ValidationFailed: two of them are the same, whatever they are called.
+    """
+    resolved: list[tuple[LanguageModel, StudyModel]] = []
+    for place, each in request.ordered():
+        pointer = f"/models/{place}/model"
+        row = resolve_language_model(session, principal, each.model, roots, pointer=pointer)
+        if any(row.id == other.id for other, _ in resolved):
+            error = FieldError(pointer, "model_twice")
+            raise ValidationFailed("A language model cannot be compared with itself.", [error])
+        resolved.append((row, each))
+    return resolved
 
 
 def _get_text_set(session: Session, principal: Principal, public_id: str) -> TextSet:
@@ -160,9 +166,11 @@ def texts_page(
     study = get_operation(session, Study, tenant_id, study_id)
     if study.status != OperationStatus.SUCCEEDED:
         raise StudyNotSucceeded(f"The study is {study.status}; texts are compared once it has succeeded.")
-    after = -1 if cursor is None else decode_cursor(cursor, int)[0]
-    if not -1 <= after < MOST_TEXTS:
-        raise invalid_cursor()
+    after = -1
+    if cursor is not None:
+        (after,) = decode_cursor(cursor, int)
+        if not 0 <= after < MOST_TEXTS:
+            raise invalid_cursor()
     audits = [
         each.audit_id for each in companions_of(session, [study.id])[study.id] if each.role == StudyRole.MODEL
     ]

@@ -23,7 +23,7 @@ from app.http.dependencies import (
     WaitSeconds,
     read_id,
 )
-from app.http.filters import METADATA_PARAMETER, MetadataQuery, NameQuery
+from app.http.filters import METADATA_PARAMETER, MetadataQuery, NameQuery, PresetQuery
 from app.http.json_body import bounded
 from app.http.long_running import add_follow_headers, answer_when_ended
 from app.http.pagination import Page
@@ -32,6 +32,7 @@ from app.intake.formats import READERS
 from app.settings import CPU_QUEUE
 from app.store.core.identifiers import Prefix
 from app.store.deletion import erase_text_set
+from app.store.text_sets import TextSetFilter, TextSetStatus
 from app.text_sets import service
 from app.text_sets.schemas import TextOut, TextSetCreate, TextSetImport, TextSetOut, TextSetReceipt
 from app.text_sets.submission import JSON_MEDIA_TYPE, open_submission, read_media_type, receive
@@ -121,11 +122,14 @@ async def list_text_sets(
     metadata: MetadataQuery,
     store: StoreDependency,
     name: NameQuery = None,
+    status: TextSetStatus | None = None,
+    preset: PresetQuery = None,
     limit: PageLimit = 20,
     cursor: PageCursor = None,
 ) -> Page[TextSetOut]:
-    """List text sets, newest first; of a name, with some metadata."""
-    return await store.run(service.list_page, principal.tenant_id, name, metadata, limit, cursor)
+    """List text sets, newest first; of a name, a status, a preset, with some metadata."""
+    wanted = TextSetFilter(name=name, status=status, preset=preset, metadata=metadata)
+    return await store.run(service.list_page, principal.tenant_id, wanted, limit, cursor)
 
 
 @router.get("/{text_set_id}")

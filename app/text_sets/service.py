@@ -19,6 +19,7 @@ from app.store.tenants import Principal
 from app.store.text_copy import copy_texts
 from app.store.text_sets import (
     TextSet,
+    TextSetFilter,
     TextSetStatus,
     end_of_page,
     find_import,
@@ -170,17 +171,10 @@ async def _in_thread(items: Iterator[T]) -> AsyncIterator[T]:
 
 
 def list_page(
-    session: Session,
-    tenant_id: UUID,
-    name: str | None,
-    metadata: Mapping[str, str],
-    limit: int,
-    cursor: str | None,
+    session: Session, tenant_id: UUID, wanted: TextSetFilter, limit: int, cursor: str | None
 ) -> Page[TextSetOut]:
-    """A tenant's text sets, newest first; of a name, with such metadata."""
-    rows = list_text_sets(
-        session, tenant_id, name=name, metadata=metadata, before=id_cursor(cursor), limit=limit + 1
-    )
+    """A tenant's text sets that are wanted, newest first."""
+    rows = list_text_sets(session, tenant_id, wanted, before=id_cursor(cursor), limit=limit + 1)
     waiting = waiting_imports(session, rows)
     return page_by_id(rows, limit, lambda row: TextSetOut.of(row, waiting.get(row.id)))
 

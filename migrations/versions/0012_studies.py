@@ -13,6 +13,21 @@ JSON = postgresql.JSONB(none_as_null=True, astext_type=sa.Text())
 NOW = sa.text("clock_timestamp()")
 TIME = sa.DateTime(timezone=True)
 
+# What a study shows is what its audits have done. A shard's end is an update of its job, so jobs tell of it all.
+NOTIFY_JOB = (
+    "CREATE OR REPLACE FUNCTION notify_job_change() RETURNS trigger LANGUAGE plpgsql AS $$ "
+    "BEGIN IF NEW.owner_id IS NOT NULL THEN "
+    "PERFORM pg_notify('memaudit_changes', NEW.owner_id::text); "
+    "PERFORM pg_notify('memaudit_changes', owner_id::text) FROM operation_audits "
+    "WHERE audit_id = NEW.owner_id AND owner_kind = 'study'; "
+    "END IF; RETURN NULL; END $$"
+)
+NOTIFY_JOB_BEFORE = (
+    "CREATE OR REPLACE FUNCTION notify_job_change() RETURNS trigger LANGUAGE plpgsql AS $$ "
+    "BEGIN IF NEW.owner_id IS NOT NULL THEN "
+    "PERFORM pg_notify('memaudit_changes', NEW.owner_id::text); END IF; RETURN NULL; END $$"
+)
+
 
 def upgrade() -> None:
     op.create_table(
@@ -51,7 +66,9 @@ def upgrade() -> None:
         "CREATE OR REPLACE TRIGGER notify_change AFTER UPDATE ON studies "
         "FOR EACH ROW EXECUTE FUNCTION notify_change()"
     )
+    op.execute(NOTIFY_JOB)
 
 
 def downgrade() -> None:
+    op.execute(NOTIFY_JOB_BEFORE)
     op.drop_table("studies")

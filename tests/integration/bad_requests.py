@@ -22,7 +22,7 @@ from app.store.core.sessions import sync_engine
 from app.store.operations import OperationStatus
 from app.store.tenants import Tenant
 from tests.artifacts import make_artifact
-from tests.integration.rows import add_audit, add_edit, add_ready_model
+from tests.integration.rows import add_audit, add_edit, add_ready_model, add_study
 
 CANARY = "canary-7f3a9"
 MAX_REQUEST = 20_000
@@ -152,7 +152,40 @@ def cases(ids: dict[str, str]) -> dict[str, Case]:
         "GET /v1/edits/{edit_id}": Case("edit:read"),
         "POST /v1/edits/{edit_id}/cancel": Case("edit:write"),
         "GET /v1/edits/{edit_id}/events": Case("edit:read"),
+        "POST /v1/studies": Case(
+            write,
+            study_request(ids) | {"options": options, "metadata": metadata},
+            owned=("text_set", "control_text_set"),
+            needs_key=True,
+        ),
+        "GET /v1/studies": Case(read, lists=True),
+        "GET /v1/studies/{study_id}": Case(read),
+        "POST /v1/studies/{study_id}/cancel": Case(write),
+        "GET /v1/studies/{study_id}/events": Case(read),
+        "GET /v1/studies/{study_id}/texts": Case(read, lists=True),
         "POST /v1/score": Case(write, {**measured, "texts": [text], "timeout": 0.5}, owned=("model",)),
+    }
+
+
+def preset_forms(ids: dict[str, str]) -> list[tuple[str, dict[str, Any]]]:
+    """The routes that take a preset instead of texts, with a valid request each."""
+    preset = {"preset": f"{ids['family']}/{ids['preset']}"}
+    return [
+        ("POST /v1/text-sets", preset | {"name": CANARY}),
+        ("POST /v1/audits", preset | {"model": ids["model_id"]}),
+    ]
+
+
+def study_request(ids: dict[str, str]) -> dict[str, Any]:
+    """A valid study."""
+    models = [{"model": ids[name], "label": name} for name in ("model_id", "second_model_id")]
+    return {
+        "name": CANARY,
+        "kind": "release",
+        "models": models,
+        "text_set": ids["text_set_id"],
+        "control_text_set": ids["control_text_set_id"],
+        "metrics": ["nl"],
     }
 
 
@@ -196,12 +229,16 @@ def wrong_clients(world: World, scope: str) -> list[httpx.AsyncClient]:
 async def make_resources(client: httpx.AsyncClient, settings: Settings, directory: Path) -> dict[str, str]:
     texts = {"name": "texts", "texts": [{"id": "first", "text": "a"}, {"text": "b"}]}
     text_set_id = (await client.post("/v1/text-sets", json=texts)).json()["id"]
+    controls = {"name": "controls", "texts": [{"text": "c"}]}
+    control_text_set_id = (await client.post("/v1/text-sets", json=controls)).json()["id"]
     audit = add_audit(settings, text_set_id, OperationStatus.SUCCEEDED)
     engine = sync_engine(settings.require_database_url())
     with Session(engine) as session, session.begin():
         tenant_id = session.scalars(select(Tenant.id).where(Tenant.name == "acme")).one()
         model_id = add_ready_model(session, tenant_id).id
+        second_model_id = add_ready_model(session, tenant_id).id
         edit_id = add_edit(session, tenant_id, OperationStatus.CANCELLED).id
+        study_id = add_study(session, audit, OperationStatus.SUCCEEDED).id
     engine.dispose()
     artifact = make_artifact(settings.require_database_url(), directory, name="edited")
     return {
@@ -209,6 +246,9 @@ async def make_resources(client: httpx.AsyncClient, settings: Settings, director
         "text_set_id": text_set_id,
         "audit_id": format_id(Prefix.AUDIT, audit.id),
         "text_id": "first",
+        "second_model_id": format_id(Prefix.LANGUAGE_MODEL, second_model_id),
+        "control_text_set_id": control_text_set_id,
+        "study_id": format_id(Prefix.STUDY, study_id),
         "artifact_id": format_id(Prefix.ARTIFACT, artifact.id),
         "edit_id": format_id(Prefix.EDIT, edit_id),
         "tenant": "acme",
@@ -279,5 +319,7 @@ def of_other_types(value: Any) -> list[Any]:
     ]
 
 
-def routes_with_bodies(world: World) -> dict[str, dict[str, Any]]:
-    return {route: case.body for route, case in cases(world.ids).items() if case.body is not None}
+def requests_with_bodies(world: World) -> list[tuple[str, dict[str, Any]]]:
+    """Routes with a valid body; one that takes several forms comes once for each."""
+    bodies = [(route, case.body) for route, case in cases(world.ids).items() if case.body is not None]
+    return bodies + preset_forms(world.ids)

@@ -8,16 +8,20 @@ from sqlalchemy.orm import Session
 
 from app.contracts.audits import AuditSpec
 from app.contracts.edits import EditSpec
+from app.contracts.studies import StoredStudyModel, StoredStudySpec
 from app.settings import Settings
 from app.store.audits import Audit
-from app.store.core.identifiers import Prefix, new_id, parse_id
+from app.store.companions import link_audit
+from app.store.core.identifiers import Prefix, format_id, new_id, parse_id
 from app.store.core.sessions import sync_engine
 from app.store.edits import Edit
 from app.store.jobs.kinds import SCORE_SHARD
+from app.store.jobs.owners import STUDY
 from app.store.jobs.queue import Job, add_job
 from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.operations import OperationStatus
 from app.store.scores import ScoreRow, TokenEvidence
+from app.store.studies import Study, StudyRole
 from app.store.tenants import Tenant
 from app.store.text_sets import TextSet
 
@@ -94,6 +98,25 @@ def add_edit(session: Session, tenant_id: UUID, status: OperationStatus = Operat
     session.add(edit)
     session.flush()
     return edit
+
+
+def add_study(session: Session, audit: Audit, status: OperationStatus = OperationStatus.QUEUED) -> Study:
+    """A study that waits, or has waited, for an audit."""
+    model = format_id(Prefix.LANGUAGE_MODEL, audit.language_model_id)
+    models = [StoredStudyModel(model=model, label="first", step=None)]
+    study = Study(
+        id=new_id(),
+        tenant_id=audit.tenant_id,
+        name="study",
+        status=status,
+        text_set_id=audit.text_set_id,
+        text_set_sha256=audit.text_set_sha256,
+        spec=StoredStudySpec(**audit.spec, kind="release", models=models).model_dump(),
+    )
+    session.add(study)
+    link_audit(session, STUDY, study.id, audit, StudyRole.MODEL)
+    session.flush()
+    return study
 
 
 def add_shard(session: Session, audit: Audit, *, priority: int = 0) -> Job:

@@ -25,8 +25,9 @@ from tests.integration.bad_requests import (
     make_resources,
     nodes,
     of_other_types,
+    preset_forms,
     replaced,
-    routes_with_bodies,
+    requests_with_bodies,
     send,
     wrong_clients,
 )
@@ -112,6 +113,9 @@ async def test_the_requests_are_valid_until_something_is_broken(
             response = await send(world, route, world.writer)
             expected = (409,) if route.endswith("/cancel") else (200, 201, 202)
             assert response.status_code in expected, response.text
+    for route, body in preset_forms(world.ids):
+        with subtests.test(route=route, body=body):
+            assert (await send(world, route, world.writer, body=body)).status_code == 202
 
 
 async def test_the_deletions_are_valid_until_something_is_broken(world: World) -> None:
@@ -161,7 +165,7 @@ async def test_ids_that_name_nothing(world: World, subtests: pytest.Subtests) ->
 
 
 async def test_bodies_that_are_not_strict_json(world: World, subtests: pytest.Subtests) -> None:
-    for route, body in routes_with_bodies(world).items():
+    for route, body in requests_with_bodies(world):
         valid = json.dumps(body).encode()
         bad = {
             "cut short": valid[:-1],
@@ -180,7 +184,7 @@ async def test_bodies_that_are_not_strict_json(world: World, subtests: pytest.Su
 
 
 async def test_bodies_that_break_the_contract(world: World, subtests: pytest.Subtests) -> None:
-    for route, body in routes_with_bodies(world).items():
+    for route, body in requests_with_bodies(world):
         bad: dict[str, Any] = {"list": b"[]", "text": f'"{CANARY}"'.encode(), "number": b"7", "null": b"null"}
         bad["many extra fields"] = body | {f"{CANARY}{i}": i for i in range(500)}
         bad["extra field"] = body | {CANARY: CANARY}
@@ -200,21 +204,23 @@ async def test_bodies_that_break_the_contract(world: World, subtests: pytest.Sub
 
 
 async def test_required_fields_left_out(world: World, subtests: pytest.Subtests) -> None:
-    required = {"source", "name", "texts", "model", "text_set"}
-    for route, body in routes_with_bodies(world).items():
-        for name in required & body.keys():
-            with subtests.test(route=route, name=name):
+    required = {"source", "name", "texts", "model", "text_set", "kind", "models"}
+    for route, body in requests_with_bodies(world):
+        # The name of a set of a preset may be left out.
+        for name in (required - {"name"} if "preset" in body else required) & body.keys():
+            with subtests.test(route=route, left_out=name):
                 content = {key: value for key, value in body.items() if key != name}
                 response = await send(world, route, world.writer, body=content)
                 world.assert_refused(route, response, 422)
                 # A preset could stand for it.
                 either = {"pointer": "", "code": "text_set_or_preset"}
-                missing = either if name == "text_set" else {"pointer": f"/{name}", "code": "missing"}
+                audited = route == "POST /v1/audits" and name == "text_set"
+                missing = either if audited else {"pointer": f"/{name}", "code": "missing"}
                 assert response.json()["errors"] == [missing]
 
 
 async def test_empty_and_oversized_bodies(world: World, subtests: pytest.Subtests) -> None:
-    for route, body in routes_with_bodies(world).items():
+    for route, body in requests_with_bodies(world):
         with subtests.test(route=route, body="empty"):
             world.assert_refused(route, await send(world, route, world.writer, body=b""), 400, 422)
         with subtests.test(route=route, body="too large"):
@@ -223,7 +229,7 @@ async def test_empty_and_oversized_bodies(world: World, subtests: pytest.Subtest
 
 
 async def test_bodies_of_another_type(world: World, subtests: pytest.Subtests) -> None:
-    for route in routes_with_bodies(world):
+    for route, _ in requests_with_bodies(world):
         for media_type in ("text/plain", "multipart/form-data; boundary=x", f"application/{CANARY}", ""):
             with subtests.test(route=route, media_type=media_type):
                 response = await send(world, route, world.writer, headers={"Content-Type": media_type})

@@ -193,6 +193,23 @@ async def test_text_sets_by_name(client: httpx.AsyncClient) -> None:
     assert await listed(client, "/v1/text-sets", name="book") == []
 
 
+async def test_text_sets_by_status_and_preset(client: httpx.AsyncClient) -> None:
+    await client.post("/v1/text-sets", json={"name": "books", "texts": [{"text": "x"}]})
+    for preset in ("hubble/wikipedia", "hubble/mmlu"):
+        assert (await client.post("/v1/text-sets", json={"preset": preset})).status_code == 202
+    rows = await listed(client, "/v1/text-sets")
+    for name, value in (
+        ("status", "ready"),
+        ("status", "importing"),
+        ("status", "failed"),
+        ("preset", "hubble/mmlu"),
+        ("preset", "hubble/none"),
+    ):
+        found = await listed(client, "/v1/text-sets", **{name: value})
+        assert found == [row for row in rows if row[name] == value]
+    assert len(await listed(client, "/v1/text-sets", status="importing", preset="hubble/mmlu")) == 1
+
+
 @pytest.mark.usefixtures("everything")
 async def test_a_cursor_of_another_filter_only_says_where_to_go_on(both: httpx.AsyncClient) -> None:
     rows = await listed(both, "/v1/audits")
@@ -212,7 +229,7 @@ BAD: dict[str, tuple[str, ...]] = {
     ),
     "/v1/edits": (f"model=mdl_{'g' * 32}", f"text_set={SECRET}", "status=", "status=QUEUED"),
     "/v1/models": ("status=running", f"base_model={SECRET}", "model_repo=%00", f"model_repo={SECRET * 40}"),
-    "/v1/text-sets": ("name=%00", f"name={SECRET * 40}"),
+    "/v1/text-sets": ("name=%00", f"name={SECRET * 40}", f"status={SECRET}", "preset=%00"),
 }
 BAD_METADATA = (
     f"metadata={SECRET}",

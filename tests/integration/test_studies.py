@@ -115,6 +115,9 @@ async def test_a_study_is_accepted_with_an_audit_for_each_model_and_once_for_eac
     for each in study["models"]:
         audit = await read(client, f"/v1/audits/{each['audit']}")
         assert (audit["model"], audit["text_set"]) == (each["model"], text_set)
+        assert audit["companion_of"] == [study["id"]]
+    assert (await read(client, "/v1/audits?companions=false"))["data"] == []
+    assert len((await read(client, "/v1/audits"))["data"]) == 3
     assert (await post(client, key="once", **body)).json() == study
     assert (await post(client, key="once", **body | {"metadata": {}})).status_code == 422
     assert await read(client, f"/v1/studies/{study['id']}") == study
@@ -180,6 +183,9 @@ async def test_a_study_is_of_what_the_tenant_has_and_the_key_allows(
     async with client_of(app, make_key(settings, scopes=("audit:read",))) as reader:
         assert (await post(reader, **body)).status_code == 403
         assert (await reader.get(path)).status_code == 200
+    twice = await post(client, **body | {"models": [*named(models[:1]), {"model": models[0], "label": "x"}]})
+    assert twice.status_code == 422
+    assert twice.json()["errors"] == [{"pointer": "/models/1/model", "code": "model_twice"}]
     outside = {"type": "path", "path": "/etc"}
     refused = await post(client, **body | {"models": [*named(models[:1]), {"model": outside, "label": "x"}]})
     assert refused.json()["errors"][0]["pointer"] == "/models/1/model/path"
@@ -274,7 +280,7 @@ async def test_a_pair_of_tiny_models_is_audited_and_compared(
     assert [(each["text_id"], each["nl"], each["strict"]) for each in listed] == [
         (f"t{place}", nl[:, place].tolist(), strict[:, place].tolist()) for place in range(8)
     ]
-    for cursor in ("x", "WyJhIl0", "Wy0yXQ", "WzIxNDc0ODM2NDdd"):  # none, ["a"], [-2], [2147483647]
+    for cursor in ("x", "WyJhIl0", "Wy0xXQ", "WzIxNDc0ODM2NDdd"):  # none, ["a"], [-1], [2147483647]
         assert (await client.get(f"{path}?cursor={cursor}")).status_code == 422
     (found,) = ended["result"]["comparisons"]
     by_level = {(each["group"], each["duplicates"]): each for each in found["levels"]}

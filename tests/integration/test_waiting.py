@@ -21,12 +21,14 @@ from app.store.changes import CHANNEL
 from app.store.core.identifiers import Prefix, format_id
 from app.store.edits import Edit
 from app.store.jobs.claiming import claim
-from app.store.jobs.queue import Lease, heartbeat
+from app.store.jobs.kinds import DERIVE_SHARD, SCORE_SHARD, JobKind
+from app.store.jobs.queue import Lease, add_job, heartbeat
 from app.store.language_models import LanguageModel
 from app.store.lifecycle import cancel_operation, enqueue_edit
+from app.store.operations import OperationStatus
 from app.store.tenants import Tenant
 from tests.http_api import client_of, make_key, running_app
-from tests.integration.rows import add_audit_rows, add_edit, add_ready_model, add_shard
+from tests.integration.rows import add_audit_rows, add_edit, add_ready_model, add_shard, add_study
 
 LISTENERS = "SELECT pid FROM pg_stat_activity WHERE query = 'LISTEN memaudit_changes' AND datname = %s"
 
@@ -112,6 +114,43 @@ async def test_what_heartbeats_report_wakes_who_follows(
             async with asyncio.timeout(2):
                 reading = await watch.after(reading.number)
             assert reading.value == stage
+
+
+@pytest.mark.usefixtures("never_polled")
+@pytest.mark.parametrize("kind", [SCORE_SHARD, DERIVE_SHARD])
+async def test_what_the_audits_of_a_study_report_wakes_who_follows_it(
+    app: FastAPI, reader: httpx.AsyncClient, sessions: sessionmaker[Session], kind: JobKind
+) -> None:
+    with sessions.begin() as session:
+        audit = add_audit_rows(session, session.scalars(select(Tenant.id).where(Tenant.name == "acme")).one())
+        audit.status = OperationStatus.RUNNING
+        study = add_study(session, audit, OperationStatus.RUNNING)
+        resource = changes.Resource(study.tenant_id, study.id)
+        path = f"/v1/studies/{format_id(Prefix.STUDY, study.id)}"
+        add_job(
+            session,
+            kind,
+            tenant_id=audit.tenant_id,
+            language_model_id=audit.language_model_id,
+            owner_id=audit.id,
+            payload={"start": 0, "stop": 10},
+        )
+    with sessions.begin() as session:
+        lease = claim(session, queue=kind.queue, worker="w", lease_seconds=60, loaded=[])
+    assert lease is not None
+
+    async def read() -> int:
+        return int((await reader.get(path)).json()["progress"]["done"])
+
+    waits: changes.Changes = app.state.changes
+    with waits.watch(resource, read) as watch:
+        reading = await watch.fresh()
+        for done in (3, 7):
+            with sessions.begin() as session:
+                assert heartbeat(session, lease, lease_seconds=60, progress=done)
+            async with asyncio.timeout(2):
+                reading = await watch.after(reading.number)
+            assert reading.value == done
 
 
 def watches_of(app: FastAPI) -> list[changes.Watch]:
