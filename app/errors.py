@@ -34,6 +34,7 @@
         ├── ShardPoisoned         500 this service or what it stands on: nothing to mend in the request
         ├── ScoresMissing         500
         ├── JobCrashed            500
+        ├── TextsAwaited          500
         ├── HubUnreachable        500
         ├── ArtifactCorrupt       500
         ├── BlobMissing           500
@@ -95,6 +96,9 @@ class IdempotencyKeyMissing(BadRequest):
 
     slug = "idempotency-key-missing"
     title = "Idempotency-Key is required"
+
+    def __init__(self) -> None:
+        super().__init__("Send an Idempotency-Key header: a fresh random value for each new piece of work.")
 
 
 class Unauthorized(MemauditError):
@@ -329,6 +333,14 @@ class JobCrashed(JobFailed):
     slug = "job-crashed"
     title = "Job crashed"
     retryable = True
+
+
+class TextsAwaited(JobFailed):
+    """The texts that the work needs are being imported."""
+
+    slug = "texts-awaited"
+    title = "Texts are being imported"
+    transient = True
 
 
 class HubUnreachable(JobFailed):

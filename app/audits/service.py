@@ -26,7 +26,7 @@ from app.store.score_findings import read_findings
 from app.store.score_pages import list_scores
 from app.store.scores import ScoreOrder, read_evidence
 from app.store.tenants import Principal
-from app.store.text_sets import TextSet, TextSetStatus, find_text
+from app.store.text_sets import TextSet, TextSetStatus, find_text, require_all_texts
 from app.text_sets.service import resolve_text_set
 
 
@@ -38,7 +38,7 @@ def request_audit(
     Raises:
         NotFound: no such language model or text set for this tenant.
         LanguageModelNotReady: the language model was rejected.
-        TextSetNotReady: the text set could not be imported.
+        TextSetNotReady: the text set could not be imported, or the control texts are not there yet.
         SourceNotAllowed: an inline path outside the allow-listed roots.
         ValidationFailed: a language model is known to lack the prefix token, or the texts or the language
             model are compared with themselves.
@@ -50,6 +50,8 @@ def request_audit(
         controls = None
         if request.control_text_set is not None:
             controls = resolve_text_set(session, principal, text_set=request.control_text_set, preset=None)
+            # The texts of the audit itself may be scored before those of its companions.
+            require_all_texts(controls)
         language_model = resolve_language_model(session, principal, request.model, roots)
         reference_model = None
         if request.reference_model is not None:
@@ -105,9 +107,7 @@ def _require_another(
     reference_model: LanguageModel | None,
 ) -> None:
     errors = []
-    if controls is not None and (
-        controls.id == text_set.id or controls.sha256 == text_set.sha256 is not None
-    ):
+    if controls is not None and (controls.id == text_set.id or controls.sha256 == text_set.sha256 != ""):
         errors.append(FieldError("/control_text_set", "same_as_text_set"))
     if reference_model is not None and reference_model.id == language_model.id:
         errors.append(FieldError("/reference_model", "same_as_model"))

@@ -81,8 +81,7 @@ async def _on_validation(request: Request, error: Exception) -> JSONResponse:
     if any(entry["type"] == "json_invalid" for entry in errors):
         return answer_problem(request, BadRequest("The body is not valid JSON in UTF-8."))
     if any(entry["type"] == "missing" and entry["loc"] == IDEMPOTENCY_HEADER for entry in errors):
-        missing = "Send an Idempotency-Key header: a fresh random value for each new piece of work."
-        return answer_problem(request, IdempotencyKeyMissing(missing))
+        return answer_problem(request, IdempotencyKeyMissing())
     return answer_problem(request, validation_problem(errors))
 
 

@@ -10,9 +10,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.errors import MemauditError
 from app.maintenance.doorbell import Doorbell
 from app.settings import Settings
+from app.store.companions import find_untold
 from app.store.core.unit_of_work import Store
 from app.store.idempotency import forget_old_keys
 from app.store.jobs.sweeping import jobs_to_ring, sweep_leases
+from app.store.lifecycle import tell
 
 log = structlog.get_logger()
 
@@ -32,9 +34,10 @@ async def sweep_forever(store: Store, doorbell: Doorbell, settings: Settings) ->
 
 async def sweep(store: Store, doorbell: Doorbell, settings: Settings) -> None:
     """Sweep once."""
-    expired = await store.run(sweep_leases, max_attempts=settings.max_attempts)
-    if expired:
+    while expired := await store.run(sweep_leases, max_attempts=settings.max_attempts):
         log.info("leases_expired", jobs=expired)
+    for owner, owner_id in await store.run(find_untold):
+        await store.run(tell, owner, owner_id)
     await store.run(forget_old_keys, older_than=KEYS_KEPT)
     bells = await store.run(jobs_to_ring, stale_seconds=settings.lease_seconds)
     for queue, times in bells.items():

@@ -20,6 +20,8 @@ class PresetList(BaseModel):
 
     object: Literal["list"] = "list"
     data: list[Preset]
+    has_more: Literal[False] = False
+    next_cursor: None = None
 
 
 @router.get("")

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, ForeignKey, SQLColumnExpression, Text, exists, select, update
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import Mapped, Session, mapped_column
+from sqlalchemy.orm import Mapped, Session, load_only, mapped_column
 
 from app.store.core.base import JSONObject
 from app.store.operations import LanguageModelOperation, OperationStatus
@@ -86,5 +86,6 @@ def evidence_sources(
         )
         .order_by(Audit.id.desc())
         .limit(_MOST_SOURCES)
+        .options(load_only(Audit.spec, Audit.prefix_token, Audit.end_tokens, raiseload=True))
     )
     return list(session.scalars(statement))

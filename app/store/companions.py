@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Exists, ForeignKey, Text, and_, exists, or_, select
+from sqlalchemy import ColumnElement, Exists, ForeignKey, Select, Text, and_, exists, or_, select
 from sqlalchemy.orm import Mapped, Session, aliased, mapped_column
 
 from app.store.audits import Audit
@@ -129,6 +129,68 @@ def owners_by_audit(session: Session, audit_ids: Iterable[UUID]) -> dict[UUID, l
 def is_companion() -> Exists:
     """The condition that an audit was made for something else."""
     return exists().where(OperationAudit.audit_id == Audit.id)
+
+
+def take_owners(session: Session, audit_ids: Select[UUID]) -> None:
+    """Lock what waits for some audits and has not ended: by kind, then by id.
+
+    Every transaction that ends an audit takes its owners before it, so that none waits for the other in turn.
+    """
+    for owner in (STUDY, AUDIT):
+        _take_owners_of_kind(session, owner, audit_ids)
+
+
+def take_studies(session: Session, audit_ids: Select[UUID]) -> None:
+    """Lock the studies that wait for some audits."""
+    _take_owners_of_kind(session, STUDY, audit_ids)
+
+
+def _take_owners_of_kind(session: Session, owner: Owner, audit_ids: Select[UUID]) -> None:
+    link, table = OperationAudit, owner.table
+    waiting = select(link.owner_id).where(link.audit_id.in_(audit_ids), link.owner_kind == owner.kind)
+    statement = select(table.id).where(table.id.in_(waiting), owner.is_active()).order_by(table.id)
+    session.execute(statement.with_for_update(key_share=True))
+
+
+def find_untold(session: Session) -> list[tuple[Owner, UUID]]:
+    """The owners that nobody told of the end of their companions, as an older release does not."""
+    found = []
+    for owner in (STUDY, AUDIT):
+        table = aliased(owner.table)
+        links = exists().where(
+            OperationAudit.owner_id == table.id,
+            OperationAudit.owner_kind == owner.kind,
+            OperationAudit.audit_id == Audit.id,
+        )
+        broken = links.where(Audit.status.in_((OperationStatus.FAILED, OperationStatus.CANCELLED)))
+        finishing = exists().where(Job.owner_id == table.id, Job.kind == owner.finished_by)
+        done = and_(~links.where(Audit.status != OperationStatus.SUCCEEDED), ~finishing)
+        statement = select(table.id).where(table.status.in_(owner.active), links, or_(broken, done))
+        rows = session.scalars(statement.order_by(table.id)).all()
+        found += [(owner, row_id) for row_id in rows]
+    return found
+
+
+def has_finishing_job(session: Session, owner: Owner, owner_id: UUID) -> bool:
+    """Whether the job that ends an owner was added. The caller holds the owner's row."""
+    condition = exists().where(Job.owner_id == owner_id, Job.kind == owner.finished_by)
+    return bool(session.scalar(select(condition)))
+
+
+def first_broken(session: Session, owner_id: UUID) -> tuple[OperationAudit, Audit] | None:
+    """A companion of an owner that failed or was cancelled, and as what the owner waits for it."""
+    statement = (
+        select(OperationAudit, Audit)
+        .join(Audit, Audit.id == OperationAudit.audit_id)
+        .where(
+            OperationAudit.owner_id == owner_id,
+            Audit.status.in_((OperationStatus.FAILED, OperationStatus.CANCELLED)),
+        )
+        .order_by(Audit.finished_at)
+        .limit(1)
+    )
+    row = session.execute(statement).one_or_none()
+    return None if row is None else (row[0], row[1])
 
 
 def take_unwanted_companions(session: Session, owner_id: UUID) -> Sequence[UUID]:

@@ -12,7 +12,15 @@ from sqlalchemy.orm import Session
 
 from app.errors import AlreadyTerminal, CompanionFailed
 from app.store.audits import Audit
-from app.store.companions import OperationAudit, have_succeeded, owners_of, take_unwanted_companions
+from app.store.companions import (
+    OperationAudit,
+    first_broken,
+    has_finishing_job,
+    have_succeeded,
+    owners_of,
+    take_owners,
+    take_unwanted_companions,
+)
 from app.store.core.base import Base, JSONObject
 from app.store.core.identifiers import Prefix, format_id
 from app.store.edits import Edit
@@ -77,6 +85,8 @@ def end(
     Returns:
         False when it had ended before; nothing is changed then.
     """
+    if owner is AUDIT:
+        take_owners(session, select(Audit.id).where(Audit.id == owner_id))
     ended_at = owner.ended_at[status]
     times = {} if ended_at is None else {ended_at: func.clock_timestamp()}
     statement = (
@@ -117,6 +127,20 @@ def _why(link: OperationAudit, status: OperationStatus, error: JSONObject | None
     """What became of a companion, for whoever reads that its owner failed."""
     audit = f"The audit {format_id(Prefix.AUDIT, link.audit_id)} (role {link.role}), which this needs,"
     return f"{audit} {status}: {error['detail']}" if error else f"{audit} was {status}."
+
+
+def tell(session: Session, owner: Owner, owner_id: UUID) -> None:
+    """Do for an owner what the end of its companions should have done: end it with them, or let it go on."""
+    row = _lock_active(session, owner, owner_id)
+    if row is None:
+        return
+    broken = first_broken(session, owner_id)
+    if broken is not None:
+        link, audit = broken
+        problem = CompanionFailed(_why(link, OperationStatus(audit.status), audit.error)).problem()
+        end(session, owner, owner_id, owner.failed, error=problem)
+    elif not has_finishing_job(session, owner, owner_id):
+        enqueue_finishing(session, owner, row)
 
 
 def cancel_audits(session: Session, audit_ids: Iterable[UUID]) -> None:
@@ -212,13 +236,14 @@ def begin_operation(
     Raises:
         LeaseLost: it has ended, so its jobs are not wanted any more.
     """
+    # Before the audit is locked: see `take_owners`.
+    for link in owners_of(session, operation_id):
+        if link.owner_kind == STUDY.kind:
+            begin_study(session, link.owner_id)
     operation = take_active(session, kind, operation_id)
     if operation.status == OperationStatus.QUEUED:
         operation.status = OperationStatus.RUNNING
         operation.started_at = session.scalar(select(func.clock_timestamp()))
-        for link in owners_of(session, operation_id):
-            if link.owner_kind == STUDY.kind:
-                begin_study(session, link.owner_id)
     operation.language_model_digest = language_model_digest
     return operation
 
@@ -346,6 +371,8 @@ def accept_text_set(session: Session, text_set: TextSet, facts: Mapping[str, obj
     """
     if not end(session, TEXT_SET, text_set.id, TextSetStatus.READY, findings=facts):
         raise LeaseLost
+    # Locked in order before they are written.
+    waiting_for(session, Audit, TEXT_SET, text_set.id)
     session.execute(
         update(Audit)
         .where(Audit.text_set_id == text_set.id, is_active(Audit))

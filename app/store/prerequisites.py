@@ -4,9 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, exists, select
+from sqlalchemy import ColumnElement, and_, exists, or_, select
 from sqlalchemy.orm import Session
 
+from app.store.audits import Audit
+from app.store.companions import OperationAudit, take_studies
 from app.store.jobs.owners import LANGUAGE_MODEL, TEXT_SET, Owner, owner_of
 from app.store.jobs.queue import owned_by
 from app.store.language_models import LanguageModel, LanguageModelStatus
@@ -32,12 +34,15 @@ def waiting_for(
     needs = _NEEDS.get(needed.kind)
     if needs is None:
         return ()
-    statement = (
-        select(kind)
-        .where(needs(kind, needed_id), is_active(kind), ~_has_job(kind))
-        .order_by(kind.id)
-        .with_for_update(key_share=True)
-    )
+    condition = and_(needs(kind, needed_id), is_active(kind), ~_has_job(kind))
+    if kind is Audit:
+        # With their owners, all audits in the order of their ids: an owner is older than its companions.
+        found = select(Audit.id).where(condition)
+        take_studies(session, found)
+        owners = select(OperationAudit.owner_id).where(OperationAudit.audit_id.in_(found))
+        both = select(Audit.id).where(or_(Audit.id.in_(found), Audit.id.in_(owners)), is_active(Audit))
+        session.execute(both.order_by(Audit.id).with_for_update(key_share=True))
+    statement = select(kind).where(condition).order_by(kind.id).with_for_update(key_share=True)
     return session.scalars(statement).all()
 
 

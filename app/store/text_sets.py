@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ForeignKey, Index, Text, UniqueConstraint, func, or_, select
+from sqlalchemy import BigInteger, ForeignKey, Index, Text, UniqueConstraint, func, or_, select, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -29,6 +29,13 @@ class TextSet(Base):
     __tablename__ = "text_sets"
     __table_args__ = (
         Index("ix_text_sets_tenant_id_id", "tenant_id", "id"),
+        Index(
+            "ix_text_sets_tenant_id_preset_id",
+            "tenant_id",
+            "preset",
+            "id",
+            postgresql_where=text("preset IS NOT NULL"),
+        ),
         one_of("status", TextSetStatus),
     )
 
@@ -150,10 +157,16 @@ def get_text_set(
     return row
 
 
-def find_import(session: Session, tenant_id: UUID, preset: str) -> UUID | None:
-    """The newest text set that this tenant has of a preset, be it still importing."""
+def take_import(session: Session, tenant_id: UUID, preset: str) -> TextSet | None:
+    """The newest text set that this tenant has of a preset, be it still importing, locked.
+
+    Whoever asks for the same preset waits until the transaction ends, so that two who find none do not both
+    import it.
+    """
+    lock = func.hashtextextended(f"preset:{tenant_id}:{preset}", 0)
+    session.execute(select(func.pg_advisory_xact_lock(lock)))
     statement = (
-        select(TextSet.id)
+        select(TextSet)
         .where(
             TextSet.tenant_id == tenant_id,
             TextSet.preset == preset,
@@ -162,8 +175,10 @@ def find_import(session: Session, tenant_id: UUID, preset: str) -> UUID | None:
         )
         .order_by(TextSet.id.desc())
         .limit(1)
+        .with_for_update(read=True)
+        .execution_options(populate_existing=True)
     )
-    return session.scalar(statement)
+    return session.scalars(statement).one_or_none()
 
 
 def require_texts(row: TextSet) -> None:

@@ -61,7 +61,7 @@ _ACCEPTED: dict[int | str, dict[str, Any]] = {
 @router.post(
     "",
     status_code=201,
-    responses=_ACCEPTED | problem_responses(409, 415),
+    responses=_ACCEPTED | problem_responses(400, 409, 415),
     openapi_extra=_request_body(),
 )
 async def create_text_set(
@@ -83,8 +83,9 @@ async def create_text_set(
     its place in the set, from 0. The set is stored whole or not at all: `errors` points at texts
     (`/texts/0/…`), lines (`/lines/1/…`) or rows of a Parquet file (`/rows/0/…`).
 
-    A document with a `preset` instead of texts is answered 202: a worker fetches them from the hub. Follow
-    `status` until `ready` or `failed`. Each such request fetches what the preset's revision names now.
+    A document with a `preset` instead of texts needs an Idempotency-Key and is answered 202: a worker
+    fetches them from the hub. Follow `status` until `ready` or `failed`.
+    Each such request fetches what the preset's revision names now.
     """
     media_type = read_media_type(request.headers.get("content-type", ""))
     limit = settings.max_json_bytes if media_type == JSON_MEDIA_TYPE else settings.max_upload_bytes

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from app.errors import IdempotencyKeyMissing
 from app.http.idempotency import answer_once
 from app.http.pagination import Page, decode_cursor, encode_cursor, id_cursor, invalid_cursor, page_by_id
 from app.intake.formats import Row
@@ -22,12 +23,12 @@ from app.store.text_sets import (
     TextSetFilter,
     TextSetStatus,
     end_of_page,
-    find_import,
     get_text_set,
     list_text_sets,
     read_texts,
     require_all_texts,
     require_texts,
+    take_import,
 )
 from app.text_sets.schemas import TextOut, TextSetImport, TextSetOut
 from app.text_sets.submission import Submission
@@ -95,15 +96,16 @@ def request_import(
     """Accept a text set whose texts a worker is to fetch, be there others of the same preset.
 
     Raises:
+        IdempotencyKeyMissing: there is no key.
         IdempotencyInFlight, IdempotencyMismatch: see `answer_once`.
     """
+    if key is None:
+        raise IdempotencyKeyMissing
 
     def create() -> TextSetOut:
         row = _add_import(session, principal, request.preset, name=request.name, metadata=request.metadata)
         return TextSetOut.of(row)
 
-    if key is None:
-        return create()
     return answer_once(session, principal, key, "text_set_import", request, TextSetOut, create)
 
 
@@ -116,12 +118,10 @@ def resolve_text_set(
         NotFound: no such text set for this tenant, or it was erased.
         TextSetNotReady: its import has failed.
     """
-    if preset is None:
-        text_set_id = None if text_set is None else parse_id(Prefix.TEXT_SET, text_set)
-    else:
-        text_set_id = find_import(session, principal.tenant_id, preset)
-        if text_set_id is None:
-            return _add_import(session, principal, preset)
+    if preset is not None:
+        found = take_import(session, principal.tenant_id, preset)
+        return found or _add_import(session, principal, preset)
+    text_set_id = None if text_set is None else parse_id(Prefix.TEXT_SET, text_set)
     row = get_text_set(session, principal.tenant_id, text_set_id, share_lock=True)
     require_texts(row)
     return row

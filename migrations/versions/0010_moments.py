@@ -30,6 +30,13 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    # What the previous release cannot run; without its jobs the audit would never end.
+    op.execute(
+        "UPDATE audits SET status = 'cancelled', finished_at = clock_timestamp() "
+        "WHERE status IN ('queued', 'running') AND id IN (SELECT owner_id FROM jobs "
+        "WHERE kind = 'derive_shard' AND state IN ('queued', 'running'))"
+    )
+    op.execute("DELETE FROM jobs WHERE kind = 'derive_shard'")
     op.drop_index("ix_audits_text_set_sha256", table_name="audits", if_exists=True)
     for name in ("derived_from", "recall_shots", "end_tokens"):
         op.drop_column("audits", name)

@@ -1,8 +1,12 @@
 """Studies: one text set under several language models, compared when their audits have ended."""
 
+from functools import partial
+
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
+
+from migrations.ops import alter, build_index
 
 revision = "0012"
 down_revision = "0011"
@@ -30,45 +34,55 @@ NOTIFY_JOB_BEFORE = (
 
 
 def upgrade() -> None:
-    op.create_table(
-        "studies",
-        sa.Column("id", sa.Uuid(), nullable=False),
-        sa.Column("tenant_id", sa.Uuid(), nullable=False),
-        sa.Column("name", sa.Text(), nullable=False),
-        sa.Column("text_set_id", sa.Uuid(), nullable=False),
-        sa.Column("control_text_set_id", sa.Uuid(), nullable=True),
-        sa.Column("text_set_sha256", sa.Text(), nullable=False),
-        sa.Column("status", sa.Text(), nullable=False),
-        sa.Column("spec", JSON, nullable=False),
-        sa.Column("result", JSON, nullable=True),
-        sa.Column("error", JSON, nullable=True),
-        sa.Column("metadata", JSON, nullable=False),
-        sa.Column("created_at", TIME, server_default=NOW, nullable=False),
-        sa.Column("started_at", TIME, nullable=True),
-        sa.Column("finished_at", TIME, nullable=True),
-        sa.CheckConstraint(
-            "status IN ('queued', 'running', 'succeeded', 'failed', 'cancelled')",
-            name=op.f("ck_studies_status"),
-        ),
-        sa.ForeignKeyConstraint(
-            ["tenant_id"], ["tenants.id"], name=op.f("fk_studies_tenant_id"), ondelete="CASCADE"
-        ),
-        sa.ForeignKeyConstraint(["text_set_id"], ["text_sets.id"], name=op.f("fk_studies_text_set_id")),
-        sa.ForeignKeyConstraint(
-            ["control_text_set_id"], ["text_sets.id"], name=op.f("fk_studies_control_text_set_id")
-        ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_studies")),
+    # A foreign key locks the table that it names, which a long COPY may hold.
+    alter(
+        partial(
+            op.create_table,
+            "studies",
+            sa.Column("id", sa.Uuid(), nullable=False),
+            sa.Column("tenant_id", sa.Uuid(), nullable=False),
+            sa.Column("name", sa.Text(), nullable=False),
+            sa.Column("text_set_id", sa.Uuid(), nullable=False),
+            sa.Column("control_text_set_id", sa.Uuid(), nullable=True),
+            sa.Column("text_set_sha256", sa.Text(), nullable=False),
+            sa.Column("status", sa.Text(), nullable=False),
+            sa.Column("spec", JSON, nullable=False),
+            sa.Column("result", JSON, nullable=True),
+            sa.Column("error", JSON, nullable=True),
+            sa.Column("metadata", JSON, nullable=False),
+            sa.Column("created_at", TIME, server_default=NOW, nullable=False),
+            sa.Column("started_at", TIME, nullable=True),
+            sa.Column("finished_at", TIME, nullable=True),
+            sa.CheckConstraint(
+                "status IN ('queued', 'running', 'succeeded', 'failed', 'cancelled')",
+                name=op.f("ck_studies_status"),
+            ),
+            sa.ForeignKeyConstraint(
+                ["tenant_id"], ["tenants.id"], name=op.f("fk_studies_tenant_id"), ondelete="CASCADE"
+            ),
+            sa.ForeignKeyConstraint(["text_set_id"], ["text_sets.id"], name=op.f("fk_studies_text_set_id")),
+            sa.ForeignKeyConstraint(
+                ["control_text_set_id"], ["text_sets.id"], name=op.f("fk_studies_control_text_set_id")
+            ),
+            sa.PrimaryKeyConstraint("id", name=op.f("pk_studies")),
+            if_not_exists=True,
+        )
     )
-    op.create_index("ix_studies_tenant_id_id", "studies", ["tenant_id", "id"])
+    build_index("ix_studies_tenant_id_id", "studies", ["tenant_id", "id"])
     for column in ("text_set_id", "control_text_set_id"):
-        op.create_index(op.f(f"ix_studies_{column}"), "studies", [column])
-    op.execute(
-        "CREATE OR REPLACE TRIGGER notify_change AFTER UPDATE ON studies "
-        "FOR EACH ROW EXECUTE FUNCTION notify_change()"
+        build_index(f"ix_studies_{column}", "studies", [column])
+    alter(
+        partial(
+            op.execute,
+            "CREATE OR REPLACE TRIGGER notify_change AFTER UPDATE ON studies "
+            "FOR EACH ROW EXECUTE FUNCTION notify_change()",
+        )
     )
     op.execute(NOTIFY_JOB)
 
 
 def downgrade() -> None:
     op.execute(NOTIFY_JOB_BEFORE)
+    # Their audits are ordinary ones, which go on.
+    op.execute("DELETE FROM jobs WHERE owner_kind = 'study'")
     op.drop_table("studies")

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
-from migrations.ops import alter
+from migrations.ops import alter, build_index
 
 revision = "0013"
 down_revision = "0012"
@@ -36,6 +36,9 @@ def upgrade() -> None:
             "FOR EACH ROW EXECUTE FUNCTION notify_change()",
         ),
     )
+    build_index(
+        "ix_text_sets_tenant_id_preset_id", "text_sets", ["tenant_id", "preset", "id"], "preset IS NOT NULL"
+    )
 
 
 def downgrade() -> None:
@@ -49,5 +52,6 @@ def downgrade() -> None:
     op.execute(
         "UPDATE text_sets SET deleted_at = clock_timestamp() WHERE status <> 'ready' AND deleted_at IS NULL"
     )
+    op.drop_index("ix_text_sets_tenant_id_preset_id", table_name="text_sets", if_exists=True)
     for column in ("error", "revision", "preset", "status"):
         op.drop_column("text_sets", column)

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from app.errors import JobCrashed, ResourceInUse
 from app.store.audits import Audit
-from app.store.companions import CompanionRole, link_audit
+from app.store.companions import CompanionRole, find_untold, link_audit
 from app.store.core.identifiers import Prefix, format_id
 from app.store.core.sessions import sync_engine, sync_sessions
 from app.store.deletion import erase_text_set
@@ -31,6 +31,7 @@ from app.store.lifecycle import (
     fail_job,
     fail_owner,
     succeed_audit,
+    tell,
 )
 from app.store.operations import OperationStatus
 from tests.integration.rows import add_audit_rows, add_shard, add_tenant
@@ -259,3 +260,21 @@ def test_control_texts_are_kept_until_the_owner_has_ended(sessions: Sessions, fa
     cancel(sessions, family, family.owner)
     with sessions.begin() as session:
         assert erase_text_set(session, family.tenant_id, text_set_id).deleted_at is not None
+
+
+@pytest.mark.parametrize(("ended", "owner"), [("cancelled", "failed"), ("succeeded", "queued")])
+def test_an_owner_is_told_of_ends_that_an_older_process_wrote(
+    sessions: Sessions, family: Family, ended: str, owner: str
+) -> None:
+    score_all(sessions, family.owner)
+    with sessions.begin() as session:
+        ids = [family.control, family.reference]
+        statement = text("UPDATE audits SET status = :status WHERE id = ANY(:ids)")
+        session.execute(statement, {"status": ended, "ids": ids})
+    with sessions.begin() as session:
+        for each in find_untold(session):
+            tell(session, *each)
+    assert reread(sessions, family.owner).status == owner
+    assert finishing_jobs(sessions, family.owner) == (ended == "succeeded")
+    with sessions() as session:
+        assert find_untold(session) == []

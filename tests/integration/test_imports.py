@@ -310,3 +310,20 @@ async def test_an_audit_names_a_text_set_or_a_preset(
     refused = await post(client, "/v1/audits", {"model": MODEL, **texts})
     assert refused.status_code == 422
     assert refused.json()["errors"] == [{"pointer": pointer, "code": code}]
+
+
+async def test_two_audits_of_a_preset_at_once_import_it_once(client: httpx.AsyncClient, serve: Serve) -> None:
+    serve(PASSAGES)
+    audits = await asyncio.gather(*(request_audit(client) for _ in range(4)))
+    assert len({audit["text_set"] for audit in audits}) == 1
+
+
+async def test_controls_that_are_importing_and_an_import_without_a_key_are_refused(
+    client: httpx.AsyncClient,
+) -> None:
+    body = {"preset": WIKIPEDIA}
+    refused = await client.post("/v1/text-sets", json=body)
+    assert refused.json()["type"] == PROBLEMS + "idempotency-key-missing"
+    controls = await request(client, "/v1/text-sets", body)
+    audit = {"model": MODEL, "preset": "hubble/mmlu", "control_text_set": controls["id"]}
+    assert (await post(client, "/v1/audits", audit)).json()["type"] == PROBLEMS + "text-set-not-ready"

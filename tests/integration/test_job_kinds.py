@@ -47,7 +47,7 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> JobKind:
         owner=AUDIT,
         queue="cpu",
         handler="tests.integration.test_job_kinds:count_letters",
-        enqueues="gpu",
+        enqueues=("gpu",),
     )
     monkeypatch.setitem(KINDS, kind.name, kind)
     return kind

@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterable, Iterator
 from sqlalchemy.orm import Session
 
 from app.contracts.audits import StoredAuditSpec
+from app.errors import ImportFailed, TextsAwaited
 from app.store.audits import Audit
 from app.store.jobs.queue import Lease, LeaseLost
 from app.store.language_models import LanguageModel as LanguageModelRow
 from app.store.lifecycle import begin_operation, enqueue_derivation, enqueue_shards
 from app.store.scores import iterate_token_counts
-from app.store.text_sets import TextSet, iterate_text_batches
+from app.store.text_sets import TextSet, TextSetStatus, iterate_text_batches
 from workers.audits.sources import find_source
 from workers.running.finishing import finish
 from workers.running.lease_keeper import LeaseKeeper
@@ -27,6 +28,8 @@ def plan_audit(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
 
     Raises:
         LeaseLost: the audit was cancelled.
+        TextsAwaited: its texts are being imported.
+        ImportFailed: they could not be imported.
         LanguageModelChanged, LanguageModelRejected, HubUnreachable: see `ModelCache.get`.
     """
     if lease.audit_id is None:
@@ -35,9 +38,15 @@ def plan_audit(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
     with runtime.sessions.begin() as session:
         row = session.get_one(LanguageModelRow, lease.language_model_id)
         assert row.digest is not None
+        source = find_source(session, session.get_one(Audit, audit_id), row)
         audit = begin_operation(session, Audit, audit_id, row.digest)
         text_set = session.get_one(TextSet, audit.text_set_id)
-        source = find_source(session, audit, row)
+        if text_set.status == TextSetStatus.IMPORTING:
+            # A process of an older release, which knows of no imports, did not wait for it.
+            raise TextsAwaited("The texts of the audit are being imported.")
+        if text_set.status != TextSetStatus.READY:
+            raise ImportFailed("The texts of the audit could not be imported.")
+        audit.texts_total, audit.text_set_sha256 = text_set.text_count, text_set.sha256
     if source is not None:
         return _plan_derivation(runtime, lease, audit, source)
     spec = StoredAuditSpec.model_validate(audit.spec)

@@ -6,7 +6,7 @@ from typing import Final, TypeVar
 import psycopg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
+from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential_jitter
 
 from app.store.blobs.full import storage_full_named
 from app.store.core.away import database_is_away
@@ -30,10 +30,21 @@ def _may_pass(error: BaseException) -> bool:
 
 
 def while_database_is_away(runtime: Runtime) -> Retrying:
-    """Repeat a transaction for as long as a lease lasts, while the database is away or another is ahead."""
+    """Repeat a transaction while the database is away or another is ahead.
+
+    For as long as a lease lasts after the first failure: what the transaction took until then says nothing
+    of an outage.
+    """
+    failed_at: list[float] = []
+
+    def gone_on_too_long(state: RetryCallState) -> bool:
+        assert state.outcome_timestamp is not None
+        failed_at.append(state.outcome_timestamp)
+        return state.outcome_timestamp - failed_at[0] >= runtime.settings.lease_seconds
+
     return Retrying(
         retry=retry_if_exception(_may_pass),
-        stop=stop_after_delay(runtime.settings.lease_seconds),
+        stop=gone_on_too_long,
         wait=wait_exponential_jitter(multiplier=0.1, max=2),
         reraise=True,
     )

@@ -55,12 +55,10 @@ def run_jobs_until_idle(
 
 def _ring(lease: Lease, enqueued: int, queue: Queue, ring_for_others: Callable[[Queue, int], None]) -> None:
     """Ring for the jobs that a job has enqueued, but for the one that this process can take itself."""
-    theirs = KINDS[lease.kind].enqueues
-    if theirs is None:
-        return
-    times = enqueued - (theirs in SERVED_BY[queue])
-    if times:
-        ring_for_others(theirs, times)
+    for theirs in KINDS[lease.kind].enqueues:
+        times = enqueued - (theirs in SERVED_BY[queue])
+        if times:
+            ring_for_others(theirs, times)
 
 
 def _claim(runtime: Runtime, queue: Queue) -> Lease | None:

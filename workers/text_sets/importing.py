@@ -54,6 +54,8 @@ def import_text_set(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
     keeper.report(0)
 
     def write(session: Session) -> int:
+        # A long COPY, all of it under the lock of the job's row: heartbeats wait for it, and the sweep, which
+        # passes over rows that are locked, takes the job from nobody meanwhile.
         facts = store_texts(session, text_set, preset, path, runtime.settings, keeper)
         return accept_text_set(session, text_set, facts | {"revision": commit})
 

@@ -17,7 +17,7 @@ class JobKind:
         queue: `gpu`, or `cpu` if it needs neither a language model nor torch.
         handler: the function that runs it, `module:function`. A worker imports it when it first needs it.
         priority: that of every such job; None where whoever adds one says it.
-        enqueues: the queue of the jobs that it adds when it is done; None if it adds none.
+        enqueues: the queues of the jobs that it may add when it is done: a bell that finds none costs little.
     """
 
     name: str
@@ -25,7 +25,7 @@ class JobKind:
     queue: Queue
     handler: str
     priority: int | None = None
-    enqueues: Queue | None = None
+    enqueues: tuple[Queue, ...] = ()
 
 
 # Read a checkpoint, pin it, record its digests.
@@ -35,7 +35,7 @@ VALIDATE_LANGUAGE_MODEL: Final = JobKind(
     queue=GPU_QUEUE,
     handler="workers.models.validation:validate_language_model",
     priority=1,
-    enqueues=GPU_QUEUE,
+    enqueues=(GPU_QUEUE,),
 )
 # Fetch the texts of a preset and store them.
 IMPORT_TEXT_SET: Final = JobKind(
@@ -44,7 +44,7 @@ IMPORT_TEXT_SET: Final = JobKind(
     queue=CPU_QUEUE,
     handler="workers.text_sets.importing:import_text_set",
     priority=1,
-    enqueues=GPU_QUEUE,
+    enqueues=(GPU_QUEUE,),
 )
 # Count tokens and cut the text set into shards.
 PLAN_AUDIT: Final = JobKind(
@@ -52,7 +52,7 @@ PLAN_AUDIT: Final = JobKind(
     owner=AUDIT,
     queue=GPU_QUEUE,
     handler="workers.audits.plan:plan_audit",
-    enqueues=GPU_QUEUE,
+    enqueues=(GPU_QUEUE, CPU_QUEUE),  # shards to score, or to derive
 )
 # Score texts [start, stop) of a text set.
 SCORE_SHARD: Final = JobKind(
@@ -60,7 +60,7 @@ SCORE_SHARD: Final = JobKind(
     owner=AUDIT,
     queue=GPU_QUEUE,
     handler="workers.audits.score:score_shard",
-    enqueues=CPU_QUEUE,
+    enqueues=(CPU_QUEUE,),
 )
 # Write the rows of texts [start, stop) from the evidence of another audit.
 DERIVE_SHARD: Final = JobKind(
@@ -68,7 +68,7 @@ DERIVE_SHARD: Final = JobKind(
     owner=AUDIT,
     queue=CPU_QUEUE,
     handler="workers.audits.derive:derive_shard",
-    enqueues=CPU_QUEUE,
+    enqueues=(CPU_QUEUE, GPU_QUEUE),  # the summary, or the shard to score after all
 )
 # Check that the audit is whole, summarise and end it.
 SUMMARIZE_AUDIT: Final = JobKind(

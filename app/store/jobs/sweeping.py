@@ -14,7 +14,10 @@ from app.store.lifecycle import cancel_audits, fail_owner
 
 
 def sweep_leases(session: Session, *, max_attempts: int) -> int:
-    """Take jobs back whose lease ran out: queue them again, or give them up after `max_attempts`.
+    """Take jobs back whose lease ran out: queue them again, or give one up after `max_attempts`.
+
+    One at a time is given up, so that the owners of two are not locked in one transaction: the caller comes
+    again until none had run out.
 
     Jobs of kinds that only a newer release knows are left to its sweep, which can end their owners.
 
@@ -32,6 +35,8 @@ def sweep_leases(session: Session, *, max_attempts: int) -> int:
             .with_for_update(skip_locked=True),
         ),
     )
+    given_up = [job for job in expired if job.attempts >= max_attempts]
+    expired = [job for job in expired if job not in given_up[1:]]
     now = session.scalar(select(func.clock_timestamp()))
     for job in expired:
         job.lease_expires_at = None
