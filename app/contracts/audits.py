@@ -27,7 +27,7 @@ class WindowOptions(Contract):
         int, Field(ge=1, le=100_000, description="Before the suffix, within the window.")
     ] = 50
     suffix_tokens: Annotated[
-        int, Field(ge=1, le=100_000, description="To recite; also the shortest span that is reported.")
+        int, Field(ge=10, le=100_000, description="To recite; also the shortest span that is reported.")
     ] = 50
     stride: Annotated[int, Field(ge=1, le=100_000, description="From a window to the next.")] = 10
 

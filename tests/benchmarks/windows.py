@@ -2,19 +2,21 @@
 
     python -m tests.benchmarks.windows SUITE [--documents 50] [--samples 20000]
 
-Documents of at least 5,000 tokens are made of the paragraphs of the suite's clean texts; in half of them a
-text that was inserted 256 times stands at a random place between two paragraphs. The cost is that of
-`windows` over the NL pass of the same documents, one after the other, on one thread. The bounds are compared
-with independent samples.
+Documents of at least 5,000 tokens are made of the paragraphs of the suite's clean texts. In half of them a
+text that was inserted 256 times stands at a random place: in every second one between two paragraphs, in the
+others between two lines of a paragraph. Half as many documents more have two such texts, at places of both
+kinds. The cost is that of `windows` over the NL pass of the same documents, one after the other, on one
+thread. The bounds are compared with independent samples. Exits with 1 where a line misses its limit.
 """
 
 import argparse
 import json
 import math
 import random
+import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,8 @@ from workers.science.scoring.scorer import ScoringOptions, TextInput, score_text
 
 DOCUMENT_TOKENS = 5000
 MOST_DUPLICATES = 256
+# Of a document's NL pass.
+MOST_PASSES = 3
 SEPARATOR = "\n\n"
 PLAIN = ScoringOptions(metrics=frozenset(), prefix_token="eos", token_evidence=False)
 # Inserted so often that many of them are recited.
@@ -58,55 +62,119 @@ def main() -> None:
     )
     texts = read(arguments.suite / "texts.jsonl")
     clean = [text["text"] for text in read(arguments.suite / "clean.jsonl")]
+    held: list[bool] = []
     if arguments.documents:
-        measure_documents(subject, texts, clean, arguments.documents)
+        held += measure_documents(subject, texts, clean, arguments.documents)
     if arguments.texts:
-        measure_bounds(subject, texts, arguments.texts, arguments.samples)
+        held += measure_bounds(subject, texts, arguments.texts, arguments.samples)
+    sys.exit(not all(held))
+
+
+def limit(line: str, *, held: bool) -> bool:
+    print(line if held else f"{line}  MISSED")
+    return held
 
 
 def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+@dataclass(slots=True)
+class Tally:
+    """What was found of so many plants, in how many documents nothing else was, and the seconds it took."""
+
+    documents: int = 0
+    plants: int = 0
+    found: int = 0
+    exact: int = 0
+    nothing_else: int = 0
+    plain_seconds: float = 0.0
+    own_seconds: float = 0.0
+
+
 def measure_documents(
     subject: Subject, texts: Sequence[dict[str, Any]], clean: Sequence[str], documents: int
-) -> None:
+) -> list[bool]:
     generator = random.Random(20)
     paragraphs = [paragraph for text in clean for paragraph in text.split(SEPARATOR) if paragraph.strip()]
+    often = [text["text"] for text in texts if text["duplicates"] == MOST_DUPLICATES]
     # A text that begins with blanks shares a token with the break before it: no span of tokens is exact.
-    planted = [text for text in texts if text["duplicates"] == MOST_DUPLICATES and text["text"][0].strip()]
+    planted = [text for text in often if text[0].strip()]
+    print(f"texts inserted {MOST_DUPLICATES} times: {len(often)}, left out {len(often) - len(planted)}")
     tokens = dict(zip(paragraphs, count_tokens(subject.language_model, paragraphs), strict=True))
-    exact = false = found = 0
-    plain_seconds = own_seconds = 0.0
-    for trial in range(2 * documents):
-        pieces = []
-        while sum(tokens[piece] + 1 for piece in pieces) < DOCUMENT_TOKENS:
-            pieces.append(generator.choice(paragraphs))
-        plant = None
-        if trial % 2 == 0:
-            plant = planted[trial // 2 % len(planted)]["text"]
+    tallies = {name: Tally() for name in ("between paragraphs", "within a paragraph", "two", "none")}
+    following = 0
+    for name, tally in tallies.items():
+        for trial in range(documents if name == "none" else documents // 2):
+            pieces: list[str] = []
+            while sum(tokens[piece] + 1 for piece in pieces) < DOCUMENT_TOKENS:
+                pieces.append(generator.choice(paragraphs))
+            within = {"none": [], "two": [trial % 2 == 0, trial % 4 < 2]}.get(
+                name, [name == "within a paragraph"]
+            )
+            plants = [planted[(following + each) % len(planted)] for each in range(len(within))]
+            following += len(plants)
+            document = with_plants(pieces, dict(zip(plants, within, strict=True)), generator)
+            look(subject, document, plants, tally)
+    return report(tallies)
+
+
+def with_plants(pieces: list[str], plants: dict[str, bool], generator: random.Random) -> str:
+    """The document of some paragraphs with each plant at a random place; True for one within a paragraph."""
+    for plant, within in plants.items():
+        whole = [place for place, piece in enumerate(pieces) if piece not in plants]
+        if within:
+            place = generator.choice([place for place in whole if "\n" in pieces[place]])
+            lines = pieces[place].split("\n")
+            cut = generator.randrange(1, len(lines))
+            before, after = "\n".join(lines[:cut]), "\n".join(lines[cut:])
+            pieces[place] = f"{before}\n{plant}\n{after}"
+        else:
             pieces.insert(generator.randrange(len(pieces) + 1), plant)
-        document = SEPARATOR.join(pieces)
-        plain_seconds += seconds(lambda: score_texts(subject.language_model, [TextInput(document)], PLAIN))  # noqa: B023
-        start = time.perf_counter()
-        (result,) = measure_windows(subject, [MeasuredText(text=TextInput(document))], lambda _: None)
-        own_seconds += time.perf_counter() - start
-        spans = [(span["start"], span["end"]) for span in result["spans"]]
-        if plant is None:
-            false += bool(spans)
-            for span in result["spans"]:
-                print("  not planted:", span["recited_tokens"], "tokens recited", span)
-                print("    ", repr(document[span["start"] : span["end"]])[:400])
-            continue
-        place = document.index(plant)
-        expected = (place, place + len(plant))
-        found += any(begin < expected[1] and expected[0] < end for begin, end in spans)
-        exact += spans == [expected]
-        if spans != [expected]:
-            print("  planted", expected, "found", result["spans"], repr(plant[:60]))
-    print(f"planted and found {found} of {documents}, with exact characters and nothing else {exact}")
-    print(f"documents without a plant in which a span was found: {false} of {documents}")
-    print(f"cost: {own_seconds:.1f} s over {plain_seconds:.1f} s = {own_seconds / plain_seconds:.2f}")
+    return SEPARATOR.join(pieces)
+
+
+def look(subject: Subject, document: str, plants: Sequence[str], tally: Tally) -> None:
+    tally.plain_seconds += seconds(lambda: score_texts(subject.language_model, [TextInput(document)], PLAIN))
+    start = time.perf_counter()
+    (result,) = measure_windows(subject, [MeasuredText(text=TextInput(document))], lambda _: None)
+    tally.own_seconds += time.perf_counter() - start
+    assert result is not None
+    spans = [(span["start"], span["end"]) for span in result["spans"]]
+    expected = [(place, place + len(plant)) for plant in plants for place in [document.index(plant)]]
+    tally.documents += 1
+    tally.plants += len(plants)
+    tally.found += sum(any(begin < last and first < end for begin, end in spans) for first, last in expected)
+    tally.exact += sum(place in spans for place in expected)
+    others = [
+        span
+        for span, (begin, end) in zip(result["spans"], spans, strict=True)
+        if not any(begin < last and first < end for first, last in expected)
+    ]
+    tally.nothing_else += not others
+    for place in expected:
+        if place not in spans:
+            meeting = [
+                span for span in result["spans"] if span["start"] < place[1] and place[0] < span["end"]
+            ]
+            print("  planted", place, "found", meeting, repr(document[place[0] : place[1]])[:60])
+    for span in others:
+        print("  not planted", span, repr(document[span["start"] : span["end"]])[:400])
+
+
+def report(tallies: dict[str, Tally]) -> list[bool]:
+    held = []
+    for name, tally in tallies.items():
+        if tally.plants:
+            line = f"{name}: {tally.plants} planted, found {tally.found}, with exact characters {tally.exact}"
+            held.append(limit(line, held=tally.exact == tally.plants))
+        line = f"{name}: of {tally.documents} documents, nothing that was not planted in {tally.nothing_else}"
+        held.append(limit(line, held=tally.nothing_else == tally.documents))
+    own = sum(tally.own_seconds for tally in tallies.values())
+    plain = sum(tally.plain_seconds for tally in tallies.values())
+    line = f"cost: {own:.1f} s over {plain:.1f} s = {own / plain:.2f}, at most {MOST_PASSES}"
+    held.append(limit(line, held=own <= MOST_PASSES * plain))
+    return held
 
 
 def seconds(function: Any) -> float:
@@ -115,7 +183,9 @@ def seconds(function: Any) -> float:
     return time.perf_counter() - start
 
 
-def measure_bounds(subject: Subject, texts: Sequence[dict[str, Any]], n_texts: int, n_samples: int) -> None:
+def measure_bounds(
+    subject: Subject, texts: Sequence[dict[str, Any]], n_texts: int, n_samples: int
+) -> list[bool]:
     """Texts that were inserted often, every second one with a wrong token in its suffix."""
     scoring = replace(PLAIN, prefix_tokens=24, suffix_tokens=16)
     options = MeasurementOptions(near_verbatim=NearVerbatimOptions(similarity=0.875))
@@ -145,8 +215,13 @@ def measure_bounds(subject: Subject, texts: Sequence[dict[str, Any]], n_texts: i
             f"  {'typo' if place % 2 else '    '} p >= {result['p']:.5f}, p_z {p_z:.2e}, "
             f"sampled {close / n_samples:.5f} [{interval.low:.5f}, {interval.high:.5f}]"
         )
-    print(f"bounds above the interval of {n_samples} samples: {above} of {n_texts}")
-    print(f"suffixes with a typo whose bound is not above p_z: {not_above_p_z} of {n_texts // 2}")
+    return [
+        limit(f"bounds above the interval of {n_samples} samples: {above} of {n_texts}", held=not above),
+        limit(
+            f"suffixes with a typo whose bound is not above p_z: {not_above_p_z} of {n_texts // 2}",
+            held=not not_above_p_z,
+        ),
+    ]
 
 
 def with_typo(

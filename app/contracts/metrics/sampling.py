@@ -21,8 +21,8 @@ class SamplingScore(BaseModel):
     log_p_z: Annotated[
         float | None,
         Field(
-            description="Natural logarithm of `p_z`, at most 0; null where a token can never be sampled, or "
-            "the split is not applicable."
+            description="Natural logarithm of `p_z`, at most 0; null where a token can never be sampled, an "
+            "end token stands before the suffix' last place, or the split is not applicable."
         ),
     ] = None
     p_z: Annotated[
@@ -55,7 +55,11 @@ class SamplingSummary(BaseModel):
         ),
     ]
     impossible: Annotated[
-        int, Field(description="Texts that are never sampled: a token is outside the top k.")
+        int,
+        Field(
+            description="Texts that are never sampled: a token is outside the top k, or an end token before "
+            "the suffix' last place."
+        ),
     ]
     largest_p_z: Annotated[
         float | None,

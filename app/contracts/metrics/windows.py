@@ -29,8 +29,8 @@ class RecalledSpan(BaseModel):
     start: Annotated[
         int,
         Field(
-            description="First character: where the passage most likely begins. Its first tokens are not "
-            "recited, as nothing before them foretells them."
+            description="First character: where the passage most likely begins, at most 64 tokens before "
+            "what is recited. These are not recited, as nothing before them foretells them."
         ),
     ]
     end: Annotated[int, Field(description="Past the last character: the end of the last recited token.")]

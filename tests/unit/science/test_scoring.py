@@ -1,6 +1,8 @@
+import copy
 import json
 import math
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -148,6 +150,23 @@ def test_a_mistake_in_the_middle_is_loose_but_not_strict(reciting, recited_texts
     assert extraction["similarity"] == 1 - 1 / 48
     assert (extraction["strict"], extraction["loose"]) == (False, True)
     assert score.metrics["verbatim"]["75"]["matched_tokens"] == 25
+
+
+def test_no_sample_says_what_stands_after_an_end_token(llama, texts):
+    """An end token as the suffix' last token may be drawn; one before it ends the sample."""
+    options = ScoringOptions(metrics=frozenset({"p_z"}), top_k=10_000)
+    text = next(text for text in texts if len(llama.tokenizer(text.text)["input_ids"]) > 112)
+    ids = llama.tokenizer(text.text)["input_ids"]
+    seen = set()
+    for place in (111, 110, 64):
+        model = copy.copy(llama.model)
+        model.generation_config = copy.copy(llama.model.generation_config)
+        model.generation_config.eos_token_id = ids[place]
+        (score,) = score_texts(replace(llama, model=model), [text], options)
+        possible = ids[place] not in ids[64:111]
+        assert (score.metrics["p_z"]["p_z"] > 0) == possible
+        seen.add(possible)
+    assert False in seen
 
 
 def test_log_p_z_sums_the_suffix_alone(llama, texts):

@@ -3,7 +3,9 @@
 import copy
 import math
 import random
+import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,7 +26,7 @@ from workers.science.passages.overlapping import (
     overlap_of_chunks,
     recall_documents,
 )
-from workers.science.passages.spans import Span, densest_stretch, merged
+from workers.science.passages.spans import Document, Span, SpanFinder, densest_stretch, merged
 from workers.science.passages.windows import windows_of
 from workers.science.scoring.likelihood import Sampling
 from workers.science.scoring.prefix_token import resolve_prefix_token
@@ -53,6 +55,8 @@ def test_windows_are_what_each_is_by_itself():
                 break
         assert matched == expected
         one_by_one = tokens.sampling_log_likelihood[first : first + 11].sum(dtype=np.float64)
+        if tokens.ends[first : first + 10].any():
+            one_by_one = -math.inf
         assert log_p == pytest.approx(one_by_one, abs=1e-9)
     assert 0 < windows.strict.sum() < len(windows)
 
@@ -231,6 +235,30 @@ def test_passages_that_meet_are_one_with_the_longer_run():
     ):
         found = merged([alone, begun], [run])
         assert found == [expected, *([run] if expected is begun else []), alone]
+
+
+def test_a_span_is_one_run_and_its_beginning(llama, monkeypatch):
+    """Two recited runs with foreign tokens between them are not one passage; a late run has no beginning."""
+    finder = SpanFinder(llama, resolve_prefix_token("auto", llama), SAMPLING, 50, lambda: None)
+    long = replace(llama, context_length=2000)
+    monkeypatch.setattr(finder, "_language_model", long)
+    for first, expected in ((10, (0, 70, 10, 70)), (65, None)):
+        recited = np.zeros(1200, dtype=bool)
+        recited[first : 70 if first == 10 else 125] = recited[1070:1140] = True
+        nothing = np.zeros(1200, dtype=np.float32)
+        read = RecalledTokens(nothing, recited, np.zeros(1200, dtype=bool), nothing)
+        monkeypatch.setattr(RecalledTokens, "of", lambda *_, read=read: read)
+        monkeypatch.setattr(finder, "_score", lambda *_, **__: SimpleNamespace(of=lambda _: slice(None)))
+        document = Document(np.zeros(1200, dtype=np.int64), np.zeros(1200, dtype=bool), read)
+        span = finder._read(document, 0)
+        assert (span and (span.start, span.stop, span.run_start, span.run_stop)) == expected
+
+
+def test_many_passages_are_merged_in_one_sweep():
+    runs = [Span(3 * at, 3 * at + 1, 3 * at, 3 * at + 1, -1.0, "document") for at in range(20_000)]
+    start = time.perf_counter()
+    assert merged([], runs) == runs
+    assert time.perf_counter() - start < 5
 
 
 def test_the_densest_stretch_begins_where_density_does():

@@ -21,7 +21,8 @@ def sampling_metric(split: Split, log_p_z: float) -> MetricResult:
 
     Args:
         split: the split in use.
-        log_p_z: sum of the suffix' log-probabilities under the client's decoding; -inf if it never recites.
+        log_p_z: sum of the suffix' log-probabilities under the client's decoding; -inf if it never recites,
+            also because an end token stands before the suffix' last place.
 
     Returns:
         `log_p_z` (None for -inf), `p_z` (0 if it underflows), `n_50` and `n_99`: the samples with which the
@@ -60,6 +61,9 @@ def _splits(text: Splittable) -> Sequence[Split]:
 
 def _compute(tokens: ScoredTokens, splits: Sequence[Split]) -> MetricResult:
     (split,) = splits
+    # A sample that has drawn an end token says nothing after it.
+    if tokens.ends[split.suffix][:-1].any():
+        return sampling_metric(split, -math.inf)
     return sampling_metric(split, float(tokens.sampling_log_likelihood[split.suffix].sum(dtype=np.float64)))
 
 

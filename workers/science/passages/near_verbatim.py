@@ -223,15 +223,16 @@ class _Beams:
         parents = np.repeat(np.arange(len(self)), len(named))
         parents = np.concatenate((parents, np.repeat(np.arange(len(self)), log_likely.shape[1])))
         tokens = np.concatenate((np.tile(named, len(self)), likely.indices.cpu().numpy().ravel()))
-        rows = np.concatenate(
-            (rows_named.reshape(-1, rows_named.shape[-1]), rows_others[parents[log_named.size :]])
-        )
         exact = self._exact[parents] & (tokens == self._suffix[self._n_tokens - 1])
 
         order = np.argsort(-np.where(exact, np.inf, log_p), kind="stable")
         chosen = order[: self._most]
         chosen = chosen[np.isfinite(log_p[chosen])]
-        self._log_p, self._rows, self._exact = log_p[chosen], rows[chosen], exact[chosen]
+        # A row of each chosen output only: one of each candidate would take gigabytes with many beams.
+        rows = rows_others[parents[chosen]]
+        of_named = chosen < log_named.size
+        rows[of_named] = rows_named.reshape(-1, rows_named.shape[-1])[chosen[of_named]]
+        self._log_p, self._rows, self._exact = log_p[chosen], rows, exact[chosen]
         self.last_tokens = tokens[chosen]
         return parents[chosen]
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from workers.science.metrics.splits import Split
-from workers.science.metrics.tokens import TokenIds
+from workers.science.metrics.tokens import TokenIds, matched_tokens
 from workers.science.models.loading import LanguageModel
 from workers.science.passages.overlapping import RecalledTokens
 from workers.science.scoring.forward import Ledger, TextTokens, score_tokens
@@ -35,6 +35,8 @@ _NEAR, _FINE_TOKENS = 8, 24
 # A surprising token of the foreign text, such as a break, is no sign of a beginning: at most so much of it
 # counts, in nats.
 _MOST_SURPRISE: Final = 4.0
+# A passage whose recitation begins later than this after its beginning is not one with it.
+_LONGEST_BEGINNING: Final = 64
 # One suspect costs about 1,500 tokens of forward pass; a document is worth one, and one more for each of
 # so many tokens.
 _TOKENS_A_SUSPECT: Final = 5000
@@ -43,6 +45,8 @@ _TOKENS_A_SUSPECT: Final = 5000
 @dataclass(frozen=True, slots=True)
 class Span:
     """A recalled passage, the tokens [start, stop) of a document, and those recited without a mistake in it.
+
+    Before the recited tokens it holds a beginning of at most 64 tokens, which is not recited.
 
     Attributes:
         start: where the passage most likely begins; `run_start` where no beginning was found.
@@ -175,21 +179,23 @@ class SpanFinder:
         return int(starts[int(np.argmax(gains))])
 
     def _read(self, document: Document, start: int) -> Span | None:
-        """What is recited of a passage that begins at `start`, read by itself; None if that is too little."""
+        """What is recited first of a passage that begins at `start`, read by itself.
+
+        None if that is too little, or begins too late to belong to this beginning. What is recited after a
+        mistake is another passage.
+        """
         room = self._language_model.context_length - len(self._separator.ids)
         ledger = self._score([document.token_ids[start : start + room + 1]], sampling=self._sampling)
         read = RecalledTokens.of(ledger, ledger.of(0))
         runs = read.runs(self._at_least)
-        if not runs:
+        if not runs or runs[0][0] > _LONGEST_BEGINNING:
             return None
-        run_start, run_stop = max(runs, key=lambda run: run[1] - run[0])
+        run_start, run_stop = runs[0]
         log_p = _sum(read.sampling_log_likelihood, run_start, run_stop)
         stop = start + run_stop
-        if run_stop == len(read.recited):
+        if run_stop == len(read.recited) and not read.ends[-1]:
             # The context is full, but the document itself has become the context by now.
-            recited = document.tokens.recited[stop:]
-            mistakes = np.flatnonzero(~recited)
-            more = int(mistakes[0]) if len(mistakes) else len(recited)
+            more = matched_tokens(document.tokens.recited[stop:], document.tokens.ends[stop:])
             log_p += _sum(document.tokens.sampling_log_likelihood, stop, stop + more)
             stop += more
         return Span(start, stop, start + run_start, stop, log_p, "separator")
@@ -218,17 +224,15 @@ def merged(from_beginnings: Sequence[Span], in_place: Sequence[Span]) -> list[Sp
         from_beginnings: passages that do not meet each other.
         in_place: likewise, those recited after the document itself.
     """
-    found = list(from_beginnings)
-    for span in in_place:
-        met = [other for other in found if other.meets(span)]
-        shown = max([span, *met], key=lambda other: other.run_tokens)
-        whole = replace(
-            shown,
-            start=min(other.start for other in [span, *met]),
-            stop=max(other.stop for other in [span, *met]),
-        )
-        found = [other for other in found if other not in met] + [whole]
-    return sorted(found, key=lambda span: span.start)
+    found: list[Span] = []
+    for span in sorted([*in_place, *from_beginnings], key=lambda span: span.start):
+        if found and found[-1].meets(span):
+            last = found[-1]
+            shown = max(last, span, key=lambda each: (each.run_tokens, each.after == "document"))
+            found[-1] = replace(shown, start=last.start, stop=max(last.stop, span.stop))
+        else:
+            found.append(span)
+    return found
 
 
 def densest_stretch(recited: npt.NDArray[np.int64], length: int) -> tuple[int, int] | None:

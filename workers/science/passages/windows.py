@@ -20,7 +20,7 @@ class Windows:
         suffix_tokens: tokens of each suffix.
         matched: int64 [W], tokens of the suffix recited before the first mistake.
         log_p: float64 [W], log p_z: that one sample of the client's decoding recites the suffix; -inf for
-            never.
+            never, also where an end token stands before the suffix' last place.
     """
 
     suffixes: npt.NDArray[np.int64]
@@ -46,7 +46,7 @@ def windows_of(tokens: RecalledTokens, prefix_tokens: int, suffix_tokens: int, s
         suffixes,
         suffix_tokens,
         _matched(tokens, suffixes, suffix_tokens),
-        _sums(tokens.sampling_log_likelihood, suffixes, suffix_tokens),
+        _sums(tokens, suffixes, suffix_tokens),
     )
 
 
@@ -63,12 +63,13 @@ def _matched(
     return np.minimum(stops + said - suffixes, suffix_tokens)
 
 
-def _sums(
-    numbers: npt.NDArray[np.float32], starts: npt.NDArray[np.int64], length: int
-) -> npt.NDArray[np.float64]:
-    """Sums of `length` numbers from each start on, -inf where one is that."""
+def _sums(tokens: RecalledTokens, starts: npt.NDArray[np.int64], length: int) -> npt.NDArray[np.float64]:
+    """Log-probabilities of `length` tokens from each start on; a sample says nothing after an end token."""
+    numbers = tokens.sampling_log_likelihood
     finite = np.isfinite(numbers)
     sums = np.concatenate(([0.0], np.cumsum(np.where(finite, numbers, 0.0), dtype=np.float64)))
     impossible = np.concatenate(([0], np.cumsum(~finite)))
     stops = starts + length
-    return np.where(impossible[stops] > impossible[starts], -np.inf, sums[stops] - sums[starts])
+    ended = np.concatenate(([0], np.cumsum(tokens.ends)))
+    never = (impossible[stops] > impossible[starts]) | (ended[stops - 1] > ended[starts])
+    return np.where(never, -np.inf, sums[stops] - sums[starts])
