@@ -311,6 +311,14 @@ class ScoresMissing(JobFailed):
     title = "Scores missing"
 
 
+class ReferenceIsSame(JobFailed):
+    """The reference model of an audit has the same weights and tokenizer as the audited one."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    slug = "reference-is-same"
+    title = "Reference model is the same"
+
+
 class NoSuchPrefixToken(JobFailed):
     """The language model lacks the prefix token that was asked for."""
 

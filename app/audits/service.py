@@ -58,7 +58,8 @@ def request_audit(
             reference_model = resolve_language_model(
                 session, principal, request.reference_model, roots, pointer="/reference_model"
             )
-        _require_another(text_set, controls, language_model, reference_model)
+        require_other_texts(text_set, controls)
+        _require_another_model(language_model, reference_model)
         audit = add_audit(session, language_model, text_set, request.spec(), metadata=request.metadata)
         _add_companions(session, audit, language_model, text_set, reference_model, controls)
         return AuditOut.of(audit, companions_of(session, [audit.id])[audit.id])
@@ -100,19 +101,28 @@ def add_audit(
     return audit
 
 
-def _require_another(
-    text_set: TextSet,
-    controls: TextSet | None,
-    language_model: LanguageModel,
-    reference_model: LanguageModel | None,
-) -> None:
-    errors = []
+def require_other_texts(text_set: TextSet, controls: TextSet | None) -> None:
+    """Refuse controls that are the texts themselves.
+
+    Raises:
+        ValidationFailed: they have the same id or the same texts.
+    """
     if controls is not None and (controls.id == text_set.id or controls.sha256 == text_set.sha256 != ""):
-        errors.append(FieldError("/control_text_set", "same_as_text_set"))
-    if reference_model is not None and reference_model.id == language_model.id:
-        errors.append(FieldError("/reference_model", "same_as_model"))
-    if errors:
-        raise ValidationFailed("Nothing can be compared with itself; name another one.", errors)
+        raise _same("/control_text_set", "same_as_text_set")
+
+
+def _require_another_model(language_model: LanguageModel, reference_model: LanguageModel | None) -> None:
+    """Refuse a reference that is the language model itself, as far as that is known before validation."""
+    if reference_model is not None and (
+        reference_model.id == language_model.id or reference_model.digest == language_model.digest is not None
+    ):
+        raise _same("/reference_model", "same_as_model")
+
+
+def _same(pointer: str, code: str) -> ValidationFailed:
+    return ValidationFailed(
+        "Nothing can be compared with itself; name another one.", [FieldError(pointer, code)]
+    )
 
 
 def _add_companions(

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from app.audits.service import add_audit
+from app.audits.service import add_audit, require_other_texts
 from app.contracts.audits import AuditSpec
 from app.contracts.metrics.fields import ALWAYS
 from app.contracts.studies import StoredStudyModel, StoredStudySpec, StudyModel
@@ -43,7 +43,8 @@ def request_study(
         LanguageModelNotReady: a language model was rejected.
         TextSetNotReady: a text set is still importing, or could not be imported.
         SourceNotAllowed: an inline path outside the allow-listed roots.
-        ValidationFailed: a language model comes twice, or is known to lack the prefix token.
+        ValidationFailed: a language model comes twice, or is known to lack the prefix token, or the controls are
+            the texts themselves.
         IdempotencyInFlight, IdempotencyMismatch: see `answer_once`.
     """
 
@@ -52,6 +53,7 @@ def request_study(
         controls = None
         if request.control_text_set is not None:
             controls = _get_text_set(session, principal, request.control_text_set)
+            require_other_texts(text_set, controls)
         models = _resolve(session, principal, request, roots)
         stored = [
             StoredStudyModel(model=format_id(Prefix.LANGUAGE_MODEL, row.id), label=each.label, step=each.step)

@@ -3,6 +3,7 @@
 import asyncio
 import csv
 import io
+import shutil
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,26 @@ async def test_without_controls_there_is_no_verdict(
     rows = await scores_of(client, audit["id"])
     assert [row["verdict"] for row in rows] == ["uncalibrated"] * 8 + [None]
     assert {row["p_value"] for row in rows} == {row["q_value"] for row in rows} == {None}
+
+
+async def test_a_reference_that_turns_out_to_be_the_model_is_named(
+    client: httpx.AsyncClient, runtime: Runtime, models: Path
+) -> None:
+    """Two copies of a checkpoint are told to be the same once they are validated."""
+    shutil.copytree(models / "reference", models / "copy")
+    body = {
+        "model": source(models, "reference"),
+        "reference_model": source(models, "copy"),
+        "text_set": await upload(client, AUDITED[:2]),
+    }
+    accepted = await request(client, **body)
+    assert accepted.status_code == 202
+    await asyncio.to_thread(run_all, runtime)
+    audit = (await client.get(f"/v1/audits/{accepted.json()['id']}")).json()
+    assert (audit["status"], audit["error"]["type"].rsplit("/", 1)[-1]) == ("failed", "reference-is-same")
+    refused = await request(client, **body)
+    assert refused.status_code == 422
+    assert refused.json()["errors"] == [{"pointer": "/reference_model", "code": "same_as_model"}]
 
 
 async def test_nothing_is_compared_with_itself(client: httpx.AsyncClient, models: Path) -> None:

@@ -195,6 +195,18 @@ def audit_of(session: Session, study: dict[str, Any], place: int) -> Audit:
     return session.get_one(Audit, parse_id(Prefix.AUDIT, study["models"][place]["audit"]))
 
 
+async def test_the_controls_of_a_release_are_other_texts(
+    client: httpx.AsyncClient, models: list[str], text_set: str
+) -> None:
+    again = await upload(client, "again", [{"text": f"text {number}"} for number in range(10)])
+    for controls in (text_set, again):
+        answer = await post(
+            client, kind="release", text_set=text_set, control_text_set=controls, models=named(models)
+        )
+        assert answer.status_code == 422
+        assert answer.json()["errors"] == [{"pointer": "/control_text_set", "code": "same_as_text_set"}]
+
+
 async def test_a_study_begins_with_its_first_audit_and_fails_with_one(
     client: httpx.AsyncClient, sessions: Sessions, models: list[str], text_set: str
 ) -> None:
@@ -305,6 +317,8 @@ async def test_a_release_names_the_texts_that_it_newly_memorized(
     audited, controls = (
         [{"id": f"t{i}", "text": sentences[i]} for i in half] for half in (order[:60], order[60:])
     )
+    # One control is an audited text too, and is left out.
+    controls.append({"id": "shared", "text": audited[0]["text"]})
     controlled_by = {"control_text_set": await upload(client, "controls", controls)} if controlled else {}
     study = await accepted(
         client,
@@ -314,10 +328,10 @@ async def test_a_release_names_the_texts_that_it_newly_memorized(
         options={"fdr": 0.1},
         **controlled_by,
     )
-    first = random.normal(-3, 0.7, 120)
+    first = random.normal(-3, 0.7, 121)
     with sessions.begin() as session:
         for place, each in enumerate(study["models"]):
-            nl = first + 0.1 * place + random.normal(0, 0.05, 120)
+            nl = first + 0.1 * place + random.normal(0, 0.05, 121)
             nl[:10] += 2.0 * (place == 2)
             texts = {each["audit"]: (audited, nl[:60]), each["control_audit"]: (controls, nl[60:])}
             for audit, (some, numbers) in texts.items():
@@ -343,6 +357,11 @@ async def test_a_release_names_the_texts_that_it_newly_memorized(
         assert {each["reason"] for each in changes.values()} == {"no_controls"}
         return
     assert {each["verdict"] for each in changes.values()} == {"calibrated"}
+    shared = sum(text["text"] in {each["text"] for each in audited} for text in controls)
+    assert shared >= 1
+    for each in changes.values():
+        assert each["rise"]["n_controls"] == len(controls) - shared
+        assert each["rise"]["controls_among_texts"] == shared
     risen = {text["id"] for text in audited[:10]}
     for labels, newly in ((("v0", "v1"), set()), (("v0", "v2"), risen), (("v1", "v2"), risen)):
         named_texts = {text["text_id"] for text in changes[labels]["newly_memorized"]["texts"]}

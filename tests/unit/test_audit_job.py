@@ -211,12 +211,23 @@ def test_a_summary_tells_how_well_labelled_texts_are_told_apart() -> None:
     for separation in (found.loss, found.zlib, found.min_k, found.min_k_pp):
         assert separation is not None
         assert separation.auc.auc == pytest.approx(np.mean(pairs))
+        assert separation.auc.low is not None
+        assert separation.auc.high is not None
         assert separation.auc.low <= separation.auc.auc <= separation.auc.high
         assert [(each.fpr, each.tpr) for each in separation.at_fpr] == [(0.01, None), (0.001, None)]
     # A score that only members have tells nothing.
     assert (found.reference, found.recall) == (None, None)
     assert summary.min_k is not None
     assert summary.min_k.mean == pytest.approx(np.mean([*members, *others, -9.0]))
+
+
+def test_equal_scores_of_all_texts_have_an_area_of_a_half_without_an_interval() -> None:
+    """As of a reference model with the same weights."""
+    rows = [replace(facts(-1.0, membership=membership(-1.0)), member=place < 3) for place in range(6)]
+    found = AuditSummary.model_validate(summarize(rows)).membership
+    assert found is not None
+    assert found.loss is not None
+    assert (found.loss.auc.auc, found.loss.auc.low, found.loss.auc.high) == (0.5, None, None)
 
 
 def test_without_labels_nothing_is_said_of_telling_apart() -> None:

@@ -10,7 +10,7 @@ from scipy import stats
 
 from app.contracts.results.studies import Change, StudyResult
 from app.contracts.studies import StoredStudyModel
-from workers.science.studies.levels import MOST_LEVELS, UNKNOWN, StudiedTexts, levels_of
+from workers.science.studies.levels import MOST_STUDIED_LEVELS, UNKNOWN, StudiedTexts, levels_of
 from workers.studies.changes import Controls, change
 from workers.studies.results import compared_places, comparison, curves, studied_model
 
@@ -133,7 +133,7 @@ def test_of_very_many_levels_the_kinds_that_come_last_are_left_out() -> None:
         0,
         "group 99",
     )
-    assert len(levels) <= MOST_LEVELS
+    assert len(levels) <= MOST_STUDIED_LEVELS
     many = studied(nl, groups=[None] * 400, duplicates=list(range(400)))
     assert [(level.group, level.duplicates) for level in levels_of(many)] == [(None, None)]
 
@@ -185,11 +185,20 @@ def test_what_a_version_newly_memorized_is_told_from_what_retraining_moves() -> 
         texts=studied(nl[300:], groups=[None] * 600, duplicates=[None] * 600),
         audited_words=words[:300],
         control_words=words[300:],
+        among_texts=2,
         fdr=0.1,
         seed=0,
     )
     found = Change.model_validate(change(models("ab"), audited, (0, 1), controls, names))
     assert (found.verdict, found.reason) == ("calibrated", None)
+    for judged, changed in ((found.rise, found.newly_memorized), (found.fall, found.no_longer_memorized)):
+        assert judged is not None
+        assert changed is not None
+        assert (judged.n_texts, judged.n_controls, judged.controls_among_texts) == (300, 600, 2)
+        assert (judged.fdr, judged.reason, judged.strata) == (0.1, None, 1)
+        assert judged.verdicts.memorized == changed.count
+        assert judged.verdicts.not_shown == 300 - changed.count - judged.verdicts.uncalibrated
+        assert judged.check is not None
     for changed, truth in ((found.newly_memorized, range(40)), (found.no_longer_memorized, range(40, 70))):
         assert changed is not None
         told = {int(each.text_id[1:]) for each in changed.texts}

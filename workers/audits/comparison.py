@@ -6,7 +6,6 @@ What is compared is `nl`, or with a reference model `nl` less that under the ref
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from hashlib import blake2b
 from typing import Any, Final
 from uuid import UUID
 
@@ -21,8 +20,10 @@ from app.store.audits import Audit
 from app.store.companions import Companion, CompanionRole
 from app.store.scores import ScoreFacts, read_score_facts
 from app.store.text_sets import iterate_text_batches
+from workers.audits.dose_response import MOST_LEVELS
 from workers.audits.findings import Findings
 from workers.science.calibration.calibration import Calibration, CalibrationText, calibrate
+from workers.science.calibration.shared_texts import shared_places
 from workers.science.statistics.estimates import Mean, as_object
 
 JSONObject = dict[str, Any]
@@ -30,8 +31,6 @@ Array = npt.NDArray[Any]
 
 # So many characters of all texts together are kept for the check of the comparison.
 MOST_CHARACTERS: Final = 64_000_000
-# More numbers of duplicates than this are no levels of anything.
-MOST_LEVELS: Final = 1000
 _UNKNOWN: Final = -1
 
 
@@ -204,11 +203,7 @@ class Comparison:
 
     def _shared(self, control_text_set_id: UUID) -> list[int]:
         """The places of controls whose text is among the audited ones too."""
-        by_digest: dict[bytes, list[int]] = {}
-        for place, text in enumerate(self._all_texts(control_text_set_id)):
-            by_digest.setdefault(_digest(text), []).append(place)
-        audited = self._all_texts(self._text_set_id)
-        return [place for text in audited for place in by_digest.pop(_digest(text), ())]
+        return shared_places(self._all_texts(self._text_set_id), self._all_texts(control_text_set_id))
 
     def _texts(
         self, text_set_id: UUID, places: Array, numbers: Numbers, reference: Array | None, characters: int
@@ -260,7 +255,3 @@ def _as_object(found: Calibration) -> JSONObject:
         Verdict.UNCALIBRATED: uncalibrated,
     }
     return plain | {"verdicts": verdicts, "effect": as_object(found.effect)}
-
-
-def _digest(text: str) -> bytes:
-    return blake2b(text.encode(), digest_size=16).digest()

@@ -10,9 +10,9 @@ from app.contracts.audits import AuditOptions, StoredAuditSpec
 from app.contracts.metrics import registry as contracts
 from app.contracts.metrics.fields import level_numbers
 from app.contracts.metrics.metric import Metric, SummaryNumber
-from app.errors import ScoresMissing
+from app.errors import ReferenceIsSame, ScoresMissing
 from app.store.audits import Audit
-from app.store.companions import companions_of
+from app.store.companions import CompanionRole, companions_of
 from app.store.jobs.queue import Lease, LeaseLost
 from app.store.lifecycle import succeed_audit
 from app.store.score_findings import copy_findings
@@ -51,6 +51,7 @@ def summarize_audit(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
     Raises:
         LeaseLost: the audit was cancelled.
         ScoresMissing: a text has no row or more than one, in the audit or in a companion.
+        ReferenceIsSame: the reference model turned out to be the audited one.
     """
     if lease.audit_id is None:
         raise LeaseLost
@@ -87,6 +88,12 @@ def _comparison(session: Session, audit: Audit, on_row: Callable[[], object]) ->
     companions = {each.role: each for each in companions_of(session, [audit.id])[audit.id]}
     if not companions:
         return None
+    if (reference := companions.get(CompanionRole.REFERENCE)) is not None:
+        digest = session.get_one(Audit, reference.audit_id).language_model_digest
+        if digest == audit.language_model_digest is not None:
+            raise ReferenceIsSame(
+                "The reference model is the audited one; name another as `reference_model`."
+            )
     from workers.audits.comparison import Comparison  # noqa: PLC0415 - scikit-learn takes seconds
 
     return Comparison(session, audit, companions, on_row)

@@ -5,13 +5,14 @@ paired differences are what a retraining changes anyway.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
 
+from app.contracts.results.calibration import Verdict
 from app.contracts.studies import StoredStudyModel
-from workers.science.calibration.calibration import CalibrationText, calibrate
+from workers.science.calibration.calibration import Calibration, CalibrationText, calibrate
 from workers.science.studies.differences import Numbers
 from workers.science.studies.levels import Codes, StudiedTexts
 
@@ -30,6 +31,7 @@ class Controls:
         texts: the control texts under the models.
         audited_words: the audited texts themselves, for the check of the comparison.
         control_words: the control texts themselves.
+        among_texts: how many control texts have no numbers because they are audited texts too.
         fdr: the share of false ones among those that are named.
         seed: of all that is drawn at random.
     """
@@ -37,17 +39,18 @@ class Controls:
     texts: StudiedTexts
     audited_words: Sequence[str]
     control_words: Sequence[str]
+    among_texts: int
     fdr: float
     seed: int
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """Texts that changed in one direction, by their places, and the q-value of each; or why none is told."""
+    """Texts that changed in one direction, by their places, the q-value of each, and how all were judged."""
 
     places: Codes
     q_values: Numbers
-    reason: str | None
+    found: Calibration
 
 
 NameTexts = Callable[[Sequence[int]], dict[int, str]]
@@ -73,10 +76,11 @@ def change(
     differences = texts.nl[:, later] - texts.nl[:, earlier]
     named = _Named(differences, name_texts)
     reason: str | None = NO_CONTROLS
-    risen = fallen = None
+    risen = fallen = rise = fall = None
     if controls is not None:
         up, down = (judge(texts, pair, controls, sign=sign) for sign in (1, -1))
-        reason = up.reason or down.reason
+        reason = up.found.reason or down.found.reason
+        rise, fall = (_judgement(each.found, controls) for each in (up, down))
         if reason is None:
             risen, fallen = named.of(up.places, up.q_values), named.of(down.places, down.q_values)
     before, after = texts.strict[:, earlier], texts.strict[:, later]
@@ -86,6 +90,8 @@ def change(
         "to_label": models[later].label,
         "verdict": "uncalibrated" if reason else "calibrated",
         "reason": reason,
+        "rise": rise,
+        "fall": fall,
         "newly_memorized": risen,
         "no_longer_memorized": fallen,
         "newly_recited": named.of(np.flatnonzero((before == 0) & (after == 1))) if told else None,
@@ -106,8 +112,29 @@ def judge(texts: StudiedTexts, pair: tuple[int, int], controls: Controls, *, sig
     return Judged(
         np.array([place for place, _ in told], dtype=np.int64),
         np.array([q_value for _, q_value in told], dtype=np.float64),
-        found.reason,
+        found,
     )
+
+
+def _judgement(found: Calibration, controls: Controls) -> JSONObject:
+    """How texts were judged, as `app.contracts.results.studies.Judgement` reads it."""
+    check, within = (each and asdict(each) for each in (found.check, found.check_within_strata))
+    return {
+        "fdr": found.fdr,
+        "seed": controls.seed,
+        "n_texts": found.n_audited,
+        "n_controls": found.n_controls,
+        "controls_among_texts": controls.among_texts,
+        "verdicts": {
+            Verdict.MEMORIZED: found.memorized,
+            Verdict.NOT_SHOWN: found.n_audited - found.memorized - found.uncalibrated,
+            Verdict.UNCALIBRATED: found.uncalibrated,
+        },
+        "check": check,
+        "strata": found.strata,
+        "check_within_strata": within,
+        "reason": found.reason,
+    }
 
 
 def _statistics(

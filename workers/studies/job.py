@@ -1,9 +1,10 @@
 """Ending a study: its audits have succeeded; compare what they found."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
+import numpy as np
 from sqlalchemy.orm import Session
 
 from app.contracts.studies import StoredStudySpec
@@ -18,12 +19,17 @@ from app.store.text_sets import iterate_text_batches
 from workers.running.finishing import finish
 from workers.running.lease_keeper import LeaseKeeper
 from workers.running.runtime import Runtime
+from workers.science.calibration.shared_texts import shared_places
 from workers.science.studies.levels import StudiedTexts, levels_of
 from workers.studies.changes import Controls, change
 from workers.studies.results import compared_places, comparison, curves, studied_model
 from workers.studies.scores import read_studied_texts
 
 JSONObject = dict[str, Any]
+T = TypeVar("T")
+
+# Of each text so many are kept for the check of the comparison, which reads no more.
+MOST_CHARACTERS: Final = 2000
 
 
 def finish_study(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
@@ -66,23 +72,40 @@ class _Comparing:
         pairs = compared_places(len(models))
         return {
             "kind": kind,
-            "models": [studied_model(model, texts, place, levels) for place, model in enumerate(models)],
-            "comparisons": [comparison(models, texts, pair, levels) for pair in pairs],
+            "models": [
+                studied_model(model, texts, place, levels) for place, model in self._each(enumerate(models))
+            ],
+            "comparisons": [comparison(models, texts, pair, levels) for pair in self._each(pairs)],
             "curves": curves(models, texts, levels) if kind == "trajectory" else None,
             "changes": self._changes(texts, pairs) if kind == "release" else None,
         }
 
+    def _each(self, items: Iterable[T]) -> Iterator[T]:
+        """The items, with a look between them whether the job is still wanted."""
+        for item in items:
+            self._keeper.report(0)
+            yield item
+
     def _changes(self, texts: StudiedTexts, pairs: Sequence[tuple[int, int]]) -> list[JSONObject]:
         controls = None
         if self._study.control_text_set_id is not None:
+            compared = self._texts(StudyRole.CONTROL)
+            shared = shared_places(
+                self._all_texts(self._study.text_set_id), self._all_texts(self._study.control_text_set_id)
+            )
+            # Without numbers they take no part.
+            compared.nl[shared] = np.nan
             controls = Controls(
-                texts=self._texts(StudyRole.CONTROL),
+                texts=compared,
                 audited_words=self._words(self._study.text_set_id),
                 control_words=self._words(self._study.control_text_set_id),
+                among_texts=len(shared),
                 fdr=self._spec.options.fdr,
                 seed=self._spec.options.seed,
             )
-        return [change(self._spec.models, texts, pair, controls, self._name_texts) for pair in pairs]
+        return [
+            change(self._spec.models, texts, pair, controls, self._name_texts) for pair in self._each(pairs)
+        ]
 
     def _texts(self, role: str) -> StudiedTexts:
         audits = self._audits[role]
@@ -90,8 +113,12 @@ class _Comparing:
         return read_studied_texts(self._session, audits, texts_total, lambda: self._keeper.report(0))
 
     def _words(self, text_set_id: UUID) -> list[str]:
-        batches = iterate_text_batches(self._session, text_set_id)
-        return [text for batch in batches for text in batch]
+        return [text[:MOST_CHARACTERS] for text in self._all_texts(text_set_id)]
+
+    def _all_texts(self, text_set_id: UUID) -> Iterator[str]:
+        for batch in iterate_text_batches(self._session, text_set_id):
+            self._keeper.report(0)
+            yield from batch
 
     def _name_texts(self, places: Sequence[int]) -> dict[int, str]:
         return text_ids_at(self._session, self._audits[StudyRole.MODEL][0], places)

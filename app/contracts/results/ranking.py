@@ -7,7 +7,8 @@ from app.contracts.results.intervals import ShareInterval
 class AreaUnderCurve(Described):
     """ROC AUC, 0 to 1: the probability that a member scores higher than another text, with ties as a half.
 
-    0.5 is chance. [`low`, `high`] is its 95 % interval.
+    0.5 is chance. [`low`, `high`] is its 95 % interval: DeLong, DeLong and Clarke-Pearson (1988) on the logit
+    scale, or that with one more text on each side that ranks at chance where it reaches further.
     """
 
     n_members: int
@@ -16,10 +17,11 @@ class AreaUnderCurve(Described):
     """Texts that are not."""
     auc: float
     """The area."""
-    low: float
-    """Where the interval begins."""
-    high: float
-    """Where the interval ends."""
+    low: float | None
+    """Where the interval begins, 0 to 1; null where all scores are equal, which says nothing of
+    how they vary."""
+    high: float | None
+    """Where the interval ends, 0 to 1; null likewise."""
 
 
 class TruePositiveRate(Described):

@@ -3,6 +3,7 @@
 from typing import Literal
 
 from app.contracts.base import Described
+from app.contracts.results.calibration import CalibrationReason, ComparisonCheck, VerdictCounts
 from app.contracts.results.intervals import MeanInterval, ShareInterval
 from app.contracts.results.summary import Gain
 from app.contracts.studies import StudyKind
@@ -31,9 +32,9 @@ class StudiedModel(Described):
     """A language model of a study by itself."""
 
     label: str
-    """As it was given."""
+    """As the request names it."""
     step: int | None
-    """Its training step; null if none was given."""
+    """Of training, at which the checkpoint was taken; null if none was given."""
     levels: list[StudyLevel]
     """All texts, then by duplicates, by group, and by both. Of more than 200, the kinds that come last are
     left out."""
@@ -136,6 +137,35 @@ class ChangedTexts(Described):
     """The first hundred."""
 
 
+class Judgement(Described):
+    """How each text's change in one direction was judged by those of the control texts.
+
+    A text is `memorized` here if it changed in this direction more than controls do.
+    """
+
+    fdr: float
+    """The share of false ones that is accepted among the texts that are named, in (0, 1); Benjamini and
+    Hochberg (1995)."""
+    seed: int
+    """Of all that is drawn at random."""
+    n_texts: int
+    """Texts that both versions could score."""
+    n_controls: int
+    """Control texts that both could score, without those that are left out."""
+    controls_among_texts: int
+    """Control texts that were left out because they are among the study's texts."""
+    verdicts: VerdictCounts
+    """How many texts have each verdict; `uncalibrated` are not judged, as too few controls are like them."""
+    check: ComparisonCheck | None
+    """Whether a classifier tells texts from controls; null without texts or controls."""
+    strata: int | None
+    """In how many strata texts were compared; 1 if none were needed, null where `reason` is known."""
+    check_within_strata: ComparisonCheck | None
+    """The check again, within strata; null if none were needed or could be made."""
+    reason: CalibrationReason | None
+    """Why no text was judged, as in the calibration of an audit; null if some were."""
+
+
 class Change(Described):
     """What became of single texts from one version to another."""
 
@@ -147,6 +177,10 @@ class Change(Described):
     """Whether differences could be compared with those of control texts."""
     reason: str | None
     """Why not, as `no_controls`; null if they could."""
+    rise: Judgement | None = None
+    """How `newly_memorized` were found; null without controls."""
+    fall: Judgement | None = None
+    """How `no_longer_memorized` were found; null likewise."""
     newly_memorized: ChangedTexts | None
     """Texts whose NL rose more than that of controls does, at `options.fdr`; null if uncalibrated."""
     no_longer_memorized: ChangedTexts | None

@@ -128,6 +128,19 @@ def test_levels_that_are_alike_are_worth_the_middle_of_them() -> None:
     assert (found.low[0], found.high[0] > 3) == (0, True)
 
 
+def test_levels_that_nl_does_not_tell_apart_are_all_possible() -> None:
+    """By definition: the lowest and the highest level of which a text is not excluded."""
+    same = fitted({level: np.full(8, -2.0) for level in (0, 4, 64, 256)})
+    for nl in (-2.0, -9.0, 0.0):
+        found = same.equivalents(np.array([nl]))
+        assert found.duplicates[0] == pytest.approx(np.sqrt(257) - 1, abs=1e-5)
+        assert (found.low[0], found.high[0]) == (0, 256)
+    upper = fitted({level: np.full(8, nl) for level, nl in ((0, -4.0), (1, -3.0), (4, -3.0), (16, -3.0))})
+    found = upper.equivalents(np.array([-4.0, -3.0]))
+    assert found.low.tolist() == [0, 1]
+    assert found.high.tolist() == [0, 16]
+
+
 def test_there_is_no_fit_without_two_levels_of_six_texts() -> None:
     random = np.random.default_rng(0)
     assert fit_or_none({}) is None

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from workers.science.studies.differences import Numbers
 
 # More would make a study's result a download.
-MOST_LEVELS: Final = 200
+MOST_STUDIED_LEVELS: Final = 200
 UNKNOWN: Final = -1
 
 Codes = npt.NDArray[np.int64]
@@ -48,10 +48,10 @@ class Level:
 
 
 def levels_of(texts: StudiedTexts) -> list[Level]:
-    """All texts, then by duplicates, by group, and by both: those kinds that MOST_LEVELS leaves room for."""
+    """All texts, then by duplicates, by group, and by both; kinds that MOST_STUDIED_LEVELS has room for."""
     found: list[Level] = []
     for kind in (_all, _by_duplicates, _by_group, _by_both):
-        room = MOST_LEVELS - len(found)
+        room = MOST_STUDIED_LEVELS - len(found)
         some = list(islice(kind(texts), room + 1))
         if len(some) > room:
             break
