@@ -43,8 +43,8 @@ def request_study(
         LanguageModelNotReady: a language model was rejected.
         TextSetNotReady: a text set is still importing, or could not be imported.
         SourceNotAllowed: an inline path outside the allow-listed roots.
-        ValidationFailed: a language model comes twice, or is known to lack the prefix token, or the controls are
-            the texts themselves.
+        ValidationFailed: a language model comes twice or is known to lack the prefix token, or the controls
+            are the texts themselves.
         IdempotencyInFlight, IdempotencyMismatch: see `answer_once`.
     """
 

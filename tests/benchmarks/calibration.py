@@ -7,6 +7,7 @@ Scores are kept in FILE, by default calibration-scores.json in the current direc
 
 import argparse
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from workers.science.calibration.calibration import Calibration, CalibrationText, calibrate
-from workers.science.calibration.comparison import sample_texts
+from workers.science.calibration.calibration import (
+    Calibration,
+    CalibrationTexts,
+    calibrate,
+    places_to_show,
+)
+from workers.science.calibration.comparison import ShownText, sample_texts
 from workers.science.models.loading import load_language_model
 from workers.science.scoring.scorer import ScoringOptions, TextInput, score_texts
 from workers.science.statistics.ranking import roc_auc
@@ -42,10 +48,30 @@ class Scored:
     standard: float
     n_tokens: int
 
-    def sample(self, *, paired: bool) -> CalibrationText:
-        if paired:
-            return CalibrationText(self.text, self.perturbed - self.standard, self.n_tokens, self.standard)
-        return CalibrationText(self.text, self.perturbed, self.n_tokens)
+
+def judge(
+    audited: Sequence[Scored], controls: Sequence[Scored], *, fdr: float, seed: int, paired: bool = False
+) -> Calibration:
+    """Calibrated as an audit of these texts would be, with their groups."""
+    groups: dict[str, int] = {}
+    judged, judges = (_numbers(side, groups, paired=paired) for side in (audited, controls))
+    at_audited, at_controls = places_to_show(judged, judges, seed=seed)
+    shown = (
+        [ShownText.of(audited[place].text) for place in at_audited.tolist()],
+        [ShownText.of(controls[place].text) for place in at_controls.tolist()],
+    )
+    return calibrate(judged, judges, shown, fdr=fdr, seed=seed)
+
+
+def _numbers(texts: Sequence[Scored], groups: dict[str, int], *, paired: bool) -> CalibrationTexts:
+    reference = np.array([text.standard for text in texts])
+    statistics = np.array([text.perturbed for text in texts])
+    return CalibrationTexts(
+        statistics - reference if paired else statistics,
+        np.array([text.n_tokens for text in texts]),
+        reference if paired else None,
+        np.array([groups.setdefault(text.group, len(groups)) for text in texts]),
+    )
 
 
 def read_texts(suite: Path, tokenizer: Any) -> list[tuple[str, str, int]]:
@@ -111,9 +137,9 @@ class Trials:
         uncalibrated = 0
         pool = self.never(group)
         for seed in range(TRIALS):
-            drawn = draw(pool, n + n_controls, seed, paired=paired)
-            result = calibrate(drawn[:n], drawn[n:], fdr=0.05, seed=seed)
-            low += [f.p_value <= 0.05 for f in result.findings if f.p_value is not None]
+            drawn = draw(pool, n + n_controls, seed)
+            result = judge(drawn[:n], drawn[n:], fdr=0.05, seed=seed, paired=paired)
+            low += (result.p_values[np.isfinite(result.p_values)] <= 0.05).tolist()
             uncalibrated += result.reason is not None
         name = f"p <= 0.05, {group or 'all groups'}, {n} against {n_controls}{' paired' if paired else ''}"
         return share(f"{name} ({uncalibrated} refused)", low, 0.03, 0.07)
@@ -123,10 +149,11 @@ class Trials:
         inserted, pool = self.of(OFTEN, MOST_OFTEN, group), self.never(group)
         false, power = [], []
         for seed in range(TRIALS):
-            unseen = draw(pool, n - n // 10 + n_controls, seed, paired=paired)
-            seen = draw(inserted, n // 10, seed + TRIALS, paired=paired)
-            result = calibrate(seen + unseen[n_controls:], unseen[:n_controls], fdr=0.1, seed=seed)
-            found = [finding.verdict == "memorized" for finding in result.findings]
+            unseen = draw(pool, n - n // 10 + n_controls, seed)
+            seen = draw(inserted, n // 10, seed + TRIALS)
+            audited = seen + unseen[n_controls:]
+            result = judge(audited, unseen[:n_controls], fdr=0.1, seed=seed, paired=paired)
+            found = [verdict == "memorized" for verdict in result.verdicts]
             false.append(sum(found[len(seen) :]) / max(1, sum(found)))
             power.append(sum(found[: len(seen)]) / len(seen))
         name = f"{group or 'all groups'}, {n} against {n_controls}{' paired' if paired else ''}"
@@ -142,7 +169,7 @@ class Trials:
         for seed in range(TRIALS):
             texts = draw(self.never(audited), n + (n_controls if audited == controls else 0), seed)
             others = texts[n:] if audited == controls else draw(self.never(controls), n_controls, seed)
-            refused.append(differ(calibrate(texts[:n], others, fdr=0.05, seed=seed)))
+            refused.append(differ(judge(texts[:n], others, fdr=0.05, seed=seed)))
         name = f"refused: {audited} against {controls}, {n} and {n_controls}"
         return share(name, refused, *((0, 0.07) if audited == controls else (0.95, 1)))
 
@@ -152,7 +179,7 @@ class Trials:
         for seed in range(TRIALS):
             seen = draw(self.of(1, MOST_OFTEN, group), 60, seed)
             controls = draw(self.never(group), n_controls, seed)
-            refused.append(differ(calibrate(seen, controls, fdr=0.05, seed=seed)))
+            refused.append(differ(judge(seen, controls, fdr=0.05, seed=seed)))
         return share(f"refused: inserted {group} against never inserted", refused, 0, 0.07)
 
     def level(self, group: str, n: int) -> Line:
@@ -162,7 +189,7 @@ class Trials:
             drawn = draw(pool, 2 * n, seed)
             random = np.random.default_rng(seed)
             lengths, labels = np.array([text.n_tokens for text in drawn]), np.arange(2 * n) < n
-            check = sample_texts([text.text for text in drawn], lengths, labels, random)
+            check = sample_texts([ShownText.of(text.text) for text in drawn], lengths, labels)
             failed.append(not check.check(np.zeros(2 * n, dtype=int), random).passed)
         return share(f"check alone, {group}, {n} against {n}", failed, 0, 0.07)
 
@@ -186,10 +213,10 @@ def differ(result: Calibration) -> bool:
     return result.reason == "controls_differ"
 
 
-def draw(pool: Sequence[Scored], n: int, seed: int, *, paired: bool = False) -> list[CalibrationText]:
+def draw(pool: Sequence[Scored], n: int, seed: int) -> list[Scored]:
     places = np.random.default_rng([OTHER_SEED, seed]).permutation(len(pool))[:n]
     assert len(places) == n, "too few texts"
-    return [pool[place].sample(paired=paired) for place in places]
+    return [pool[place] for place in places]
 
 
 def measure(scored: list[Scored]) -> Iterator[Line]:
@@ -209,15 +236,18 @@ def measure(scored: list[Scored]) -> Iterator[Line]:
         yield trials.level(audited, 30)
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("suite", type=Path)
     parser.add_argument("--scores", type=Path, default=Path("calibration-scores.json"))
     arguments = parser.parse_args()
+    failed = 0
     for line in measure(score(arguments.suite, arguments.scores)):
+        failed += not line.passed
         result = "pass" if line.passed else "FAIL"
         print(f"{result}  {line.name:<95} {line.figure:>24}  {line.limit}", flush=True)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -115,7 +116,8 @@ async def test_the_requests_are_valid_until_something_is_broken(
             assert response.status_code in expected, response.text
     for route, body in preset_forms(world.ids):
         with subtests.test(route=route, body=body):
-            assert (await send(world, route, world.writer, body=body)).status_code == 202
+            headers = {"Idempotency-Key": uuid4().hex}
+            assert (await send(world, route, world.writer, body=body, headers=headers)).status_code == 202
 
 
 async def test_the_deletions_are_valid_until_something_is_broken(world: World) -> None:

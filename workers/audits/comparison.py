@@ -4,7 +4,7 @@ What is compared is `nl`, or with a reference model `nl` less that under the ref
 """
 
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 from uuid import UUID
@@ -19,25 +19,37 @@ from app.errors import ScoresMissing
 from app.store.audits import Audit
 from app.store.companions import Companion, CompanionRole
 from app.store.scores import ScoreFacts, read_score_facts
-from app.store.text_sets import iterate_text_batches
+from app.store.text_sets import iterate_text_batches, read_texts
 from workers.audits.dose_response import MOST_LEVELS
 from workers.audits.findings import Findings
-from workers.science.calibration.calibration import Calibration, CalibrationText, calibrate
+from workers.science.calibration.calibration import (
+    Calibration,
+    CalibrationTexts,
+    calibrate,
+    places_to_show,
+)
+from workers.science.calibration.comparison import MOST_CHARACTERS, ShownText
 from workers.science.calibration.shared_texts import shared_places
 from workers.science.statistics.estimates import Mean, as_object
 
 JSONObject = dict[str, Any]
 Array = npt.NDArray[Any]
 
-# So many characters of all texts together are kept for the check of the comparison.
-MOST_CHARACTERS: Final = 64_000_000
+# More groups than this are no kinds of texts: texts are then compared whatever their group.
+MOST_GROUPS: Final = 1000
 _UNKNOWN: Final = -1
 
 
 class Numbers:
-    """What is compared of the texts of an audit, by their places; NaN for a text without numbers."""
+    """What is compared of the texts of an audit, by their places; NaN for a text without numbers.
 
-    def __init__(self) -> None:
+    Args:
+        groups: the numbers of groups by their names, which those of new ones are added to.
+    """
+
+    def __init__(self, groups: dict[str | None, int]) -> None:
+        self._names = groups
+        self._groups = array("i")
         self._nl = array("d")
         self._n_tokens = array("q")
         self._duplicates = array("q")
@@ -47,6 +59,9 @@ class Numbers:
         self._nl.append(float("nan") if fact.nl is None else fact.nl)
         self._n_tokens.append(fact.n_tokens)
         self._duplicates.append(_UNKNOWN if fact.duplicates is None else fact.duplicates)
+        if fact.group not in self._names and len(self._names) <= MOST_GROUPS:
+            self._names[fact.group] = len(self._names)
+        self._groups.append(self._names.get(fact.group, _UNKNOWN))
 
     def __len__(self) -> int:
         """How many texts were taken in."""
@@ -63,6 +78,14 @@ class Numbers:
         return np.array(self._n_tokens)
 
     @property
+    def groups(self) -> Array | None:
+        """The number of each text's group [texts]; None if none has one, or there are too many."""
+        groups = np.array(self._groups)
+        if len(self._names) > MOST_GROUPS or (groups == self._names.get(None, _UNKNOWN)).all():
+            return None
+        return groups
+
+    @property
     def duplicates(self) -> Array:
         """Known insertions of each text [texts], negative where they are not known."""
         return np.array(self._duplicates)
@@ -75,13 +98,13 @@ class ToCalibrate:
     Attributes:
         audited: the texts to judge.
         controls: those that they are judged by.
-        characters: how many of each text were read.
+        shown: those of either that the check of the comparison reads.
         among_texts: how many controls were left out because they are audited texts too.
     """
 
-    audited: Sequence[CalibrationText]
-    controls: Sequence[CalibrationText]
-    characters: int
+    audited: CalibrationTexts
+    controls: CalibrationTexts
+    shown: tuple[list[ShownText], list[ShownText]]
     among_texts: int
 
 
@@ -109,7 +132,8 @@ class Comparison:
         self._on_row = on_row
         self._text_set_id = audit.text_set_id
         self._shots = audit.recall_shots or 0
-        self._numbers = Numbers()
+        self._groups: dict[str | None, int] = {}
+        self._numbers = Numbers(self._groups)
         reference = companions.get(CompanionRole.REFERENCE)
         self._reference = None if reference is None else self._read(reference, audit.texts_total).nl
         self._controls = companions.get(CompanionRole.CONTROL)
@@ -126,7 +150,7 @@ class Comparison:
         known = membership | {"reference": difference if np.isfinite(difference) else None}
         return replace(fact, metrics=fact.metrics | {"membership": known})
 
-    def to_calibrate(self) -> ToCalibrate | None:
+    def to_calibrate(self, options: AuditOptions) -> ToCalibrate | None:
         """The texts with their numbers, read while the session lasts; None without controls.
 
         Controls that are among the audited texts are left out: a text is no control of itself. So are those
@@ -140,16 +164,17 @@ class Comparison:
         if self._reference_controls is not None:
             reference = self._read(self._reference_controls, len(controls)).nl
         shared = self._shared(text_set_id)
-        used = [*shared, *range(self._shots)]
+        used = np.append(shared, np.arange(self._shots))
         usable = np.setdiff1d(_comparable(controls.nl, reference), used)
         audited = _comparable(self._numbers.nl, self._reference)
-        characters = MOST_CHARACTERS // max(1, len(audited) + len(usable))
-        return ToCalibrate(
-            audited=list(self._texts(self._text_set_id, audited, self._numbers, self._reference, characters)),
-            controls=list(self._texts(text_set_id, usable, controls, reference, characters)),
-            characters=characters,
-            among_texts=len(shared),
+        to_judge = _texts(self._numbers, audited, self._reference)
+        judges = _texts(controls, usable, reference)
+        at_audited, at_controls = places_to_show(to_judge, judges, seed=options.seed)
+        shown = (
+            self._shown(self._text_set_id, audited[at_audited]),
+            self._shown(text_set_id, usable[at_controls]),
         )
+        return ToCalibrate(to_judge, judges, shown, len(shared))
 
     def calibrate(
         self, given: ToCalibrate | None, options: AuditOptions, findings: Findings
@@ -161,13 +186,20 @@ class Comparison:
         """
         if given is None:
             return None
-        found = calibrate(given.audited, given.controls, fdr=options.fdr, seed=options.seed)
+        found = calibrate(
+            given.audited,
+            given.controls,
+            given.shown,
+            fdr=options.fdr,
+            seed=options.seed,
+            on_progress=self._on_row,
+        )
         _put(findings, _comparable(self._numbers.nl, self._reference), found)
         return {
             "statistic": "nl" if self._reference is None else "reference",
             "seed": options.seed,
             "controls_among_texts": given.among_texts,
-            "characters": given.characters,
+            "characters": MOST_CHARACTERS,
             **_as_object(found),
         }
 
@@ -193,7 +225,7 @@ class Comparison:
         return {"difference": overall.result(), "by_duplicates": by_duplicates}
 
     def _read(self, companion: Companion, expected: int | None = None) -> Numbers:
-        numbers = Numbers()
+        numbers = Numbers(self._groups)
         for fact in read_score_facts(self._session, companion.audit_id, companion.text_set_id):
             self._on_row()
             numbers.add(fact)
@@ -201,31 +233,35 @@ class Comparison:
             raise ScoresMissing(f"{expected} texts have {len(numbers)} score rows in a companion.")
         return numbers
 
-    def _shared(self, control_text_set_id: UUID) -> list[int]:
+    def _shared(self, control_text_set_id: UUID) -> Array:
         """The places of controls whose text is among the audited ones too."""
         return shared_places(self._all_texts(self._text_set_id), self._all_texts(control_text_set_id))
-
-    def _texts(
-        self, text_set_id: UUID, places: Array, numbers: Numbers, reference: Array | None, characters: int
-    ) -> Iterator[CalibrationText]:
-        """The texts at some places in order, cut to so many characters."""
-        nl, n_tokens = numbers.nl, numbers.n_tokens
-        wanted = np.zeros(len(nl), dtype=bool)
-        wanted[places] = True
-        for place, text in enumerate(self._all_texts(text_set_id)):
-            if wanted[place]:
-                beside = None if reference is None else float(reference[place])
-                yield CalibrationText(
-                    text=text[:characters],
-                    statistic=float(nl[place]) - (beside or 0.0),
-                    n_tokens=int(n_tokens[place]),
-                    reference=beside,
-                )
 
     def _all_texts(self, text_set_id: UUID) -> Iterator[str]:
         for batch in iterate_text_batches(self._session, text_set_id):
             self._on_row()
             yield from batch
+
+    def _shown(self, text_set_id: UUID, places: Array) -> list[ShownText]:
+        """The texts at some places, one after another: they may be long."""
+        shown = []
+        for place in places.tolist():
+            self._on_row()
+            (text,) = read_texts(self._session, text_set_id, place, place + 1)
+            shown.append(ShownText.of(text.text))
+        return shown
+
+
+def _texts(numbers: Numbers, places: Array, reference: Array | None) -> CalibrationTexts:
+    """What is compared of the texts at some places."""
+    nl, groups = numbers.nl[places], numbers.groups
+    beside = None if reference is None else reference[places]
+    return CalibrationTexts(
+        statistics=nl if beside is None else nl - beside,
+        n_tokens=numbers.n_tokens[places],
+        reference=beside,
+        groups=None if groups is None else groups[places],
+    )
 
 
 def _comparable(nl: Array, reference: Array | None) -> Array:
@@ -235,19 +271,17 @@ def _comparable(nl: Array, reference: Array | None) -> Array:
 
 def _put(findings: Findings, places: Array, found: Calibration) -> None:
     """Note what was found of those texts that have a verdict."""
-    judged = [
-        (place, each)
-        for place, each in zip(places.tolist(), found.findings, strict=True)
-        if each.p_value is not None
-    ]
-    for column in ("p_value", "q_value", "verdict"):
-        findings.put(column, [place for place, _ in judged], [getattr(each, column) for _, each in judged])
+    known = np.isfinite(found.p_values)
+    findings.put("p_value", places[known], found.p_values[known])
+    findings.put("q_value", places[known], found.q_values[known])
+    findings.put("verdict", places[known], np.array(found.verdicts, dtype=object)[known])
 
 
 def _as_object(found: Calibration) -> JSONObject:
     """A calibration as JSON has it: of its findings, how many there are of each verdict."""
-    plain = asdict(replace(found, findings=[]))
-    del plain["findings"]
+    nothing = np.empty(0)
+    plain = asdict(replace(found, p_values=nothing, q_values=nothing))
+    del plain["p_values"], plain["q_values"]
     memorized, uncalibrated = plain.pop("memorized"), plain.pop("uncalibrated")
     verdicts = {
         Verdict.MEMORIZED: memorized,

@@ -22,17 +22,21 @@ class Findings:
     def __init__(self, audit_id: UUID, texts: int) -> None:
         self._audit_id = audit_id
         self._texts = texts
-        self._columns: dict[str, list[Any]] = {}
+        self._columns: dict[str, npt.NDArray[Any]] = {}
 
     def put(self, column: str, places: Places, values: Sequence[Any] | npt.NDArray[np.float64]) -> None:
         """Note what was found of the texts at some places; of the others nothing."""
-        found = self._columns[column] = [None] * self._texts
-        for place, value in zip(np.asarray(places).tolist(), _plain(values), strict=True):
-            found[place] = value
+        of = np.asarray(values)
+        # Eight bytes a text: numbers with NaN for what was not found, or names with None.
+        numbers = of.dtype.kind == "f"
+        found = np.full(self._texts, np.nan if numbers else None, dtype=np.float64 if numbers else object)
+        found[np.asarray(places, dtype=np.intp)] = values
+        self._columns[column] = found
 
     def rows(self) -> Iterator[FindingRow]:
         """A row for each text of which anything was found."""
-        for ordinal, values in enumerate(zip(*self._columns.values(), strict=True)):
+        for ordinal, row in enumerate(zip(*self._columns.values(), strict=True)):
+            values = [_plain(value) for value in row]
             if any(value is not None for value in values):
                 yield FindingRow(
                     audit_id=self._audit_id, ordinal=ordinal, **dict(zip(self._columns, values, strict=True))
@@ -53,5 +57,8 @@ def _ordinal(row: FindingRow) -> int:
     return row.ordinal
 
 
-def _plain(values: Sequence[Any] | npt.NDArray[np.float64]) -> Sequence[Any]:
-    return values.tolist() if isinstance(values, np.ndarray) else values
+def _plain(value: Any) -> Any:
+    """A number as Python has it, None for NaN."""
+    if not isinstance(value, np.floating):
+        return value
+    return None if np.isnan(value) else float(value)

@@ -66,7 +66,7 @@ def summarize_audit(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
             summary.add(fact if comparison is None else comparison.add(fact))
         if summary.texts != audit.texts_total:
             raise ScoresMissing(f"{audit.texts_total} texts have {summary.texts} score rows.")
-        to_calibrate = None if comparison is None else comparison.to_calibrate()
+        to_calibrate = None if comparison is None else comparison.to_calibrate(options)
     result, fits = summary.result(), summary.fits()
     findings = Findings(audit_id, audit.texts_total)
     if comparison is not None:

@@ -12,7 +12,13 @@ import numpy as np
 
 from app.contracts.results.calibration import Verdict
 from app.contracts.studies import StoredStudyModel
-from workers.science.calibration.calibration import Calibration, CalibrationText, calibrate
+from workers.science.calibration.calibration import (
+    Calibration,
+    CalibrationTexts,
+    calibrate,
+    places_to_show,
+)
+from workers.science.calibration.comparison import ShownText
 from workers.science.studies.differences import Numbers
 from workers.science.studies.levels import Codes, StudiedTexts
 
@@ -101,19 +107,17 @@ def change(
 
 def judge(texts: StudiedTexts, pair: tuple[int, int], controls: Controls, *, sign: int) -> Judged:
     """Which texts rose (sign 1) or fell (sign -1) more than controls do."""
-    places, audited = _statistics(texts, pair, controls.audited_words, sign)
-    _, compared = _statistics(controls.texts, pair, controls.control_words, sign)
-    found = calibrate(audited, compared, fdr=controls.fdr, seed=controls.seed)
-    told = [
-        (place, finding.q_value)
-        for place, finding in zip(places.tolist(), found.findings, strict=True)
-        if finding.verdict == "memorized" and finding.q_value is not None
-    ]
-    return Judged(
-        np.array([place for place, _ in told], dtype=np.int64),
-        np.array([q_value for _, q_value in told], dtype=np.float64),
-        found,
+    places, audited = _statistics(texts, pair, sign)
+    control_places, compared = _statistics(controls.texts, pair, sign)
+    fdr, seed = controls.fdr, controls.seed
+    at_audited, at_controls = places_to_show(audited, compared, seed=seed)
+    shown = (
+        [ShownText.of(controls.audited_words[place]) for place in places[at_audited].tolist()],
+        [ShownText.of(controls.control_words[place]) for place in control_places[at_controls].tolist()],
     )
+    found = calibrate(audited, compared, shown, fdr=fdr, seed=seed)
+    told = np.array([verdict == "memorized" for verdict in found.verdicts], dtype=bool)
+    return Judged(places[told], found.q_values[told], found)
 
 
 def _judgement(found: Calibration, controls: Controls) -> JSONObject:
@@ -137,17 +141,12 @@ def _judgement(found: Calibration, controls: Controls) -> JSONObject:
     }
 
 
-def _statistics(
-    texts: StudiedTexts, pair: tuple[int, int], words: Sequence[str], sign: int
-) -> tuple[Codes, list[CalibrationText]]:
+def _statistics(texts: StudiedTexts, pair: tuple[int, int], sign: int) -> tuple[Codes, CalibrationTexts]:
     """The texts that both versions could score, by their places, and their differences."""
     earlier, later = pair
     differences = sign * (texts.nl[:, later] - texts.nl[:, earlier])
     places = np.flatnonzero(np.isfinite(differences))
-    return places, [
-        CalibrationText(words[place], float(differences[place]), int(texts.n_tokens[place]))
-        for place in places.tolist()
-    ]
+    return places, CalibrationTexts(differences[places], texts.n_tokens[places])
 
 
 class _Named:

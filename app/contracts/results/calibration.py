@@ -72,7 +72,8 @@ class Calibration(Described):
     controls_among_texts: int
     """Control texts that were left out because they are among the audited texts."""
     characters: int
-    """How many characters of each text the check of the comparison could see, from its beginning."""
+    """How many characters of a text the check of the comparison reads at most, from its beginning: 2,000. It
+    reads up to 400 texts of each kind, and knows their whole lengths."""
     verdicts: VerdictCounts
     """How many texts have each verdict."""
     effect: MeanInterval | None
@@ -82,6 +83,9 @@ class Calibration(Described):
     permutation_p: float | None
     """Of such an effect or a greater one if texts and controls are exchangeable, in (0, 1], one-sided, by
     permutation; null where `reason` is known."""
+    permutations: int | None = None
+    """How many it rests on. 0: of a normal distribution with the mean and variance of all permutations, above
+    100,000 texts; it is then at least 0.0001. Null where `reason` is known, and in older results."""
     least_p: float | None
     """The least p-value that a text could have, 1 / (controls + 1), of the largest stratum; null where
     `reason` is known."""
@@ -90,8 +94,13 @@ class Calibration(Described):
     alone. Null where `reason` is known."""
     check: ComparisonCheck | None
     """Of all texts and controls; null without texts or controls."""
+    groups: int | None = None
+    """In how many groups texts were compared, each text with controls of its own `group`; texts of others,
+    which have too few controls, are `uncalibrated`. Null where groups did not count, as all texts passed the
+    check together or share no group with controls, where `reason` is known, and in older results."""
     strata: int | None
-    """In how many strata texts were compared; 1 if none were needed, null where `reason` is known."""
+    """In how many strata texts were compared, of all groups together; 1, or `groups`, if none were needed,
+    null where `reason` is known."""
     check_within_strata: ComparisonCheck | None
     """The check again, within strata; null if none were needed or could be made."""
     reason: CalibrationReason | None

@@ -4,7 +4,7 @@ Oracles: the definition of a conformal p-value in a loop, scipy's permutation te
 its definition; texts drawn from known domains, of which a known part is memorized.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
 
@@ -12,14 +12,47 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from workers.science.calibration.calibration import CalibrationText, calibrate
-from workers.science.calibration.comparison import sample_texts
+from workers.science.calibration import calibration, exchangeability
+from workers.science.calibration.calibration import CalibrationTexts, places_to_show
+from workers.science.calibration.comparison import ShownText, sample_texts
 from workers.science.calibration.conformal import conformal_p_values, controls_needed, q_values
 from workers.science.calibration.exchangeability import difference_p_value
 from workers.suite.biographies import draft_biographies
 from workers.suite.multiple_choice import draft_items
 
 MEMORIZED = 6.0  # standard deviations
+
+
+@dataclass(frozen=True)
+class CalibrationText:
+    text: str
+    statistic: float
+    n_tokens: int
+    reference: float | None = None
+    group: int | None = None
+
+
+def calibrate(audited, controls, *, fdr, seed):
+    """Calibrated as a caller does it: first the places, then what stands there."""
+    sides = [numbers_of(side) for side in (audited, controls)]
+    places = places_to_show(*sides, seed=seed)
+    shown = [
+        [ShownText.of(side[at].text) for at in own]
+        for side, own in zip((audited, controls), places, strict=True)
+    ]
+    return calibration.calibrate(*sides, tuple(shown), fdr=fdr, seed=seed)
+
+
+def numbers_of(texts):
+    def column(name, dtype):
+        values = [getattr(text, name) for text in texts]
+        return np.array(values, dtype) if values and values[0] is not None else None
+
+    if not texts:
+        return CalibrationTexts(np.empty(0), np.empty(0, int))
+    return CalibrationTexts(
+        column("statistic", float), column("n_tokens", int), column("reference", float), column("group", int)
+    )
 
 
 @pytest.fixture
@@ -80,7 +113,7 @@ def test_the_permutation_test_is_scipys(random):
     )
     statistics, labels = np.append(audited, controls), np.arange(70) < 30
     ours = difference_p_value(statistics, labels, [np.arange(70)], random)
-    assert ours == pytest.approx(theirs.pvalue, abs=0.01)
+    assert ours.p_value == pytest.approx(theirs.pvalue, abs=0.01)
 
 
 def test_a_permutation_within_blocks_ignores_what_differs_between_them(random):
@@ -88,8 +121,8 @@ def test_a_permutation_within_blocks_ignores_what_differs_between_them(random):
     labels = np.array([True] * 30 + [False] * 10 + [True] * 10 + [False] * 30)
     statistics = random.normal(0, 1, 80) + np.repeat([5.0, 0.0], 40)
     blocks = [np.arange(40), np.arange(40, 80)]
-    assert difference_p_value(statistics, labels, [np.arange(80)], random) < 0.001
-    assert difference_p_value(statistics, labels, blocks, random) > 0.05
+    assert difference_p_value(statistics, labels, [np.arange(80)], random).p_value < 0.001
+    assert difference_p_value(statistics, labels, blocks, random).p_value > 0.05
 
 
 def test_memorized_texts_are_found_and_the_effect_is_told(random):
@@ -98,13 +131,15 @@ def test_memorized_texts_are_found_and_the_effect_is_told(random):
     assert result.reason is None
     assert result.check.passed
     assert (result.strata, result.check_within_strata, result.uncalibrated) == (1, None, 0)
-    assert [finding.verdict for finding in result.findings[:10]] == ["memorized"] * 10
-    assert result.memorized == sum(f.verdict == "memorized" for f in result.findings) <= 12
-    assert all((f.q_value <= 0.1) == (f.verdict == "memorized") for f in result.findings)
+    assert result.verdicts[:10] == ["memorized"] * 10
+    assert result.memorized == result.verdicts.count("memorized") <= 12
+    assert [verdict == "memorized" for verdict in result.verdicts] == (result.q_values <= 0.1).tolist()
     assert result.effect.low < MEMORIZED / 6 < result.effect.high
     assert result.permutation_p < 0.001
     assert (result.least_p, result.least_memorized) == (1 / 201, 3)
-    assert result == calibrate(memorized(texts[:10]) + texts[10:60], texts[60:], fdr=0.1, seed=0)
+    again = calibrate(memorized(texts[:10]) + texts[10:60], texts[60:], fdr=0.1, seed=0)
+    assert (result.q_values == again.q_values).all()
+    assert (result.check, result.permutation_p) == (again.check, again.permutation_p)
 
 
 @pytest.mark.parametrize(("n", "expected"), [(39, 2 / 40), (32, 1 / 33), (99, 5 / 100)])
@@ -120,7 +155,8 @@ def test_controls_of_another_domain_give_no_verdict(random):
         assert result.reason == "controls_differ"
         assert result.check.auc > 0.95
         assert (result.memorized, result.uncalibrated, result.permutation_p) == (0, 30, None)
-        assert {(f.verdict, f.p_value, f.q_value) for f in result.findings} == {("uncalibrated", None, None)}
+        assert set(result.verdicts) == {"uncalibrated"}
+        assert np.isnan([result.p_values, result.q_values]).all()
         assert result.effect.mean > 0
 
 
@@ -141,7 +177,9 @@ def test_controls_of_the_same_domain_are_seldom_told_apart(random, domain):
     labels, lengths = np.arange(60) < 30, np.full(60, 50)
     for _ in range(15):
         drawn = random.choice(texts, 60, replace=False).tolist()
-        check = sample_texts(drawn, lengths, labels, random).check(np.zeros(60, dtype=int), random)
+        check = sample_texts([ShownText.of(text) for text in drawn], lengths, labels).check(
+            np.zeros(60, dtype=int), random
+        )
         refused += not check.passed
     assert refused <= 3  # of 15 at a level of 0.03
 
@@ -154,7 +192,7 @@ def test_copies_on_one_side_do_not_feign_a_difference(random):
         copies = [f"{text[:-5]}{random.integers(16**4):04x}." for text in texts[:10] for _ in range(12)]
         drawn = [*copies, *texts[10:]]
         labels = np.arange(len(drawn)) < len(copies)
-        sampled = sample_texts(drawn, np.full(len(drawn), 50), labels, random)
+        sampled = sample_texts([ShownText.of(text) for text in drawn], np.full(len(drawn), 50), labels)
         check = sampled.check(np.zeros(len(drawn), dtype=int), random)
         passed += check.passed
         assert check.n_controls == 60
@@ -176,7 +214,7 @@ def test_texts_that_differ_in_length_alone_are_compared_within_strata(random):
     assert not result.check.passed
     assert (result.reason, result.check_within_strata.passed) == (None, True)
     assert 2 <= result.strata <= 5
-    shown = [finding.verdict for finding in result.findings]
+    shown = result.verdicts
     assert shown[:40].count("memorized") + shown[:40].count("uncalibrated") == 40
     assert shown[40:].count("memorized") <= 10
     assert result.uncalibrated < 100
@@ -190,8 +228,8 @@ def test_too_few_texts_of_a_kind_are_said_to_be_too_few(random):
     assert calibrate(texts(4), texts(40), fdr=0.05, seed=0).reason == "too_few_texts"
     assert calibrate(texts(4), [], fdr=0.05, seed=0).reason == "too_few_controls"
     nothing = calibrate([], texts(40), fdr=0.05, seed=0)
-    assert (nothing.reason, nothing.findings, nothing.effect) == ("too_few_texts", [], None)
-    assert calibrate([], [], fdr=0.05, seed=0).findings == []
+    assert (nothing.reason, nothing.verdicts, nothing.effect) == ("too_few_texts", [], None)
+    assert calibrate([], [], fdr=0.05, seed=0).verdicts == []
 
 
 def test_references_come_with_all_texts_or_none(random):
@@ -200,3 +238,45 @@ def test_references_come_with_all_texts_or_none(random):
         calibrate([replace(texts[0], reference=-1.0)], texts[1:], fdr=0.05, seed=0)
     with pytest.raises(ValueError, match="between 0 and 1"):
         calibrate(texts[:20], texts[20:], fdr=1, seed=0)
+
+
+def test_many_permutations_are_summed_up_by_their_moments(random):
+    """The normal distribution above 100,000 texts agrees with permutations of fewer."""
+    statistics, labels = random.exponential(size=4_000), random.random(4_000) < 0.4
+    statistics[labels] += 0.02
+    blocks = [np.arange(3_000), np.arange(3_000, 4_000)]
+    drawn = difference_p_value(statistics, labels, blocks, random)
+    repeated = [np.concatenate([block + 4_000 * n for n in range(30)]) for block in blocks]
+    one = exchangeability._normal_p_value(statistics, labels, blocks)
+    assert drawn.permutations > 999
+    assert one == pytest.approx(drawn.p_value, abs=0.02)
+    many = difference_p_value(np.tile(statistics, 30), np.tile(labels, 30), repeated, random)
+    assert many.permutations == 0
+    assert 1e-4 <= many.p_value < one
+
+
+def test_kinds_that_are_mixed_otherwise_are_judged_by_controls_of_their_own():
+    """One kind is far more likely than another, and the audited texts hold more of it than the controls."""
+    random = np.random.default_rng(1)
+    high = [replace(t, group=1) for t in never_seen(random, of_items(random, 150), mean=20)]
+    low = [replace(t, group=2) for t in never_seen(random, of_biographies(random, 150))]
+    alone = [replace(t, group=3) for t in never_seen(random, of_biographies(random, 5))]
+    audited = [*memorized(low[:10]), *low[10:30], *high[:130], *alone]
+    result = calibrate(audited, [*low[30:], *high[130:]], fdr=0.3, seed=0)
+    assert (result.reason, result.check.passed, result.groups) == (None, False, 2)
+    # Among all controls these would be unremarkable: the other kind is far above them.
+    assert (result.p_values[:10] <= 0.1).all()
+    others = result.p_values[10:160]
+    assert 0.02 <= (others[np.isfinite(others)] <= 0.1).mean() <= 0.2
+    assert result.verdicts[-5:] == ["uncalibrated"] * 5
+    mixed_alike = calibrate([*low[:50], *high[:50]], [*low[50:], *high[50:]], fdr=0.3, seed=0)
+    assert (mixed_alike.check.passed, mixed_alike.groups, mixed_alike.strata) == (True, None, 1)
+
+
+def test_a_comparison_that_strata_do_not_change_is_not_checked_again(random, monkeypatch):
+    """With one stratum the same texts would have a second chance by other permutations."""
+    whole = lambda n_tokens, *_, **__: np.zeros(len(n_tokens), dtype=int)  # noqa: E731
+    monkeypatch.setattr(calibration, "stratify", whole)
+    audited = never_seen(random, of_biographies(random, 30))
+    result = calibrate(audited, never_seen(random, of_items(random, 60)), fdr=0.05, seed=0)
+    assert (result.reason, result.check_within_strata) == ("controls_differ", None)

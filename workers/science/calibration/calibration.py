@@ -5,21 +5,31 @@ What is claimed, and what it rests on:
 - If audited texts that were never seen are exchangeable with the controls, at most a share `fdr` of the texts
   called `memorized` is expected never to have been seen.
 - That they are exchangeable cannot be proved, only refuted: by a classifier that sees the texts alone (see
-  `comparison`). Where it tells them apart, texts are compared within strata of like length and reference
-  likelihood, and checked again within these. Where that does not help, or leaves more than half of the texts
-  without controls, no verdict is given.
+  `comparison`). Where it tells them apart, texts are compared within two strata or more of like length and
+  reference likelihood, and checked again within these. Where that does not help, or leaves more than half of
+  the texts without controls, no verdict is given.
+- Texts of several kinds, known by their groups, are compared together if the classifier does not tell
+  audited texts from controls: kinds are then mixed alike on both sides. If it does, strata are within groups
+  (Mondrian conformal prediction; Vovk, Gammerman and Shafer 2005), and a group without enough controls is
+  `uncalibrated`: controls of other kinds are what it cannot be compared with.
 - Where no text could be `memorized` whatever its statistic, because even above all controls its p-value is
   above `fdr`, the verdict is `uncalibrated` and not `not_shown`: "not shown" says that it could have been.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from workers.science.calibration.comparison import ComparisonCheck, sample_texts
+from workers.science.calibration.comparison import (
+    MOST_TEXTS,
+    ComparisonCheck,
+    SampledTexts,
+    ShownText,
+    sample_texts,
+)
 from workers.science.calibration.conformal import (
     conformal_p_values,
     controls_needed,
@@ -34,46 +44,39 @@ from workers.science.statistics.intervals import MeanEstimate, Moments, gain_wit
 Verdict = Literal["memorized", "not_shown", "uncalibrated"]
 # Why no text has a verdict.
 Reason = Literal["too_few_controls", "too_few_texts", "controls_differ"]
+Places = npt.NDArray[np.intp]
+Codes = npt.NDArray[np.int_]
+Floats = npt.NDArray[np.float64]
 
 # Strata that leave out more of the audited texts do not speak for them.
 _LEAST_COMPARABLE = 0.5
+_FEWEST_STRATA = 2
+# Values between two looks at whether the work should go on.
+_AT_ONCE = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class CalibrationText:
-    """A text with its statistic under the audited model.
+class CalibrationTexts:
+    """The numbers of the audited texts, or of the controls.
 
     Attributes:
-        text: what the check of the comparison reads.
-        statistic: higher = more memorized, finite; `nl`, or with a reference model `nl` less the reference's.
-        n_tokens: its length, at least 1.
-        reference: `nl` under the reference model, finite; None without one. All texts have one, or none.
+        statistics: higher = more memorized, finite [texts]; `nl`, or with a reference model `nl` less the
+            reference's.
+        n_tokens: lengths, at least 1 [texts].
+        reference: `nl` under the reference model, finite [texts]; None without one. Both kinds have it, or
+            none.
+        groups: the number of each text's group, the same for audited texts and controls [texts]; None if
+            groups are not known. They count only if both kinds have them and share one.
     """
 
-    text: str
-    statistic: float
-    n_tokens: int
-    reference: float | None = None
+    statistics: Floats
+    n_tokens: Codes
+    reference: Floats | None = None
+    groups: Codes | None = None
 
-
-@dataclass(frozen=True, slots=True)
-class TextFinding:
-    """What is shown of one audited text.
-
-    Attributes:
-        p_value: conformal, in (0, 1]: (1 + controls at or above) / (controls + 1), within the text's stratum
-            if there are strata. None where `verdict` is `uncalibrated`.
-        q_value: Benjamini and Hochberg's, in (0, 1]: the least `fdr` at which the text is `memorized`. None
-            where `verdict` is `uncalibrated`.
-        verdict: `memorized` if q_value <= fdr, `not_shown` if not, `uncalibrated` if nothing can be said.
-    """
-
-    p_value: float | None
-    q_value: float | None
-    verdict: Verdict
-
-
-_UNCALIBRATED = TextFinding(None, None, "uncalibrated")
+    def __len__(self) -> int:
+        """How many texts there are."""
+        return len(self.statistics)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,33 +84,42 @@ class Calibration:
     """The findings of an audited set.
 
     Attributes:
-        findings: one for each audited text, in order.
+        p_values: conformal, in (0, 1]: (1 + controls at or above) / (controls + 1), within the text's group
+            and stratum if there are some; NaN where the verdict is `uncalibrated` [audited].
+        q_values: Benjamini and Hochberg's, in (0, 1]: the least `fdr` at which the text is `memorized`; NaN
+            where the verdict is `uncalibrated` [audited].
         fdr: the share of false ones among `memorized` that is accepted, in (0, 1).
         n_audited: audited texts.
         n_controls: controls.
         memorized: how many of the audited texts are `memorized`.
-        uncalibrated: how many are `uncalibrated`: all, if there is a `reason`, else those in strata that have
-            too few controls.
+        uncalibrated: how many are `uncalibrated`: all, if there is a `reason`, else those in groups or strata
+            that have too few controls.
         effect: mean statistic of audited texts less that of controls, with its 95 % interval; within strata
             if there are some, and then of the texts in them. Positive = more memorized. None without texts or
             controls. Known also where there is a `reason`: a fact of these texts, but no measure of
             memorization.
         permutation_p: of such an effect or a greater one if texts and controls are exchangeable, in (0, 1];
             one-sided. None where there is a `reason`.
+        permutations: how many it rests on; 0 = a normal distribution with the moments of all permutations,
+            for many texts. None where there is a `reason`.
         least_p: the least p_value that a text could have, 1 / (controls + 1), of the largest stratum. None
             where there is a `reason`.
         least_memorized: how many texts must be above all controls before one of them is `memorized`; 1 = each
             can be on its own. None where there is a `reason`.
-        check: of the comparison of all texts. None without texts or controls.
-        strata: how many strata the texts were compared within; 1 = none were needed. None where there is a
-            `reason`.
+        check: of the comparison of all texts, within groups if they count. None without texts or controls.
+        groups: how many groups the texts were compared within; None if groups did not count, or where there
+            is a `reason`.
+        strata: how many strata the texts were compared within, of all groups together; 1, or as many as
+            `groups`, = none were needed. None where there is a `reason`.
         check_within_strata: the check again, within strata; None if none were needed or could be made.
         reason: why all verdicts are `uncalibrated`; None if they are not. `too_few_controls`: fewer than
-            1 / fdr - 1. `too_few_texts`: the comparison cannot be checked with fewer than five of a kind that
-            are no near-duplicates. `controls_differ`: the check did not pass, nor within strata.
+            1 / fdr - 1, in each group. `too_few_texts`: the comparison cannot be checked with fewer than five
+            of a kind that are no near-duplicates. `controls_differ`: the check did not pass, nor within
+            strata.
     """
 
-    findings: list[TextFinding]
+    p_values: Floats
+    q_values: Floats
     fdr: float
     n_audited: int
     n_controls: int
@@ -115,12 +127,21 @@ class Calibration:
     uncalibrated: int
     effect: MeanEstimate | None
     permutation_p: float | None
+    permutations: int | None
     least_p: float | None
     least_memorized: int | None
     check: ComparisonCheck | None
+    groups: int | None
     strata: int | None
     check_within_strata: ComparisonCheck | None
     reason: Reason | None
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """`memorized` if the q-value is at most `fdr`, `not_shown` if above, `uncalibrated` without one."""
+        names: tuple[Verdict, ...] = ("uncalibrated", "not_shown", "memorized")
+        known = np.isfinite(self.q_values).astype(int)
+        return [names[each] for each in known + is_discovery(self.q_values, self.fdr)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,17 +153,17 @@ class _Comparison:
         statistics: higher = more memorized [texts].
         n_tokens: lengths [texts].
         reference: `nl` under the reference model [texts], if there is one.
+        kinds: the number of each text's group, LEFT_OUT if that has too few controls [texts]; all the same if
+            groups do not count.
+        grouped: whether groups count.
     """
 
-    texts: list[str]
     labels: npt.NDArray[np.bool_]
-    statistics: npt.NDArray[np.float64]
-    n_tokens: npt.NDArray[np.int_]
-    reference: npt.NDArray[np.float64] | None
-
-    def within(self, strata: npt.NDArray[np.int_]) -> list[npt.NDArray[np.intp]]:
-        """The places of the texts of each stratum."""
-        return [np.flatnonzero(strata == stratum) for stratum in np.unique(strata) if stratum != LEFT_OUT]
+    statistics: Floats
+    n_tokens: Codes
+    reference: Floats | None
+    kinds: Codes
+    grouped: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,87 +172,168 @@ class _Grounds:
 
     check: ComparisonCheck | None = None
     check_within_strata: ComparisonCheck | None = None
-    strata: npt.NDArray[np.int_] | None = None
+    strata: Codes | None = None
     reason: Reason | None = None
 
 
+def places_to_show(
+    audited: CalibrationTexts, controls: CalibrationTexts, *, seed: int
+) -> tuple[Places, Places]:
+    """Where the texts stand that the check of the comparison reads: up to 400 of each kind, in order.
+
+    The same numbers and seed give the same places.
+    """
+    random = np.random.default_rng([seed, 0])
+    drawn = [
+        np.sort(random.choice(len(side), min(MOST_TEXTS, len(side)), replace=False))
+        for side in (audited, controls)
+    ]
+    return drawn[0], drawn[1]
+
+
 def calibrate(
-    audited: Sequence[CalibrationText], controls: Sequence[CalibrationText], *, fdr: float, seed: int
+    audited: CalibrationTexts,
+    controls: CalibrationTexts,
+    shown: tuple[Sequence[ShownText], Sequence[ShownText]],
+    *,
+    fdr: float,
+    seed: int,
+    on_progress: Callable[[], object] = lambda: None,
 ) -> Calibration:
     """Judge each audited text by controls that the model never saw.
 
     Args:
         audited: the texts to judge; may be empty.
         controls: texts that the model never saw, of the same kind as the audited ones; may be empty.
+        shown: the texts at the places of `places_to_show`, audited ones and controls.
         fdr: the share of false ones among `memorized` that is accepted, in (0, 1).
         seed: of all that is drawn at random, at least 0. The same texts, fdr and seed give the same result.
+        on_progress: called now and then; may raise to stop.
 
     Raises:
-        ValueError: A text with a reference among texts without, or an fdr outside (0, 1).
+        ValueError: Only one kind has references, or an fdr outside (0, 1).
     """
     if not 0 < fdr < 1:
         raise ValueError("fdr must be between 0 and 1")
-    comparison = _compare(audited, controls)
-    random = np.random.default_rng(seed)
-    grounds = _check(comparison, controls_needed(fdr), random)
+    comparison = _compare(audited, controls, controls_needed(fdr))
+    at_audited, at_controls = places_to_show(audited, controls, seed=seed)
+    places = np.append(at_audited, at_controls + len(audited))
+    texts = [*shown[0], *shown[1]]
+    grounds = _check(comparison, places, texts, controls_needed(fdr), seed)
+    on_progress()
     if grounds.strata is None:
-        return _without_verdicts(comparison, grounds, fdr)
-    return _with_verdicts(comparison, grounds, grounds.strata, fdr, random)
+        return _without_verdicts(comparison, grounds, fdr, on_progress)
+    return _with_verdicts(comparison, grounds, grounds.strata, fdr, seed, on_progress)
 
 
-def _compare(audited: Sequence[CalibrationText], controls: Sequence[CalibrationText]) -> _Comparison:
-    texts = [*audited, *controls]
-    references = [text.reference for text in texts if text.reference is not None]
-    if references and len(references) < len(texts):
+def _compare(audited: CalibrationTexts, controls: CalibrationTexts, least_controls: int) -> _Comparison:
+    if (audited.reference is None) != (controls.reference is None) and len(audited) and len(controls):
         raise ValueError("all texts have a reference likelihood, or none")
+    labels = np.arange(len(audited) + len(controls)) < len(audited)
+    references = [side.reference for side in (audited, controls) if side.reference is not None]
+    kinds, grouped = _kinds(audited.groups, controls.groups, labels, least_controls)
     return _Comparison(
-        texts=[text.text for text in texts],
-        labels=np.arange(len(texts)) < len(audited),
-        statistics=np.array([text.statistic for text in texts], dtype=np.float64),
-        n_tokens=np.array([text.n_tokens for text in texts], dtype=np.int_),
-        reference=np.array(references) if references else None,
+        labels=labels,
+        statistics=np.append(audited.statistics, controls.statistics),
+        n_tokens=np.append(audited.n_tokens, controls.n_tokens),
+        reference=np.concatenate(references) if references else None,
+        kinds=kinds,
+        grouped=grouped,
     )
 
 
-def _check(comparison: _Comparison, least_controls: int, random: np.random.Generator) -> _Grounds:
-    """Check the comparison of all texts, and if that does not pass, within strata."""
+def _kinds(
+    audited: Codes | None, controls: Codes | None, labels: npt.NDArray[np.bool_], least_controls: int
+) -> tuple[Codes, bool]:
+    """What each text may be compared with, and whether that is its group."""
+    if audited is None or controls is None or not np.isin(audited, controls).any():
+        return np.zeros(len(labels), dtype=np.int_), False
+    names, kinds = np.unique(np.append(audited, controls), return_inverse=True)
+    n_audited, n_controls = (np.bincount(kinds[side], minlength=len(names)) for side in (labels, ~labels))
+    usable = (n_controls >= least_controls) & (n_audited > 0)
+    return np.where(usable[kinds], kinds, LEFT_OUT), True
+
+
+def _check(
+    comparison: _Comparison, places: Places, shown: Sequence[ShownText], least_controls: int, seed: int
+) -> _Grounds:
+    """Check the comparison of all texts, and if that does not pass, within strata.
+
+    Both checks draw the same folds and permutations from texts that are strewn the same way.
+    """
     labels = comparison.labels
     if labels.all() or not labels.any():
         return _Grounds(reason="too_few_controls" if labels.all() else "too_few_texts")
-    sampled = sample_texts(comparison.texts, comparison.n_tokens, labels, random)
-    one = np.zeros(len(labels), dtype=np.int_)
-    check = sampled.check(one, random)
+    sampled = sample_texts(shown, comparison.n_tokens[places], labels[places])
+    together = np.zeros(len(labels), dtype=np.int_)
+    check = _check_within(sampled, together, places, seed)
     if (~labels).sum() < least_controls:
         return _Grounds(check, reason="too_few_controls")
     if check.auc is None:
         return _Grounds(check, reason="too_few_texts")
     if check.passed:
-        return _Grounds(check, strata=one)
-    strata = stratify(comparison.n_tokens, comparison.reference, labels, least_controls=least_controls)
-    if strata is None or (strata[labels] != LEFT_OUT).mean() < _LEAST_COMPARABLE:
+        return _Grounds(check, strata=together)
+    strata = _stratify(comparison, least_controls)
+    compared = labels & (strata != LEFT_OUT)
+    # In one stratum the same texts would be checked anew.
+    if _count(strata) < _FEWEST_STRATA or compared.sum() < _LEAST_COMPARABLE * labels.sum():
         return _Grounds(check, reason="controls_differ")
-    within = sampled.check(strata, random)
-    return (
-        _Grounds(check, within, strata) if within.passed else _Grounds(check, within, None, "controls_differ")
-    )
+    within = _check_within(sampled, strata, places, seed)
+    reason: Reason | None = None if within.passed else "controls_differ"
+    return _Grounds(check, within, strata if within.passed else None, reason)
 
 
-def _without_verdicts(comparison: _Comparison, grounds: _Grounds, fdr: float) -> Calibration:
+def _check_within(sampled: SampledTexts, strata: Codes, places: Places, seed: int) -> ComparisonCheck:
+    return sampled.check(strata[places], np.random.default_rng([seed, 1]))
+
+
+def _stratify(comparison: _Comparison, least_controls: int) -> Codes:
+    """Strata within each group, or the group itself if it has too few texts for two [texts]."""
+    strata = np.full(len(comparison.labels), LEFT_OUT)
+    for kind in _numbers(comparison.kinds):
+        inside = np.flatnonzero(comparison.kinds == kind)
+        own = stratify(
+            comparison.n_tokens[inside],
+            None if comparison.reference is None else comparison.reference[inside],
+            comparison.labels[inside],
+            least_controls=least_controls,
+        )
+        if own is None:
+            strata[inside] = strata.max() + 1
+        else:
+            strata[inside] = np.where(own == LEFT_OUT, LEFT_OUT, own + strata.max() + 1)
+    return strata
+
+
+def _numbers(strata: Codes) -> Codes:
+    return np.unique(strata[strata != LEFT_OUT])
+
+
+def _count(strata: Codes) -> int:
+    return len(_numbers(strata))
+
+
+def _without_verdicts(
+    comparison: _Comparison, grounds: _Grounds, fdr: float, on_progress: Callable[[], object]
+) -> Calibration:
     labels = comparison.labels
     n_audited = int(labels.sum())
-    everything = [np.arange(len(labels))]
+    unknown = np.full(n_audited, np.nan)
     return Calibration(
-        findings=[_UNCALIBRATED] * n_audited,
+        p_values=unknown,
+        q_values=unknown,
         fdr=fdr,
         n_audited=n_audited,
         n_controls=len(labels) - n_audited,
         memorized=0,
         uncalibrated=n_audited,
-        effect=_effect(comparison, everything),
+        effect=_effect(comparison, [np.arange(len(labels))], on_progress),
         permutation_p=None,
+        permutations=None,
         least_p=None,
         least_memorized=None,
         check=grounds.check,
+        groups=None,
         strata=None,
         check_within_strata=grounds.check_within_strata,
         reason=grounds.reason,
@@ -241,54 +343,66 @@ def _without_verdicts(comparison: _Comparison, grounds: _Grounds, fdr: float) ->
 def _with_verdicts(
     comparison: _Comparison,
     grounds: _Grounds,
-    strata: npt.NDArray[np.int_],
+    strata: Codes,
     fdr: float,
-    random: np.random.Generator,
+    seed: int,
+    on_progress: Callable[[], object],
 ) -> Calibration:
-    labels, blocks = comparison.labels, comparison.within(strata)
+    labels = comparison.labels
+    blocks = [np.flatnonzero(strata == stratum) for stratum in _numbers(strata)]
     p_values = np.full(len(labels), np.nan)
     for block in blocks:
         audited, controls = block[labels[block]], block[~labels[block]]
         p_values[audited] = conformal_p_values(
             comparison.statistics[audited], comparison.statistics[controls]
         )
-    findings = _judge(p_values[labels], fdr)
-    compared = int(np.isfinite(p_values).sum())
+        on_progress()
+    p_values = p_values[labels]
+    known = np.isfinite(p_values)
+    found = np.full(len(p_values), np.nan)
+    found[known] = q_values(p_values[known])
+    compared = int(known.sum())
     least_p = 1 / (1 + max(int((~labels[block]).sum()) for block in blocks))
+    random = np.random.default_rng([seed, 2])
+    difference = difference_p_value(comparison.statistics, labels, blocks, random, on_progress)
     return Calibration(
-        findings=findings,
+        p_values=p_values,
+        q_values=found,
         fdr=fdr,
-        n_audited=len(findings),
-        n_controls=len(labels) - len(findings),
-        memorized=sum(finding.verdict == "memorized" for finding in findings),
-        uncalibrated=len(findings) - compared,
-        effect=_effect(comparison, blocks),
-        permutation_p=difference_p_value(comparison.statistics, labels, blocks, random),
+        n_audited=len(found),
+        n_controls=len(labels) - len(found),
+        memorized=int(is_discovery(found, fdr).sum()),
+        uncalibrated=len(found) - compared,
+        effect=_effect(comparison, blocks, on_progress),
+        permutation_p=difference.p_value,
+        permutations=difference.permutations,
         least_p=least_p,
         least_memorized=discoveries_needed(least_p, compared, fdr),
         check=grounds.check,
+        groups=None if grounds.check_within_strata is None else _groups_of(comparison, strata),
         strata=len(blocks),
         check_within_strata=grounds.check_within_strata,
         reason=None,
     )
 
 
-def _judge(p_values: npt.NDArray[np.float64], fdr: float) -> list[TextFinding]:
-    """Findings of p-values; NaN where a text has no controls to be compared with."""
-    findings = [_UNCALIBRATED] * len(p_values)
-    known = np.flatnonzero(np.isfinite(p_values))
-    for place, q_value in zip(known.tolist(), q_values(p_values[known]).tolist(), strict=True):
-        verdict: Verdict = "memorized" if is_discovery(q_value, fdr) else "not_shown"
-        findings[place] = TextFinding(float(p_values[place]), q_value, verdict)
-    return findings
+def _groups_of(comparison: _Comparison, strata: Codes) -> int | None:
+    return len(np.unique(comparison.kinds[strata != LEFT_OUT])) if comparison.grouped else None
 
 
-def _effect(comparison: _Comparison, blocks: Sequence[npt.NDArray[np.intp]]) -> MeanEstimate | None:
+def _effect(
+    comparison: _Comparison, blocks: Sequence[Places], on_progress: Callable[[], object]
+) -> MeanEstimate | None:
     """How far audited texts are above controls, within blocks."""
     statistics, labels = comparison.statistics, comparison.labels
-    return gain_within(
-        [
-            (Moments.of(statistics[block[~labels[block]]]), Moments.of(statistics[block[labels[block]]]))
-            for block in blocks
-        ]
-    )
+
+    def moments(places: Places) -> Moments:
+        return Moments.of(_in_parts(statistics[places], on_progress))
+
+    return gain_within([(moments(block[~labels[block]]), moments(block[labels[block]])) for block in blocks])
+
+
+def _in_parts(values: Floats, on_progress: Callable[[], object]) -> Iterator[float]:
+    for first in range(0, len(values), _AT_ONCE):
+        on_progress()
+        yield from values[first : first + _AT_ONCE].tolist()

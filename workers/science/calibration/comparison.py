@@ -6,6 +6,7 @@ beat membership attacks on 8 of 8 published sets (Das, Zhang and Tramèr 2024, a
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +24,8 @@ FOLDS = 5
 # One of each kind in each fold.
 FEWEST = FOLDS
 # Texts of each kind that the classifier sees, and characters of each: a few seconds' work. Lengths are whole.
-_MOST_TEXTS = 400
-_MOST_CHARACTERS = 2_000
+MOST_TEXTS = 400
+MOST_CHARACTERS = 2_000
 _PERMUTATIONS = 199
 # Cosine of weighted words above which two texts are near-duplicates.
 _NEAR_DUPLICATE = 0.8
@@ -32,6 +33,26 @@ _NEAR_DUPLICATE = 0.8
 _LIKE_LENGTH = 0.1
 
 _Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class ShownText:
+    """What the classifier sees of a text: its beginning, and how long it is in all.
+
+    Attributes:
+        beginning: up to 2,000 characters.
+        characters: of the whole text.
+        words: of the whole text, parted by white space.
+    """
+
+    beginning: str
+    characters: int
+    words: int
+
+    @classmethod
+    def of(cls, text: str) -> Self:
+        """What is kept of a whole text."""
+        return cls(text[:MOST_CHARACTERS], len(text), len(text.split()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +82,7 @@ class SampledTexts:
     """What the classifier sees of a comparison.
 
     Attributes:
-        places: where the texts stand in the comparison [texts].
+        places: where the texts stand among those that were shown [texts].
         labels: True for audited texts [texts].
         groups: near-duplicates have the same number [texts].
         kernels: how alike each two texts are [texts, texts]: in words, runs of characters and length; and in
@@ -78,12 +99,11 @@ class SampledTexts:
 
         Ridge regressions on labels are fitted to four folds of five and rank the texts of the fifth. An AUC
         is over pairs of one fold and stratum, and so 0.5 on average by chance, for few texts too. The higher
-        one counts. Labels are
-        then permuted within folds and strata, and all is fitted again: if texts and controls are
-        exchangeable, the p-value is at most t with a probability of at most t.
+        one counts. Labels are then permuted within folds and strata, and all is fitted again: if texts and
+        controls are exchangeable, the p-value is at most t with a probability of at most t.
 
         Args:
-            strata: number of each text's stratum, by place in the comparison; texts below 0 take no part.
+            strata: number of each shown text's stratum; texts below 0 take no part.
             random: the source of folds and permutations.
         """
         own = strata[self.places]
@@ -107,37 +127,26 @@ class SampledTexts:
         return ComparisonCheck(n_audited, n_controls, float(aucs[0]), chance, passed=chance > LEVEL)
 
 
-def sample_texts(
-    texts: Sequence[str], n_tokens: npt.NDArray[np.int_], labels: Labels, random: np.random.Generator
-) -> SampledTexts:
-    """Draw what the classifier sees, and weigh it.
+def sample_texts(shown: Sequence[ShownText], n_tokens: npt.NDArray[np.int_], labels: Labels) -> SampledTexts:
+    """Weigh what the classifier sees.
 
     Near-duplicates stay in one fold, where a classifier cannot know a text by its copy; of those on one side
     only one is kept, as copies would count as evidence many times.
 
     Args:
-        texts: audited texts and controls.
+        shown: audited texts and controls, at most MOST_TEXTS of each.
         n_tokens: their lengths [texts].
         labels: True for audited texts [texts].
-        random: the source of the draw.
     """
-    drawn = [random.permutation(np.flatnonzero(labels == side))[:_MOST_TEXTS] for side in (True, False)]
-    places = np.sort(np.concatenate(drawn))
-    shown = [texts[place][:_MOST_CHARACTERS] for place in places]
-    words = _similarities(TfidfVectorizer(sublinear_tf=True), shown)
+    beginnings = [text.beginning for text in shown]
+    words = _similarities(TfidfVectorizer(sublinear_tf=True), beginnings)
     _, groups = csgraph.connected_components(sparse.csr_array(words > _NEAR_DUPLICATE), directed=False)
-    _, kept = np.unique(np.stack([groups, labels[places]]), axis=1, return_index=True)
+    _, kept = np.unique(np.stack([groups, labels]), axis=1, return_index=True)
     kept = np.sort(kept)
-    places = places[kept]
     runs = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True, lowercase=False)
-    kernel = words[np.ix_(kept, kept)] + _similarities(runs, [shown[i] for i in kept])
-    length = _length_kernel([texts[place] for place in places], n_tokens[places])
-    return SampledTexts(
-        places,
-        labels[places],
-        groups[kept],
-        (kernel + length, length),
-    )
+    kernel = words[np.ix_(kept, kept)] + _similarities(runs, [beginnings[place] for place in kept])
+    length = _length_kernel([shown[place] for place in kept], n_tokens[kept])
+    return SampledTexts(kept, labels[kept], groups[kept], (kernel + length, length))
 
 
 def _folds(
@@ -160,10 +169,10 @@ def _similarities(vectorizer: TfidfVectorizer, texts: Sequence[str]) -> _Floats:
     return np.asarray((weights @ weights.T).toarray(), np.float64)
 
 
-def _length_kernel(texts: Sequence[str], n_tokens: npt.NDArray[np.int_]) -> _Floats:
+def _length_kernel(texts: Sequence[ShownText], n_tokens: npt.NDArray[np.int_]) -> _Floats:
     """How alike lengths are, in tokens, characters and words [texts, texts]."""
     lengths = np.stack(
-        [n_tokens, [len(text) for text in texts], [len(text.split()) for text in texts]], axis=1
+        [n_tokens, [text.characters for text in texts], [text.words for text in texts]], axis=1
     )
     ranks = stats.rankdata(lengths, axis=0) / len(texts)
     return np.asarray(rbf_kernel(ranks, gamma=1 / (2 * ranks.shape[1] * _LIKE_LENGTH**2)) / 2)

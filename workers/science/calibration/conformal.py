@@ -50,9 +50,9 @@ def controls_needed(fdr: float) -> int:
     return math.ceil(1 / fdr - _ROUNDING / fdr) - 1
 
 
-def is_discovery(q_value: float, fdr: float) -> bool:
-    """Whether a q-value is at most `fdr`, but for rounding."""
-    return q_value <= fdr * (1 + _ROUNDING)
+def is_discovery(q_values: Floats, fdr: float) -> npt.NDArray[np.bool_]:
+    """Whether each q-value is at most `fdr`, but for rounding; NaN is not."""
+    return np.asarray(q_values <= fdr * (1 + _ROUNDING))
 
 
 def discoveries_needed(least_p: float, n: int, fdr: float) -> int:
