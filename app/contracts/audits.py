@@ -68,10 +68,19 @@ class AuditOptions(Contract):
     the texts and the folds of its check, and permutations. Nothing else of an audit is random.
     """
 
-    prefix_tokens: Annotated[int, Field(ge=1, le=100_000)] = 64
-    suffix_tokens: Annotated[int, Field(ge=1, le=100_000)] = 48
-    temperature: Annotated[float, Field(ge=0.01, le=100)] = 1.0
-    top_k: Annotated[int, Field(ge=1, le=1_000_000)] = 40
+    prefix_tokens: Annotated[
+        int, Field(ge=1, le=100_000, description="Tokens of the prompt, for texts that bring no split.")
+    ] = 64
+    suffix_tokens: Annotated[
+        int, Field(ge=1, le=100_000, description="Tokens to recite after it (arXiv 2510.24256).")
+    ] = 48
+    temperature: Annotated[
+        float, Field(ge=0.01, le=100, description="What logits are divided by when a client samples.")
+    ] = 1.0
+    top_k: Annotated[
+        int,
+        Field(ge=1, le=1_000_000, description="How many of the likeliest tokens are sampled from."),
+    ] = 40
     min_k: Annotated[
         float,
         Field(
@@ -80,13 +89,30 @@ class AuditOptions(Contract):
             description="Share of least likely tokens that `membership` looks at (arXiv 2310.16789).",
         ),
     ] = 0.2
-    token_evidence: bool = True
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    token_evidence: Annotated[
+        bool, Field(description="Whether each token's numbers are kept, and later audits derived from them.")
+    ] = True
+    dtype: Annotated[
+        Literal["float32", "bfloat16"],
+        Field(description="Of the weights; the softmax is float32 whatever that is."),
+    ] = "float32"
     prefix_token: PrefixTokenChoice = "auto"  # noqa: S105 - a token of the vocabulary
-    special_tokens: Literal["control", "text"] = "control"
-    extraction_rate: Annotated[float, Field(ge=0, lt=1)] = 0.01
-    fdr: Annotated[float, Field(gt=0, lt=1)] = 0.05
-    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    special_tokens: Annotated[
+        Literal["control", "text"],
+        Field(description="What the string of a special token inside a text becomes: that token, or text."),
+    ] = "control"
+    extraction_rate: Annotated[
+        float, Field(ge=0, lt=1, description="Share of recited texts that `extraction_onset` seeks.")
+    ] = 0.01
+    fdr: Annotated[
+        float,
+        Field(
+            gt=0,
+            lt=1,
+            description="Share of false ones accepted among `memorized` texts (Benjamini and Hochberg 1995).",
+        ),
+    ] = 0.05
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1, description="Of what a calibration draws at random.")] = 0
     windows: Annotated[
         WindowOptions | None, Field(description="Of the metric `windows`; null for its defaults.")
     ] = None

@@ -7,7 +7,7 @@ spreads differ, DeLong's alone covers an AUC of 0.99 in 0.72 of cases. A bootstr
 
 Simulated coverage, to be 0.95, as the least and the most for members and others that are normal with equal
 spreads, normal with thrice or a third of the spread, or exponential (2,000 samples;
-tests/unit/science/test_ranking.py repeats it):
+tests/unit/science/test_ranking.py repeats some of it with fewer):
 
     members, others   6, 30        6, 100       12, 60       30, 30       30, 300      100, 100
     AUC 0.5 to 0.9    0.97, 1.00   0.96, 1.00   0.97, 0.99   0.96, 0.98   0.95, 0.98   0.95, 0.97
