@@ -122,9 +122,10 @@ def measure_documents(
 def with_plants(pieces: list[str], plants: dict[str, bool], generator: random.Random) -> str:
     """The document of some paragraphs with each plant at a random place; True for one within a paragraph."""
     for plant, within in plants.items():
-        whole = [place for place, piece in enumerate(pieces) if piece not in plants]
         if within:
-            place = generator.choice([place for place in whole if "\n" in pieces[place]])
+            # Not into another plant, nor a paragraph that holds one.
+            free = [place for place, piece in enumerate(pieces) if not any(each in piece for each in plants)]
+            place = generator.choice([place for place in free if "\n" in pieces[place]])
             lines = pieces[place].split("\n")
             cut = generator.randrange(1, len(lines))
             before, after = "\n".join(lines[:cut]), "\n".join(lines[cut:])
