@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.live_service import LiveService
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SECONDS = 40
+SECONDS = 25
 # A schema cannot say all that the contract asks for: no NUL, fields that depend on each other, one name only.
 # A request repeated with its Idempotency-Key is answered as the first time, with what may be deleted since.
 NOT_PROMISED = "positive_data_acceptance,ensure_resource_availability"
