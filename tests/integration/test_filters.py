@@ -196,7 +196,9 @@ async def test_text_sets_by_name(client: httpx.AsyncClient) -> None:
 async def test_text_sets_by_status_and_preset(client: httpx.AsyncClient) -> None:
     await client.post("/v1/text-sets", json={"name": "books", "texts": [{"text": "x"}]})
     for preset in ("hubble/wikipedia", "hubble/mmlu"):
-        assert (await client.post("/v1/text-sets", json={"preset": preset})).status_code == 202
+        headers = {"Idempotency-Key": preset}
+        accepted = await client.post("/v1/text-sets", json={"preset": preset}, headers=headers)
+        assert accepted.status_code == 202
     rows = await listed(client, "/v1/text-sets")
     for name, value in (
         ("status", "ready"),
