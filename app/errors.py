@@ -27,6 +27,7 @@
         ├── ImportFailed          422
         ├── ScoringFailed         422
         ├── NoSuchPrefixToken     422
+        ├── ReferenceIsSame       422
         ├── CompanionFailed       424
         ├── EditFailed            422
         │   └── NoFeasibleSetting

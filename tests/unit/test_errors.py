@@ -17,6 +17,7 @@ OF_WHAT_WAS_GIVEN = {
     errors.CompanionFailed: 424,
     errors.ArtifactNameTaken: 409,
     errors.ImportFailed: 422,
+    errors.ReferenceIsSame: 422,
 }
 
 
