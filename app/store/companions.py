@@ -10,7 +10,18 @@ from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Exists, ForeignKey, Select, Text, and_, exists, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Exists,
+    ForeignKey,
+    Select,
+    SQLColumnExpression,
+    Text,
+    and_,
+    exists,
+    or_,
+    select,
+)
 from sqlalchemy.orm import Mapped, Session, aliased, mapped_column
 
 from app.store.audits import Audit
@@ -34,6 +45,10 @@ CONTROL_ROLES: Final = (CompanionRole.CONTROL, CompanionRole.REFERENCE_CONTROL)
 
 
 _PREFIXES: Final = {AUDIT.kind: Prefix.AUDIT, STUDY.kind: Prefix.STUDY}
+
+
+# How a companion ends that its owner cannot do with.
+_BROKEN: Final = (OperationStatus.FAILED, OperationStatus.CANCELLED)
 
 
 class OperationAudit(Base):
@@ -162,9 +177,9 @@ def find_untold(session: Session) -> list[tuple[Owner, UUID]]:
             OperationAudit.owner_kind == owner.kind,
             OperationAudit.audit_id == Audit.id,
         )
-        broken = links.where(Audit.status.in_((OperationStatus.FAILED, OperationStatus.CANCELLED)))
-        finishing = exists().where(Job.owner_id == table.id, Job.kind == owner.finished_by)
-        done = and_(~links.where(Audit.status != OperationStatus.SUCCEEDED), ~finishing)
+        broken = links.where(Audit.status.in_(_BROKEN))
+        done = ~links.where(Audit.status != OperationStatus.SUCCEEDED)
+        done = and_(done, ~_is_being_finished(owner, table.id))
         statement = select(table.id).where(table.status.in_(owner.active), links, or_(broken, done))
         rows = session.scalars(statement.order_by(table.id)).all()
         found += [(owner, row_id) for row_id in rows]
@@ -173,8 +188,11 @@ def find_untold(session: Session) -> list[tuple[Owner, UUID]]:
 
 def has_finishing_job(session: Session, owner: Owner, owner_id: UUID) -> bool:
     """Whether the job that ends an owner was added. The caller holds the owner's row."""
-    condition = exists().where(Job.owner_id == owner_id, Job.kind == owner.finished_by)
-    return bool(session.scalar(select(condition)))
+    return bool(session.scalar(select(_is_being_finished(owner, owner_id))))
+
+
+def _is_being_finished(owner: Owner, owner_id: UUID | SQLColumnExpression[UUID]) -> Exists:
+    return exists().where(Job.owner_id == owner_id, Job.kind == owner.finished_by)
 
 
 def first_broken(session: Session, owner_id: UUID) -> tuple[OperationAudit, Audit] | None:
@@ -184,7 +202,7 @@ def first_broken(session: Session, owner_id: UUID) -> tuple[OperationAudit, Audi
         .join(Audit, Audit.id == OperationAudit.audit_id)
         .where(
             OperationAudit.owner_id == owner_id,
-            Audit.status.in_((OperationStatus.FAILED, OperationStatus.CANCELLED)),
+            Audit.status.in_(_BROKEN),
         )
         .order_by(Audit.finished_at)
         .limit(1)

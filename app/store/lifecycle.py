@@ -139,7 +139,7 @@ def tell(session: Session, owner: Owner, owner_id: UUID) -> None:
         link, audit = broken
         problem = CompanionFailed(_why(link, OperationStatus(audit.status), audit.error)).problem()
         end(session, owner, owner_id, owner.failed, error=problem)
-    elif not has_finishing_job(session, owner, owner_id):
+    else:
         enqueue_finishing(session, owner, row)
 
 
@@ -152,13 +152,15 @@ def cancel_audits(session: Session, audit_ids: Iterable[UUID]) -> None:
 def enqueue_finishing(session: Session, owner: Owner, row: Any) -> int:
     """Enqueue the job that ends something, if all that it waited for is there.
 
-    Whoever calls it has just brought what may have been the last of it, and holds the row of the owner: so of
-    all who do, exactly one enqueues.
+    Whoever calls it may have brought the last of it, and holds the row of the owner: so of all who do,
+    exactly one enqueues.
 
     Returns:
         How many jobs were enqueued.
     """
     if owner.finished_by is None or not owner.is_ready(row) or not have_succeeded(session, row.id):
+        return 0
+    if has_finishing_job(session, owner, row.id):
         return 0
     # The last job comes before any new one, so that what is nearly done gets done.
     priority = FINISHING_PRIORITY_STEP + (row.priority if isinstance(row, Audit) else 0)

@@ -7,7 +7,6 @@ Scores are kept in FILE, by default calibration-scores.json in the current direc
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.benchmarks.limits import Line, print_and_exit
 from workers.science.calibration.calibration import (
     Calibration,
     CalibrationTexts,
@@ -102,16 +102,6 @@ def score(suite: Path, kept: Path) -> list[Scored]:
         ]
         kept.write_text(json.dumps(rows))
     return [Scored(*row) for row in json.loads(kept.read_text())]
-
-
-@dataclass(frozen=True)
-class Line:
-    """A figure, what it must keep to, and whether it does."""
-
-    name: str
-    figure: str
-    limit: str
-    passed: bool
 
 
 def share(name: str, holds: Sequence[bool], least: float, most: float) -> Line:
@@ -236,18 +226,13 @@ def measure(scored: list[Scored]) -> Iterator[Line]:
         yield trials.level(audited, 30)
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("suite", type=Path)
     parser.add_argument("--scores", type=Path, default=Path("calibration-scores.json"))
     arguments = parser.parse_args()
-    failed = 0
-    for line in measure(score(arguments.suite, arguments.scores)):
-        failed += not line.passed
-        result = "pass" if line.passed else "FAIL"
-        print(f"{result}  {line.name:<95} {line.figure:>24}  {line.limit}", flush=True)
-    return 1 if failed else 0
+    print_and_exit(measure(score(arguments.suite, arguments.scores)))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
