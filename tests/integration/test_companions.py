@@ -271,8 +271,11 @@ def test_an_owner_is_told_of_ends_that_an_older_process_wrote(
         ids = [family.control, family.reference]
         statement = text("UPDATE audits SET status = :status WHERE id = ANY(:ids)")
         session.execute(statement, {"status": ended, "ids": ids})
-    with sessions.begin() as session:
-        for each in find_untold(session):
+    with sessions() as session:
+        untold = find_untold(session)
+    # As two sweeps do that found the same.
+    for each in untold * 2:
+        with sessions.begin() as session:
             tell(session, *each)
     assert reread(sessions, family.owner).status == owner
     assert finishing_jobs(sessions, family.owner) == (ended == "succeeded")
