@@ -51,7 +51,7 @@ def test_prompts_that_fill_the_context_do_not_outgrow_it(language_models):
 
 def test_decoding_stops_at_an_end_token(reciting, recited_texts):
     ids = reciting.tokenizer(recited_texts[0])["input_ids"]
-    prompt = Prompt(np.array([reciting.prefix_token_id, *ids[:20]], dtype=np.int64), 30)
+    prompt = Prompt(np.array(ids[:20], dtype=np.int64), 30)
     assert continuations(reciting, [prompt]) == [ids[20:50]]
     own = reciting.model.generation_config.eos_token_id
     try:
