@@ -1,14 +1,16 @@
 """Small real `transformers` checkpoints for tests: random weights, or weights that recite given texts."""
 
+import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from pydoc_data.topics import topics
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from torch.optim.lr_scheduler import LinearLR
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 ARCHITECTURES = ("llama", "olmo2", "qwen3", "gemma3", "mistral", "gpt_neox", "gpt2", "opt")
@@ -152,25 +154,62 @@ def save_reciting_model(
     *,
     bos: bool = False,
     adds_bos: bool = True,
+    amid: Sequence[str] = (),
 ) -> Path:
     """Write a small language model that was trained on `texts` alone until it recites most of their tokens.
 
-    Each text is seen as the tokenizer encodes it, cut so that it fits the context. Takes about three seconds.
+    Each text is seen as the tokenizer encodes it, cut so that it fits the context. With `amid`, other texts,
+    it is seen in every other step after a piece of these, which is not learned: then it is recited in foreign
+    documents too. Takes about three seconds.
     """
     tokenizer = _cached_tokenizer(bos=bos, adds_bos=adds_bos)
     model = _build(architecture, seed, context_length, tokenizer)
-    encoded = [tokenizer(text)["input_ids"][:context_length] for text in texts]
-    longest = max(len(ids) for ids in encoded)
-    ignored = -100  # the label that the library's cross-entropy skips
-    labels = torch.tensor([ids + [ignored] * (longest - len(ids)) for ids in encoded])
-    inputs = labels.clamp(min=0)
+    encoded = [tokenizer(text)["input_ids"] for text in texts]
+    special = tokenizer("")["input_ids"]
+    foreign = tokenizer("\n".join(amid))["input_ids"][len(special) :]
+    generator = random.Random(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    # Amid ever other pieces the last steps would still unlearn tokens, were they not smaller.
+    schedule = LinearLR(optimizer, 1.0, 0.01 if amid else 1.0, total_iters=steps)
     with one_thread():
-        for _ in range(steps):
+        for step in range(steps):
+            rows = [_Row([], ids) for ids in encoded]
+            if amid and step % 2:
+                rows = [
+                    _Row(special + _piece(foreign, context_length // 2, generator), ids[len(special) :])
+                    for ids in encoded
+                ]
+            inputs, labels = _batch(rows, context_length)
             optimizer.zero_grad()
             model(input_ids=inputs, labels=labels).loss.backward()
             optimizer.step()
+            schedule.step()
     return _save(model, tokenizer, directory)
+
+
+class _Row(NamedTuple):
+    """Tokens to learn, and what stands in front of them, which is not learned."""
+
+    front: list[int]
+    learned: list[int]
+
+
+def _batch(rows: Sequence[_Row], context_length: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inputs and labels, int64 [rows, tokens], cut so that they fit the context."""
+    length = min(context_length, max(len(row.front) + len(row.learned) for row in rows))
+    inputs = torch.zeros(len(rows), length, dtype=torch.int64)
+    labels = torch.full_like(inputs, -100)  # the label that the library's cross-entropy skips
+    for (front, learned), own_inputs, own_labels in zip(rows, inputs, labels, strict=True):
+        tokens = torch.tensor([*front, *learned][:length])
+        own_inputs[: len(tokens)] = tokens
+        own_labels[len(front) : len(tokens)] = tokens[len(front) :]
+    return inputs, labels
+
+
+def _piece(token_ids: Sequence[int], most: int, generator: random.Random) -> list[int]:
+    """At least one and at most so many tokens in a row."""
+    start = generator.randrange(len(token_ids) - most)
+    return list(token_ids[start : start + generator.randint(1, most)])
 
 
 @contextmanager

@@ -148,17 +148,23 @@ def test_the_first_window_is_what_extraction_and_p_z_find(reciting, recited_text
 
 
 @pytest.fixture(scope="module")
-def remembering(tmp_path_factory, recited_texts):
-    """A model that recites texts after BOS, which its tokenizer adds."""
-    directory = tmp_path_factory.mktemp("remembering")
-    return load_language_model(save_reciting_model(directory, recited_texts, bos=True), device="cpu")
+def foreign(recited_texts):
+    return [text for text in english_sentences() if text not in recited_texts and len(text) < 200]
 
 
-def test_a_planted_text_is_found_with_its_characters(remembering, recited_texts):
+@pytest.fixture(scope="module")
+def remembering(tmp_path_factory, recited_texts, foreign):
+    """A model that recites texts after BOS, which its tokenizer adds, and amid foreign ones."""
+    directory = save_reciting_model(
+        tmp_path_factory.mktemp("remembering"), recited_texts, bos=True, amid=foreign
+    )
+    return load_language_model(directory, device="cpu")
+
+
+def test_a_planted_text_is_found_with_its_characters(remembering, recited_texts, foreign):
     """And nothing is in the same document without it. What is planted is cut where training cut it."""
     subject = subject_of(remembering, prefix_tokens=20, suffix_tokens=30)
     generator = random.Random(4)
-    foreign = [text for text in english_sentences() if text not in recited_texts and len(text) < 200]
     for text in recited_texts:
         tokens = tokenize(remembering.tokenizer, [text])[0]
         plant = text[: tokens.offsets[: remembering.context_length - 1][-1, 1]]
