@@ -8,6 +8,8 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 SUITE ?= .suites/micro
+# Tests run in as many processes as there are cores; PYTEST_ARGS=-n0 runs them in one.
+AT_ONCE := -n logical --maxprocesses 4
 STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 
@@ -43,10 +45,10 @@ suite-report: setup ## Train the micro suite with its timing and dilution runs (
 	$(BIN)/memaudit suite report $(SUITE)
 
 test: $(DEV_STAMP) check ## Run all checks and the tests, but for the slow suites
-	$(BIN)/python -m pytest -m "not chaos and not gpu" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not chaos and not gpu" $(AT_ONCE) $(PYTEST_ARGS)
 
 unit: $(DEV_STAMP) ## Run the tests that start no servers
-	$(BIN)/python -m pytest -m "not chaos and not gpu" tests/unit $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not chaos and not gpu" tests/unit $(AT_ONCE) $(PYTEST_ARGS)
 
 test-chaos: $(DEV_STAMP) ## Run the slow fault tests: minutes of killed, paused and emptied servers
 	$(BIN)/python -m pytest -m chaos $(PYTEST_ARGS)

@@ -1,8 +1,10 @@
 """Real Postgres and Redis for every test that asks for them."""
 
 import itertools
+import os
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import psycopg
 import pytest
@@ -11,13 +13,22 @@ from psycopg import sql
 from app.embedded.postgres_server import PostgresServer
 from app.embedded.redis_server import RedisServer
 from app.store.core.migrate import upgrade
+from tests.scheduling import FilesTogether
 from tests.servers import temporary_layout
 
 TEMPLATE = "template_memaudit"
 REDIS_DATABASES = range(1, 64)
 
+# What is computed here is so small that a second thread only takes the core from the process beside this one.
+# Processes that tests start inherit it. Torch, OpenBLAS and pyarrow read it when they are imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # Commands are interrupted in tests. A run started in the background ignores Ctrl-C, and so would they.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesTogether:
+    return FilesTogether(config, log)
 
 
 @pytest.fixture(scope="session")

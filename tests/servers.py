@@ -1,5 +1,6 @@
 """Real servers and services for tests, in directories that are removed at the end."""
 
+import itertools
 import os
 import pwd
 import shutil
@@ -8,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,10 +41,18 @@ def temporary_layout() -> Iterator[Layout]:
         yield lay_out(home)
 
 
+# Below those that the system itself gives to connections, and elsewhere in each process that runs tests: a
+# port that was found free stays so until the server that it is for listens.
+_PORTS = itertools.count(10_000 + 100 * os.getpid() % 20_000)
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    while True:
+        port = next(_PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def ordinary_account() -> Account:
