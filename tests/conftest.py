@@ -13,7 +13,7 @@ from psycopg import sql
 from app.embedded.postgres_server import PostgresServer
 from app.embedded.redis_server import RedisServer
 from app.store.core.migrate import upgrade
-from tests.scheduling import FilesTogether
+from tests.scheduling import FilesTogether, is_costly
 from tests.servers import temporary_layout
 
 TEMPLATE = "template_memaudit"
@@ -25,6 +25,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Commands are interrupted in tests. A run started in the background ignores Ctrl-C, and so would they.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest."""
+    items.sort(key=lambda item: not is_costly(item.path))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesTogether:
