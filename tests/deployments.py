@@ -15,7 +15,7 @@ from app.embedded.postgres_server import PostgresServer
 from app.embedded.programs import Program
 from app.embedded.redis_server import RedisServer
 from app.store.core.migrate import upgrade
-from tests.live_service import LiveService, job_process, until
+from tests.live_service import PATIENCE, LiveService, job_process, until
 from tests.servers import temporary_layout
 
 SHARD_TOKENS = 2048
@@ -46,7 +46,7 @@ class Deployment:
             AND NOT EXISTS (SELECT 1 FROM pg_stat_activity WHERE state = 'idle in transaction')
             FOR UPDATE SKIP LOCKED
         """
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             self.wait_for_jobs(kind, "running")
             child = job_process(worker)

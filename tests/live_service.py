@@ -15,6 +15,9 @@ from app.store.core.sessions import sync_engine, sync_sessions
 from app.store.tenants import create_key
 from tests.servers import free_port
 
+# How long something that will happen is waited for, on a machine that is busy with other tests.
+PATIENCE = 120.0
+
 SCOPES = ["audit:read", "audit:write", "edit:read", "edit:write"]
 TERMINAL = {"succeeded", "failed", "cancelled"}
 
@@ -75,12 +78,12 @@ class LiveService:
     def client_for(self, key: str) -> httpx.Client:
         """A client that sends a key."""
         headers = {"Authorization": f"Bearer {key}"}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=60)
+        return httpx.Client(base_url=self.url, headers=headers, timeout=PATIENCE)
 
     def start_api(self) -> None:
         """Start the API and wait until it serves."""
         self.api.start()
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while True:
             try:
                 if httpx.get(f"{self.url}/readyz").status_code == 200:
@@ -184,7 +187,7 @@ def job_process(worker: Program) -> psutil.Process:
     return child
 
 
-def until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
+def until(condition: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
     """Wait until a condition holds.
 
     Raises:
