@@ -8,7 +8,6 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-import click
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -40,12 +39,13 @@ _STATUSES: Final = {"pass": GateStatus.PASS, "fail": GateStatus.FAIL, "inconclus
 class GateCommand(TyperCommand):
     """A command whose wrong use is no decision."""
 
-    def make_context(self, *arguments: Any, **more: Any) -> click.Context:
+    def make_context(self, *arguments: Any, **more: Any) -> Any:
         """Read the command line; what is wrong with it ends with the status of what is not decided."""
         try:
             return super().make_context(*arguments, **more)
-        except click.UsageError as error:
-            error.exit_code = GateStatus.UNDECIDED
+        except Exception as error:
+            if getattr(error, "exit_code", None) == ExitStatus.USAGE:
+                vars(error)["exit_code"] = GateStatus.UNDECIDED
             raise
 
 
@@ -125,16 +125,14 @@ def _policy(policy: str | None, template: str | None) -> str | JSON:
     try:
         content = json.loads(Path(policy).read_bytes())
     except (OSError, ValueError):
-        raise fail(
-            f"{policy} is neither the id of a policy nor a readable JSON file", ExitStatus.USAGE
-        ) from None
+        raise fail(f"{policy} is neither a policy's id nor a readable JSON file", ExitStatus.USAGE) from None
     if not isinstance(content, dict):
         raise fail(f"{policy} holds no JSON object", ExitStatus.USAGE)
     return content
 
 
 def _create(client: ServiceClient, content: JSON) -> str:
-    """The policy of this content: the same content gives the same key, and that the first answer."""
+    """The policy of this content: the same content gives the same key, and that gives the first answer."""
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     created: str = client.create(POLICIES, content, key=f"memaudit-gate-{digest}")["id"]
     return created
