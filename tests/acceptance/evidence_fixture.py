@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from app.evidence.signing import ensure_signing_key
 from tests.deployments import deployments
 from tests.edit_requests import succeeded
 from tests.live_service import SCOPES, LiveService, fresh_key, make_key
@@ -21,6 +22,21 @@ METRICS = ["nl", "extraction", "p_z", "membership"]
 # Words that stand in no other text: 20 characters of them are in no document by chance.
 CANARY = "Marzipan {0:04d} quagmire obelisk {0:04d} zeppelin fjord {0:04d} vixen jukebox sphinx {0:04d}"
 CANARIES_A_SET = 2
+
+# One that passes, one that fails and one that cannot tell, as far as a tiny pair has them.
+RULES: dict[str, list[dict[str, Any]]] = {
+    "audit": [
+        {"kind": "rate", "metric": "strict", "at_most": 0.9},
+        {"kind": "rate", "metric": "strict", "at_most": 0.001},
+        {"kind": "no_memorized_text", "q": 0.2},
+        {"kind": "membership_auc", "score": "loss", "at_most": 0.6},
+    ],
+    "study": [{"kind": "mean_difference", "at_most": 0.01}],
+    "edit": [
+        {"kind": "rate", "metric": "strict", "at_most": 0.1, "texts": "seen"},
+        {"kind": "perplexity", "max_increase": 5.0},
+    ],
+}
 
 Record = dict[str, Any]
 
@@ -33,11 +49,12 @@ class Evidence:
         service: with one worker; its own client may read and write, and may not read texts in evidence.
         full: a client whose key has `audit:evidence` too.
         suite: the directory of the pair.
-        audit: of the perturbed model on labelled texts, with control texts and the standard model as reference.
+        audit: of the perturbed model on labelled texts, with control texts and the standard model as
+            reference; it names its policy when it is asked for.
         plain_audit: of the standard model on the same texts, without anything else.
         study: the pair.
         edit: the perturbed model by K-FAC.
-        gates: the id of a gate on each of these by the kind of its subject.
+        gates: the id of a gate on each of `audit`, `study` and `edit`, by these names.
         submitted: every text that was sent.
     """
 
@@ -75,7 +92,13 @@ class _Uploads:
     def _canary(self) -> Record:
         self.canaries += 1
         text = CANARY.format(self.canaries)
-        return {"id": f"canary-{self.canaries}", "text": text, "duplicates": 0, "member": False, "group": "canary"}
+        return {
+            "id": f"canary-{self.canaries}",
+            "text": text,
+            "duplicates": 0,
+            "member": False,
+            "group": "canary",
+        }
 
 
 @pytest.fixture(scope="session")
@@ -91,6 +114,7 @@ def evidence(pair: Path) -> Iterator[Evidence]:
     """A service on which an audit, a study, an edit and gates on each have succeeded."""
     with deployments([pair]) as deploy:
         service = deploy(lease_seconds=30.0).service
+        ensure_signing_key(service.directory / "signing-keys")
         service.start_worker()
         key = make_key(service.database_url, scopes=[*SCOPES, "audit:evidence"])
         with service.client_for(key) as full:
@@ -104,7 +128,14 @@ def _make(service: LiveService, full: httpx.Client, pair: Path) -> Evidence:
     control_set = uploads.send("never inserted", controls)
     standard, perturbed = (service.register(pair / name) for name in ("standard", "perturbed"))
     asked = {"metrics": METRICS, "options": {"prefix_token": "eos", "fdr": 0.2}}
-    audit = service.audit(perturbed, text_set, control_text_set=control_set, reference_model=standard, **asked)
+    audit = service.audit(
+        perturbed,
+        text_set,
+        control_text_set=control_set,
+        reference_model=standard,
+        policy=_policy(service, "audit"),
+        **asked,
+    )
     plain = service.audit(standard, text_set, **asked)
     study = _request(
         service,
@@ -118,6 +149,11 @@ def _make(service: LiveService, full: httpx.Client, pair: Path) -> Evidence:
     edit = succeeded(service, _edit_request(uploads, pair, perturbed, texts, controls))
     for path in (f"/v1/audits/{audit}", f"/v1/audits/{plain}", f"/v1/studies/{study}"):
         _await(service, path)
+    gates = {"audit": service.read(audit)["preregistration"]["gate"]}
+    for kind, subject in (("study", study), ("edit", edit["id"])):
+        gates[kind] = _request(service, "/v1/gates", policy=_policy(service, kind), **{kind: subject})
+    for gate in gates.values():
+        _await(service, f"/v1/gates/{gate}")
     return Evidence(
         service=service,
         full=full,
@@ -126,7 +162,7 @@ def _make(service: LiveService, full: httpx.Client, pair: Path) -> Evidence:
         plain_audit=plain,
         study=study,
         edit=edit["id"],
-        gates={},
+        gates=gates,
         submitted=frozenset(uploads.submitted),
     )
 
@@ -162,6 +198,15 @@ def _split(records: list[Record]) -> tuple[list[Record], list[Record]]:
 
 def _read(path: Path) -> list[Record]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _policy(service: LiveService, kind: str) -> str:
+    """A policy for a kind of subject; its id."""
+    response = service.client.post(
+        "/v1/policies", json={"name": f"for an {kind}", "rules": RULES[kind]}, headers=fresh_key()
+    )
+    assert response.status_code == 201, response.text
+    return str(response.json()["id"])
 
 
 def _request(service: LiveService, path: str, **body: Any) -> str:

@@ -1,12 +1,8 @@
 """No document of evidence holds a submitted text, unless its scope and its request allow it."""
 
 import base64
-import io
 import json
 from collections.abc import Iterator
-
-import pytest
-from pypdf import PdfReader
 
 from app.evidence.registry import FORMATS
 from tests.acceptance.evidence_fixture import Evidence
