@@ -9,6 +9,7 @@
     ├── Conflict                  409
     │   ├── AlreadyTerminal
     │   ├── AuditNotSucceeded
+    │   ├── EvidenceNotReady
     │   ├── IdempotencyInFlight
     │   ├── LanguageModelNotReady
     │   ├── NothingToJudge
@@ -19,6 +20,7 @@
     ├── BodyTooLarge              413
     ├── UnsupportedMediaType      415
     ├── RangeNotSatisfiable       416
+    ├── SigningUnavailable        503
     ├── ValidationFailed          422
     │   ├── IdempotencyMismatch
     │   └── SourceNotAllowed
@@ -157,6 +159,13 @@ class StudyNotSucceeded(Conflict):
     title = "Study has not succeeded"
 
 
+class EvidenceNotReady(Conflict):
+    """Evidence is given of work that has succeeded."""
+
+    slug = "evidence-not-ready"
+    title = "Evidence not ready"
+
+
 class IdempotencyInFlight(Conflict):
     """A request with the same Idempotency-Key is being answered right now."""
 
@@ -257,6 +266,14 @@ class SourceNotAllowed(ValidationFailed):
 
     slug = "source-not-allowed"
     title = "Source not allowed"
+
+
+class SigningUnavailable(MemauditError):
+    """This instance has no key to sign evidence with; the detail says what to set."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    slug = "signing-unavailable"
+    title = "Signing unavailable"
 
 
 class JobFailed(MemauditError):

@@ -15,6 +15,7 @@ from app.cli.failures import explained
 from app.cli.found_settings import find_settings
 from app.cli.gate import GateCommand, gate
 from app.cli.pull import pull
+from app.cli.verify import verify
 from app.embedded.programs import api_command, worker_command
 from app.embedded.supervisor import supervise
 from app.settings import GPU_QUEUE, Queue, Settings
@@ -31,6 +32,7 @@ cli.command()(audit)
 cli.command()(demo)
 cli.command(cls=GateCommand)(gate)
 cli.command()(pull)
+cli.command()(verify)
 
 HomeOption = Annotated[
     Path | None,
