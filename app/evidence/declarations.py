@@ -11,9 +11,10 @@ from typing import Any, TypeAlias
 import orjson
 
 from app.contracts.results.evaluations import Check, Outcome
+from app.contracts.results.gates import RuleOutcome
 from app.edits.schemas import EditOut
 from app.evidence.measurements import CONFIDENCE
-from app.evidence.record import EvidenceRecord
+from app.evidence.record import EvidenceRecord, RecordedGate
 
 _Json: TypeAlias = dict[str, Any]
 _CONFORMANCE: dict[str, float] = {"pass": 1.0, "fail": 0.0}
@@ -30,7 +31,7 @@ class Judged:
         outcome: pass, fail or inconclusive.
         statement: what was found, in a sentence.
         observed: the numbers behind it.
-        interval: whether they have a 95 % interval.
+        confidence: what their interval holds at; None without one.
     """
 
     identifier: str
@@ -38,22 +39,33 @@ class Judged:
     outcome: Outcome
     statement: str
     observed: _Json
-    interval: bool
+    confidence: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standard:
-    """The rules that one client made, and what was found of each."""
+    """The rules that one client made, and what was found of each.
+
+    Attributes:
+        ref: by which the document points to it.
+        name: as the client calls it.
+        version: as text; None if it has none.
+        description: what it is for.
+        summary: what came of it, in a sentence.
+        judged: its rules in their order.
+    """
 
     ref: str
     name: str
     version: str | None
     description: str
+    summary: str
     judged: tuple[Judged, ...]
 
 
 def standards(record: EvidenceRecord) -> Iterator[Standard]:
-    """The limits of an edit."""
+    """The policies that gates asked, and the limits of an edit."""
+    yield from (_policy(each) for each in record.gates)
     if isinstance(record.work, EditOut):
         limits = _limits(record.work)
         if limits.judged:
@@ -67,7 +79,39 @@ def _limits(edit: EditOut) -> Standard:
         name=f"Limits of {edit.id}",
         version=None,
         description="What the client asked of the edited model.",
+        summary="The limits of the edit against 95 % intervals.",
         judged=tuple(_of_check(check) for check in checks if check.outcome is not None),
+    )
+
+
+def _policy(recorded: RecordedGate) -> Standard:
+    gate, policy = recorded.gate, recorded.policy
+    when = "before the first score" if gate.preregistered else "after the work was asked for"
+    return Standard(
+        ref=gate.id,
+        name=policy.name,
+        version=str(policy.version),
+        description=policy.description or f"Policy {policy.id}, SHA-256 {policy.sha256}.",
+        summary=f"{gate.outcome}. The policy was named {when}; its SHA-256 is {policy.sha256}.",
+        judged=tuple(_of_rule(place, each) for place, each in enumerate(gate.rules, 1)),
+    )
+
+
+def _of_rule(place: int, found: RuleOutcome) -> Judged:
+    rule = found.rule.model_dump(mode="json", exclude_none=True)
+    reason = f" Undecided: {found.reason}." if found.reason else ""
+    return Judged(
+        identifier=f"rule {place}: {found.rule.kind}",
+        rule=orjson.dumps(rule).decode(),
+        outcome=found.outcome,
+        statement=found.statement + reason,
+        observed={
+            "limit": found.limit,
+            **found.observed.model_dump(mode="json", exclude_none=True),
+            "deciding_count": found.deciding_count,
+            "deciding_texts": found.deciding_texts,
+        },
+        confidence=found.observed.confidence,
     )
 
 
@@ -80,7 +124,7 @@ def _of_check(check: Check) -> Judged:
         outcome=check.outcome,
         statement=f"The limit is {check.limit:g}; {measured}.",
         observed=check.model_dump(include={"n", "value", "low", "high", "limit"}),
-        interval=check.low is not None,
+        confidence=None if check.low is None else CONFIDENCE,
     )
 
 
@@ -126,7 +170,7 @@ def declarations(found: list[Standard], target: str) -> _Json:
 
 def _attestation(standard: Standard) -> _Json:
     return {
-        "summary": standard.description,
+        "summary": standard.summary,
         "assessor": _ASSESSOR,
         "map": [_mapped(f"{standard.ref}/{place}", judged) for place, judged in enumerate(standard.judged)],
     }
@@ -141,9 +185,9 @@ def _mapped(ref: str, judged: Judged) -> _Json:
         "counterClaims" if judged.outcome == "fail" else "claims": [f"{ref}/claim"],
         "conformance": conformance,
     }
-    if judged.interval:
+    if judged.confidence is not None:
         mapped["confidence"] = {
-            "score": CONFIDENCE,
+            "score": judged.confidence,
             "rationale": "The whole interval was compared with the limit.",
         }
     return mapped

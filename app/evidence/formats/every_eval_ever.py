@@ -126,6 +126,10 @@ class _Document:
                 "source_type": "evaluation_run",
                 "source_organization_name": "memaudit",
                 "evaluator_relationship": "other",
+                "additional_details": {
+                    each.gate.id: f"{each.policy.name} version {each.policy.version}: {each.gate.outcome}"
+                    for each in record.gates
+                },
             },
             "eval_library": {"name": "memaudit", "version": record.software},
             "model_info": self._model_info(),
@@ -290,7 +294,9 @@ def _words(value: object) -> str:
 
 
 def _portable(part: str) -> str:
-    return _NOT_PORTABLE.sub("-", part).strip(".-") or "unnamed"
+    """A name for a folder; `data` is the store's own."""
+    found = _NOT_PORTABLE.sub("-", part).strip(".-") or "unnamed"
+    return "data_" if found == "data" else found
 
 
 FORMAT = EvidenceFormat(

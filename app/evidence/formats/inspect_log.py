@@ -13,7 +13,7 @@ from app.evidence.cautions import cautions
 from app.evidence.format import EvidenceFormat
 from app.evidence.inspect_process import check_installed, inspect_parts
 from app.evidence.measurements import Measurement, measurements
-from app.evidence.record import EvidenceRecord, RecordedAudit, RecordedRow
+from app.evidence.record import EvidenceRecord, RecordedAudit, RecordedGate, RecordedRow
 from app.evidence.texts_of_rows import judgement_of, numbers_of, prompt_and_target
 
 _Json: TypeAlias = dict[str, Any]
@@ -65,8 +65,8 @@ def _texts(record: EvidenceRecord) -> list[tuple[RecordedAudit, ...]]:
 
 
 def _scorer(record: EvidenceRecord, audit: RecordedAudit) -> str:
-    """A language model's name among the scorers."""
-    return audit.role.value if isinstance(record.work, EditOut) else audit.label
+    """A language model's name among the scorers; in an edit, with the part of the texts that it scored."""
+    return f"{audit.label}/{audit.role.value}" if isinstance(record.work, EditOut) else audit.label
 
 
 def _header(record: EvidenceRecord) -> _Json:
@@ -135,8 +135,25 @@ def _facts(record: EvidenceRecord) -> _Json:
             {"role": each.role, "id": each.id, "name": each.name, "sha256": each.sha256, "texts": each.texts}
             for each in record.text_sets
         ],
+        "gates": [_gate(each) for each in record.gates],
         "texts": "full" if record.texts else "redacted",
         "not_proved": list(cautions(record)),
+    }
+
+
+def _gate(recorded: RecordedGate) -> _Json:
+    gate = recorded.gate
+    return {
+        "id": gate.id,
+        "policy": gate.policy_name,
+        "policy_version": gate.policy_version,
+        "policy_sha256": gate.policy_sha256,
+        "preregistered": gate.preregistered,
+        "outcome": gate.outcome,
+        "rules": [
+            {"kind": each.rule.kind, "outcome": each.outcome, "statement": each.statement}
+            for each in gate.rules
+        ],
     }
 
 
@@ -151,9 +168,8 @@ def _scores(record: EvidenceRecord) -> Iterator[_Json]:
 
 def _score(record: EvidenceRecord, measured: Measurement, audit: RecordedAudit | None) -> _Json:
     values = {"value": measured.value, "low": measured.low, "high": measured.high}
-    of_set = f"{audit.label}/" if audit is not None and isinstance(record.work, EditOut) else ""
     return {
-        "name": f"{of_set}{measured.name}",
+        "name": measured.name,
         "scorer": "comparison" if audit is None else _scorer(record, audit),
         "metrics": {
             name: {"name": name, "value": value} for name, value in values.items() if value is not None
@@ -209,10 +225,16 @@ def _score_of_text(row: RecordedRow) -> _Json:
     return score
 
 
+def _stem(record: EvidenceRecord) -> str:
+    """A name as Inspect gives to logs: without the time and the task `inspect view` does not list them."""
+    return f"{record.finished_at:%Y-%m-%dT%H-%M-%S}_memaudit-{record.kind.value}_{record.id.replace('_', '')}"
+
+
 FORMAT = EvidenceFormat(
     name="inspect",
     title="Inspect log",
     media_type="application/json",
-    suffix="inspect.json",
+    suffix="json",
+    stem=_stem,
     render=render,
 )
