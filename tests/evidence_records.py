@@ -26,6 +26,7 @@ from app.evidence.record import (
     Work,
 )
 from app.gates.schemas import GateOut
+from app.policies.preregistration import Preregistration
 from app.policies.schemas import PolicyOut
 from app.store.text_sets import ClearText
 from app.studies.schemas import StudyOut
@@ -431,5 +432,12 @@ def judged(record: EvidenceRecord) -> EvidenceRecord:
             "progress": {"done": 3, "total": 3},
         }
     )
-    recorded = RecordedGate(gate=gate, policy=policy, preregistered_text_set="e" * 64)
+    registered = Preregistration(
+        policy=policy.id,
+        policy_sha256=policy.sha256,
+        text_set_sha256="e" * 64,
+        gate=gate.id,
+        registered_at=_ENDED,
+    )
+    recorded = RecordedGate(gate=gate, policy=policy, preregistration=registered)
     return replace(record, gates=(recorded,))

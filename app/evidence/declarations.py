@@ -86,15 +86,24 @@ def _limits(edit: EditOut) -> Standard:
 
 def _policy(recorded: RecordedGate) -> Standard:
     gate, policy = recorded.gate, recorded.policy
-    when = "before the first score" if gate.preregistered else "after the work was asked for"
     return Standard(
         ref=gate.id,
         name=policy.name,
         version=str(policy.version),
         description=policy.description or f"Policy {policy.id}, SHA-256 {policy.sha256}.",
-        summary=f"{gate.outcome}. The policy was named {when}; its SHA-256 is {policy.sha256}.",
+        summary=f"{gate.outcome} of the policy with SHA-256 {policy.sha256}, {_registered(recorded)}.",
         judged=tuple(_of_rule(place, each) for place, each in enumerate(gate.rules, 1)),
     )
+
+
+def _registered(recorded: RecordedGate) -> str:
+    registration = recorded.preregistration
+    if registration is None:
+        return "named after the work was asked for"
+    when = f"written down before the first score, at {registration.registered_at.isoformat()}"
+    if registration.text_set_sha256 is None:
+        return when
+    return f"{when}, for the texts with SHA-256 {registration.text_set_sha256}"
 
 
 def _of_rule(place: int, found: RuleOutcome) -> Judged:

@@ -140,7 +140,9 @@ def test_rules_are_claims_with_what_backs_or_breaks_them() -> None:
         for each in declared["attestations"][0]["map"]
     ]
     assert found == [(1.0, False, 0.95), (0.0, True, None), (None, False, 0.95)]
-    assert "before the first score" in declared["attestations"][0]["summary"]
+    summary = declared["attestations"][0]["summary"]
+    assert "before the first score" in summary
+    assert "e" * 64 in summary
     seen = json.loads(declared["evidence"][1]["data"][0]["contents"]["attachment"]["content"])
     assert seen["deciding_texts"] == ["text-1", "text-2"]
 
