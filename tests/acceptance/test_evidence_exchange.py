@@ -55,8 +55,8 @@ def test_a_bill_of_materials_of_an_edit_has_its_lineage_files_and_limits(evidenc
     assert "model.safetensors" in files
     ancestors = edited["pedigree"]["ancestors"]
     assert [each["properties"][0]["value"] for each in ancestors] == [edit["model"]]
-    names = [each["name"] for each in bom["definitions"]["standards"]]
-    assert names == ["for an edit", f"Limits of {evidence.edit}"]
+    (gate, limits) = (each["bom-ref"] for each in bom["definitions"]["standards"])
+    assert (gate, limits) == (evidence.gates["edit"], f"{evidence.edit}/limits")
 
 
 def test_records_keep_their_schema_and_hold_every_scored_text(evidence: Evidence) -> None:
