@@ -1,24 +1,33 @@
 """Small records of finished work, made by hand: an audit with controls, a pair of models, an edit."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from app.audits.schemas import AuditOut, Progress, ScoreOut
 from app.contracts.audits import AuditOptions
+from app.contracts.policies.probabilistic_extraction import ProbabilisticExtraction
+from app.contracts.policies.rate import Rate
+from app.contracts.results.gates import RuleOutcome, overall
+from app.contracts.results.observations import Observation
 from app.edits.schemas import EditOut
+from app.evidence.controls import read_control_mappings
 from app.evidence.record import (
     AuditRole,
     EvidenceRecord,
     ModelRole,
     RecordedAudit,
     RecordedFile,
+    RecordedGate,
     RecordedModel,
     RecordedRow,
     RecordedTextSet,
     SubjectKind,
     Work,
 )
+from app.gates.schemas import GateOut
+from app.policies.schemas import PolicyOut
 from app.store.text_sets import ClearText
 from app.studies.schemas import StudyOut
 
@@ -182,7 +191,9 @@ def _score(place: int) -> ScoreOut:
 
 
 def _clear(place: int) -> ClearText:
-    return ClearText(text=f"{SECRET} {place}", ordinal=place, text_id=f"text-{place}", prefix_chars=len(SECRET))
+    return ClearText(
+        text=f"{SECRET} {place}", ordinal=place, text_id=f"text-{place}", prefix_chars=len(SECRET)
+    )
 
 
 def _record(
@@ -204,6 +215,8 @@ def _record(
         text_sets=tuple(text_sets),
         artifact=None,
         audits=tuple(audits),
+        gates=(),
+        controls=read_control_mappings(None),
         worst=(),
         texts=full,
         software="9.9.9",
@@ -357,7 +370,13 @@ def _receipt(base: str) -> dict[str, Any]:
         "method": "svd",
         "base": {"model": base, "digest": "b" * 64, "revision": f"{1:040x}"},
         "lineage": [
-            {"model": base, "source": "hub", "name": "acme/tiny-1", "revision": f"{1:040x}", "digest": "b" * 64}
+            {
+                "model": base,
+                "source": "hub",
+                "name": "acme/tiny-1",
+                "revision": f"{1:040x}",
+                "digest": "b" * 64,
+            }
         ],
         "text_sets": {},
         "seed": 7,
@@ -369,3 +388,50 @@ def _receipt(base: str) -> dict[str, Any]:
         "parameters": {"rank_ratio": {"gate": 0.5}},
         "matrices": [],
     }
+
+
+def judged(record: EvidenceRecord) -> EvidenceRecord:
+    """The record with a gate whose rules pass, fail and remain open."""
+    rules = [
+        Rate(kind="rate", metric="strict", at_most=0.5),
+        ProbabilisticExtraction(kind="probabilistic_extraction"),
+        Rate(kind="rate", metric="strict", at_most=0.001, groups="canary*"),
+    ]
+    seen = [
+        Observation(value=0.0, n=100, count=0, low=0.0, high=0.0295, confidence=0.95),
+        Observation(value=0.9, n=100, count=2),
+        Observation(value=0.0, n=100, count=0, low=0.0, high=0.0295, confidence=0.95),
+    ]
+    deciding = [(), ("text-1", "text-2"), ()]
+    outcomes = [RuleOutcome.of(*each) for each in zip(rules, seen, deciding, strict=True)]
+    policy = PolicyOut.model_validate(
+        {
+            "id": public_id("pol", 1),
+            "name": "no recital\nanywhere",
+            "version": 2,
+            "sha256": "d" * 64,
+            "description": None,
+            "template": None,
+            "rules": [rule.model_dump() for rule in rules],
+            "metadata": {},
+            "created_at": _ENDED,
+        }
+    )
+    gate = GateOut.model_validate(
+        _TIMES
+        | {
+            "id": public_id("gat", 1),
+            "status": "succeeded",
+            "policy": policy.id,
+            "policy_name": policy.name,
+            "policy_version": policy.version,
+            "policy_sha256": policy.sha256,
+            "subject": {"kind": record.kind, "id": record.id},
+            "outcome": overall(each.outcome for each in outcomes),
+            "rules": [each.model_dump() for each in outcomes],
+            "preregistered": True,
+            "progress": {"done": 3, "total": 3},
+        }
+    )
+    recorded = RecordedGate(gate=gate, policy=policy, preregistered_text_set="e" * 64)
+    return replace(record, gates=(recorded,))

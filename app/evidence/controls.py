@@ -1,4 +1,4 @@
-"""Which controls of frameworks the rules of a policy bear on: mappings of the operator, not of the frameworks."""
+"""Which controls of frameworks the rules of policies bear on, as the operator of the service maps them."""
 
 from functools import cache
 from importlib.resources import files
@@ -46,7 +46,9 @@ class ControlMappings(Contract):
     def _check(self) -> Self:
         known = self.titles()
         if any(control not in known for controls in self.rules.values() for control in controls):
-            raise PydanticCustomError("unknown_control", "A rule is mapped to a control that no framework has")
+            raise PydanticCustomError(
+                "unknown_control", "A rule is mapped to a control that no framework has"
+            )
         return self
 
     def titles(self) -> dict[str, str]:

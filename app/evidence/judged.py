@@ -6,7 +6,7 @@ from typing import Any
 
 from app.contracts.results.gates import RuleOutcome
 from app.evidence.record import EvidenceRecord
-from app.policies.schemas import GateOut
+from app.gates.schemas import GateOut
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +47,6 @@ class JudgedRule:
 
 def judged_rules(record: EvidenceRecord) -> Iterator[JudgedRule]:
     """The rules of all gates in their order."""
-    for gate in record.gates:
-        for number, outcome in enumerate(gate.rules, start=1):
-            yield JudgedRule(gate=gate, number=number, outcome=outcome)
+    for recorded in record.gates:
+        for number, outcome in enumerate(recorded.gate.rules, start=1):
+            yield JudgedRule(gate=recorded.gate, number=number, outcome=outcome)

@@ -30,7 +30,8 @@ def render(record: EvidenceRecord) -> bytes:
     for total in ("tests", "failures", "errors"):
         root.set(total, str(sum(int(suite.get(total, "0")) for suite in root)))
     indent(root)
-    return tostring(root, encoding="utf-8", xml_declaration=True)
+    document: bytes = tostring(root, encoding="utf-8", xml_declaration=True)
+    return document
 
 
 def _suite_of_gate(record: EvidenceRecord, rules: list[JudgedRule]) -> Element:

@@ -1,5 +1,7 @@
 """`model-card`: a section for a model's README on the Hub, with the results as its `model-index`.
 
+The README is that of the audited language model, of the edited one, or of the last of a study.
+
 The front matter is YAML, of which JSON is a part, so each value is written as JSON.
 """
 
@@ -11,7 +13,7 @@ from app.evidence.cautions import cautions
 from app.evidence.format import EvidenceFormat
 from app.evidence.judged import judged_rules
 from app.evidence.measurements import Measurement, measurements
-from app.evidence.record import EvidenceRecord, RecordedModel, RecordedTextSet
+from app.evidence.record import EvidenceRecord, ModelRole, RecordedModel, RecordedTextSet
 
 _TASK: Final = {"type": "text-generation", "name": "Memorization"}
 _SPECIAL: Final = str.maketrans({character: f"\\{character}" for character in r"\`*_{}[]<>()#+-!|~"})
@@ -19,7 +21,7 @@ _SPECIAL: Final = str.maketrans({character: f"\\{character}" for character in r"
 
 def render(record: EvidenceRecord) -> bytes:
     """The front matter and the section of a record."""
-    front = json.dumps({"model-index": list(_index(record))}, indent=2, ensure_ascii=False)
+    front = json.dumps({"model-index": _index(record)}, indent=2, ensure_ascii=False)
     front = front.removeprefix("{\n").removesuffix("\n}")
     return "\n".join(["---", _dedented(front), "---", "", *_section(record), ""]).encode()
 
@@ -28,26 +30,26 @@ def _dedented(lines: str) -> str:
     return "\n".join(line.removeprefix("  ") for line in lines.splitlines())
 
 
-def _index(record: EvidenceRecord) -> Iterator[dict[str, Any]]:
-    """An entry for each language model that was measured, with a result for each text set."""
+def _index(record: EvidenceRecord) -> list[dict[str, Any]]:
+    """The entry of the language model whose README this is for, with a result for each text set."""
+    model = _described(record)
+    overall = [each for each in measurements(record) if each.overall and each.model == model.id]
+    found = {texts.id: [each for each in overall if each.text_set == texts.id] for texts in record.text_sets}
     sets = {texts.id: texts for texts in record.text_sets}
-    for model in record.models:
-        overall = [each for each in measurements(record) if each.overall and each.model == model.id]
-        results = [
-            _result(record, texts, [each for each in overall if each.text_set == texts.id])
-            for texts in sets.values()
-            if any(each.text_set == texts.id for each in overall)
-        ]
-        if results:
-            yield {"name": model.name, "results": results}
+    results = [_result(sets[text_set], numbers) for text_set, numbers in found.items() if numbers]
+    return [{"name": model.name, "results": results}]
 
 
-def _result(record: EvidenceRecord, texts: RecordedTextSet, found: list[Measurement]) -> dict[str, Any]:
+def _described(record: EvidenceRecord) -> RecordedModel:
+    """The audited language model, the edited one, or the last of a study."""
+    return [model for model in record.models if model.role != ModelRole.REFERENCE][-1]
+
+
+def _result(texts: RecordedTextSet, found: list[Measurement]) -> dict[str, Any]:
     return {
         "task": _TASK,
         "dataset": {"name": texts.name, "type": "private", "revision": texts.sha256},
         "metrics": [_metric(each) for each in found],
-        "source": {"name": f"memaudit {record.software}, {record.kind} {record.id}"},
     }
 
 

@@ -1,4 +1,4 @@
-"""`oscal`: OSCAL assessment results 1.1.3 (NIST), a finding for each rule and an observation for each metric and group.
+"""`oscal`: OSCAL assessment results 1.1.3 (NIST): a finding for each rule, an observation for a metric and group.
 
 Results belong to an assessment plan and to controls of a catalogue. Here the plan is what was asked of the
 service, and controls are the operator's mappings, marked as such: no framework has said that these numbers
@@ -157,9 +157,6 @@ def _number(measured: Measurement) -> JSON:
 def _finding(record: EvidenceRecord, judged: JudgedRule) -> JSON:
     outcome = judged.outcome
     controls = record.controls.of_rule(outcome.rule.kind) or list(record.controls.titles())[:1]
-    reason = {} if outcome.outcome == "pass" else {"reason": outcome.outcome}
-    if outcome.outcome == "inconclusive":
-        reason = {"reason": "other"}
     return {
         "uuid": _identifier(record, "finding", judged.gate.id, judged.number),
         "title": _line(f"{judged.gate.policy_name}, rule {judged.number}: {outcome.rule.kind}"),
@@ -173,7 +170,8 @@ def _finding(record: EvidenceRecord, judged: JudgedRule) -> JSON:
             ],
             "status": {
                 "state": "satisfied" if outcome.outcome == "pass" else "not-satisfied",
-                **reason,
+                # OSCAL knows no third state, and its reasons are pass, fail and other.
+                "reason": "other" if outcome.outcome == "inconclusive" else outcome.outcome,
                 "remarks": f"The outcome is {outcome.outcome}. {_MAPPING}",
             },
         },
