@@ -11,6 +11,7 @@ from app.artifacts.hub import router as hub
 from app.artifacts.router import router as artifacts
 from app.audits.router import router as audits
 from app.edits.router import router as edits
+from app.evidence.controls import read_control_mappings
 from app.evidence.router import keys_router as signing_keys
 from app.evidence.router import router as evidence
 from app.gates.router import router as gates
@@ -45,6 +46,7 @@ RFC 9457 problem document; no submitted text appears in an error.
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     open_location(settings.artifact_store)
+    read_control_mappings(settings.control_mappings)  # a wrong one is told at the start
     engine = async_engine(settings.require_database_url(), pool_size=settings.database_pool_size)
     app.state.store = Store(engine)
     # Storing a text set holds a connection for minutes; half of the pool stays free for other requests.

@@ -94,6 +94,8 @@ class Settings(BaseSettings):
 
     # A directory of PEM files: the key that evidence is signed with, and those that were before it.
     signing_keys: AbsolutePath | None = None
+    # A JSON file that says which controls the rules of policies bear on; None for the mappings that ship.
+    control_mappings: AbsolutePath | None = None
 
     # A JSON request; a text set in one JSON document, or one record of a stream; a whole stream.
     max_request_bytes: int = Field(default=2**20, ge=1)

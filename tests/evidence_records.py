@@ -12,6 +12,7 @@ from app.contracts.policies.rate import Rate
 from app.contracts.results.gates import RuleOutcome, overall
 from app.contracts.results.observations import Observation
 from app.edits.schemas import EditOut
+from app.evidence.controls import read_control_mappings
 from app.evidence.record import (
     AuditRole,
     EvidenceRecord,
@@ -216,6 +217,7 @@ def _record(
         artifact=None,
         audits=tuple(audits),
         gates=(),
+        controls=read_control_mappings(None),
         worst=(),
         texts=full,
         software="9.9.9",

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from app.audits.schemas import AuditOut, ScoreOut
 from app.edits.schemas import EditOut
+from app.evidence.controls import ControlMappings
 from app.gates.schemas import GateOut
 from app.policies.preregistration import Preregistration
 from app.policies.schemas import PolicyOut
@@ -244,6 +245,7 @@ class EvidenceRecord:
         audits: where the numbers come from: the audit and its companions, the study's audits and those of its
             controls, or those before and after the edit.
         gates: the gates on the work that were decided, oldest first; of a gate that one alone.
+        controls: which controls of frameworks the rules bear on, as the operator maps them.
         worst: the texts that are most strongly memorized by `nl`, at most `MOST_WORST`, most strongly first:
             of the audit, of the last language model of a study, of the memorized texts before an edit.
         texts: whether texts are in `worst` and in rows.
@@ -262,6 +264,7 @@ class EvidenceRecord:
     artifact: RecordedArtifact | None
     audits: tuple[RecordedAudit, ...]
     gates: tuple[RecordedGate, ...]
+    controls: ControlMappings
     worst: tuple[WorstText, ...]
     texts: bool
     software: str

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from app.evidence import service
+from app.evidence.controls import read_control_mappings
 from app.evidence.record import SubjectKind
 from app.evidence.registry import FORMATS
 from app.evidence.schemas import EvidenceFormatOut, SigningKeyOut, SigningKeysOut
@@ -107,7 +108,10 @@ def _routes_of(kind: SubjectKind) -> APIRouter:
         if texts == "full":
             require_scope(principal, TEXTS_SCOPE)
         wanted = service.find_format(name, kind)
-        record = await service.read_record(store, principal, kind, identifier, texts=texts == "full")
+        controls = await run_in_threadpool(read_control_mappings, settings.control_mappings)
+        record = await service.read_record(
+            store, principal, kind, identifier, controls, texts=texts == "full"
+        )
         return await send_evidence(
             wanted,
             record,

@@ -15,6 +15,7 @@ from app.audits.service import read_audit
 from app.edits.schemas import EditOut
 from app.edits.service import read_edit
 from app.errors import EvidenceNotReady, NotFound
+from app.evidence.controls import ControlMappings
 from app.evidence.format import EvidenceFormat
 from app.evidence.parts import (
     parts_of,
@@ -110,7 +111,13 @@ def list_formats(
 
 
 async def read_record(
-    store: Store, principal: Principal, kind: SubjectKind, identifier: UUID, *, texts: bool
+    store: Store,
+    principal: Principal,
+    kind: SubjectKind,
+    identifier: UUID,
+    controls: ControlMappings,
+    *,
+    texts: bool,
 ) -> EvidenceRecord:
     """The record of finished work, all of it from one snapshot but the rows, which do not change.
 
@@ -119,6 +126,7 @@ async def read_record(
         principal: whose it is.
         kind: of the work.
         identifier: of the work.
+        controls: what the rules of gates are mapped to.
         texts: whether texts are in the record.
 
     Raises:
@@ -126,11 +134,18 @@ async def read_record(
         EvidenceNotReady: it has not ended, or ended without a result.
     """
     rows = Rows(store, principal.tenant_id, texts=texts)
-    return await store.read(_assemble, principal, kind, identifier, rows, texts=texts)
+    return await store.read(_assemble, principal, kind, identifier, rows, controls, texts=texts)
 
 
 def _assemble(
-    session: Session, principal: Principal, kind: SubjectKind, identifier: UUID, rows: Rows, *, texts: bool
+    session: Session,
+    principal: Principal,
+    kind: SubjectKind,
+    identifier: UUID,
+    rows: Rows,
+    controls: ControlMappings,
+    *,
+    texts: bool,
 ) -> EvidenceRecord:
     resource = SUBJECTS[kind].read(session, principal, identifier)
     if resource.status != OperationStatus.SUCCEEDED:
@@ -151,6 +166,7 @@ def _assemble(
         artifact=read_recorded_artifact(session, principal, parts.artifact),
         audits=tuple(read_recorded_audits(session, principal, parts.audits)),
         gates=tuple(read_recorded_gates(session, principal, work, gate)),
+        controls=controls,
         worst=tuple(_read_worst(session, principal, parts.worst_of, texts=texts)),
         texts=texts,
         software=__version__,

@@ -1,0 +1,106 @@
+"""`junit`: the report that continuous integration takes: a suite for each gate, a test case for each rule.
+
+What is inconclusive is an error: it must not look like a test that was passed, nor like one that may be
+skipped. Work that no gate has judged has one suite of its own, on whether all texts could be scored.
+"""
+
+import re
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Final
+from xml.etree.ElementTree import Element, SubElement, indent, tostring
+
+from app.evidence.format import EvidenceFormat
+from app.evidence.judged import JudgedRule, judged_rules
+from app.evidence.record import EvidenceRecord
+
+_SUITE: Final = "testsuite"
+_INDETERMINATE: Final = "error"
+# What XML 1.0 has no way to write.
+_NOT_XML: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def render(record: EvidenceRecord) -> bytes:
+    """The report of a record."""
+    root = Element("testsuites", name=f"memaudit {record.kind} {record.id}")
+    for _, rules in groupby(judged_rules(record), key=lambda judged: judged.gate.id):
+        root.append(_suite_of_gate(record, list(rules)))
+    if not len(root):
+        root.append(_suite_of_scores(record))
+    for total in ("tests", "failures", "errors"):
+        root.set(total, str(sum(int(suite.get(total, "0")) for suite in root)))
+    indent(root)
+    document: bytes = tostring(root, encoding="utf-8", xml_declaration=True)
+    return document
+
+
+def _suite_of_gate(record: EvidenceRecord, rules: list[JudgedRule]) -> Element:
+    gate = rules[0].gate
+    facts = {
+        "gate": gate.id,
+        "policy": gate.policy,
+        "policy_sha256": gate.policy_sha256,
+        "outcome": gate.outcome or "",
+        "preregistered": str(gate.preregistered).lower(),
+    }
+    suite = _suite(record, f"{gate.policy_name} (version {gate.policy_version})", facts)
+    for judged in rules:
+        outcome = judged.outcome
+        case = _case(suite, gate.policy_name, f"{judged.number}. {outcome.rule.kind}")
+        if outcome.outcome != "pass":
+            tag = "failure" if outcome.outcome == "fail" else _INDETERMINATE
+            told = SubElement(case, tag, type=outcome.reason or outcome.outcome)
+            told.set("message", _clean(outcome.statement))
+            told.text = _clean("\n".join(_details(judged)))
+    return _counted(suite)
+
+
+def _details(judged: JudgedRule) -> Iterator[str]:
+    outcome = judged.outcome
+    yield outcome.statement
+    yield from (f"{name}: {value}" for name, value in judged.facts().items() if value is not None)
+    if outcome.deciding_texts:
+        yield f"{outcome.deciding_count} texts decide it: " + " ".join(outcome.deciding_texts)
+
+
+def _suite_of_scores(record: EvidenceRecord) -> Element:
+    suite = _suite(record, f"{record.kind} {record.id}", {"outcome": "no rule was applied"})
+    for audit in record.principal_audits:
+        summary = audit.resource.summary
+        case = _case(suite, record.kind, f"every text of {audit.resource.id} could be scored")
+        if summary is None or summary.errors:
+            unscored = "no summary" if summary is None else f"{summary.errors} of {summary.texts} texts"
+            SubElement(case, _INDETERMINATE, type="unscored", message=f"Could not be scored: {unscored}.")
+    return _counted(suite)
+
+
+def _suite(record: EvidenceRecord, name: str, facts: dict[str, str]) -> Element:
+    suite = Element(_SUITE, name=_clean(name), timestamp=record.finished_at.strftime("%Y-%m-%dT%H:%M:%S"))
+    properties = SubElement(suite, "properties")
+    for key, value in {"subject": record.id, "software": f"memaudit {record.software}", **facts}.items():
+        SubElement(properties, "property", name=key, value=_clean(value))
+    return suite
+
+
+def _case(suite: Element, classname: str, name: str) -> Element:
+    return SubElement(suite, "testcase", classname=_clean(classname), name=_clean(name))
+
+
+def _counted(suite: Element) -> Element:
+    """The suite with the number of its cases."""
+    for total, tag in (("tests", "testcase"), ("failures", "testcase/failure"), ("errors", "testcase/error")):
+        suite.set(total, str(len(suite.findall(tag))))
+    return suite
+
+
+def _clean(text: str) -> str:
+    return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+FORMAT = EvidenceFormat(
+    name="junit",
+    title="JUnit report",
+    media_type="application/xml",
+    suffix="junit.xml",
+    render=render,
+)
