@@ -2,7 +2,7 @@
 
 import random
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -11,7 +11,7 @@ from tenacity import RetryCallState
 from memaudit.errors import RequestRefused, ServiceUnreachable, TooManyRequests
 
 Method = Literal["GET", "POST", "DELETE"]
-JSON = dict[str, Any]
+OnSent = Callable[[int], object]
 
 _FIRST_PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 5.0
@@ -29,6 +29,7 @@ class Call:
         content: a body of another kind, as the face that sends it takes it.
         headers: beside those of the connection.
         replayable: whether the body can be sent again.
+        on_sent: called, while a file is sent, with how many of its bytes have been.
     """
 
     method: Method
@@ -38,6 +39,7 @@ class Call:
     content: Any = None
     headers: Mapping[str, str] = field(default_factory=dict)
     replayable: bool = True
+    on_sent: OnSent | None = None
 
     @property
     def idempotent(self) -> bool:

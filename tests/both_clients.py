@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
+from typing import Any, Self
 
 from memaudit import AsyncClient, Client
 
@@ -27,11 +27,11 @@ class Awaitable:
         found = getattr(self._part, name)
         return _awaited(found) if inspect.ismethod(found) else Awaitable(found)
 
-    async def __aenter__(self) -> "Awaitable":
+    async def __aenter__(self) -> Self:
         self._part.__enter__()
         return self
 
-    async def __aexit__(self, *raised: Any) -> None:
+    async def __aexit__(self, *raised: object) -> None:
         self._part.__exit__(*raised)
 
 

@@ -13,7 +13,7 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_before_delay
 from memaudit.answers import document, failure, read_as, unreachable
 from memaudit.asynchronous.blocking import blocking, sleep
 from memaudit.base import Answer
-from memaudit.calls import Call, pause, pause_of
+from memaudit.calls import Call, OnSent, pause, pause_of
 from memaudit.connection import Connection
 from memaudit.errors import MemauditError
 
@@ -116,7 +116,7 @@ class Sender:
     def _request(self, call: Call) -> dict[str, Any]:
         content = call.content
         if isinstance(content, Path):
-            content = file_blocks(content)
+            content = _file_blocks(content, call.on_sent)
         return {
             "method": call.method,
             "url": call.path,
@@ -152,8 +152,10 @@ class Patience:
         await sleep(seconds)
 
 
-async def file_blocks(path: Path) -> AsyncIterator[bytes]:
-    """A file, block by block."""
+async def _file_blocks(path: Path, on_sent: OnSent | None) -> AsyncIterator[bytes]:
+    """A file, block by block; each is asked for once those before it have been sent."""
     with path.open("rb") as file:
-        while block := await blocking(lambda: file.read(_BLOCK_BYTES)):
+        while block := await blocking(partial(file.read, _BLOCK_BYTES)):
             yield block
+            if on_sent is not None:
+                on_sent(file.tell())

@@ -2,26 +2,13 @@
 
 from collections.abc import AsyncIterable, AsyncIterator
 from pathlib import Path
-from typing import Final, Literal, Unpack
+from typing import Unpack
 
 from memaudit.asynchronous.resources import Resources
-from memaudit.calls import Call, work_headers
+from memaudit.calls import Call, OnSent, work_headers
+from memaudit.formats import MEDIA_TYPES, Format, format_of
 from memaudit.requests import ListTextSets, TextSetCreate, TextSetImport
 from memaudit.types import Text, TextSet, TextSetReceipt
-
-TextsFormat = Literal["jsonl", "csv", "parquet"]
-
-MEDIA_TYPES: Final[dict[TextsFormat, str]] = {
-    "jsonl": "application/jsonl",
-    "csv": "text/csv",
-    "parquet": "application/vnd.apache.parquet",
-}
-_FORMATS: Final[dict[str, TextsFormat]] = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".csv": "csv",
-    ".parquet": "parquet",
-}
 
 
 class TextSets(Resources[TextSet]):
@@ -54,7 +41,8 @@ class TextSets(Resources[TextSet]):
         content: Path | bytes | AsyncIterable[bytes],
         *,
         name: str | None = None,
-        format: TextsFormat | None = None,
+        format: Format | None = None,
+        on_sent: OnSent | None = None,
         idempotency_key: str | None = None,
     ) -> TextSet:
         """Stream texts into a text set.
@@ -64,6 +52,7 @@ class TextSets(Resources[TextSet]):
                 not sent again.
             name: of the text set; that of the file unless given.
             format: told by the file's name unless given.
+            on_sent: called, for a file, with how many of its bytes are sent; fewer where that begins again.
             idempotency_key: the same key and content give the same text set; a fresh one unless given.
 
         Raises:
@@ -72,7 +61,7 @@ class TextSets(Resources[TextSet]):
         """
         if isinstance(content, Path):
             name = name or content.name
-            format = format or _FORMATS.get(content.suffix.lower())
+            format = format or format_of(content)
         if name is None or format is None:
             raise ValueError(
                 "give name and format: only a file ending in .jsonl, .csv or .parquet tells them"
@@ -84,6 +73,7 @@ class TextSets(Resources[TextSet]):
             content=content,
             headers={"Content-Type": MEDIA_TYPES[format], **work_headers(idempotency_key)},
             replayable=isinstance(content, Path | bytes),
+            on_sent=on_sent,
         )
         return await self._sender.read(TextSet, call)
 

@@ -2,20 +2,13 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, Literal, Unpack
+from typing import Unpack
 
 from memaudit.calls import Call, work_headers
+from memaudit.formats import MEDIA_TYPES, Format
 from memaudit.requests import AuditCreate, ListAudits, ListScores
 from memaudit.synchronous.resources import Operations
 from memaudit.types import Audit, Score, TokenEvidence
-
-ScoresFormat = Literal["jsonl", "csv", "parquet"]
-
-_MEDIA_TYPES: Final[dict[ScoresFormat, str]] = {
-    "jsonl": "application/jsonl",
-    "csv": "text/csv",
-    "parquet": "application/vnd.apache.parquet",
-}
 
 
 class Audits(Operations[Audit]):
@@ -58,7 +51,7 @@ class Audits(Operations[Audit]):
         id: str,
         target: Path,
         *,
-        format: ScoresFormat = "parquet",
+        format: Format = "parquet",
         group: str | None = None,
     ) -> None:
         """Stream the scores of all texts into a file, which is there once it is whole.
@@ -66,7 +59,7 @@ class Audits(Operations[Audit]):
         Raises:
             Conflict: the audit has not succeeded.
         """
-        accept = {"Accept": _MEDIA_TYPES[format]}
+        accept = {"Accept": MEDIA_TYPES[format]}
         self._sender.save(Call("GET", self._path_of(id, "scores"), {"group": group}, headers=accept), target)
 
     def tokens(self, id: str, text_id: str) -> TokenEvidence:

@@ -12,7 +12,7 @@ from tenacity import Retrying, retry_if_exception, stop_before_delay
 
 from memaudit.answers import document, failure, read_as, unreachable
 from memaudit.base import Answer
-from memaudit.calls import Call, pause, pause_of
+from memaudit.calls import Call, OnSent, pause, pause_of
 from memaudit.connection import Connection
 from memaudit.errors import MemauditError
 from memaudit.synchronous.blocking import blocking, sleep
@@ -114,7 +114,7 @@ class Sender:
     def _request(self, call: Call) -> dict[str, Any]:
         content = call.content
         if isinstance(content, Path):
-            content = file_blocks(content)
+            content = _file_blocks(content, call.on_sent)
         return {
             "method": call.method,
             "url": call.path,
@@ -150,8 +150,10 @@ class Patience:
         sleep(seconds)
 
 
-def file_blocks(path: Path) -> Iterator[bytes]:
-    """A file, block by block."""
+def _file_blocks(path: Path, on_sent: OnSent | None) -> Iterator[bytes]:
+    """A file, block by block; each is asked for once those before it have been sent."""
     with path.open("rb") as file:
-        while block := blocking(lambda: file.read(_BLOCK_BYTES)):
+        while block := blocking(partial(file.read, _BLOCK_BYTES)):
             yield block
+            if on_sent is not None:
+                on_sent(file.tell())

@@ -1,17 +1,19 @@
 """The Python client, both faces of it, against real processes."""
 
-import asyncio
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
-import memaudit
+from memaudit import Conflict, Invalid, NotFound, ServiceUnreachable, WaitTimedOut, WorkFailed
+from memaudit.types import Audit
 from tests.both_clients import FACES, client_of
 from tests.cutting_proxy import cutting_proxy
 from tests.deployments import Deploy, Deployment
+from tests.servers import free_port
 
 TEXTS = [
     {
@@ -21,6 +23,7 @@ TEXTS = [
     }
     for number in range(7)
 ]
+NOBODY = f"aud_{'0' * 32}"
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +45,8 @@ async def client(deployment: Deployment, face: str) -> AsyncIterator[Any]:
 
 
 @pytest.fixture(scope="module")
-async def audit(deployment: Deployment, face: str, tiny_checkpoint: Path) -> memaudit.types.Audit:
-    """A succeeded audit, made by the client."""
+async def audit(deployment: Deployment, face: str, tiny_checkpoint: Path) -> Audit:
+    """A succeeded audit, made and waited for by the client."""
     async with client_of(face, deployment.service.url, deployment.service.key) as client:
         text_set = await client.text_sets.create(name="larks", texts=TEXTS)
         asked = await client.audits.create(
@@ -53,23 +56,171 @@ async def audit(deployment: Deployment, face: str, tiny_checkpoint: Path) -> mem
             metadata={"face": face},
         )
         seen: list[str] = []
-        ended = await client.audits.wait(
+        ended: Audit = await client.audits.wait(
             asked.id, on_progress=lambda audit: seen.append(audit.status), must_succeed=True
         )
     assert seen[-1] == ended.status == "succeeded"
     return ended
 
 
-async def test_an_audit_and_its_scores(client: Any, audit: Any, tmp_path: Path) -> None:
+async def items(found: AsyncIterator[Any]) -> list[Any]:
+    return [item async for item in found]
+
+
+async def test_scores_by_pages_and_in_a_file(client: Any, audit: Audit, tmp_path: Path) -> None:
+    assert audit.summary is not None
     assert audit.progress.done == audit.summary.texts == len(TEXTS)
-    scores = [score async for score in client.audits.scores(audit.id, page_size=3)]
+    scores = await items(client.audits.scores(audit.id, page_size=3))
     assert [score.text_id for score in scores] == [text["id"] for text in TEXTS]
-    highest = [score async for score in client.audits.scores(audit.id, sort="-nl", page_size=5)]
+    highest = await items(client.audits.scores(audit.id, sort="-nl", page_size=5))
     assert [score.nl for score in highest] == sorted((score.nl for score in scores), reverse=True)
-    target = tmp_path / "scores.parquet"
-    await client.audits.save_scores(audit.id, target)
-    assert pq.read_table(target)["nl"].to_pylist() == [score.nl for score in scores]
-    assert list(tmp_path.iterdir()) == [target]
+    parquet, lines = tmp_path / "scores.parquet", tmp_path / "scores.jsonl"
+    await client.audits.save_scores(audit.id, parquet)
+    await client.audits.save_scores(audit.id, lines, format="jsonl")
+    assert pq.read_table(parquet)["nl"].to_pylist() == [score.nl for score in scores]
+    assert [json.loads(line)["nl"] for line in lines.read_text().splitlines()] == [s.nl for s in scores]
+    assert set(tmp_path.iterdir()) == {parquet, lines}
     evidence = await client.audits.tokens(audit.id, "text-3")
     total = sum(token.log_likelihood for token in evidence.tokens)
     assert total == pytest.approx(scores[3].log_likelihood)
+
+
+async def test_an_answer_is_what_the_service_said(client: Any, audit: Audit, deployment: Deployment) -> None:
+    said = deployment.service.client.get(f"/v1/audits/{audit.id}").json()
+    assert audit.model_dump(mode="json", exclude_unset=True) == said
+
+
+async def test_lists_narrowed_and_turned_page_by_page(client: Any, audit: Audit, face: str) -> None:
+    for number in range(3):
+        await client.text_sets.create(name=f"{face}-{number}", texts=TEXTS[:1])
+    named = [each.name async for each in client.text_sets.list(page_size=2) if each.name.startswith(face)]
+    assert named == [f"{face}-2", f"{face}-1", f"{face}-0"]
+    mine = await items(client.audits.list(metadata={"face": face}, status="succeeded", companions=False))
+    assert [each.id for each in mine] == [audit.id]
+    assert await items(client.audits.list(metadata={"face": "neither"})) == []
+    (model,) = await items(client.models.list(status="ready"))
+    assert model.id == audit.model
+
+
+async def test_texts_are_uploaded_from_a_file_and_from_blocks(client: Any, face: str, tmp_path: Path) -> None:
+    path = tmp_path / "texts.jsonl"
+    path.write_text("".join(json.dumps(text) + "\n" for text in TEXTS))
+    sent: list[int] = []
+    from_file = await client.text_sets.upload(path, on_sent=sent.append)
+    assert (from_file.name, sent) == ("texts.jsonl", [path.stat().st_size])
+    blocks = path.read_bytes().splitlines(keepends=True)
+    from_blocks = await client.text_sets.upload(_blocks(face, blocks), name="blocks", format="jsonl")
+    from_bytes = await client.text_sets.upload(path.read_bytes(), name="bytes", format="jsonl")
+    assert from_file.sha256 == from_blocks.sha256 == from_bytes.sha256
+    texts = await items(client.text_sets.texts(from_file.id, page_size=4))
+    assert [text.text for text in texts] == [text["text"] for text in TEXTS]
+    receipt = await client.text_sets.delete(from_file.id)
+    assert receipt.id == from_file.id
+    with pytest.raises(ValueError, match="name and format"):
+        await client.text_sets.upload(b"{}")
+
+
+def _blocks(face: str, blocks: list[bytes]) -> Any:
+    async def asynchronously() -> AsyncIterator[bytes]:
+        for block in blocks:
+            yield block
+
+    return iter(blocks) if face == "synchronous" else asynchronously()
+
+
+async def test_work_asked_for_again_after_a_lost_answer_is_made_once(
+    deployment: Deployment, face: str, audit: Audit
+) -> None:
+    """The service commits, and its answer is cut off: what repeats the request gets the same work."""
+    key, metadata = deployment.service.key, {"face": f"{face} cut"}
+    # A connection is cut after the first byte of its answer, which comes after the commit.
+    with cutting_proxy(deployment.service.url, 1, 1) as proxy:
+        async with client_of(face, proxy.url, key) as client:
+            asked = await client.audits.create(model=audit.model, text_set=audit.text_set, metadata=metadata)
+            assert proxy.cuts == []
+            found = await items(client.audits.list(metadata=metadata))
+            assert [each.id for each in found] == [asked.id]
+            again = [
+                await client.audits.create(
+                    model=audit.model, text_set=audit.text_set, idempotency_key=f"mine {face}"
+                )
+                for _ in range(2)
+            ]
+            assert again[0].id == again[1].id
+
+
+async def test_what_cannot_be_repeated_is_not(deployment: Deployment, face: str, audit: Audit) -> None:
+    with cutting_proxy(deployment.service.url, 1) as proxy:
+        async with client_of(face, proxy.url, deployment.service.key) as client:
+            with pytest.raises(ServiceUnreachable):
+                await client.audits.cancel(audit.id)  # what the lost answer said, another would not say
+            with pytest.raises(Conflict):
+                await client.audits.cancel(audit.id)
+            proxy.cuts.append(1)
+            blocks = _blocks(face, [b'{"text": "Once."}\n'])
+            with pytest.raises(ServiceUnreachable):
+                await client.text_sets.upload(blocks, name=f"once {face}", format="jsonl")
+            assert len(await items(client.text_sets.list(name=f"once {face}"))) == 1
+
+
+async def test_events_go_on_where_a_cut_connection_left_off(
+    deployment: Deployment, face: str, tiny_checkpoint: Path
+) -> None:
+    service = deployment.service
+    key = service.key
+    async with client_of(face, service.url, key) as client:
+        texts = [{"text": f"{text['text']} {face} {turn}"} for turn in range(60) for text in TEXTS]
+        text_set = await client.text_sets.create(name="many", texts=texts)
+        asked = await client.audits.create(
+            model={"type": "path", "path": str(tiny_checkpoint)}, text_set=text_set.id
+        )
+    with cutting_proxy(service.url, 3000) as proxy:
+        async with client_of(face, proxy.url, key) as client:
+            events = await items(client.audits.events(asked.id))
+            assert proxy.cuts == []
+            assert await items(client.audits.events(asked.id, last_event_id=events[-1].id)) == []
+    assert events[-1].status == events[-1].data.status == "succeeded"
+    assert len({event.id for event in events}) == len(events)
+    done = [event.data.progress.done for event in events]
+    assert done == sorted(done)
+
+
+async def test_refusals_say_what_and_where(client: Any, audit: Audit) -> None:
+    with pytest.raises(NotFound, match="audit") as absent:
+        await client.audits.get(NOBODY)
+    assert (absent.value.status, absent.value.problem.status) == (404, 404)
+    with pytest.raises(Conflict):
+        await client.audits.cancel(audit.id)
+    with pytest.raises(Invalid) as wrong:
+        await client.audits.create(model=audit.model, text_set=audit.text_set, metrics=["vibes"])
+    assert [each.pointer for each in wrong.value.problem.errors] == ["/metrics/0"]
+    assert "/metrics/0: " in str(wrong.value)
+
+
+async def test_work_that_does_not_end_well_or_in_time(
+    client: Any, audit: Audit, deployment: Deployment, tiny_checkpoint: Path, face: str
+) -> None:
+    hollow = tiny_checkpoint.parent / f"hollow-{face}"
+    hollow.mkdir()
+    model = await client.models.register(source={"type": "path", "path": str(hollow)})
+    with pytest.raises(WaitTimedOut) as early:
+        await client.models.wait(model.id, timeout=0)
+    assert early.value.work.status == "queued"
+    rejected = await client.models.wait(model.id)
+    assert (rejected.status, rejected.id) == ("rejected", model.id)
+    failed = await client.audits.create(model=model.id, text_set=audit.text_set)
+    with pytest.raises(WorkFailed, match=r"aud_\w+ failed: ") as bad:
+        await client.audits.wait(failed.id, must_succeed=True)
+    assert bad.value.work.error.detail in str(bad.value)
+
+
+@pytest.fixture(scope="module")
+def nobody() -> Iterator[str]:
+    yield f"http://127.0.0.1:{free_port()}"
+
+
+async def test_nobody_there_and_how_long_that_is_borne(face: str, nobody: str) -> None:
+    async with client_of(face, nobody, "mak_any", patience=0) as client:
+        with pytest.raises(ServiceUnreachable, match=nobody) as away:
+            await client.presets.list()
+    assert not away.value.sent
