@@ -111,21 +111,18 @@ class Operations(Resources[W]):
             seen = {} if last_event_id is None else {"Last-Event-ID": last_event_id}
             call = Call("GET", self._path_of(id, "events"), headers=seen)
             told = EventLines()
-            cut = ServiceUnreachable("the service ended the events before their end", sent=True)
             try:
                 async with self._sender.stream(call) as response:
                     async for line in response.aiter_lines():
-                        if (event := told.feed(line)) is None:
-                            continue
-                        patience.renew()
-                        last_event_id = event.id
-                        work = read_as(self._kind, json.loads(event.data))
-                        yield Event(event.id, event.status, work)
-                        if work.status not in _UNENDED:
-                            return
+                        if (event := told.feed(line)) is not None:
+                            patience.renew()
+                            last_event_id = event.id
+                            work = read_as(self._kind, json.loads(event.data))
+                            yield Event(event.id, event.status, work)
             except ServiceUnreachable as error:
-                cut = error
-            await patience.pause(call, cut)
+                await patience.pause(call, error)
+            else:
+                return  # a stream that is not cut ends with the work
 
     async def evidence(
         self,
