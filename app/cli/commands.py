@@ -16,6 +16,7 @@ from app.cli.failures import explained
 from app.cli.found_settings import find_settings
 from app.cli.output import JSONFlag, print_json
 from app.cli.pull import pull
+from app.cli.verify import verify
 from app.embedded.programs import api_command, worker_command
 from app.embedded.supervisor import Ready, supervise
 from app.settings import GPU_QUEUE, Queue, Settings
@@ -31,6 +32,7 @@ cli.add_typer(keys.cli, name="keys")
 cli.command()(audit)
 cli.command()(demo)
 cli.command()(pull)
+cli.command()(verify)
 
 HomeOption = Annotated[
     Path | None,
