@@ -17,6 +17,8 @@ class AuditCreate(TypedDict):
     gets a p-value and a verdict. `reference_model` is a language model like `model` that never saw the
     texts: what is judged is then how much more strongly `model` has memorized them. Both are scored by
     audits of their own, the `companions`, and the audit ends once these have.
+
+    `policy` is recorded before the first score, and a gate made that judges the audit by it.
     """
 
     metrics: NotRequired[
@@ -68,6 +70,8 @@ class AuditCreate(TypedDict):
     reference_model: NotRequired[str | HubSource | PathSource | None]
 
     control_text_set: NotRequired[str | None]
+
+    policy: NotRequired[str | None]
 
     metadata: NotRequired[dict[str, JsonValue]]
 
@@ -155,6 +159,8 @@ class EditCreate(TypedDict):
 
     K-FAC needs a calibration set and no forget set, unless settings are searched (`sweep`, or `layers` as
     "auto"): then the forget set is what the search aims at. BalancedSubnet needs both. SVD needs neither.
+
+    `policy` is recorded before anything is measured, and a gate made that judges the edit by it.
     """
 
     method: Literal["kfac", "balanced_subnet", "svd"]
@@ -193,6 +199,8 @@ class EditCreate(TypedDict):
 
     forget_text_set: NotRequired[str | None]
 
+    policy: NotRequired[str | None]
+
     metadata: NotRequired[dict[str, JsonValue]]
 
 
@@ -226,6 +234,37 @@ class EditEvaluation(TypedDict):
     stress: NotRequired[bool]
 
     limits: NotRequired[Limits]
+
+
+class EquivalentDuplicates(TypedDict):
+    """No text in scope is worth more than `at_most` known insertions.
+
+    By the `equivalent_duplicates` of an audit's texts of unknown number, and the 95 % interval of each: a
+    text counts if its whole interval is above the limit, and is undecided if the limit lies within. No
+    correction is made for there being many texts.
+    """
+
+    kind: Literal["equivalent_duplicates"]
+
+    at_most: float
+    """How many insertions."""
+
+    groups: NotRequired[str | None]
+
+
+class GateCreate(TypedDict):
+    """A gate: a policy, and the audit, study or edit that it judges once that has succeeded."""
+
+    policy: str
+    """The id of a policy, `pol_…`."""
+
+    audit: NotRequired[str | None]
+
+    study: NotRequired[str | None]
+
+    edit: NotRequired[str | None]
+
+    metadata: NotRequired[dict[str, JsonValue]]
 
 
 class HubSource(TypedDict):
@@ -268,6 +307,39 @@ class Limits(TypedDict):
     min_ndcg: NotRequired[float | None]
 
 
+class MeanDifference(TypedDict):
+    """Mean `nl` of the second model of a pair is at most `at_most` above that of the first.
+
+    By the study's paired difference and its 95 % interval.
+    """
+
+    kind: Literal["mean_difference"]
+
+    at_most: float
+    """In nats per token."""
+
+    group: NotRequired[str | None]
+
+
+class MembershipAUC(TypedDict):
+    """A membership score does not tell members from others, as OWASP AISVS C11.2.5 asks.
+
+    By the ROC AUC of the summary and its 95 % interval. It fails if the interval excludes 0.5 on either side:
+    a score that ranks members lower reveals them as well. It passes if the interval holds 0.5 and lies
+    between 1 - `at_most` and `at_most`; a wider one, of too few texts, is `inconclusive`.
+    """
+
+    kind: Literal["membership_auc"]
+
+    model: NotRequired[str | None]
+
+    score: NotRequired[Literal["loss", "zlib", "min_k", "min_k_pp", "reference", "recall"]]
+    """Which of the scores of `membership`."""
+
+    at_most: NotRequired[float]
+    """What is near enough to 0.5."""
+
+
 class NearVerbatimOptions(TypedDict):
     """When an output is near a suffix, and how thoroughly such outputs are looked for (arXiv 2603.24917)."""
 
@@ -280,6 +352,32 @@ class NearVerbatimOptions(TypedDict):
     """Partial outputs kept: more find more, and cost in proportion."""
 
 
+class NoMemorizedText(TypedDict):
+    """No text in scope has a q-value of at most `q`: none stands out from the audit's control texts.
+
+    For an audit with a `control_text_set`. The q-values are those of its scores, over all its texts.
+    """
+
+    kind: Literal["no_memorized_text"]
+
+    q: NotRequired[float]
+    """Share of false ones accepted among the texts that are named."""
+
+    groups: NotRequired[str | None]
+
+
+class NoNewlyMemorized(TypedDict):
+    """The last version of a release has memorized no text that an earlier one had not.
+
+    By `newly_memorized` of a study of kind `release` that has a `control_text_set`, at its `options.fdr`. A
+    text that could not be judged makes it `inconclusive`, unless another fails it.
+    """
+
+    kind: Literal["no_newly_memorized"]
+
+    since: NotRequired[str | None]
+
+
 OperationStatus: TypeAlias = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 """Where long work stands. The last three are terminal."""
 
@@ -290,6 +388,70 @@ class PathSource(TypedDict):
     type: Literal["path"]
 
     path: str
+
+
+class Perplexity(TypedDict):
+    """The perplexity of clean text grows by at most a share `max_increase`.
+
+    By the edit's evaluation and its 95 % interval: it passes if all of the interval keeps the limit, and
+    fails if all of it breaks it.
+    """
+
+    kind: Literal["perplexity"]
+
+    max_increase: NotRequired[float]
+    """The share, as 0.1 for 10 %."""
+
+
+class PolicyCreate(TypedDict):
+    """A policy: `rules`, all of which must pass, or those of a `template` that ships with the product.
+
+    A name that a policy of the tenant has already gives the next version of it. `name` and `description` are
+    by default the template's.
+    """
+
+    name: NotRequired[str | None]
+
+    description: NotRequired[str | None]
+
+    rules: NotRequired[
+        Sequence[
+            NoMemorizedText
+            | Rate
+            | ProbabilisticExtraction
+            | NoNewlyMemorized
+            | MembershipAUC
+            | Perplexity
+            | EquivalentDuplicates
+            | MeanDifference
+        ]
+        | None
+    ]
+
+    template: NotRequired[str | None]
+
+    metadata: NotRequired[dict[str, JsonValue]]
+
+
+class ProbabilisticExtraction(TypedDict):
+    """No text in scope is (n, p)-extractable: recited at least once in n samples with probability p.
+
+    That is 1 - (1 - p_z)^n >= p (arXiv 2410.19482), by the metric `p_z` under the audit's `temperature` and
+    `top_k`: the likelihood "of direct, including probabilistic, extraction" of EDPB Opinion 28/2024. A
+    text that could not be measured makes it `inconclusive`, unless another fails it.
+    """
+
+    kind: Literal["probabilistic_extraction"]
+
+    model: NotRequired[str | None]
+
+    probability: NotRequired[float]
+    """p, from which on a text counts."""
+
+    samples: NotRequired[int]
+    """n, how many are drawn."""
+
+    groups: NotRequired[str | None]
 
 
 class RankRatios(TypedDict):
@@ -313,6 +475,46 @@ class RankRatios(TypedDict):
     qkv: NotRequired[float | None]
 
     o: NotRequired[float | None]
+
+
+class Rate(TypedDict):
+    """At most a share `at_most` of texts like those in scope has a property, at a stated confidence.
+
+    The bounds are one-sided and exact (Clopper and Pearson 1934). It passes if the upper one is at most
+    `at_most`, and fails if the lower one is above. Texts in scope that have no such number, as they are
+    too short, do not count.
+    """
+
+    kind: Literal["rate"]
+
+    model: NotRequired[str | None]
+
+    metric: Literal[
+        "strict",
+        "loose",
+        "accuracy",
+        "accuracy_normalized",
+        "prefix_match_full",
+        "prefix_match_intro",
+        "prefix_match_name_only",
+        "paraphrase_preferred",
+        "paraphrase_preferred_normalized",
+        "near_verbatim",
+    ]
+    """What is counted: a share of the summary, such as `strict` (the suffix is recited exactly) or `loose`; or
+    `near_verbatim`, that one sample comes near the suffix with a probability of at least 0.5, as far as
+    the metric's search found.
+    """
+
+    at_most: float
+    """The share, as 0.001."""
+
+    confidence: NotRequired[float]
+    """Of each bound: 0.95 errs in 5 of 100 cases at most."""
+
+    groups: NotRequired[str | None]
+
+    texts: NotRequired[Literal["seen", "unseen", "control"] | None]
 
 
 ScoreOrder: TypeAlias = Literal["ordinal", "nl", "-nl"]
@@ -352,7 +554,8 @@ class StudyCreate(TypedDict):
     """A study to run: an audit of the same texts for each language model, compared when all have succeeded.
 
     `control_text_set` is for a `release`: texts that no version has seen more often than another. Without
-    them single texts are compared, but none is called memorized.
+    them single texts are compared, but none is called memorized. `policy` is recorded before the first
+    score, and a gate made that judges the study by it.
     """
 
     metrics: NotRequired[
@@ -383,6 +586,8 @@ class StudyCreate(TypedDict):
     text_set: str
 
     control_text_set: NotRequired[str | None]
+
+    policy: NotRequired[str | None]
 
     metadata: NotRequired[dict[str, JsonValue]]
 
@@ -578,6 +783,40 @@ class ListStudies(TypedDict):
 
 class ListEdits(TypedDict):
     """List edits, newest first; of a base model, a text set, a status, with some metadata."""
+
+    model: NotRequired[str | None]
+    """The id of a language model, `mdl_…`."""
+
+    text_set: NotRequired[str | None]
+    """The id of a text set, `txs_…`."""
+
+    status: NotRequired[OperationStatus | None]
+
+    metadata: NotRequired[dict[str, str]]
+    """`metadata[key]=value`: resources whose metadata has this string, number or boolean under this key. Up to
+    8, all of which must hold.
+    """
+
+
+class ListPolicies(TypedDict):
+    """List policies, newest first; all versions of one name, with some metadata."""
+
+    name: NotRequired[str | None]
+
+    metadata: NotRequired[dict[str, str]]
+    """`metadata[key]=value`: resources whose metadata has this string, number or boolean under this key. Up to
+    8, all of which must hold.
+    """
+
+
+class ListGates(TypedDict):
+    """List gates, newest first; of a policy, on a subject, a language model or texts, with some metadata."""
+
+    policy: NotRequired[str | None]
+    """The id of a policy, `pol_…`."""
+
+    subject: NotRequired[str | None]
+    """The id of an audit, a study or an edit."""
 
     model: NotRequired[str | None]
     """The id of a language model, `mdl_…`."""

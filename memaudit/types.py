@@ -239,6 +239,9 @@ class Audit(Work):
     went through the model all the same; null if there was no such audit, and all did.
     """
 
+    preregistration: Preregistration | None = None
+    """The policy that was named when it was asked for; null if none was."""
+
     progress: Progress
 
     digests: Digests
@@ -882,6 +885,9 @@ class Edit(Work):
     want of a feasible setting leaves it too.
     """
 
+    preregistration: Preregistration | None = None
+    """The policy that was named when it was asked for; null if none was."""
+
     artifact: str | None = None
     """Where its files are; null until it has succeeded."""
 
@@ -918,6 +924,22 @@ class EditProgress(Answer):
     stage: str | None = None
 
 
+class EquivalentDuplicates(Answer):
+    """No text in scope is worth more than `at_most` known insertions.
+
+    By the `equivalent_duplicates` of an audit's texts of unknown number, and the 95 % interval of each: a
+    text counts if its whole interval is above the limit, and is undecided if the limit lies within. No
+    correction is made for there being many texts.
+    """
+
+    kind: Literal["equivalent_duplicates"]
+
+    at_most: float
+    """How many insertions."""
+
+    groups: str | None = None
+
+
 class Evaluation(Answer):
     """What an edit changed."""
 
@@ -942,6 +964,24 @@ class Evaluation(Answer):
 
     verdict: EvaluationsVerdict
     """The client's limits against all this."""
+
+
+class EvidenceFormat(Answer):
+    """A format in which evidence of some work can be had."""
+
+    object: Literal["evidence_format"] = "evidence_format"
+
+    name: str
+    """As the last part of the address has it."""
+
+    title: str
+    """What it is, for people."""
+
+    media_type: str
+    """Of the document."""
+
+    available: bool
+    """Whether the document can be had now: the work has succeeded and, if it is signed, there is a key."""
 
 
 class ExtractableMean(Answer):
@@ -1128,6 +1168,73 @@ class Gain(Answer):
 
     to_duplicates: int
     """The most known duplicates."""
+
+
+class Gate(Work):
+    """A policy on a subject. The resource is the operation: it waits for its subject, then decides.
+
+    `status` says whether it was decided, and `outcome` what.
+    """
+
+    object: Literal["gate"] = "gate"
+
+    id: str
+
+    status: str
+
+    policy: str
+
+    policy_name: str
+
+    policy_version: int
+
+    policy_sha256: str
+    """The digest of the policy, as the policy has it."""
+
+    subject: GateSubject
+
+    outcome: Literal["pass", "fail", "inconclusive"] | str | None = None
+    """`fail` if a rule fails, else `inconclusive` if one is, else `pass`; null until it has succeeded."""
+
+    rules: list[RuleOutcome]
+    """Each rule and what became of it, in the policy's order; empty until it has succeeded."""
+
+    preregistered: bool
+    """Whether the subject named the policy when it was asked for, so before its first score."""
+
+    progress: GateProgress
+
+    waiting: Waiting | None = None
+    """What it waits for, if something that it or its subject needs is away; else null."""
+
+    error: Problem | None = None
+    """Why it failed; null unless it did. A gate whose `outcome` is `fail` has not failed itself."""
+
+    metadata: dict[str, JsonValue]
+
+    created_at: datetime
+
+    started_at: datetime | None = None
+
+    finished_at: datetime | None = None
+
+
+class GateProgress(Answer):
+    """How many rules are decided."""
+
+    done: int
+
+    total: int
+
+    unit: Literal["rules"] | str = "rules"
+
+
+class GateSubject(Answer):
+    """What a gate judges."""
+
+    kind: Literal["audit", "study", "edit"] | str
+
+    id: str
 
 
 class HalfLife(Answer):
@@ -1478,6 +1585,20 @@ class MeanChange(Answer):
     """Of the edited model; null if no text could be scored."""
 
 
+class MeanDifference(Answer):
+    """Mean `nl` of the second model of a pair is at most `at_most` above that of the first.
+
+    By the study's paired difference and its 95 % interval.
+    """
+
+    kind: Literal["mean_difference"]
+
+    at_most: float
+    """In nats per token."""
+
+    group: str | None = None
+
+
 class MeanInterval(Answer):
     """A mean (or a difference of means) of `n` numbers, and its 95 % interval [`low`, `high`].
 
@@ -1519,6 +1640,25 @@ class Measured(Answer):
 
     audits: ProofAudits
     """Where the rows are."""
+
+
+class MembershipAUC(Answer):
+    """A membership score does not tell members from others, as OWASP AISVS C11.2.5 asks.
+
+    By the ROC AUC of the summary and its 95 % interval. It fails if the interval excludes 0.5 on either side:
+    a score that ranks members lower reveals them as well. It passes if the interval holds 0.5 and lies
+    between 1 - `at_most` and `at_most`; a wider one, of too few texts, is `inconclusive`.
+    """
+
+    kind: Literal["membership_auc"]
+
+    model: str | None = None
+
+    score: Literal["loss", "zlib", "min_k", "min_k_pp", "reference", "recall"] | str = "min_k_pp"
+    """Which of the scores of `membership`."""
+
+    at_most: float = 0.6
+    """What is near enough to 0.5."""
 
 
 class MembershipScore(Answer):
@@ -1682,6 +1822,81 @@ class NearVerbatimSummary(Answer):
     """Mean of the lower bounds, 0 to 1; null if no text is long enough."""
 
 
+class NoMemorizedText(Answer):
+    """No text in scope has a q-value of at most `q`: none stands out from the audit's control texts.
+
+    For an audit with a `control_text_set`. The q-values are those of its scores, over all its texts.
+    """
+
+    kind: Literal["no_memorized_text"]
+
+    q: float = 0.05
+    """Share of false ones accepted among the texts that are named."""
+
+    groups: str | None = None
+
+
+class NoNewlyMemorized(Answer):
+    """The last version of a release has memorized no text that an earlier one had not.
+
+    By `newly_memorized` of a study of kind `release` that has a `control_text_set`, at its `options.fdr`. A
+    text that could not be judged makes it `inconclusive`, unless another fails it.
+    """
+
+    kind: Literal["no_newly_memorized"]
+
+    since: str | None = None
+
+
+class Observation(Answer):
+    """What was observed for a rule: all that its outcome is decided from, and no text."""
+
+    value: float | None = None
+    """What the limit is compared with, in the rule's unit; null if nothing was measured."""
+
+    n: int = 0
+    """How many texts in scope have a number."""
+
+    count: int | None = None
+    """How many of them count against the limit; null where the rule counts no texts."""
+
+    low: float | None = None
+    """Where the interval begins, in the unit of `value`; null without an interval."""
+
+    high: float | None = None
+    """Where the interval ends; null likewise."""
+
+    confidence: float | None = None
+    """What the interval holds at: for a rate each end by itself, else both ends together; null likewise."""
+
+    unmeasured: int = 0
+    """How many texts in scope have no number: too short, not scored, or without controls like them."""
+
+    undecided: int = 0
+    """How many texts have an interval of their own in which the limit lies."""
+
+    least_q: float | None = None
+    """The least q-value that a text could have had, as 1 / (controls + 1); null where there is none."""
+
+    missing: (
+        Literal[
+            "not_measured",
+            "no_texts",
+            "no_labels",
+            "no_interval",
+            "uncalibrated",
+            "too_few_controls",
+            "too_few_texts",
+            "texts_unmeasured",
+            "texts_undecided",
+            "interval_spans_limit",
+        ]
+        | str
+        | None
+    ) = None
+    """Why there is nothing to decide from; null if there is."""
+
+
 class ParaphraseScore(Answer):
     """Whether a text is likelier than its paraphrases.
 
@@ -1724,6 +1939,19 @@ class Peak(Answer):
     """Mean `nl` less that of texts never inserted, under this model; nats per token, positive = memorized."""
 
 
+class Perplexity(Answer):
+    """The perplexity of clean text grows by at most a share `max_increase`.
+
+    By the edit's evaluation and its 95 % interval: it passes if all of the interval keeps the limit, and
+    fails if all of it breaks it.
+    """
+
+    kind: Literal["perplexity"]
+
+    max_increase: float = 0.1
+    """The share, as 0.1 for 10 %."""
+
+
 class PerplexityChange(Answer):
     """exp(total NLL / total tokens) before and after."""
 
@@ -1732,6 +1960,89 @@ class PerplexityChange(Answer):
 
     after: float | None = None
     """Of the edited model; null if no text could be scored."""
+
+
+class Policy(Answer):
+    """Rules over an audit, a study or an edit. A policy never changes: a new one has the next version."""
+
+    object: Literal["policy"] = "policy"
+
+    id: str
+
+    name: str
+
+    version: int
+    """From 1 on, for each name."""
+
+    sha256: str
+    """SHA-256 of `{"name", "rules", "version"}` as canonical JSON in UTF-8: keys sorted, no blanks, without the
+    null fields of rules.
+    """
+
+    description: str | None = None
+
+    template: str | None = None
+    """The template that its rules are those of; null if they were sent."""
+
+    rules: list[
+        Annotated[
+            NoMemorizedText
+            | Rate
+            | ProbabilisticExtraction
+            | NoNewlyMemorized
+            | MembershipAUC
+            | Perplexity
+            | EquivalentDuplicates
+            | MeanDifference
+            | dict[str, Any],
+            Field(union_mode="left_to_right"),
+        ]
+    ]
+    """All of them must pass."""
+
+    metadata: dict[str, JsonValue]
+
+    created_at: datetime
+
+
+class PolicyTemplateList(Answer):
+    """All templates, by their names."""
+
+    object: Literal["list"] = "list"
+
+    data: list[PolicyTemplate]
+
+    has_more: bool = False
+
+    next_cursor: None = None
+
+
+class PolicyTemplate(Answer):
+    """A policy that ships with the product, by whose name one can be made."""
+
+    object: Literal["policy_template"] = "policy_template"
+
+    template: str
+    """As `POST /v1/policies` takes it."""
+
+    name: str
+
+    description: str
+
+    rules: list[
+        Annotated[
+            NoMemorizedText
+            | Rate
+            | ProbabilisticExtraction
+            | NoNewlyMemorized
+            | MembershipAUC
+            | Perplexity
+            | EquivalentDuplicates
+            | MeanDifference
+            | dict[str, Any],
+            Field(union_mode="left_to_right"),
+        ]
+    ]
 
 
 class PrefixToken(Answer):
@@ -1746,6 +2057,27 @@ class PrefixToken(Answer):
     conditions: Literal["all", "first_token", "nothing"] | str
 
 
+class Preregistration(Answer):
+    """What was written down before the first score."""
+
+    policy: str
+    """The id of the policy."""
+
+    policy_sha256: str
+    """Its digest."""
+
+    text_set_sha256: str | None = None
+    """The digest of the texts; null while they are being imported, and of an edit, whose receipt has those of
+    all its text sets.
+    """
+
+    gate: str
+    """The id of the gate that was made with it."""
+
+    registered_at: datetime
+    """When it was written down."""
+
+
 class PresetList(Answer):
     """All presets: data sets first, then language models."""
 
@@ -1758,6 +2090,27 @@ class PresetList(Answer):
     has_more: bool = False
 
     next_cursor: None = None
+
+
+class ProbabilisticExtraction(Answer):
+    """No text in scope is (n, p)-extractable: recited at least once in n samples with probability p.
+
+    That is 1 - (1 - p_z)^n >= p (arXiv 2410.19482), by the metric `p_z` under the audit's `temperature` and
+    `top_k`: the likelihood "of direct, including probabilistic, extraction" of EDPB Opinion 28/2024. A
+    text that could not be measured makes it `inconclusive`, unless another fails it.
+    """
+
+    kind: Literal["probabilistic_extraction"]
+
+    model: str | None = None
+
+    probability: float = 0.5
+    """p, from which on a text counts."""
+
+    samples: int = 1000
+    """n, how many are drawn."""
+
+    groups: str | None = None
 
 
 class Problem(Answer):
@@ -1822,6 +2175,49 @@ class ProofAudits(Answer):
     """The id of the edited model's audit."""
 
 
+class Rate(Answer):
+    """At most a share `at_most` of texts like those in scope has a property, at a stated confidence.
+
+    The bounds are one-sided and exact (Clopper and Pearson 1934). It passes if the upper one is at most
+    `at_most`, and fails if the lower one is above. Texts in scope that have no such number, as they are
+    too short, do not count.
+    """
+
+    kind: Literal["rate"]
+
+    model: str | None = None
+
+    metric: (
+        Literal[
+            "strict",
+            "loose",
+            "accuracy",
+            "accuracy_normalized",
+            "prefix_match_full",
+            "prefix_match_intro",
+            "prefix_match_name_only",
+            "paraphrase_preferred",
+            "paraphrase_preferred_normalized",
+            "near_verbatim",
+        ]
+        | str
+    )
+    """What is counted: a share of the summary, such as `strict` (the suffix is recited exactly) or `loose`; or
+    `near_verbatim`, that one sample comes near the suffix with a probability of at least 0.5, as far as
+    the metric's search found.
+    """
+
+    at_most: float
+    """The share, as 0.001."""
+
+    confidence: float = 0.95
+    """Of each bound: 0.95 errs in 5 of 100 cases at most."""
+
+    groups: str | None = None
+
+    texts: Literal["seen", "unseen", "control"] | str | None = None
+
+
 class RecalledSpan(Answer):
     """A passage that the model recalls, in characters of the submitted text."""
 
@@ -1879,6 +2275,62 @@ class ReferenceDifference(Answer):
 
     by_duplicates: list[LevelDifference]
     """Fewest duplicates first; empty if none are known, or above 1,000 numbers of them."""
+
+
+class RuleOutcome(Answer):
+    """A rule of the policy, and what became of it."""
+
+    rule: Annotated[
+        NoMemorizedText
+        | Rate
+        | ProbabilisticExtraction
+        | NoNewlyMemorized
+        | MembershipAUC
+        | Perplexity
+        | EquivalentDuplicates
+        | MeanDifference
+        | dict[str, Any],
+        Field(union_mode="left_to_right"),
+    ]
+    """As the policy has it."""
+
+    outcome: Literal["pass", "fail", "inconclusive"] | str
+    """`pass` only if what was observed keeps the limit, `fail` only if it breaks it, else `inconclusive`."""
+
+    observed: Observation
+    """What was observed."""
+
+    limit: float
+    """What `observed.value` is compared with."""
+
+    reason: (
+        Literal[
+            "not_measured",
+            "no_texts",
+            "no_labels",
+            "no_interval",
+            "uncalibrated",
+            "too_few_controls",
+            "too_few_texts",
+            "texts_unmeasured",
+            "texts_undecided",
+            "interval_spans_limit",
+        ]
+        | str
+        | None
+    ) = None
+    """Why it is `inconclusive`; null otherwise."""
+
+    deciding_texts: list[str]
+    """The ids of the texts that count against the limit, the clearest first; of an `inconclusive` rule those
+    that keep it from passing, if single texts do. The first hundred.
+    """
+
+    deciding_count: int
+    """How many there are."""
+
+    statement: str
+    """What was observed, in one sentence."""
 
 
 class SVDMatrix(Answer):
@@ -2275,6 +2727,9 @@ class Study(Work):
 
     text_set_sha256: str
     """SHA-256 of the texts in order."""
+
+    preregistration: Preregistration | None = None
+    """The policy that was named when it was asked for; null if none was."""
 
     result: StudyResult | None = None
     """What it found; null until it has succeeded."""

@@ -12,6 +12,7 @@ from app import __version__
 from app.cli import keys
 from app.cli.audit import audit
 from app.cli.demo import demo
+from app.cli.evidence import evidence
 from app.cli.failures import explained
 from app.cli.found_settings import find_settings
 from app.cli.output import JSONFlag, print_json
@@ -31,6 +32,7 @@ cli = typer.Typer(
 cli.add_typer(keys.cli, name="keys")
 cli.command()(audit)
 cli.command()(demo)
+cli.command()(evidence)
 cli.command()(pull)
 cli.command()(verify)
 

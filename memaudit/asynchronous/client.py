@@ -10,7 +10,9 @@ from memaudit.answers import document, read_as
 from memaudit.asynchronous.artifacts import Artifacts
 from memaudit.asynchronous.audits import Audits
 from memaudit.asynchronous.edits import Edits
+from memaudit.asynchronous.gates import Gates
 from memaudit.asynchronous.language_models import LanguageModels
+from memaudit.asynchronous.policies import Policies
 from memaudit.asynchronous.presets import Presets
 from memaudit.asynchronous.sender import Sender
 from memaudit.asynchronous.studies import Studies
@@ -18,7 +20,7 @@ from memaudit.asynchronous.text_sets import TextSets
 from memaudit.calls import Call, work_headers
 from memaudit.connection import connection
 from memaudit.requests import ScoreRequest
-from memaudit.types import Audit, Edit, LanguageModel, ScoreList, Study, TextSet
+from memaudit.types import Audit, Edit, Gate, LanguageModel, ScoreList, Study, TextSet
 
 
 class AsyncClient:
@@ -56,6 +58,8 @@ class AsyncClient:
         self.audits = Audits(sender, "/v1/audits", Audit)
         self.studies = Studies(sender, "/v1/studies", Study)
         self.edits = Edits(sender, "/v1/edits", Edit)
+        self.policies = Policies(sender)
+        self.gates = Gates(sender, "/v1/gates", Gate)
         self.artifacts = Artifacts(sender)
         self.presets = Presets(sender)
 

@@ -53,7 +53,7 @@ class Sender:
         return read_as(kind, document(await self.send(call)))
 
     async def pages(
-        self, kind: type[A], path: str, params: Mapping[str, Any], page_size: int
+        self, kind: type[A], path: str, params: Mapping[str, Any], page_size: int | None = None
     ) -> AsyncIterator[A]:
         """All items of a list; each page is asked for when it is reached."""
         cursor: str | None = None

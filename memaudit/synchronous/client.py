@@ -13,12 +13,14 @@ from memaudit.requests import ScoreRequest
 from memaudit.synchronous.artifacts import Artifacts
 from memaudit.synchronous.audits import Audits
 from memaudit.synchronous.edits import Edits
+from memaudit.synchronous.gates import Gates
 from memaudit.synchronous.language_models import LanguageModels
+from memaudit.synchronous.policies import Policies
 from memaudit.synchronous.presets import Presets
 from memaudit.synchronous.sender import Sender
 from memaudit.synchronous.studies import Studies
 from memaudit.synchronous.text_sets import TextSets
-from memaudit.types import Audit, Edit, LanguageModel, ScoreList, Study, TextSet
+from memaudit.types import Audit, Edit, Gate, LanguageModel, ScoreList, Study, TextSet
 
 
 class Client:
@@ -56,6 +58,8 @@ class Client:
         self.audits = Audits(sender, "/v1/audits", Audit)
         self.studies = Studies(sender, "/v1/studies", Study)
         self.edits = Edits(sender, "/v1/edits", Edit)
+        self.policies = Policies(sender)
+        self.gates = Gates(sender, "/v1/gates", Gate)
         self.artifacts = Artifacts(sender)
         self.presets = Presets(sender)
 

@@ -12,7 +12,7 @@ from memaudit.calls import Call
 from memaudit.errors import ServiceUnreachable, WaitTimedOut, WorkFailed
 from memaudit.events import Event, EventLines
 from memaudit.synchronous.sender import Sender
-from memaudit.types import Work
+from memaudit.types import EvidenceFormat, Work
 
 W = TypeVar("W", bound=Work)
 
@@ -81,7 +81,7 @@ class Resources(Generic[W]):
 
 
 class Operations(Resources[W]):
-    """Long work: audits, studies, edits."""
+    """Long work: audits, studies, edits, gates."""
 
     def cancel(self, id: str) -> W:
         """End it at once.
@@ -123,6 +123,10 @@ class Operations(Resources[W]):
                 patience.pause(call, error)
             else:
                 return  # a stream that is not cut ends with the work
+
+    def evidence_formats(self, id: str) -> Iterator[EvidenceFormat]:
+        """The documents that there are of it."""
+        return self._sender.pages(EvidenceFormat, self._path_of(id, "evidence"), {})
 
     def evidence(
         self,

@@ -52,7 +52,9 @@ class Sender:
         """The answer to a call as one of `memaudit.types`."""
         return read_as(kind, document(self.send(call)))
 
-    def pages(self, kind: type[A], path: str, params: Mapping[str, Any], page_size: int) -> Iterator[A]:
+    def pages(
+        self, kind: type[A], path: str, params: Mapping[str, Any], page_size: int | None = None
+    ) -> Iterator[A]:
         """All items of a list; each page is asked for when it is reached."""
         cursor: str | None = None
         while True:

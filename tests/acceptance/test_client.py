@@ -189,6 +189,22 @@ async def test_events_go_on_where_a_cut_connection_left_off(
     assert done == sorted(done)
 
 
+async def test_a_policy_decided_for_an_audit_and_its_evidence(client: Any, audit: Audit, face: str) -> None:
+    rules = [{"kind": "rate", "metric": "strict", "at_most": 0.5}]
+    policy = await client.policies.create(name=f"few-{face}", rules=rules)
+    assert (policy.version, policy.rules[0].kind) == (1, "rate")
+    assert [each.id async for each in client.policies.list(name=f"few-{face}")] == [policy.id]
+    assert policy == await client.policies.get(policy.id)
+    assert await client.policies.templates()
+    gate = await client.gates.create(policy=policy.id, audit=audit.id)
+    gate = await client.gates.wait(gate.id, must_succeed=True)
+    assert (gate.outcome, gate.rules[0].outcome) == ("pass", "pass")
+    assert [each.id async for each in client.gates.list(policy=policy.id)] == [gate.id]
+    assert "in-toto" in [each.name async for each in client.audits.evidence_formats(audit.id)]
+    with pytest.raises(NotFound):
+        await client.audits.evidence(audit.id, "papyrus")
+
+
 async def test_refusals_say_what_and_where(client: Any, audit: Audit) -> None:
     with pytest.raises(NotFound, match="audit") as absent:
         await client.audits.get(NOBODY)

@@ -37,7 +37,7 @@ class Style:
         if "enum" in schema:
             return self._one_of(schema["enum"], closed=False)
         if members := schema.get("anyOf") or schema.get("oneOf"):
-            return self._union(members, tagged="discriminator" in schema)
+            return self._union(members)
         return self._plain(schema)
 
     def _plain(self, schema: Schema) -> str:
@@ -56,10 +56,11 @@ class Style:
         known = f"Literal[{', '.join(map(_quoted, values))}]"
         return known if closed or not self.open else f"{known} | str"
 
-    def _union(self, members: list[Schema], *, tagged: bool) -> str:
-        """A union. Where a tag tells, what a newer service adds stays a dictionary."""
+    def _union(self, members: list[Schema]) -> str:
+        """A union. One of several kinds of objects, which a tag tells, takes a newer kind as a dictionary."""
         types = list(dict.fromkeys(self.annotation(member) for member in members))
-        if not (tagged and self.open):
+        objects = [member for member in members if referred(member) or is_named(member)]
+        if not self.open or len(objects) == 1 or not objects:
             return " | ".join(types)
         return f'Annotated[{" | ".join([*types, "dict[str, Any]"])}, Field(union_mode="left_to_right")]'
 

@@ -27,7 +27,8 @@ def client_names(schemas: Iterable[str]) -> dict[str, str]:
 
 
 def _class_name(schema: str) -> str:
-    *modules, name = schema.split("__")
+    # What is sent may differ from what is answered; each has its own module here.
+    *modules, name = schema.removesuffix("-Input").removesuffix("-Output").split("__")
     return modules[-1].title() + name if modules else name
 
 

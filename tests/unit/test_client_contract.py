@@ -70,7 +70,6 @@ def test_new_values_of_enumerations_and_new_members_of_unions_are_taken() -> Non
                 "unit": {"type": "string", "const": "animals"},
                 "star": {
                     "oneOf": [{"$ref": "#/components/schemas/Cat"}, {"$ref": "#/components/schemas/Dog"}],
-                    "discriminator": {"propertyName": "kind"},
                 },
             },
             "required": ["mood", "unit", "star"],
