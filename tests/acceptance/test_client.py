@@ -1,6 +1,9 @@
 """The Python client, both faces of it, against real processes."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +11,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from memaudit import Conflict, Invalid, NotFound, ServiceUnreachable, WaitTimedOut, WorkFailed
+from memaudit import Client, Conflict, Invalid, NotFound, ServiceUnreachable, WaitTimedOut, WorkFailed
+from memaudit.requests import Rate
 from memaudit.types import Audit
 from tests.both_clients import FACES, client_of
 from tests.cutting_proxy import cutting_proxy
@@ -16,6 +20,7 @@ from tests.deployments import Deploy, Deployment
 from tests.live_service import job_process
 from tests.servers import free_port
 
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 TEXTS = [
     {
         "id": f"text-{number}",
@@ -248,3 +253,48 @@ async def test_nobody_there_and_how_long_that_is_borne(face: str, nobody: str) -
         with pytest.raises(ServiceUnreachable, match=nobody) as away:
             await client.presets.list()
     assert not away.value.sent
+
+
+def test_the_example_notebook_runs(
+    deployment: Deployment, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEMAUDIT_URL", deployment.service.url)
+    monkeypatch.setenv("MEMAUDIT_API_KEY", deployment.service.key)
+    monkeypatch.setenv("MEMAUDIT_EXAMPLE_MODEL", str(tiny_checkpoint))
+    notebook = json.loads((EXAMPLES / "audit_a_model.ipynb").read_text())
+    names: dict[str, Any] = {}
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), names)
+    assert names["audit"].status == names["gate"].status == "succeeded"
+
+
+@pytest.mark.parametrize(("allowed", "status"), [(0.5, 0), (0.001, 2)])
+def test_the_example_ci_job_exits_with_the_verdict(
+    deployment: Deployment, tiny_checkpoint: Path, tmp_path: Path, allowed: float, status: int
+) -> None:
+    service = deployment.service
+    programs = {"memaudit": "-m app.cli", "python3": ""}
+    for name, arguments in programs.items():
+        (tmp_path / name).write_text(f'#!/bin/sh\nexec {sys.executable} {arguments} "$@"\n')
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps(text) + "\n" for text in TEXTS))
+    with Client(service.url, service.key) as client:
+        rule: Rate = {"kind": "rate", "metric": "strict", "at_most": allowed}
+        policy = client.policies.create(name="ci", rules=[rule])
+    done = subprocess.run(
+        ["sh", EXAMPLES / "ci" / "gate.sh", tiny_checkpoint, "texts.jsonl", policy.id],
+        env=os.environ
+        | {
+            "MEMAUDIT_URL": service.url,
+            "MEMAUDIT_API_KEY": service.key,
+            "PATH": f"{tmp_path}:{os.environ['PATH']}",
+            "PYTHONPATH": str(EXAMPLES.parent),
+        },
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == status, done.stderr
+    assert "of 7 texts" in done.stdout
