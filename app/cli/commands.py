@@ -15,6 +15,7 @@ from app.cli.demo import demo
 from app.cli.evidence import evidence
 from app.cli.failures import explained
 from app.cli.found_settings import find_settings
+from app.cli.gate import GateCommand, gate
 from app.cli.output import JSONFlag, print_json
 from app.cli.pull import pull
 from app.cli.verify import verify
@@ -33,6 +34,7 @@ cli.add_typer(keys.cli, name="keys")
 cli.command()(audit)
 cli.command()(demo)
 cli.command()(evidence)
+cli.command(cls=GateCommand)(gate)
 cli.command()(pull)
 cli.command()(verify)
 

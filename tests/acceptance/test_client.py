@@ -11,8 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from memaudit import Client, Conflict, Invalid, NotFound, ServiceUnreachable, WaitTimedOut, WorkFailed
-from memaudit.requests import Rate
+from memaudit import Conflict, Invalid, NotFound, ServiceUnreachable, WaitTimedOut, WorkFailed
 from memaudit.types import Audit
 from tests.both_clients import FACES, client_of
 from tests.cutting_proxy import cutting_proxy
@@ -279,11 +278,11 @@ def test_the_example_ci_job_exits_with_the_verdict(
         (tmp_path / name).write_text(f'#!/bin/sh\nexec {sys.executable} {arguments} "$@"\n')
         (tmp_path / name).chmod(0o755)
     (tmp_path / "texts.jsonl").write_text("".join(json.dumps(text) + "\n" for text in TEXTS))
-    with Client(service.url, service.key) as client:
-        rule: Rate = {"kind": "rate", "metric": "strict", "at_most": allowed}
-        policy = client.policies.create(name="ci", rules=[rule])
+    policy = json.loads((EXAMPLES / "ci" / "policy.json").read_text())
+    policy["rules"][0]["at_most"] = allowed
+    (tmp_path / "policy.json").write_text(json.dumps(policy))
     done = subprocess.run(
-        ["sh", EXAMPLES / "ci" / "gate.sh", tiny_checkpoint, "texts.jsonl", policy.id],
+        ["sh", EXAMPLES / "ci" / "gate.sh", tiny_checkpoint, "texts.jsonl", "policy.json"],
         env=os.environ
         | {
             "MEMAUDIT_URL": service.url,
