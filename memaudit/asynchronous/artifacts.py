@@ -42,7 +42,7 @@ class Artifacts:
     async def pull(
         self,
         id: str,
-        directory: Path,
+        directory: str | Path,
         *,
         on_bytes: OnBytes | None = None,
     ) -> Artifact:
@@ -65,7 +65,7 @@ class Artifacts:
         """
         artifact = await self.get(id)
         for file in artifact.files:
-            await self._pull_file(artifact, file, directory, on_bytes or _ignore)
+            await self._pull_file(artifact, file, Path(directory), on_bytes or _ignore)
         return artifact
 
     async def _pull_file(

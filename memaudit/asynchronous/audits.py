@@ -49,7 +49,7 @@ class Audits(Operations[Audit]):
     async def save_scores(
         self,
         id: str,
-        target: Path,
+        target: str | Path,
         *,
         format: Format = "parquet",
         group: str | None = None,
@@ -61,7 +61,7 @@ class Audits(Operations[Audit]):
         """
         accept = {"Accept": MEDIA_TYPES[format]}
         await self._sender.save(
-            Call("GET", self._path_of(id, "scores"), {"group": group}, headers=accept), target
+            Call("GET", self._path_of(id, "scores"), {"group": group}, headers=accept), Path(target)
         )
 
     async def tokens(self, id: str, text_id: str) -> TokenEvidence:

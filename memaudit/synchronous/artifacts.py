@@ -42,7 +42,7 @@ class Artifacts:
     def pull(
         self,
         id: str,
-        directory: Path,
+        directory: str | Path,
         *,
         on_bytes: OnBytes | None = None,
     ) -> Artifact:
@@ -65,7 +65,7 @@ class Artifacts:
         """
         artifact = self.get(id)
         for file in artifact.files:
-            self._pull_file(artifact, file, directory, on_bytes or _ignore)
+            self._pull_file(artifact, file, Path(directory), on_bytes or _ignore)
         return artifact
 
     def _pull_file(self, artifact: Artifact, file: ArtifactFile, directory: Path, on_bytes: OnBytes) -> None:

@@ -49,7 +49,7 @@ class Audits(Operations[Audit]):
     def save_scores(
         self,
         id: str,
-        target: Path,
+        target: str | Path,
         *,
         format: Format = "parquet",
         group: str | None = None,
@@ -60,7 +60,9 @@ class Audits(Operations[Audit]):
             Conflict: the audit has not succeeded.
         """
         accept = {"Accept": MEDIA_TYPES[format]}
-        self._sender.save(Call("GET", self._path_of(id, "scores"), {"group": group}, headers=accept), target)
+        self._sender.save(
+            Call("GET", self._path_of(id, "scores"), {"group": group}, headers=accept), Path(target)
+        )
 
     def tokens(self, id: str, text_id: str) -> TokenEvidence:
         """The tokens of a text with their log-likelihood and rank."""

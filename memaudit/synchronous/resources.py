@@ -154,12 +154,12 @@ class Operations(Resources[W]):
         self,
         id: str,
         format: str,
-        target: Path,
+        target: str | Path,
         *,
         texts: Literal["redacted", "full"] = "redacted",
     ) -> None:
         """Write what `evidence` gives to a file."""
-        self._sender.save(self._evidence_call(id, format, texts), target)
+        self._sender.save(self._evidence_call(id, format, texts), Path(target))
 
     def _evidence_call(self, id: str, format: str, texts: str) -> Call:
         return Call("GET", self._path_of(id, "evidence", format), {"texts": texts})

@@ -36,7 +36,7 @@ class TextSets(Resources[TextSet]):
 
     def upload(
         self,
-        content: Path | bytes | Iterable[bytes],
+        content: str | Path | bytes | Iterable[bytes],
         *,
         name: str | None = None,
         format: Format | None = None,
@@ -46,8 +46,8 @@ class TextSets(Resources[TextSet]):
         """Stream texts into a text set.
 
         Args:
-            content: a file, bytes, or blocks of bytes. Blocks come once: if the connection breaks, they are
-                not sent again.
+            content: the path of a file, bytes, or blocks of bytes. Blocks come once: if the connection
+                breaks, they are not sent again.
             name: of the text set; that of the file unless given.
             format: told by the file's name unless given.
             on_sent: called, for a file, with how many of its bytes are sent; fewer where that begins again.
@@ -57,7 +57,8 @@ class TextSets(Resources[TextSet]):
             ValueError: name or format are not given, and nothing tells them.
             Invalid: a text is not in order.
         """
-        if isinstance(content, Path):
+        if isinstance(content, str | Path):
+            content = Path(content)
             name = name or content.name
             format = format or format_of(content)
         if name is None or format is None:
