@@ -175,3 +175,12 @@ async def test_what_does_not_pass_is_told_at_once(
         with pytest.raises(error):
             await client.models.get("mdl_1")
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize("face", FACES)
+async def test_what_may_have_had_its_effect_is_not_sent_again(face: str) -> None:
+    answer, seen = answers(httpx.ConnectError, httpx.ReadError, httpx.Response(204))
+    async with client_of(face, "http://m.test", KEY, transport=httpx.MockTransport(answer)) as client:
+        with pytest.raises(ServiceUnreachable) as lost:
+            await client.models.delete("mdl_1")
+    assert (len(seen), lost.value.sent) == (2, True)
