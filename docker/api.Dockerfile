@@ -4,6 +4,7 @@ FROM python:3.11-slim AS build
 WORKDIR /source
 COPY requirements.lock pyproject.toml README.md LICENSE ./
 COPY app app
+COPY memaudit memaudit
 COPY workers workers
 COPY migrations migrations
 RUN python -m venv /opt/memaudit \

@@ -9,6 +9,7 @@ RUN python -m venv /opt/memaudit \
     && /opt/memaudit/bin/pip install --no-cache-dir --index-url ${TORCH_INDEX} \
         --extra-index-url https://pypi.org/simple "$(grep '^torch==' requirements.lock)"
 COPY app app
+COPY memaudit memaudit
 COPY workers workers
 COPY migrations migrations
 RUN /opt/memaudit/bin/pip install --no-cache-dir --constraint requirements.lock ".[worker]"

@@ -13,14 +13,12 @@ from rich.console import Console
 from rich.table import Table
 from typer.core import TyperCommand
 
-from app.cli.audit import follow_with_progress, owner_key, progress_bars
-from app.cli.client import JSON, ServiceClient
 from app.cli.failures import ExitStatus, explained, fail
-from app.cli.found_settings import find_settings
+from app.cli.following import follow_with_progress, progress_bars
 from app.cli.output import JSONFlag, print_json
-from app.embedded.programs import local_url
-
-POLICIES: Final = "/v1/policies"
+from app.cli.service import URLOption, client_at
+from memaudit import Client
+from memaudit.types import Gate, RuleOutcome
 
 
 class GateStatus(IntEnum):
@@ -71,9 +69,7 @@ def gate(
     audit: Annotated[str | None, typer.Option(help="The audit to judge, `aud_…`.")] = None,
     study: Annotated[str | None, typer.Option(help="The study to judge, `std_…`.")] = None,
     edit: Annotated[str | None, typer.Option(help="The edit to judge, `edt_…`.")] = None,
-    url: Annotated[
-        str | None, typer.Option(envvar="MEMAUDIT_URL", help="The service; default: this machine's.")
-    ] = None,
+    url: URLOption = None,
     as_json: JSONFlag = False,
 ) -> None:
     """Judge an audit, a study or an edit by a policy, as soon as it has ended.
@@ -87,25 +83,23 @@ def gate(
     with undecided(), explained():
         subject = _subject(audit=audit, study=study, edit=edit)
         given = _policy(policy, template)
-        settings = find_settings()
-        with ServiceClient(url or local_url(settings), owner_key(settings)) as client:
+        with client_at(url) as client:
             policy_id = given if isinstance(given, str) else _create(client, given)
-            accepted = client.request_gate({"policy": policy_id, **subject})
-            screen.print(f"Gate {accepted['id']}")
+            accepted = client.gates.create(policy=policy_id, **subject)
+            screen.print(f"Gate {accepted.id}")
             with progress_bars(screen) as progress:
-                ended = follow_with_progress(client, accepted, progress, "Waiting for the decision")
+                ended = follow_with_progress(client.gates, accepted.id, progress, "Waiting for the decision")
         if as_json:
             print_json(ended)
-        if ended["status"] != "succeeded":
-            error = ended.get("error")
-            why = f": {error['detail']}" if error else ""
-            raise fail(f"the gate {ended['status']}{why}", ExitStatus.FAILED)
+        if ended.outcome is None:
+            why = f": {ended.error.detail}" if ended.error else ""
+            raise fail(f"the gate {ended.status}{why}", ExitStatus.FAILED)
     if not as_json:
         Console().print(_table(ended))
-    raise typer.Exit(_STATUSES[ended["outcome"]])
+    raise typer.Exit(_STATUSES.get(ended.outcome, GateStatus.UNDECIDED))
 
 
-def _subject(**given: str | None) -> dict[str, str]:
+def _subject(**given: str | None) -> dict[str, Any]:
     """The one subject that was given, by its kind."""
     subject = {kind: public_id for kind, public_id in given.items() if public_id is not None}
     if len(subject) != 1:
@@ -113,7 +107,7 @@ def _subject(**given: str | None) -> dict[str, str]:
     return subject
 
 
-def _policy(policy: str | None, template: str | None) -> str | JSON:
+def _policy(policy: str | None, template: str | None) -> str | dict[str, Any]:
     """The id of a policy, or what makes one."""
     if (policy is None) == (template is None):
         raise fail("give either --policy or --template", ExitStatus.USAGE)
@@ -131,29 +125,28 @@ def _policy(policy: str | None, template: str | None) -> str | JSON:
     return content
 
 
-def _create(client: ServiceClient, content: JSON) -> str:
+def _create(client: Client, content: dict[str, Any]) -> str:
     """The policy of this content: the same content gives the same key, and that gives the first answer."""
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    created: str = client.create(POLICIES, content, key=f"memaudit-gate-{digest}")["id"]
-    return created
+    return client.policies.create(idempotency_key=f"memaudit-gate-{digest}", **content).id
 
 
-def _table(gate: JSON) -> Table:
+def _table(gate: Gate) -> Table:
     """Each rule, what became of it and why."""
-    subject = gate["subject"]
     table = Table(
-        title=f"{gate['outcome']}: {gate['policy_name']} version {gate['policy_version']} on {subject['id']}"
+        title=f"{gate.outcome}: {gate.policy_name} version {gate.policy_version} on {gate.subject.id}"
     )
     for heading in ("rule", "outcome", "observed", "texts that decide"):
         table.add_column(heading)
-    for rule in gate["rules"]:
-        reason = f" ({rule['reason'].replace('_', ' ')})" if rule["reason"] else ""
-        texts = ", ".join(rule["deciding_texts"][:3])
-        more = rule["deciding_count"] - len(rule["deciding_texts"][:3])
-        table.add_row(
-            rule["rule"]["kind"],
-            rule["outcome"] + reason,
-            rule["statement"],
-            f"{texts} and {more} more" if more else texts,
-        )
+    for each in gate.rules:
+        reason = f" ({each.reason.replace('_', ' ')})" if each.reason else ""
+        kind = each.rule["kind"] if isinstance(each.rule, dict) else each.rule.kind
+        table.add_row(kind, each.outcome + reason, each.statement, _deciding(each))
     return table
+
+
+def _deciding(outcome: RuleOutcome) -> str:
+    """A few texts that decided, and how many there are more."""
+    shown = outcome.deciding_texts[:3]
+    more = outcome.deciding_count - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
