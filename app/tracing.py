@@ -5,6 +5,7 @@ ids, kinds, counts and routes. No submitted text, no path, no query and no error
 """
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
@@ -16,6 +17,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _TRACEPARENT: Final = "traceparent"
+_LAST_SPANS_SECONDS: Final = 2.0
 _PROPAGATOR: Final = TraceContextTextMapPropagator()
 # It gives spans that do and cost nothing until tracing is started.
 _TRACER: Final = trace.get_tracer("memaudit")
@@ -52,10 +54,20 @@ def start_tracing(service: str) -> Callable[[], None]:
             f"{_ENDPOINTS[0]} is set, but nothing here can send traces: install memaudit[telemetry]"
         ) from error
     named = {} if os.environ.get("OTEL_SERVICE_NAME") else {"service.name": service}
-    provider = TracerProvider(resource=Resource.create(named))
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    provider = TracerProvider(resource=Resource.create(named), shutdown_on_exit=False)
+    exporter = OTLPSpanExporter()
+    provider.add_span_processor(BatchSpanProcessor(exporter))
     trace.set_tracer_provider(provider)
-    return provider.shutdown
+
+    def stop() -> None:
+        # A collector that is away must not hold up the end of this process.
+        sending = threading.Thread(target=provider.shutdown, name="last-spans", daemon=True)
+        sending.start()
+        sending.join(_LAST_SPANS_SECONDS)
+        if sending.is_alive():
+            exporter.shutdown()
+
+    return stop
 
 
 def _nothing() -> None:

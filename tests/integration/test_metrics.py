@@ -59,7 +59,8 @@ def busy(sessions: sessionmaker[Session], database: psycopg.Connection) -> None:
     # One that ended longer ago is in no number.
     database.execute(
         "INSERT INTO jobs (id, kind, queue, tenant_id, owner_kind, owner_id, payload, state, priority, "
-        "epoch, attempts, progress, finished_at) SELECT gen_random_uuid(), kind, queue, tenant_id, owner_kind, "
+        "epoch, attempts, progress, finished_at) "
+        "SELECT gen_random_uuid(), kind, queue, tenant_id, owner_kind, "
         "owner_id, payload, state, 0, 1, 1, 0, finished_at - %s FROM jobs WHERE state = 'succeeded'",
         [RECENT],
     )
