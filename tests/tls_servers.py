@@ -84,8 +84,12 @@ def tls_in_front_of(port: int, context: ssl.SSLContext, *, postgres: bool) -> It
     Postgres' clients ask for TLS in the clear first.
     """
 
+    connections: dict[asyncio.Task[None], list[asyncio.StreamWriter]] = {}
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writers = [writer]
+        task = asyncio.current_task()
+        assert task is not None
+        writers = connections[task] = [writer]
         try:
             if postgres:
                 if await reader.readexactly(len(SSL_REQUEST)) != SSL_REQUEST:
@@ -99,8 +103,8 @@ def tls_in_front_of(port: int, context: ssl.SSLContext, *, postgres: bool) -> It
         except (OSError, asyncio.IncompleteReadError):
             pass
         finally:
-            for each in writers:
-                each.transport.abort()
+            _abort(writers)
+            del connections[task]
 
     stopping: list[Callable[[], object]] = []
     ports: Queue[int] = Queue()
@@ -113,10 +117,9 @@ def tls_in_front_of(port: int, context: ssl.SSLContext, *, postgres: bool) -> It
         ports.put(server.sockets[0].getsockname()[1])
         await stop.wait()
         server.close()
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for writers in connections.values():
+            _abort(writers)
+        await asyncio.gather(*connections)
         await asyncio.sleep(0.05)  # until aborted transports are closed
 
     thread = threading.Thread(target=lambda: asyncio.run(run()), daemon=True)
@@ -126,6 +129,11 @@ def tls_in_front_of(port: int, context: ssl.SSLContext, *, postgres: bool) -> It
     finally:
         stopping[0]()
         thread.join()
+
+
+def _abort(writers: list[asyncio.StreamWriter]) -> None:
+    for each in writers:
+        each.transport.abort()
 
 
 async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
