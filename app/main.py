@@ -34,6 +34,7 @@ from app.store.core.sessions import async_engine
 from app.store.core.unit_of_work import Store
 from app.studies.router import router as studies
 from app.text_sets.router import router as text_sets
+from app.tracing import start_tracing
 
 DESCRIPTION = """
 memaudit audits language models for memorization: it scores texts under a language model and reports how
@@ -47,6 +48,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     open_location(settings.artifact_store)
     read_control_mappings(settings.control_mappings)  # a wrong one is told at the start
+    stop_tracing = start_tracing("memaudit-api")
     engine = async_engine(settings.require_database_url(), pool_size=settings.database_pool_size)
     app.state.store = Store(engine)
     # Storing a text set holds a connection for minutes; half of the pool stays free for other requests.
@@ -56,7 +58,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     tasks = [
         asyncio.create_task(work)
         for work in (
-            sweep_forever(app.state.store, app.state.doorbell, settings),
+            sweep_forever(
+                app.state.store, app.state.doorbell, settings, app.state.metrics.expired_leases.inc
+            ),
             collect_forever(app.state.store, settings),
             app.state.changes.listen_forever(),
         )
@@ -71,6 +75,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await app.state.changes.close()
         app.state.doorbell.close()
         await engine.dispose()
+        await asyncio.to_thread(stop_tracing)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -83,13 +88,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         description=DESCRIPTION,
         lifespan=_lifespan,
         redirect_slashes=False,
-        telemetry=None,
+        # The framework's own spans hold paths and queries, in which are names and ids of clients.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
         # The framework's own pages load their scripts from a public network.
         docs_url=None,
         redoc_url=None,
     )
     app.state.settings = settings
-    app.state.metrics = ServiceMetrics()
+    app.state.metrics = ServiceMetrics(settings.artifact_store)
     install_problem_handlers(app)
     v1 = APIRouter(responses=problem_responses(400, 401, 403, 404, 413, 422, 503))
     for router in (

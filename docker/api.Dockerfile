@@ -8,17 +8,19 @@ COPY memaudit memaudit
 COPY workers workers
 COPY migrations migrations
 RUN python -m venv /opt/memaudit \
-    && /opt/memaudit/bin/pip install --no-cache-dir --constraint requirements.lock .
+    && /opt/memaudit/bin/pip install --no-cache-dir --constraint requirements.lock ".[telemetry]"
 
 FROM python:3.11-slim
-RUN useradd --system --uid 10001 --home-dir /var/lib/memaudit --create-home memaudit
+RUN groupadd --system --gid 10001 memaudit \
+    && useradd --system --uid 10001 --gid 10001 --home-dir /var/lib/memaudit --create-home memaudit
 COPY --from=build /opt/memaudit /opt/memaudit
 ENV PATH=/opt/memaudit/bin:/usr/local/bin:/usr/bin:/bin
 ENV PYTHONUNBUFFERED=1
 ENV MEMAUDIT_HOME=/var/lib/memaudit
 ENV MEMAUDIT_HOST=0.0.0.0
 WORKDIR /var/lib/memaudit
-USER memaudit
+# By number, so that an orchestrator can tell that it is not root.
+USER 10001
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s \
     CMD ["python", "-c", "import httpx; httpx.get('http://127.0.0.1:8000/readyz').raise_for_status()"]

@@ -12,10 +12,11 @@ COPY app app
 COPY memaudit memaudit
 COPY workers workers
 COPY migrations migrations
-RUN /opt/memaudit/bin/pip install --no-cache-dir --constraint requirements.lock ".[worker]"
+RUN /opt/memaudit/bin/pip install --no-cache-dir --constraint requirements.lock ".[worker,telemetry]"
 
 FROM python:3.11-slim
-RUN useradd --system --uid 10001 --home-dir /var/lib/memaudit --create-home memaudit \
+RUN groupadd --system --gid 10001 memaudit \
+    && useradd --system --uid 10001 --gid 10001 --home-dir /var/lib/memaudit --create-home memaudit \
     && install -d -o memaudit /var/lib/memaudit/huggingface
 COPY --from=build /opt/memaudit /opt/memaudit
 ENV PATH=/opt/memaudit/bin:/usr/local/bin:/usr/bin:/bin
@@ -23,5 +24,6 @@ ENV PYTHONUNBUFFERED=1
 ENV MEMAUDIT_HOME=/var/lib/memaudit
 ENV HF_HOME=/var/lib/memaudit/huggingface
 WORKDIR /var/lib/memaudit
-USER memaudit
+# By number, so that an orchestrator can tell that it is not root.
+USER 10001
 CMD ["memaudit", "worker", "--queue", "gpu"]

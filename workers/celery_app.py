@@ -5,10 +5,16 @@ import threading
 from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging, worker_process_init, worker_shutting_down
+from celery.signals import (
+    setup_logging,
+    worker_process_init,
+    worker_process_shutdown,
+    worker_shutting_down,
+)
 
 from app.logs import configure_logging
 from app.settings import CPU_QUEUE, GPU_QUEUE, Queue, get_settings
+from app.tracing import start_tracing
 
 celery_app = Celery("memaudit", include=["workers.tasks"])
 celery_app.conf.update(get_settings().celery_options())
@@ -32,6 +38,14 @@ def _keep_our_logs(**_: Any) -> None:
 def _let_jobs_go(**_: Any) -> None:
     """Tell the children to hand their jobs back instead of finishing them."""
     stopping.set()
+
+
+@worker_process_init.connect
+def _trace(**_: Any) -> None:
+    """In a fresh child, which has its own threads: send traces until it ends."""
+    stop_tracing = start_tracing("memaudit-worker")
+    # A weak reference would be gone at once.
+    worker_process_shutdown.connect(lambda **_: stop_tracing(), weak=False)
 
 
 @worker_process_init.connect

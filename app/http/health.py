@@ -11,7 +11,6 @@ from sqlalchemy.orm import Session
 from app.http.dependencies import StoreDependency
 from app.http.observability import ServiceMetrics
 from app.http.problems import problem_responses
-from app.store.progress import count_jobs
 
 router = APIRouter(tags=["operations"])
 
@@ -35,18 +34,11 @@ async def readiness(store: StoreDependency) -> Health:
     return Health()
 
 
-@router.get(
-    "/metrics",
-    response_class=Response,
-    responses=problem_responses(503) | {200: {"content": {"text/plain": {}}}},
-)
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 async def metrics(request: Request, store: StoreDependency) -> Response:
-    """Prometheus metrics of this process, and jobs by kind and state."""
+    """Prometheus metrics of this process, and of the whole service as far as the database tells them."""
     service_metrics: ServiceMetrics = request.app.state.metrics
-    counts = await store.run(count_jobs)
-    service_metrics.jobs.clear()
-    for (kind, state), count in counts.items():
-        service_metrics.jobs.labels(kind, state).set(count)
+    await service_metrics.load.refresh(store)
     return Response(generate_latest(service_metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 

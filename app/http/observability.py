@@ -1,25 +1,41 @@
-"""Request ids, structured logs and Prometheus metrics. None of them ever holds a submitted text."""
+"""Request ids, structured logs, metrics and spans of requests. None of them ever holds a submitted text."""
 
 import time
+from contextlib import AbstractContextManager, nullcontext
+from typing import Final
 from uuid import uuid4
 
 import structlog
 from fastapi import Request
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from opentelemetry.trace import INVALID_SPAN, Span, SpanKind
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.http.problems import answer_unexpected
+from app.http.service_load import ServiceLoad
+from app.tracing import span
 
 log = structlog.get_logger()
 
 REQUEST_ID_HEADER = b"x-request-id"
+# Any other word in its place is the client's own, and a label for each would be no help.
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+# Asked for every few seconds by machines.
+_UNTRACED: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 
 
 class ServiceMetrics:
-    """The Prometheus metrics of one API process."""
+    """The Prometheus metrics of one API process.
 
-    def __init__(self) -> None:
+    Args:
+        artifact_store: the place of artifacts.
+    """
+
+    def __init__(self, artifact_store: str) -> None:
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self.load = ServiceLoad(artifact_store)
+        self.registry.register(self.load)
         self.requests = Counter(
             "memaudit_http_requests_total",
             "HTTP requests by route template, method and status.",
@@ -32,8 +48,10 @@ class ServiceMetrics:
             ("route",),
             registry=self.registry,
         )
-        self.jobs = Gauge(
-            "memaudit_jobs", "Open jobs by kind and state.", ("kind", "state"), registry=self.registry
+        self.expired_leases = Counter(
+            "memaudit_expired_leases_total",
+            "Jobs that this process took back because their worker was silent for longer than a lease.",
+            registry=self.registry,
         )
 
 
@@ -61,17 +79,39 @@ class RequestObserver:
                 message["headers"] = [*message.get("headers", []), (REQUEST_ID_HEADER, request_id.encode())]
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        with structlog.contextvars.bound_contextvars(request_id=request_id), _request_span(scope) as current:
+            current.set_attribute("memaudit.request_id", request_id)
             try:
                 await self._app(scope, receive, observed_send)
             except Exception as error:  # noqa: BLE001 - the last line of defence: no traceback may quote a text
                 response = answer_unexpected(Request(scope), error)
                 if status == 0:
                     await response(scope, receive, observed_send)
-            self._record(scope, status, time.perf_counter() - began)
+            self._record(scope, status, time.perf_counter() - began, current)
 
-    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+    def _record(self, scope: Scope, status: int, seconds: float, current: Span) -> None:
         route = getattr(scope.get("route"), "path", "unmatched")
-        self._metrics.requests.labels(route, scope["method"], status).inc()
+        method = _method(scope)
+        self._metrics.requests.labels(route, method, status).inc()
         self._metrics.seconds.labels(route).observe(seconds)
-        log.info("request", route=route, method=scope["method"], status=status, seconds=round(seconds, 4))
+        current.update_name(f"{method} {route}")
+        current.set_attributes({"http.route": route, "http.response.status_code": status})
+        log.info("request", route=route, method=method, status=status, seconds=round(seconds, 4))
+
+
+def _method(scope: Scope) -> str:
+    return scope["method"] if scope["method"] in _METHODS else "other"
+
+
+def _request_span(scope: Scope) -> AbstractContextManager[Span]:
+    """A span around a request, in the client's own trace if it names one."""
+    if scope["path"] in _UNTRACED:
+        return nullcontext(INVALID_SPAN)
+    parent = dict(scope["headers"]).get(b"traceparent")
+    method = _method(scope)
+    return span(
+        method,
+        {"http.request.method": method},
+        parent=None if parent is None else parent.decode("latin-1"),
+        kind=SpanKind.SERVER,
+    )

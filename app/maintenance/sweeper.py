@@ -1,6 +1,7 @@
 """The sweeper takes back expired leases, and rings again for jobs whose bell was lost."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
@@ -22,23 +23,35 @@ log = structlog.get_logger()
 KEYS_KEPT: Final = timedelta(days=7)
 
 
-async def sweep_forever(store: Store, doorbell: Doorbell, settings: Settings) -> None:
-    """Until cancelled: take back expired leases, ring for jobs whose bell was lost or never rung."""
+async def sweep_forever(
+    store: Store, doorbell: Doorbell, settings: Settings, count_expired: Callable[[int], object]
+) -> None:
+    """Until cancelled: take back expired leases, ring for jobs whose bell was lost or never rung.
+
+    `count_expired` is told how many leases had run out.
+    """
     while True:
         try:
-            await sweep(store, doorbell, settings)
+            count_expired(await sweep(store, doorbell, settings))
         except (SQLAlchemyError, MemauditError) as error:
             log.warning("sweep_failed", error=type(error).__name__)
         await asyncio.sleep(settings.sweep_seconds)
 
 
-async def sweep(store: Store, doorbell: Doorbell, settings: Settings) -> None:
-    """Sweep once."""
+async def sweep(store: Store, doorbell: Doorbell, settings: Settings) -> int:
+    """Sweep once.
+
+    Returns:
+        How many leases had run out.
+    """
+    all_expired = 0
     while expired := await store.run(sweep_leases, max_attempts=settings.max_attempts):
         log.info("leases_expired", jobs=expired)
+        all_expired += expired
     for owner, owner_id in await store.run(find_untold):
         await store.run(tell, owner, owner_id)
     await store.run(forget_old_keys, older_than=KEYS_KEPT)
     bells = await store.run(jobs_to_ring, stale_seconds=settings.lease_seconds)
     for queue, times in bells.items():
         await asyncio.to_thread(doorbell.ring, queue, times)
+    return all_expired

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from uuid import UUID
 
-from sqlalchemy import ScalarSelect, Text, bindparam, func, literal, select, union_all
+from sqlalchemy import ScalarSelect, func, select
 from sqlalchemy.orm import Session
 
 from app.errors import NotFound
@@ -77,15 +77,3 @@ def read_edit_with_progress(session: Session, tenant_id: UUID, edit_id: UUID) ->
         raise NotFound("There is no such edit.")
     edit, progress, stage = row
     return edit, progress or 0, stage
-
-
-def count_jobs(session: Session) -> dict[tuple[str, str], int]:
-    """How many open jobs there are of each (kind, state)."""
-    # Each half says literally what one of the partial indexes says, so it is found at any time.
-    halves = (
-        select(Job.kind, literal(state, Text).label("state"), func.count())
-        .where(Job.state == bindparam(None, state, Text, literal_execute=True))
-        .group_by(Job.kind)
-        for state in (JobState.QUEUED, JobState.RUNNING)
-    )
-    return {(kind, state): count for kind, state, count in session.execute(union_all(*halves))}

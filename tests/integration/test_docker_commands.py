@@ -8,48 +8,36 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
 import pytest
-import yaml
 
 from app.embedded.postgres_server import PostgresServer
 from app.embedded.redis_server import RedisServer
+from tests.images import (
+    BIN,
+    COMPOSE,
+    DOCKER,
+    OUR_SERVICES,
+    Containers,
+    dockerfile_of,
+    image_environment,
+    instructions,
+    ready,
+)
 from tests.servers import free_port, temporary_layout
 from tests.tiny_models import save_tiny_model
 
-DOCKER = Path(__file__).resolve().parents[2] / "docker"
-COMPOSE: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text())
-OUR_SERVICES = ("migrate", "api", "worker")
-BIN = Path(sys.executable).parent
 
-
-def instructions(dockerfile: str, name: str) -> list[str]:
-    """The arguments of each instruction of that name, with continued lines joined."""
-    text = (DOCKER / dockerfile).read_text().replace("\\\n", " ")
-    return re.findall(rf"^{name} +(.*)$", text, re.MULTILINE)
-
-
-def dockerfile_of(service: str) -> str:
-    return Path(COMPOSE["services"][service]["build"]["dockerfile"]).name
-
-
-def command_of(service: str) -> list[str]:
-    """What the container runs: the compose file's command, else the image's."""
-    given = COMPOSE["services"][service].get("command")
-    command: list[str] = given or json.loads(instructions(dockerfile_of(service), "CMD")[-1])
-    return command
-
-
-def image_environment(service: str) -> dict[str, str]:
-    pairs = (line.split("=", 1) for line in instructions(dockerfile_of(service), "ENV"))
-    return dict(pairs) | (COMPOSE["services"][service].get("environment") or {})
+@pytest.mark.parametrize("dockerfile", ["api.Dockerfile", "worker.Dockerfile"])
+def test_images_pass_a_linter(dockerfile: str) -> None:
+    linted = subprocess.run(
+        [BIN / "hadolint", DOCKER / dockerfile], capture_output=True, text=True, check=False
+    )
+    assert (linted.returncode, linted.stdout) == (0, "")
 
 
 @pytest.mark.parametrize("service", OUR_SERVICES)
@@ -117,41 +105,6 @@ def test_secrets_are_closed_to_others_agree_with_each_other_and_are_never_replac
     )
 
 
-class Containers:
-    """The images' commands as plain processes: their environment, their secrets, our Postgres and Redis."""
-
-    def __init__(self, secrets: Path, scratch: Path, models: Path) -> None:
-        self.port = free_port()
-        self._secrets = secrets
-        self._scratch = scratch
-        self._models = models
-
-    def command(self, service: str, command: list[str] | None = None) -> tuple[list[str], dict[str, str]]:
-        program, *arguments = command or command_of(service)
-        mounted = self._scratch / f"{service}-secrets"
-        mounted.mkdir(exist_ok=True)
-        for name in COMPOSE["services"][service]["secrets"]:
-            (mounted / name).write_text((self._secrets / name).read_text())
-        environment = image_environment(service) | {
-            # What differs from the container: where things are.
-            "PATH": f"{BIN}:{os.defpath}",
-            "MEMAUDIT_HOME": str(self._scratch),
-            "HF_HOME": str(self._scratch / "huggingface"),
-            "MEMAUDIT_MODEL_ROOTS": str(self._models),
-            "MEMAUDIT_SECRETS_DIRECTORY": str(mounted),
-            "MEMAUDIT_PORT": str(self.port),
-        }
-        return [str(BIN / program), *arguments], environment
-
-    def run(self, service: str, command: list[str] | None = None) -> str:
-        arguments, environment = self.command(service, command)
-        return subprocess.run(arguments, env=environment, capture_output=True, text=True, check=True).stdout
-
-    def start(self, service: str) -> subprocess.Popen[bytes]:
-        arguments, environment = self.command(service)
-        return subprocess.Popen(arguments, env=environment, cwd=self._scratch)
-
-
 @pytest.fixture
 def containers(secrets: Path, tmp_path: Path) -> Iterator[Containers]:
     models = tmp_path / "models"
@@ -199,16 +152,3 @@ def test_an_audit_through_the_commands_of_the_images(containers: Containers, tmp
         api.wait(timeout=30)
         worker.wait(timeout=30)
     assert worker.returncode == 0
-
-
-def ready(url: str, api: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        assert api.poll() is None
-        try:
-            if httpx.get(url, trust_env=False).is_success:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.2)
-    raise AssertionError("the API was not ready in a minute")

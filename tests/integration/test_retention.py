@@ -17,12 +17,12 @@ from app.store.core.unit_of_work import Store
 from app.store.edits import Edit
 from app.store.enqueueing import enqueue_edit, enqueue_validation
 from app.store.jobs.kinds import PLAN_AUDIT
+from app.store.jobs.load import count_open
 from app.store.jobs.queue import JobState, add_job
 from app.store.jobs.sweeping import sweep_leases
 from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.lifecycle import accept_language_model
 from app.store.operations import OperationStatus
-from app.store.progress import count_jobs
 from tests.integration.rows import add_audit_rows, add_edit, add_ready_model, add_shard, add_tenant
 
 
@@ -141,7 +141,7 @@ def test_the_scrape_reads_no_ended_jobs(
     said: list[tuple[str, Any]] = []
     event.listen(engine, "before_cursor_execute", lambda *args: said.append((args[2], args[3])))
     with Session(engine) as session:
-        counted = count_jobs(session)
+        counted = {(each.kind, each.state): each.jobs for each in count_open(session)}
     engine.dispose()
     assert counted == {("score_shard", "queued"): 3, ("plan_audit", "running"): 1}
     ((statement, parameters),) = said

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from app.errors import JobFailed
 from app.store.jobs.queue import Lease, LeaseLost, postpone, requeue
 from app.store.lifecycle import fail_job
+from app.tracing import note
 from workers.running.finishing import while_database_is_away
 from workers.running.runtime import Runtime
 
@@ -32,6 +33,7 @@ def end_attempt(runtime: Runtime, lease: Lease, failure: JobFailed) -> None:
 
     with suppress(LeaseLost):
         outcome = while_database_is_away(runtime)(transaction)
+        note(outcome=outcome, problem=failure.slug)
         log.warning(
             "attempt_ended",
             job=str(lease.job_id),

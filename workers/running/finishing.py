@@ -11,6 +11,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponent
 from app.store.blobs.full import storage_full_named
 from app.store.core.away import database_is_away
 from app.store.jobs.queue import Lease, take_for_finish
+from app.tracing import span
 from workers.running.runtime import Runtime
 
 T = TypeVar("T")
@@ -66,5 +67,5 @@ def finish(runtime: Runtime, lease: Lease, write: Callable[[Session], T]) -> T:
             take_for_finish(session, lease)
             return write(session)
 
-    with storage_full_named():
+    with span("finish"), storage_full_named():
         return while_database_is_away(runtime)(transaction)

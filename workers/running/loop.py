@@ -6,6 +6,7 @@ from contextlib import suppress
 from multiprocessing.synchronize import Event as SharedEvent
 
 import structlog
+from opentelemetry.trace import SpanKind
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.errors import JobCrashed, JobFailed, ServiceUnavailable
@@ -15,6 +16,7 @@ from app.store.core.away import database_is_away
 from app.store.jobs.claiming import claim
 from app.store.jobs.kinds import KINDS
 from app.store.jobs.queue import Lease, LeaseLost, close_cancelled, release
+from app.tracing import note, span
 from workers.running.attempts import end_attempt
 from workers.running.device import DeviceBroken, device_answers, device_is_broken
 from workers.running.handlers import handler_of
@@ -86,6 +88,17 @@ def run_job(runtime: Runtime, lease: Lease, stopping: SharedEvent) -> int:
         DeviceBroken: the attempt has ended, and with it what this process can compute.
         SQLAlchemyError: the database is away or refuses, and the job is left to its lease.
     """
+    attributes: dict[str, str | int] = {
+        "memaudit.job.id": str(lease.job_id),
+        "memaudit.job.kind": lease.kind,
+        "memaudit.job.queue": lease.queue,
+        "memaudit.job.attempt": lease.attempts,
+    }
+    with span(f"job {lease.kind}", attributes, parent=lease.traceparent, kind=SpanKind.CONSUMER):
+        return _run_job(runtime, lease, stopping)
+
+
+def _run_job(runtime: Runtime, lease: Lease, stopping: SharedEvent) -> int:
     job_log = log.bind(job=str(lease.job_id), kind=lease.kind, epoch=lease.epoch)
     try:
         # A full disk must not pass for a database that is away: waiting does not help.
@@ -96,10 +109,12 @@ def run_job(runtime: Runtime, lease: Lease, stopping: SharedEvent) -> int:
             enqueued = handler_of(lease.kind)(runtime, lease, keeper)
     except LeaseLost:
         job_log.info("job_dropped")
+        note(outcome="dropped")
         with runtime.sessions.begin() as session:
             close_cancelled(session, lease)
     except Stopping:
         job_log.info("job_released")
+        note(outcome="released")
         with runtime.sessions.begin() as session:
             release(session, lease)
     except Exception as error:  # noqa: BLE001 - whatever a model or a driver raises ends the attempt, not the worker
@@ -107,12 +122,14 @@ def run_job(runtime: Runtime, lease: Lease, stopping: SharedEvent) -> int:
             end_attempt(runtime, lease, _named(error, lease))
         else:
             job_log.error("device_broken", **_whence(error))
+            note(outcome="device_broken")
             crash = JobCrashed(f"The device of the worker broke at a {lease.kind} job.")
             with suppress(SQLAlchemyError):
                 end_attempt(runtime, lease, crash)
             raise DeviceBroken from None
     else:
         job_log.info("job_succeeded")
+        note(outcome="succeeded")
         return enqueued
     return 0
 

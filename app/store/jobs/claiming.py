@@ -75,6 +75,7 @@ def claim(
             progress=0,
             stage=None,
             worker=worker,
+            claimed_at=func.clock_timestamp(),
             lease_expires_at=lease_end(lease_seconds),
         )
         .returning(Job, func.extract("epoch", func.clock_timestamp() - Job.waiting_since))
@@ -92,9 +93,11 @@ def claim(
         waits_for=job.error["type"] if job.waits and job.error else None,
         waited_seconds=float(waited_seconds or 0.0),
         kind=job.kind,
+        queue=job.queue,
         tenant_id=job.tenant_id,
         owner_kind=job.owner_kind,
         owner_id=job.owner_id,
         language_model_id=job.language_model_id,
         payload=job.payload,
+        traceparent=job.traceparent,
     )

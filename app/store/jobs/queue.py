@@ -33,6 +33,7 @@ from app.store.core.base import Base, CreatedAt, JSONObject, PrimaryKey, one_of
 from app.store.core.identifiers import new_id
 from app.store.jobs.kinds import JobKind
 from app.store.jobs.owners import AUDIT, EDIT, OWNERS, Owner
+from app.tracing import current_traceparent
 
 
 class JobState(StrEnum):
@@ -107,10 +108,13 @@ class Job(Base):
     progress: Mapped[int] = mapped_column(default=0)
     stage: Mapped[str | None] = mapped_column(Text)
     worker: Mapped[str | None] = mapped_column(Text)
+    claimed_at: Mapped[datetime | None]
     lease_expires_at: Mapped[datetime | None]
     available_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
     rung_at: Mapped[datetime | None]
     error: Mapped[JSONObject | None]
+    # The span that enqueued it, as W3C Trace Context writes it; null where nothing is traced.
+    traceparent: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[CreatedAt]
     finished_at: Mapped[datetime | None]
 
@@ -130,11 +134,13 @@ class Lease:
     waits_for: str | None
     waited_seconds: float
     kind: str
+    queue: str
     tenant_id: UUID
     owner_kind: str
     owner_id: UUID
     language_model_id: UUID | None
     payload: dict[str, Any]
+    traceparent: str | None
 
     def has_waited_for(self, error: JSONObject) -> bool:
         """Whether what is away now was already away at the try before: else another outage begins."""
@@ -187,6 +193,7 @@ def job_values(kind: JobKind, *, owner_id: UUID, priority: int = 0, **columns: o
         "owner_kind": kind.owner.kind,
         "owner_id": owner_id,
         "priority": priority if kind.priority is None else kind.priority,
+        "traceparent": current_traceparent(),
         **columns,
     }
     column = _READ_BY_OLD_WORKERS.get(kind.owner.kind)
