@@ -2,8 +2,8 @@
 
 import pytest
 import typer
-
 from app.cli.client import RequestRefused, ServiceUnreachable
+
 from app.cli.failures import explained
 from app.cli.gate import undecided
 
