@@ -249,12 +249,8 @@ def test_an_unknown_key_is_refused(service: RunningService, models: Path, texts:
 
 def gate(service: RunningService, *arguments: str | Path) -> Result:
     """The command in this process, as the owner of the service."""
-    variables = {
-        "MEMAUDIT_HOME": str(service.home),
-        "MEMAUDIT_URL": service.url,
-        "COLUMNS": "200",
-    } | variables
-    return CliRunner().invoke(cli, ["gate", *map(str, arguments)], env=variables)
+    environment = {"MEMAUDIT_HOME": str(service.home), "MEMAUDIT_URL": service.url, "COLUMNS": "200"}
+    return CliRunner().invoke(cli, ["gate", *map(str, arguments)], env=environment)
 
 
 @pytest.fixture(scope="module")
