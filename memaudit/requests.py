@@ -363,6 +363,11 @@ class NoMemorizedText(TypedDict):
     q: NotRequired[float]
     """Share of false ones accepted among the texts that are named."""
 
+    detects: NotRequired[int]
+    """How many texts, if they alone were above all controls, must have such a q-value for a pass to count: 1 for
+    a single one. That takes texts / (`detects` `q`) controls.
+    """
+
     groups: NotRequired[str | None]
 
 

@@ -1833,6 +1833,11 @@ class NoMemorizedText(Answer):
     q: float = 0.05
     """Share of false ones accepted among the texts that are named."""
 
+    detects: int = 1
+    """How many texts, if they alone were above all controls, must have such a q-value for a pass to count: 1 for
+    a single one. That takes texts / (`detects` `q`) controls.
+    """
+
     groups: str | None = None
 
 
@@ -1876,7 +1881,9 @@ class Observation(Answer):
     """How many texts have an interval of their own in which the limit lies."""
 
     least_q: float | None = None
-    """The least q-value that a text could have had, as 1 / (controls + 1); null where there is none."""
+    """The q-value that as many texts as the rule `detects` would have if they alone were above all controls;
+    null where there is none.
+    """
 
     missing: (
         Literal[

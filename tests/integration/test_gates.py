@@ -188,7 +188,7 @@ def a_hundred_texts() -> list[JSON]:
     return rows
 
 
-CALIBRATION = {"reason": None, "least_p": 0.005}
+CALIBRATION = {"reason": None, "least_p": 0.0005, "verdicts": {"memorized": 10, "not_shown": 88}}
 LEAKING = [f"t{place}" for place in range(0, 40, 4)]
 
 
@@ -211,7 +211,9 @@ async def test_rules_on_single_texts_are_observed_of_all_rows_in_scope(
         # As LIKE has it `_` would stand for any character.
         ({"kind": "no_memorized_text", "groups": "privacy_*"}, "inconclusive", "no_texts"),
         ({"kind": "no_memorized_text", "groups": "broken"}, "inconclusive", "texts_unmeasured"),
-        ({"kind": "no_memorized_text", "groups": "books_?", "q": 0.004}, "inconclusive", "too_few_controls"),
+        # One text of 98 above all 1,999 controls has a q-value of 0.049; of twenty such each has 0.00245.
+        ({"kind": "no_memorized_text", "groups": "books_?", "q": 0.04}, "inconclusive", "too_few_controls"),
+        ({"kind": "no_memorized_text", "groups": "books_?", "q": 0.0025, "detects": 20}, "pass", None),
         (RECITES_LITTLE, "inconclusive", "interval_spans_limit"),
         (RECITES_LITTLE | {"groups": "privacy/mail"}, "fail", None),
         ({"kind": "rate", "metric": "near_verbatim", "at_most": 0.25}, "pass", None),
@@ -251,20 +253,20 @@ async def test_rules_on_single_texts_are_observed_of_all_rows_in_scope(
     by_rule = [each["observed"] for each in gate["rules"]]
     # Most memorized texts have the least q-value; the text that has no q-value is not among them.
     assert (by_rule[0]["value"], by_rule[0]["n"], by_rule[0]["count"]) == (0.01, 98, 10)
-    assert (by_rule[0]["unmeasured"], by_rule[0]["least_q"]) == (2, 0.005)
+    assert (by_rule[0]["unmeasured"], by_rule[0]["least_q"]) == (2, pytest.approx(0.049))
     assert gate["rules"][0]["deciding_texts"] == LEAKING
     assert gate["rules"][3]["deciding_texts"] == ["t7"]
     share = stats.binomtest(10, 75, alternative="less").proportion_ci(0.95, method="exact")
-    assert (by_rule[5]["value"], by_rule[5]["n"], by_rule[5]["unmeasured"]) == (10 / 75, 75, 25)
-    assert by_rule[5]["high"] == pytest.approx(share.high, rel=1e-6)
-    assert (by_rule[5]["confidence"], gate["rules"][5]["limit"]) == (0.95, 0.1)
-    assert gate["rules"][5]["deciding_texts"] == LEAKING
-    assert by_rule[11]["value"] == pytest.approx(1 - (1 - np.exp(-1.0)) ** 1000)
-    assert (by_rule[11]["count"], gate["rules"][11]["deciding_texts"]) == (10, LEAKING)
+    assert (by_rule[6]["value"], by_rule[6]["n"], by_rule[6]["unmeasured"]) == (10 / 75, 75, 25)
+    assert by_rule[6]["high"] == pytest.approx(share.high, rel=1e-6)
+    assert (by_rule[6]["confidence"], gate["rules"][6]["limit"]) == (0.95, 0.1)
+    assert gate["rules"][6]["deciding_texts"] == LEAKING
+    assert by_rule[12]["value"] == pytest.approx(1 - (1 - np.exp(-1.0)) ** 1000)
+    assert (by_rule[12]["count"], gate["rules"][12]["deciding_texts"]) == (10, LEAKING)
     # None of the books can be sampled at all.
-    assert (by_rule[12]["value"], by_rule[12]["n"]) == (0.0, 25)
-    assert (gate["rules"][15]["deciding_count"], gate["rules"][16]["deciding_count"]) == (10, 25)
-    assert by_rule[18]["value"] == pytest.approx(area.auc)
+    assert (by_rule[13]["value"], by_rule[13]["n"]) == (0.0, 25)
+    assert (gate["rules"][16]["deciding_count"], gate["rules"][17]["deciding_count"]) == (10, 25)
+    assert by_rule[19]["value"] == pytest.approx(area.auc)
 
 
 async def test_only_the_first_hundred_deciding_texts_are_named_and_all_are_counted(

@@ -44,10 +44,18 @@ def no_memorized_text(judged: Judged, rule: NoMemorizedText) -> Observed:
     observation = _observation(
         counts,
         least,
-        least_q=calibration and calibration["least_p"],
+        least_q=_least_q(calibration, rule.detects),
         missing=_why_uncalibrated(calibration),
     )
     return _with_texts(judged.session, asked, observation)
+
+
+def _least_q(calibration: JSONObject | None, detects: int) -> float | None:
+    """Benjamini and Hochberg's, of so many texts that have the least p-value, in (0, 1]; None without one."""
+    if calibration is None or calibration["least_p"] is None:
+        return None
+    judged = calibration["verdicts"]["memorized"] + calibration["verdicts"]["not_shown"]
+    return min(1.0, float(calibration["least_p"]) * judged / detects)
 
 
 def _why_uncalibrated(calibration: JSONObject | None) -> Reason | None:

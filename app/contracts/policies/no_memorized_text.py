@@ -22,6 +22,15 @@ class NoMemorizedText(PolicyRule):
         float,
         Field(gt=0, lt=1, description="Share of false ones accepted among the texts that are named."),
     ] = 0.05
+    detects: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=2**31,
+            description="How many texts, if they alone were above all controls, must have such a q-value for "
+            "a pass to count: 1 for a single one. That takes texts / (`detects` `q`) controls.",
+        ),
+    ] = 1
     groups: GroupPattern | None = None
 
     @property
@@ -30,7 +39,7 @@ class NoMemorizedText(PolicyRule):
         return self.q
 
     def decide(self, observed: Observation) -> Decision:
-        """A text at or below the limit fails. A pass takes controls enough for a text to get there."""
+        """A text at or below the limit fails. A pass takes controls enough for so few texts to get there."""
         decision = none_counts(observed)
         if decision.outcome == "pass" and (observed.least_q is None or observed.least_q > self.q):
             return Decision("inconclusive", "too_few_controls")
@@ -40,5 +49,6 @@ class NoMemorizedText(PolicyRule):
         """How many texts have such a q-value."""
         return (
             f"{observed.count or 0:,} of {texts(observed.n)} with a q-value have one of at most {self.q:g}; "
-            f"the least is {number(observed.value)}, and {texts(observed.unmeasured)} could not be judged."
+            f"the least is {number(observed.value)}, and {texts(observed.unmeasured)} could not be judged. "
+            f"With {self.detects:,} above all controls the least would be {number(observed.least_q)}."
         )

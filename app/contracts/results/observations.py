@@ -40,7 +40,8 @@ class Observation(Described):
     undecided: int = 0
     """How many texts have an interval of their own in which the limit lies."""
     least_q: float | None = None
-    """The least q-value that a text could have had, as 1 / (controls + 1); null where there is none."""
+    """The q-value that as many texts as the rule `detects` would have if they alone were above all controls;
+    null where there is none."""
     missing: Reason | None = None
     """Why there is nothing to decide from; null if there is."""
 

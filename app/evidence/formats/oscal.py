@@ -1,4 +1,4 @@
-"""`oscal`: OSCAL assessment results 1.1.3 (NIST): a finding for each rule, an observation for a metric and group.
+"""`oscal`: OSCAL assessment results of NIST: a finding for each rule, an observation for a metric and group.
 
 Results belong to an assessment plan and to controls of a catalogue. Here the plan is what was asked of the
 service, and controls are the operator's mappings, marked as such: no framework has said that these numbers
