@@ -24,7 +24,7 @@ from workers.edits.progress import STAGES
 from workers.science.baselines.balanced_subnet import BalancedSubnetOptions
 from workers.science.models.projections import Role, default_layers
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "edits.md"
 # Fields of a request that every method reads.
 SHARED = {"method", "layers", "projections", "evaluation", "seed", "dtype"}
 
@@ -90,8 +90,8 @@ def test_where_an_edit_changes_weights_is_what_was_asked_or_the_default_of_its_m
     assert chosen_layers(EditSpec(method="svd"), model) == [1]
 
 
-def test_the_readme_describes_every_method_as_its_contract_does() -> None:
-    described = dict(re.findall(r"^\| `(\w+)` \| (.+?) \| [^|]+ \|$", README.read_text(), re.MULTILINE))
+def test_the_page_of_edits_describes_every_method_as_its_contract_does() -> None:
+    described = dict(re.findall(r"^\| `(\w+)` \| (.+?) \| [^|]+ \|$", PAGE.read_text(), re.MULTILINE))
     for method in METHODS.values():
         assert described[method.name] == method.description
 
