@@ -2,6 +2,7 @@
 
 import os
 import re
+import ssl
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -70,6 +71,8 @@ class Settings(BaseSettings):
 
     database_url: SecretStr | None = None
     broker_url: SecretStr | None = None
+    # Who vouches for a broker on `rediss://`, as PEM; the system's authorities where it is not given.
+    broker_ca_file: AbsolutePath | None = None
     database_pool_size: int = Field(default=10, ge=1)
 
     artifact_store: Annotated[str, AfterValidator(_store_url)] = "postgres:"
@@ -145,6 +148,7 @@ class Settings(BaseSettings):
         """
         return {
             "broker_url": self.require_broker_url(),
+            "broker_use_ssl": self._broker_tls(),
             "result_backend": None,
             "task_serializer": "json",
             "accept_content": ["json"],
@@ -160,6 +164,17 @@ class Settings(BaseSettings):
                 "socket_timeout": 5,
                 "socket_keepalive": True,
             },
+        }
+
+    def _broker_tls(self) -> dict[str, Any] | None:
+        """How the broker proves who it is; None where it need not. Left to itself the client does not ask."""
+        if not self.require_broker_url().startswith("rediss:"):
+            return None
+        authorities = None if self.broker_ca_file is None else os.fspath(self.broker_ca_file)
+        return {
+            "ssl_cert_reqs": ssl.CERT_REQUIRED,
+            "ssl_check_hostname": True,
+            "ssl_ca_certs": authorities,
         }
 
 

@@ -45,8 +45,9 @@ def image_environment(service: str) -> dict[str, str]:
 class Containers:
     """The images' commands as plain processes: their environment, their secrets, our Postgres and Redis."""
 
-    def __init__(self, secrets: Path, scratch: Path, models: Path) -> None:
+    def __init__(self, secrets: Path, scratch: Path, models: Path, **environment: str) -> None:
         self.port = free_port()
+        self._given = environment
         self._secrets = secrets
         self._scratch = scratch
         self._models = models
@@ -65,6 +66,7 @@ class Containers:
             "MEMAUDIT_MODEL_ROOTS": str(self._models),
             "MEMAUDIT_SECRETS_DIRECTORY": str(mounted),
             "MEMAUDIT_PORT": str(self.port),
+            **self._given,
         }
         return [str(BIN / program), *arguments], environment
 
@@ -72,9 +74,9 @@ class Containers:
         arguments, environment = self.command(service, command)
         return subprocess.run(arguments, env=environment, capture_output=True, text=True, check=True).stdout
 
-    def start(self, service: str) -> subprocess.Popen[bytes]:
-        arguments, environment = self.command(service)
-        return subprocess.Popen(arguments, env=environment, cwd=self._scratch)
+    def start(self, service: str, **environment: str) -> subprocess.Popen[bytes]:
+        arguments, everywhere = self.command(service)
+        return subprocess.Popen(arguments, env=everywhere | environment, cwd=self._scratch)
 
 
 def ready(url: str, api: subprocess.Popen[bytes]) -> None:
