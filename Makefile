@@ -27,7 +27,7 @@ $(STAMP): requirements.lock pyproject.toml | $(BIN)/python
 
 # kronfluence asks for torchvision without using it, and brings a package `tests` that would hide ours.
 $(DEV_STAMP): $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[worker,embedded,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[worker,embedded,telemetry,dev]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c requirements.lock kronfluence
 	rm -rf $(VENV)/lib/python3*/site-packages/tests
 	touch $@

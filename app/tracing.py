@@ -65,7 +65,7 @@ def start_tracing(service: str) -> Callable[[], None]:
         sending.start()
         sending.join(_LAST_SPANS_SECONDS)
         if sending.is_alive():
-            exporter.shutdown()
+            exporter.shutdown()  # type: ignore[no-untyped-call]
 
     return stop
 
