@@ -7,13 +7,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from app.embedded.binaries import postgres_binaries
 from app.embedded.postgres_server import PostgresServer
 from app.embedded.redis_server import RedisServer
 from app.store.core.migrate import upgrade
-from tests.deployments import Deploy, Deployment
+from tests.deployments import Deploy
 from tests.edit_requests import succeeded
 from tests.live_service import LiveService, fresh_key
 from tests.servers import temporary_layout
@@ -21,6 +19,7 @@ from tests.servers import temporary_layout
 # As docs/operations.md says.
 DUMP = ["pg_dump", "--format=custom"]
 RESTORE = ["pg_restore", "--no-owner", "--exit-on-error"]
+TEXTS = 200
 SETS = ("audits", "edits", "text-sets", "models")
 
 
@@ -50,13 +49,6 @@ def restored(dump: Path, directory: Path, model_roots: list[Path]) -> Iterator[L
         yield running.enter_context(service)
 
 
-@pytest.fixture
-def original(deploy: Deploy) -> Deployment:
-    deployment = deploy()
-    deployment.service.start_worker()
-    return deployment
-
-
 def everything(client: Any, audit: str, edit: dict[str, Any]) -> dict[str, Any]:
     """Every answer about what has ended."""
     lists = {name: client.get(f"/v1/{name}").json()["data"] for name in SETS}
@@ -72,13 +64,15 @@ def everything(client: Any, audit: str, edit: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_restored_dump_holds_everything_and_goes_on(
-    original: Deployment,
+    deploy: Deploy,
     tmp_path: Path,
     tiny_checkpoint: Path,
     audited_texts: list[dict[str, Any]],
     sentences: list[str],
 ) -> None:
+    original = deploy()
     service = original.service
+    worker = service.start_worker()
     model = service.register(tiny_checkpoint)
     audit = service.audit(model, service.upload(audited_texts[:20]))
     assert service.end_of(audit)["status"] == "succeeded"
@@ -86,12 +80,14 @@ def test_a_restored_dump_holds_everything_and_goes_on(
     body = {"model": model, "method": "svd", "name": "cut", "layers": [0]}
     edit = succeeded(service, body | {"evaluation": {"clean_text_set": clean}})
 
-    interrupted = service.audit(model, service.upload(audited_texts))
-    original.wait_for_jobs("score_shard", "succeeded", 3)
+    interrupted = service.audit(model, service.upload(audited_texts[:TEXTS]))
+    original.wait_for_jobs("score_shard", "succeeded", 2)
     dump = tmp_path / "memaudit.dump"
-    # While the service runs: the dump is of one moment.
+    # While the service runs, and a shard is computed: the dump is of one moment.
+    child = original.suspend_within(worker, "score_shard")
     run(DUMP, original.postgres, "--file", dump, original.postgres.url)
     expected = everything(service.client, audit, edit)
+    child.resume()
     assert service.end_of(interrupted)["status"] == "succeeded"
     expected_scores = service.scores(interrupted)
 
@@ -99,7 +95,7 @@ def test_a_restored_dump_holds_everything_and_goes_on(
         client = after.client_for(service.key)
         halted = client.get(f"/v1/audits/{interrupted}").json()
         assert halted["status"] == "running"
-        assert 0 < halted["progress"]["done"] < len(audited_texts)
+        assert 0 < halted["progress"]["done"] < TEXTS
         found = everything(client, audit, edit)
         assert found == expected
         manifest = found[f"/v1/artifacts/{edit['artifact']}"]
