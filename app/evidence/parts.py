@@ -69,7 +69,7 @@ def parts_of(work: Work) -> Parts:
 
 
 def _named(*given: tuple[str | None, str, str | None]) -> list[Named]:
-    return [Named(id_, role, label or role) for id_, role, label in given if id_ is not None]
+    return [Named(id_, str(role), label or str(role)) for id_, role, label in given if id_ is not None]
 
 
 def _parts_of_audit(audit: AuditOut) -> Parts:

