@@ -7,7 +7,7 @@ from pathlib import Path
 from xdist.scheduler import LoadFileScheduling
 
 # Fixtures of the session that are so slow that one process makes them, and runs all files that ask for one.
-COSTLY = frozenset({"whole_suite"})
+COSTLY = frozenset({"evidence", "pair", "whole_suite"})
 ROOT = Path(__file__).parents[1]
 
 

@@ -54,8 +54,9 @@ def _least_q(calibration: JSONObject | None, detects: int) -> float | None:
     """Benjamini and Hochberg's, of so many texts that have the least p-value, in (0, 1]; None without one."""
     if calibration is None or calibration["least_p"] is None:
         return None
-    judged = calibration["verdicts"]["memorized"] + calibration["verdicts"]["not_shown"]
-    return min(1.0, float(calibration["least_p"]) * judged / detects)
+    judged: int = calibration["verdicts"]["memorized"] + calibration["verdicts"]["not_shown"]
+    least_p: float = calibration["least_p"]
+    return min(1.0, least_p * judged / detects)
 
 
 def _why_uncalibrated(calibration: JSONObject | None) -> Reason | None:

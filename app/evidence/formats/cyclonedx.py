@@ -12,8 +12,9 @@ from app.contracts.results.receipt_facts import Ancestor
 from app.contracts.texts import TextSetRole
 from app.edits.schemas import EditOut
 from app.evidence.cautions import cautions
-from app.evidence.declarations import declarations, definitions, standards
+from app.evidence.declarations import declarations, definitions
 from app.evidence.format import EvidenceFormat
+from app.evidence.judged import standards
 from app.evidence.measurements import CONFIDENCE, Measurement, measurements
 from app.evidence.record import EvidenceRecord, ModelRole, RecordedFile, RecordedModel, RecordedTextSet
 

@@ -1,4 +1,4 @@
-"""`junit`: the report that continuous integration takes: a suite for each gate, a test case for each rule.
+"""`junit`: the report that continuous integration takes: a suite for each policy, a test case for each rule.
 
 What is inconclusive is an error: it must not look like a test that was passed, nor like one that may be
 skipped. Work that no gate has judged has one suite of its own, on whether all texts could be scored.
@@ -6,12 +6,11 @@ skipped. Work that no gate has judged has one suite of its own, on whether all t
 
 import re
 from collections.abc import Iterator
-from itertools import groupby
 from typing import Final
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from app.evidence.format import EvidenceFormat
-from app.evidence.judged import JudgedRule, judged_rules
+from app.evidence.judged import Judged, Standard, standards
 from app.evidence.record import EvidenceRecord
 
 _SUITE: Final = "testsuite"
@@ -23,8 +22,8 @@ _NOT_XML: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U001
 def render(record: EvidenceRecord) -> bytes:
     """The report of a record."""
     root = Element("testsuites", name=f"memaudit {record.kind} {record.id}")
-    for _, rules in groupby(judged_rules(record), key=lambda judged: judged.gate.id):
-        root.append(_suite_of_gate(record, list(rules)))
+    for standard in standards(record):
+        root.append(_suite_of_rules(record, standard))
     if not len(root):
         root.append(_suite_of_scores(record))
     for total in ("tests", "failures", "errors"):
@@ -34,33 +33,24 @@ def render(record: EvidenceRecord) -> bytes:
     return document
 
 
-def _suite_of_gate(record: EvidenceRecord, rules: list[JudgedRule]) -> Element:
-    gate = rules[0].gate
-    facts = {
-        "gate": gate.id,
-        "policy": gate.policy,
-        "policy_sha256": gate.policy_sha256,
-        "outcome": gate.outcome or "",
-        "preregistered": str(gate.preregistered).lower(),
-    }
-    suite = _suite(record, f"{gate.policy_name} (version {gate.policy_version})", facts)
-    for judged in rules:
-        outcome = judged.outcome
-        case = _case(suite, gate.policy_name, f"{judged.number}. {outcome.rule.kind}")
-        if outcome.outcome != "pass":
-            tag = "failure" if outcome.outcome == "fail" else _INDETERMINATE
-            told = SubElement(case, tag, type=outcome.reason or outcome.outcome)
-            told.set("message", _clean(outcome.statement))
+def _suite_of_rules(record: EvidenceRecord, standard: Standard) -> Element:
+    version = f" (version {standard.version})" if standard.version else ""
+    suite = _suite(record, standard.name + version, standard.facts)
+    for judged in standard.judged:
+        case = _case(suite, standard.name, judged.identifier)
+        if judged.outcome != "pass":
+            tag = "failure" if judged.outcome == "fail" else _INDETERMINATE
+            told = SubElement(case, tag, type=judged.reason or judged.outcome)
+            told.set("message", _clean(judged.statement))
             told.text = _clean("\n".join(_details(judged)))
     return _counted(suite)
 
 
-def _details(judged: JudgedRule) -> Iterator[str]:
-    outcome = judged.outcome
-    yield outcome.statement
-    yield from (f"{name}: {value}" for name, value in judged.facts().items() if value is not None)
-    if outcome.deciding_texts:
-        yield f"{outcome.deciding_count} texts decide it: " + " ".join(outcome.deciding_texts)
+def _details(judged: Judged) -> Iterator[str]:
+    yield judged.rule
+    yield from (f"{name}: {value}" for name, value in judged.observed.items())
+    if judged.deciding_texts:
+        yield "decided by " + " ".join(judged.deciding_texts)
 
 
 def _suite_of_scores(record: EvidenceRecord) -> Element:

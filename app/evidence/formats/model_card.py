@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from app.evidence.cautions import cautions
 from app.evidence.format import EvidenceFormat
-from app.evidence.judged import judged_rules
+from app.evidence.judged import standards
 from app.evidence.measurements import Measurement, measurements
 from app.evidence.record import EvidenceRecord, ModelRole, RecordedModel, RecordedTextSet
 
@@ -79,14 +79,15 @@ def _section(record: EvidenceRecord) -> Iterator[str]:
 
 
 def _judgements(record: EvidenceRecord) -> Iterator[str]:
-    judged = list(judged_rules(record))
-    if not judged:
+    found = list(standards(record))
+    if not found:
         return
     yield from ("", "| policy | rule | outcome | what was observed |", "|---|---|---|---|")
-    for each in judged:
-        policy = f"{_plain(each.gate.policy_name)} v{each.gate.policy_version}"
-        outcome = each.outcome
-        yield f"| {policy} | {outcome.rule.kind} | {outcome.outcome} | {_plain(outcome.statement)} |"
+    for standard in found:
+        policy = _plain(standard.name) + (f" v{standard.version}" if standard.version else "")
+        for judged in standard.judged:
+            rule, found_out = _plain(judged.identifier), _plain(judged.statement)
+            yield f"| {policy} | {rule} | {judged.outcome} | {found_out} |"
 
 
 def _table(record: EvidenceRecord, model: RecordedModel) -> Iterator[str]:

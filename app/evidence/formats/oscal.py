@@ -14,7 +14,7 @@ import orjson
 
 from app.evidence.cautions import cautions
 from app.evidence.format import EvidenceFormat
-from app.evidence.judged import JudgedRule, judged_rules
+from app.evidence.judged import Judged, Standard, standards
 from app.evidence.measurements import Measurement, measurements
 from app.evidence.record import EvidenceRecord
 
@@ -64,7 +64,9 @@ def _metadata(record: EvidenceRecord) -> JSON:
 
 def _result(record: EvidenceRecord) -> JSON:
     observations = list(_observations(record))
-    findings = [_finding(record, judged) for judged in judged_rules(record)]
+    findings = [
+        _finding(record, standard, judged) for standard in standards(record) for judged in standard.judged
+    ]
     began = record.work.started_at or record.finished_at
     return {
         "uuid": _identifier(record, "result"),
@@ -101,7 +103,7 @@ def _components(record: EvidenceRecord) -> Iterator[JSON]:
 
 def _reviewed_controls(record: EvidenceRecord) -> JSON:
     titles = record.controls.titles()
-    rules = [judged.outcome.rule.kind for judged in judged_rules(record)]
+    rules = [judged.kind for standard in standards(record) for judged in standard.judged]
     wanted = chain.from_iterable(map(record.controls.of_rule, rules)) if rules else titles
     controls = list(dict.fromkeys(wanted)) or list(titles)
     return {
@@ -154,25 +156,23 @@ def _number(measured: Measurement) -> JSON:
     }
 
 
-def _finding(record: EvidenceRecord, judged: JudgedRule) -> JSON:
-    outcome = judged.outcome
-    controls = record.controls.of_rule(outcome.rule.kind) or list(record.controls.titles())[:1]
+def _finding(record: EvidenceRecord, standard: Standard, judged: Judged) -> JSON:
+    titles = record.controls.titles()
+    controls = record.controls.of_rule(judged.kind) or list(titles)[:1]
     return {
-        "uuid": _identifier(record, "finding", judged.gate.id, judged.number),
-        "title": _line(f"{judged.gate.policy_name}, rule {judged.number}: {outcome.rule.kind}"),
-        "description": outcome.statement,
-        "props": list(_properties(judged.facts())),
+        "uuid": _identifier(record, "finding", standard.ref, judged.identifier),
+        "title": _line(f"{standard.name}, {judged.identifier}"),
+        "description": judged.statement,
+        "props": list(_properties(standard.facts | judged.observed)),
         "target": {
             "type": "objective-id",
             "target-id": controls[0],
-            "props": [
-                _property("mapped-control", each, remarks=record.controls.titles()[each]) for each in controls
-            ],
+            "props": [_property("mapped-control", each, remarks=titles[each]) for each in controls],
             "status": {
-                "state": "satisfied" if outcome.outcome == "pass" else "not-satisfied",
+                "state": "satisfied" if judged.outcome == "pass" else "not-satisfied",
                 # OSCAL knows no third state, and its reasons are pass, fail and other.
-                "reason": "other" if outcome.outcome == "inconclusive" else outcome.outcome,
-                "remarks": f"The outcome is {outcome.outcome}. {_MAPPING}",
+                "reason": "other" if judged.outcome == "inconclusive" else judged.outcome,
+                "remarks": f"The outcome is {judged.outcome}. {_MAPPING}",
             },
         },
     }
