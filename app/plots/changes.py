@@ -1,6 +1,6 @@
 """What an edit changed, what its search tried, and what it kept of each matrix."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import floor, log10
 from typing import Any, Final, Literal
 
@@ -205,12 +205,12 @@ def spectrum(matrices: Sequence[KFACMatrix]) -> Drawing | None:
     if not shown:
         return None
     names = [f"layer {matrix.layer} {matrix.role}" for matrix in shown]
-    rows = [
+    rows: list[Spec] = [
         {"name": name, "pairs": point.pairs / matrix.pairs, "mass": point.mass}
         for name, matrix in zip(names, shown, strict=True)
         for point in matrix.spectrum
     ]
-    cuts = [
+    cuts: list[Spec] = [
         {"name": name, "pairs": matrix.kept_pairs / matrix.pairs, "mass": matrix.kept_mass}
         for name, matrix in zip(names, shown, strict=True)
     ]
@@ -221,7 +221,7 @@ def spectrum(matrices: Sequence[KFACMatrix]) -> Drawing | None:
             "title": "share of weight directions, most curved first",
             "scale": {"type": "log", "nice": False},
             "axis": {
-                "values": _powers(row["pairs"] for row in (*rows, *cuts)),
+                "values": _powers(rows + cuts),
                 "labelExpr": "format(datum.value, '~%')",
                 "grid": False,
             },
@@ -257,7 +257,7 @@ def spectrum(matrices: Sequence[KFACMatrix]) -> Drawing | None:
     )
 
 
-def _powers(shares: Iterable[float]) -> list[float]:
-    """The powers of ten from the least of the shares to 1."""
-    lowest = floor(log10(min(shares)))
+def _powers(rows: Sequence[Spec]) -> list[float]:
+    """The powers of ten from the least share of directions to 1."""
+    lowest = floor(log10(min(row["pairs"] for row in rows)))
     return [10.0**power for power in range(lowest, 1)]
