@@ -7,20 +7,23 @@ from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
 
 from app.errors import InsufficientScope
 from app.evidence import service
 from app.evidence.record import SubjectKind
 from app.evidence.registry import FORMATS
-from app.evidence.schemas import EvidenceFormatOut
+from app.evidence.schemas import EvidenceFormatOut, SigningKeyOut, SigningKeysOut
 from app.evidence.sending import send_evidence
-from app.http.dependencies import ADMIN, RequireScope, StoreDependency, read_id
+from app.evidence.signing import read_signing_keys, to_json_web_key
+from app.http.dependencies import ADMIN, RequireScope, SettingsDependency, StoreDependency, read_id
 from app.http.json_body import StrictJSONRoute
 from app.http.pagination import Page
 from app.http.problems import problem_responses
 from app.store.tenants import Principal
 
 TEXTS_SCOPE: Final = "audit:evidence"
+KEYS_PATH: Final = "/.well-known/memaudit-keys.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,7 @@ def _routes_of(kind: SubjectKind) -> APIRouter:
         name: Annotated[str, Path(alias="format", max_length=100)],
         principal: Reader,
         store: StoreDependency,
+        settings: SettingsDependency,
         request: Request,
         texts: Texts = "redacted",
         if_none_match: Annotated[str | None, Header(max_length=8192)] = None,
@@ -103,7 +107,13 @@ def _routes_of(kind: SubjectKind) -> APIRouter:
             raise InsufficientScope(f"Texts in full need an API key with the scope {TEXTS_SCOPE}.")
         wanted = service.find_format(name, kind)
         record = await service.read_record(store, principal, kind, identifier, texts=texts == "full")
-        return await send_evidence(wanted, record, if_none_match, head=request.method == "HEAD")
+        return await send_evidence(
+            wanted,
+            record,
+            settings.signing_keys_directory,
+            if_none_match,
+            head=request.method == "HEAD",
+        )
 
     return routes
 
@@ -111,3 +121,14 @@ def _routes_of(kind: SubjectKind) -> APIRouter:
 router = APIRouter()
 for each in SubjectKind:
     router.include_router(_routes_of(each))
+keys_router = APIRouter(tags=["evidence"])
+
+
+@keys_router.get(KEYS_PATH, responses=problem_responses(503))
+async def list_signing_keys(settings: SettingsDependency) -> SigningKeysOut:
+    """List the public keys that evidence is, and was, signed with: a JSON Web Key Set, newest first.
+
+    Whoever verifies evidence without this service keeps a copy.
+    """
+    keys = await run_in_threadpool(read_signing_keys, settings.signing_keys_directory)
+    return SigningKeysOut(keys=[SigningKeyOut(**to_json_web_key(key)) for key in keys.public])

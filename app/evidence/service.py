@@ -1,11 +1,12 @@
 """Putting a record together."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeVar
 from uuid import UUID
 
+from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
 from app import __version__
@@ -33,6 +34,8 @@ from app.store.scores import ScoreOrder
 from app.store.tenants import Principal
 from app.store.text_sets import read_texts_at
 from app.studies.service import read_study
+
+AnyWork = TypeVar("AnyWork", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +117,12 @@ def _assemble(
     session: Session, principal: Principal, kind: SubjectKind, identifier: UUID, rows: Rows, *, texts: bool
 ) -> EvidenceRecord:
     work = _read_finished(session, principal, kind, identifier)
-    parts = parts_of(work)
-    assert work.finished_at is not None
+    parts, finished_at = parts_of(work), work.finished_at
+    assert finished_at is not None
+    audits = read_recorded_audits(session, principal, parts.audits)
+    if not texts:
+        work = _without_metadata(work)
+        audits = [replace(each, resource=_without_metadata(each.resource)) for each in audits]
     return EvidenceRecord(
         kind=kind,
         id=work.id,
@@ -124,11 +131,11 @@ def _assemble(
         models=tuple(read_models(session, principal, parts.models)),
         text_sets=tuple(read_text_sets(session, principal, parts.text_sets)),
         artifact=read_recorded_artifact(session, principal, parts.artifact),
-        audits=tuple(read_recorded_audits(session, principal, parts.audits)),
+        audits=tuple(audits),
         worst=tuple(_read_worst(session, principal, parts.worst_of, texts=texts)),
         texts=texts,
         software=__version__,
-        finished_at=work.finished_at,
+        finished_at=finished_at,
         rows=rows,
     )
 
@@ -138,6 +145,11 @@ def _read_finished(session: Session, principal: Principal, kind: SubjectKind, id
     if work.status != OperationStatus.SUCCEEDED:
         raise EvidenceNotReady(f"The {kind} is {work.status}; evidence is given once it has succeeded.")
     return work
+
+
+def _without_metadata(resource: AnyWork) -> AnyWork:
+    """A resource without what its client wrote on it, which may quote a text."""
+    return resource.model_copy(update={"metadata": {}})
 
 
 def _read_worst(
