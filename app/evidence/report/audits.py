@@ -22,7 +22,6 @@ from app.evidence.report.numbers import (
     numbers_table,
     percent,
     rows_of,
-    value_of,
     with_interval,
 )
 from app.evidence.report.scores import scores_figures
@@ -125,7 +124,12 @@ def _onset_table(summary: AuditSummary) -> Table:
         header=("texts", "above the rate", "from", "with 95 % confidence from"),
         columns=("text", "number", "number", "number"),
         rows=tuple(
-            (each.group or "all", percent(each.rate), number(each.duplicates), number(each.duplicates_certain))
+            (
+                each.group or "all",
+                percent(each.rate),
+                number(each.duplicates),
+                number(each.duplicates_certain),
+            )
             for each in summary.extraction_onset or ()
         ),
     )
@@ -231,5 +235,3 @@ def _request(audit: AuditOut) -> dict[str, Any]:
     }
     given = {"reference_model": audit.reference_model, "control_text_set": audit.control_text_set}
     return body | {name: value for name, value in given.items() if value is not None}
-
-

@@ -117,9 +117,14 @@ def _numbers(evaluation: Evaluation) -> Iterator[Block]:
     rows += rows_of(evaluation.ndcg, "nDCG@10 of next tokens against the base")
     if rows:
         yield numbers_table("Utility", rows)
-    for name, found in (("Under stress, recited exactly", evaluation.stress), ("Questions", evaluation.items)):
+    for name, found in (
+        ("Under stress, recited exactly", evaluation.stress),
+        ("Questions", evaluation.items),
+    ):
         if found:
-            yield numbers_table(name, (row for key, each in found.items() for row in rows_of(each, name_of(key))))
+            yield numbers_table(
+                name, (row for key, each in found.items() for row in rows_of(each, name_of(key)))
+            )
 
 
 def _receipt(edit: EditOut, receipt: Receipt) -> Iterator[Block]:
@@ -168,7 +173,9 @@ def _figures(edit: EditOut, evaluation: Evaluation, receipt: Receipt) -> Iterato
     if isinstance(receipt, KFACReceipt) and (drawing := plots.spectrum(receipt.matrices)) is not None:
         yield Figure((drawing,), _kept_table(receipt))
         if not any(matrix.spectrum for matrix in receipt.matrices):
-            yield Paragraph("The receipt holds no spectrum: the release that made this edit kept only the cut.")
+            yield Paragraph(
+                "The receipt holds no spectrum: the release that made this edit kept only the cut."
+            )
 
 
 def _sets_table(sets: dict[TextSetRole, Measured]) -> Table:

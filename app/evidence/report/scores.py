@@ -25,9 +25,7 @@ def scores_figures(record: EvidenceRecord, audit_id: str, control_id: str | None
     if not audited:
         return
     every = (*audited, *controls)
-    counted_by_bin = plots.Distribution.of(
-        bin_edges(min(every), max(every)), audited, controls if controls else None
-    )
+    counted_by_bin = plots.Distribution.of(bin_edges(min(every), max(every)), audited, controls or None)
     drawings = [plots.score_distribution(counted_by_bin)]
     if p_values:
         drawings.append(plots.p_values(plots.Distribution.of(bin_edges(0, 1, _P_BINS), p_values)))
@@ -58,7 +56,10 @@ def _quantiles(audited: "array[float]", controls: "array[float]", p_values: "arr
         header=("of the texts", *known),
         columns=("text", *("number" for _ in known)),
         rows=tuple(
-            (f"{percent(share)} are at most", *(number(_quantile(numbers, share)) for numbers in known.values()))
+            (
+                f"{percent(share)} are at most",
+                *(number(_quantile(numbers, share)) for numbers in known.values()),
+            )
             for share in _QUANTILES
         ),
     )

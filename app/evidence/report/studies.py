@@ -161,7 +161,11 @@ def _change_tables(change: Change) -> Iterator[Block]:
 
 
 def _changed_table(caption: str, changed: ChangedTexts) -> Table:
-    shown = f" (the first {len(changed.texts)} of {changed.count:,})" if changed.count > len(changed.texts) else ""
+    shown = (
+        f" (the first {len(changed.texts)} of {changed.count:,})"
+        if changed.count > len(changed.texts)
+        else ""
+    )
     return Table(
         caption=caption + shown,
         header=("text", "difference of NL", "q-value"),
