@@ -17,7 +17,7 @@ class EvidenceFormatOut(Described):
     media_type: str
     """Of the document."""
     available: bool
-    """Whether the document can be had now: the work has succeeded."""
+    """Whether the document can be had now: the work has succeeded and, if it is signed, there is a key."""
 
 
 class SigningKeyOut(Described):

@@ -128,6 +128,15 @@ def _read_key(path: Path) -> Ed25519PrivateKey | Ed25519PublicKey:
     return key
 
 
+def can_sign(directory: Path) -> bool:
+    """Whether evidence can be signed with a key of a directory."""
+    try:
+        read_signing_keys(directory)
+    except SigningUnavailable:
+        return False
+    return True
+
+
 def ensure_signing_key(directory: Path) -> None:
     """Make a key if the directory has none."""
     if not _pem_files(directory):

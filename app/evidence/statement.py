@@ -6,11 +6,13 @@ The numbers are plain JSON, so that whoever verifies a statement computes the sa
 import base64
 import hashlib
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import orjson
 
-from app.evidence.record import EvidenceRecord, ModelRole, RecordedAudit, SubjectKind
+from app.contracts.policies.policy import canonical_policy
+from app.contracts.results.gates import Outcome, overall
+from app.evidence.record import EvidenceRecord, ModelRole, RecordedAudit, SubjectKind, to_plain
 
 JSONObject = dict[str, Any]
 
@@ -20,6 +22,7 @@ PREDICATE_TYPE: Final = "https://in-toto.io/attestation/test-result/v0.1"
 MEASUREMENT: Final = "https://memaudit.dev/attestation/measurement/v0.1"
 PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
 
+_RESULTS: Final = {"pass": "PASSED", "inconclusive": "WARNED", "fail": "FAILED"}
 # The language model whose files are named by their paths alone; of others the label stands before them.
 _MAIN_MODELS: Final = (ModelRole.AUDITED, ModelRole.EDITED)
 
@@ -35,9 +38,10 @@ def measure(record: EvidenceRecord) -> JSONObject:
         "models": record.models,
         "text_sets": record.text_sets,
         "artifact": record.artifact,
+        "gates": record.gates,
         "audits": [_audit(audit) for audit in record.audits if audit.resource.id != record.work.id],
     }
-    plain: JSONObject = orjson.loads(orjson.dumps(measurement))
+    plain: JSONObject = orjson.loads(orjson.dumps(measurement, default=to_plain))
     return plain
 
 
@@ -85,15 +89,23 @@ def _resource(name: str, sha256: str, of: str) -> JSONObject:
 def _configuration(measurement: JSONObject) -> Iterator[JSONObject]:
     """The settings of the work, in full and with their digest."""
     work = measurement["work"]
-    if measurement["kind"] == SubjectKind.EDIT:
+    if work["object"] == SubjectKind.EDIT:
         settings = {"method": work["method"], **work["spec"]}
     else:
         settings = {"metrics": work["metrics"], "options": work["options"]}
-    yield _document("settings", settings)
+    yield _document("settings", orjson.dumps(settings, option=orjson.OPT_SORT_KEYS))
+    for each in measurement["gates"]:
+        gate = each["gate"]
+        rules = [outcome["rule"] for outcome in gate["rules"]]
+        content = canonical_policy(gate["policy_name"], gate["policy_version"], rules)
+        yield _document(_policy_name(gate), content)
 
 
-def _document(name: str, value: JSONObject) -> JSONObject:
-    content = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+def _policy_name(gate: JSONObject) -> str:
+    return f"policy {gate['policy_name']} {gate['policy_version']}"
+
+
+def _document(name: str, content: bytes) -> JSONObject:
     return {
         "name": name,
         "mediaType": "application/json",
@@ -105,16 +117,16 @@ def _document(name: str, value: JSONObject) -> JSONObject:
 def conclude(measurement: JSONObject) -> JSONObject:
     """The result of a measurement as the predicate has it, and the names of its tests.
 
-    Without a gate nothing but the measurement itself is claimed: each metric that was measured is a test that
-    passed. The limits of an edit are tests.
+    Each rule of a gate is a test, and so is each limit of an edit: it fails, passes, or is warned of if it is
+    inconclusive. Without any nothing but the measurement itself is claimed: that a metric was measured is a
+    test that passed.
     """
-    tests = dict(_tests(measurement))
     by_outcome: dict[str, list[str]] = {"pass": [], "inconclusive": [], "fail": []}
-    for name, outcome in tests.items():
+    for name, outcome in _tests(measurement):
         by_outcome[outcome].append(name)
-    result = "FAILED" if by_outcome["fail"] else "WARNED" if by_outcome["inconclusive"] else "PASSED"
+    found: list[Outcome] = [outcome for outcome in get_args(Outcome) if by_outcome[outcome]]
     return {
-        "result": result,
+        "result": _RESULTS[overall(found)],
         "passedTests": by_outcome["pass"],
         "warnedTests": by_outcome["inconclusive"],
         "failedTests": by_outcome["fail"],
@@ -122,18 +134,17 @@ def conclude(measurement: JSONObject) -> JSONObject:
 
 
 def _tests(measurement: JSONObject) -> Iterator[tuple[str, str]]:
-    """The tests of a measurement, each with its outcome."""
+    """The tests of a measurement, each with its outcome. Those of a gate are its rules alone."""
     work = measurement["work"]
     if measurement["kind"] == SubjectKind.EDIT:
         yield f"{work['method']} edit made and evaluated", "pass"
-        yield from ((f"limit {check['name']}", _outcome_of(check)) for check in _checks(work))
-    else:
+        for check in work["evaluation"]["verdict"]["checks"]:
+            yield f"limit {check['name']}", _outcome_of(check)
+    elif measurement["kind"] != SubjectKind.GATE:
         yield from ((f"{metric} measured", "pass") for metric in work["metrics"])
-
-
-def _checks(edit: JSONObject) -> list[JSONObject]:
-    checks: list[JSONObject] = edit["evaluation"]["verdict"]["checks"]
-    return checks
+    for each in measurement["gates"]:
+        for place, rule in enumerate(each["gate"]["rules"], 1):
+            yield f"{_policy_name(each['gate'])}, rule {place}: {rule['rule']['kind']}", rule["outcome"]
 
 
 def _outcome_of(check: Mapping[str, Any]) -> str:

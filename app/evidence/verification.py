@@ -9,7 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
+from pydantic import ValidationError
 
+from app.contracts.policies.policy import RULE_LIST, policy_digest
+from app.contracts.results.gates import Observation, RuleOutcome, overall
 from app.evidence.dsse import EnvelopeInvalid, open_envelope
 from app.evidence.signing import PublicKey
 from app.evidence.statement import (
@@ -94,6 +97,8 @@ def _checks(statement: JSONObject) -> Iterator[Check]:
     if (artifact := measurement["artifact"]) is not None and artifact["files"]:
         found = _digest(artifact["files"])
         yield Check("artifact", found == artifact["manifest_sha256"], f"manifest {found[:16]}…")
+    for each in measurement["gates"]:
+        yield from _check_gate(each, measurement)
     again = state(measurement)
     subjects = statement["subject"]
     yield Check("subjects", subjects == again["subject"], f"{len(subjects)} with their SHA-256")
@@ -116,6 +121,42 @@ def _check_text_sets(measurement: JSONObject) -> Iterator[Check]:
     if recorded is not None:
         named = {each["role"]: each["sha256"] for each in measurement["text_sets"]}
         yield Check("text set", named.get("audited") == recorded, f"{recorded[:16]}…")
+
+
+def _check_gate(recorded: JSONObject, measurement: JSONObject) -> Iterator[Check]:
+    """A gate's policy is the one that its digest names, and its outcome follows from what was observed."""
+    gate, policy = recorded["gate"], recorded["policy"]
+    name = f"policy {gate['policy_name']} {gate['policy_version']}"
+    rules = [rule["rule"] for rule in gate["rules"]]
+    digest = policy_digest(gate["policy_name"], gate["policy_version"], rules)
+    found = f"{digest[:16]}… of its canonical JSON"
+    yield Check(name, digest == gate["policy_sha256"] == policy["sha256"], found)
+    if (registered := recorded["preregistered_text_set"]) is not None:
+        texts = {each["role"]: each["sha256"] for each in measurement["text_sets"]}
+        found = f"recorded before the first score, for the texts {registered[:16]}…"
+        yield Check(f"{name} pre-registered", registered == texts.get("audited"), found)
+    outcomes = [_decide_again(rule) for rule in gate["rules"]]
+    for place, (rule, decided) in enumerate(zip(gate["rules"], outcomes, strict=True), 1):
+        found = f"{rule['outcome']}; {rule['statement']}"
+        yield Check(f"{name}, rule {place}", decided is not None and _says(rule, decided), found)
+    verdict = overall([decided.outcome for decided in outcomes if decided is not None])
+    yield Check(f"{name} outcome", None not in outcomes and verdict == gate["outcome"], gate["outcome"])
+
+
+def _decide_again(rule: JSONObject) -> RuleOutcome | None:
+    """What was observed for a rule, decided again; None for a rule that this release does not know."""
+    try:
+        (asked,) = RULE_LIST.validate_python([rule["rule"]])
+        observed = Observation.model_validate(rule["observed"])
+    except ValidationError:
+        return None
+    return RuleOutcome.of(asked, observed)
+
+
+def _says(rule: JSONObject, decided: RuleOutcome) -> bool:
+    """Whether a rule says what was decided again."""
+    again = decided.model_dump(mode="json", include={"outcome", "limit", "reason"})
+    return all(rule[name] == value for name, value in again.items())
 
 
 def _digest(files: list[JSONObject]) -> str:

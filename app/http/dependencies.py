@@ -65,9 +65,18 @@ class RequireScope:
 
     async def __call__(self, principal: Annotated[Principal, Depends(_principal)]) -> Principal:
         """The principal, if the key has the scope."""
-        if not principal.scopes & {self._scope, ADMIN}:
-            raise InsufficientScope(f"This needs an API key with the scope {self._scope}.")
+        require_scope(principal, self._scope)
         return principal
+
+
+def require_scope(principal: Principal, scope: str) -> None:
+    """Refuse a principal whose key has neither a scope nor `admin`.
+
+    Raises:
+        InsufficientScope: it has neither.
+    """
+    if not principal.scopes & {scope, ADMIN}:
+        raise InsufficientScope(f"This needs an API key with the scope {scope}.")
 
 
 AuditReader = Annotated[Principal, Depends(RequireScope("audit:read"))]
