@@ -34,6 +34,7 @@ _AXES: Final = {
     "loose": "share recited with similarity of 0.75 or more",
     "perplexity": "perplexity",
 }
+_ORDER: Final = tuple(TextSetRole)
 _WHEN: Final = ("before", "after")
 
 
@@ -41,7 +42,7 @@ def before_after(sets: Mapping[TextSetRole, Measured], measure: Measure = "stric
     """A measure on each text set of an edit before and after, with 95 % intervals where it has them.
 
     Args:
-        sets: of an evaluation.
+        sets: of an evaluation; drawn in the order of their roles.
         measure: `nl` in nats per token, `strict` or `loose` as shares, `perplexity`.
 
     Returns:
@@ -49,7 +50,7 @@ def before_after(sets: Mapping[TextSetRole, Measured], measure: Measure = "stric
     """
     rows = [
         row
-        for role, measured in sets.items()
+        for role, measured in sorted(sets.items(), key=lambda item: _ORDER.index(item[0]))
         for when in _WHEN
         if (row := _row(str(role), when, getattr(getattr(measured, measure), when))) is not None
     ]
@@ -196,12 +197,12 @@ def spectrum(matrices: Sequence[KFACMatrix]) -> Drawing | None:
     """How curvature mass is spread over the weight directions of each edited matrix, and where it was cut.
 
     Args:
-        matrices: of a receipt of K-FAC. Of one without a spectrum only the cut is drawn.
+        matrices: of a receipt of K-FAC. Of more than can be told apart the first are drawn.
 
     Returns:
-        None without a matrix. Of more matrices than can be told apart the first are drawn.
+        None without a spectrum: receipts of older releases have none.
     """
-    shown = matrices[:MAX_SERIES]
+    shown = [matrix for matrix in matrices if matrix.spectrum][:MAX_SERIES]
     if not shown:
         return None
     names = [f"layer {matrix.layer} {matrix.role}" for matrix in shown]
@@ -249,7 +250,7 @@ def spectrum(matrices: Sequence[KFACMatrix]) -> Drawing | None:
         for name, cut in zip(names, cuts, strict=True)
     )
     return draw(
-        {"data": values(rows), "layer": [line, point] if rows else [point]},
+        {"data": values(rows), "layer": [line, point]},
         title=title,
         subtitle="share of curvature mass; marks: the cut",
         alt=f"{title}: {told}.",

@@ -21,6 +21,7 @@ from app.evidence.report.numbers import (
     number,
     numbers_table,
     percent,
+    rows_in,
     rows_of,
     with_interval,
 )
@@ -68,14 +69,15 @@ def _short(summary: AuditSummary) -> Iterator[str]:
         counts = calibration.verdicts
         judged = counts.memorized + counts.not_shown
         yield (
-            f"{counts.memorized:,} of {counted(judged, 'judged text')} are called memorized; of these a share of "
-            f"at most {percent(calibration.fdr)} is expected to be called so wrongly."
+            f"{counts.memorized:,} of {counted(judged, 'judged text')} are called memorized; of these a "
+            f"share of at most {percent(calibration.fdr)} is expected to be called so wrongly."
         )
     strict = getattr(summary, "strict", None)
     if strict is not None:
         yield (
-            f"{strict.count:,} of {counted(strict.n, 'text')} are recited exactly: {percent(strict.share)}, with "
-            f"95 % confidence between {percent(strict.low)} and {percent(strict.high)}."
+            f"{strict.count:,} of {counted(strict.n, 'text')} are recited exactly: "
+            f"{percent(strict.share)}, with 95 % confidence between {percent(strict.low)} and "
+            f"{percent(strict.high)}."
         )
     gain = summary.gain
     if gain is not None and gain.low is not None and gain.high is not None:
@@ -97,25 +99,20 @@ def _numbers(summary: AuditSummary) -> Iterator[Block]:
             objects.append((metric.summary.name, getattr(summary, metric.summary.name)))
     yield numbers_table("All texts", rows)
     for name, found in objects:
-        yield numbers_table(name_of(name), _without_prefix(rows_of(found, name_of(name)), name_of(name)))
+        yield numbers_table(name_of(name), rows_in(found))
     if summary.calibration is not None:
         yield _calibration_table(summary.calibration)
     if summary.reference_difference is not None:
         yield numbers_table(
             "NL less that under the reference model",
-            _without_prefix(rows_of(summary.reference_difference, "all"), "all"),
+            rows_in(summary.reference_difference),
         )
     if summary.extraction_onset:
         yield _onset_table(summary)
 
 
-def _without_prefix(rows: Iterator[Row], prefix: str) -> list[Row]:
-    """Rows of a table whose caption says what they are of."""
-    return [(row[0].removeprefix(f"{prefix}: ").removeprefix(f"{prefix}, "), *row[1:]) for row in rows]
-
-
 def _calibration_table(calibration: Calibration) -> Table:
-    return numbers_table("Comparison with control texts", _without_prefix(rows_of(calibration, "all"), "all"))
+    return numbers_table("Comparison with control texts", rows_in(calibration))
 
 
 def _onset_table(summary: AuditSummary) -> Table:
@@ -176,8 +173,8 @@ def _limits(audit: AuditOut, summary: AuditSummary) -> Iterator[str]:
     calibration = summary.calibration
     if calibration is None:
         yield (
-            "Whether a single text was in the training data: there were no control texts, so every verdict is "
-            "uncalibrated. A likely text may just be an easy one."
+            "Whether a single text was in the training data: there were no control texts, so every "
+            "verdict is uncalibrated. A likely text may just be an easy one."
         )
     elif calibration.reason is not None:
         yield f"Whether a single text was in the training data: {_REASONS[calibration.reason]}."
@@ -186,8 +183,8 @@ def _limits(audit: AuditOut, summary: AuditSummary) -> Iterator[str]:
     strict = getattr(summary, "strict", None)
     if strict is not None and strict.count == 0:
         yield (
-            f"That no text like these can be recited: none of {strict.n:,} was, which with 95 % confidence leaves "
-            f"a share of up to {percent(strict.high)}."
+            f"That no text like these can be recited: none of {strict.n:,} was, which with 95 % confidence "
+            f"leaves a share of up to {percent(strict.high)}."
         )
     unmeasured = [name for name in METRICS if name not in audit.metrics]
     if unmeasured:
@@ -201,8 +198,8 @@ def _limits(audit: AuditOut, summary: AuditSummary) -> Iterator[str]:
             yield f"Whether {counted(splits.not_applicable, 'text')} too short to be split can be recited."
         if splits.scaled:
             yield (
-                f"{splits.scaled:,} of the recited or not recited texts were split into fewer tokens than asked "
-                "for; shorter suffixes are recited more easily."
+                f"{splits.scaled:,} of the recited or not recited texts were split into fewer tokens than "
+                "asked for; shorter suffixes are recited more easily."
             )
 
 
@@ -213,16 +210,17 @@ def _calibrated_limits(calibration: Calibration) -> Iterator[str]:
     )
     if calibration.least_memorized is not None and calibration.least_memorized > 1:
         yield (
-            f"With {counted(calibration.n_controls, 'control text')}, at least {calibration.least_memorized:,} "
-            "texts must exceed all controls before any is called memorized: fewer memorized texts go unseen."
+            f"With {counted(calibration.n_controls, 'control text')}, at least "
+            f"{calibration.least_memorized:,} texts must exceed all controls before any is called "
+            "memorized: fewer memorized texts go unseen."
         )
     if calibration.verdicts.uncalibrated:
         yield (
             f"Anything about {counted(calibration.verdicts.uncalibrated, 'text')} without controls like them."
         )
     yield (
-        "That texts and controls are alike in every way: a classifier was asked, and a check that passes has only "
-        "found no difference."
+        "That texts and controls are alike in every way: a classifier was asked, and a check that passes "
+        "has only found no difference."
     )
 
 

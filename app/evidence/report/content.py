@@ -14,17 +14,17 @@ from app.evidence.report.identity import digests, reproduction
 from app.evidence.report.methods import methods_used
 from app.evidence.report.scores import worst_texts
 from app.evidence.report.studies import study_account
-from app.evidence.report.verdicts import verdict
+from app.evidence.report.verdicts import gate_limits, verdict
 from app.gates.schemas import GateOut
 from app.studies.schemas import StudyOut
 
 _LIMITS: Final = (
     "That what is not recited here cannot be extracted: one prompt a text was tried.",
     "How another training run would turn out: intervals tell how much texts differ, not how seeds do.",
-    "Much from one interval among many: they stand side by side without a correction for their number, and of twenty "
-    "one misses.",
-    "That a text written by a template is memorized because it is likely: compare it with texts of the same kind that "
-    "the model never saw.",
+    "Much from one interval among many: they stand side by side without a correction for their number, "
+    "and of twenty one misses.",
+    "That a text written by a template is memorized because it is likely: compare it with texts of the "
+    "same kind that the model never saw.",
     "Anything of other checkpoints: the numbers are those of the files whose digests follow.",
     "Whether a law is kept: these are measurements, which others have to weigh.",
 )
@@ -33,13 +33,28 @@ _LIMITS: Final = (
 def report(record: EvidenceRecord) -> Report:
     """All that a report says of a record. The same record gives the same report."""
     account = _account(record)
-    gates: tuple[GateOut, ...] = ()
     return Report(
-        title=account.title,
+        title=_title(record, account),
         facts=tuple(_facts(record)),
         finished=record.finished_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        sections=tuple(_sections(record, account, gates)),
+        sections=tuple(_sections(record, account)),
     )
+
+
+def _title(record: EvidenceRecord, account: Account) -> str:
+    if isinstance(record.resource, GateOut):
+        return f"Gate \u201c{record.resource.policy_name}\u201d: {account.title}"
+    return account.title
+
+
+def _question(record: EvidenceRecord, account: Account) -> Iterator[Block]:
+    if isinstance(record.resource, GateOut):
+        gate = record.resource
+        yield Paragraph(
+            f"Does the {gate.subject.kind} {gate.subject.id} keep version {gate.policy_version} of the "
+            f"policy \u201c{gate.policy_name}\u201d? The {gate.subject.kind} asked:"
+        )
+    yield Paragraph(account.question)
 
 
 def _account(record: EvidenceRecord) -> Account:
@@ -61,17 +76,20 @@ def _facts(record: EvidenceRecord) -> Iterator[tuple[str, str]]:
     yield "Made by", f"memaudit {record.software}"
 
 
-def _sections(record: EvidenceRecord, account: Account, gates: tuple[GateOut, ...]) -> Iterator[Section]:
+def _sections(record: EvidenceRecord, account: Account) -> Iterator[Section]:
     parts: dict[str, tuple[str, tuple[Block, ...]]] = {
-        "question": ("The question", (Paragraph(account.question),)),
-        "verdict": ("The verdict", tuple(verdict(gates, account.short, account.judged))),
+        "question": ("The question", tuple(_question(record, account))),
+        "verdict": ("The verdict", tuple(verdict(record.gates, account.short, account.judged))),
         "numbers": ("The numbers", account.numbers),
         "plots": ("The plots", account.figures or (Paragraph("There is nothing to draw."),)),
         "texts": ("The most memorized texts", tuple(worst_texts(record))),
         "methods": ("Methods", tuple(methods_used(record))),
-        "limits": ("What cannot be concluded", (Bullets((*account.limits, *_LIMITS)),)),
-        "digests": ("Digests", tuple(digests(record, gates))),
-        "reproduce": ("How to reproduce", tuple(reproduction(record, account, gates))),
+        "limits": (
+            "What cannot be concluded",
+            (Bullets((*gate_limits(record.gates), *account.limits, *_LIMITS)),),
+        ),
+        "digests": ("Digests", tuple(digests(record))),
+        "reproduce": ("How to reproduce", tuple(reproduction(record, account))),
     }
     for name, (title, blocks) in parts.items():
         yield Section(name, title, blocks)

@@ -1,12 +1,13 @@
 """The structure of a report: sections of blocks. It knows no layout, and its strings are plain text."""
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from app.plots import Drawing
 
 # How a column is set: `text` wraps, `number` stands to the right, `code` is monospaced and breaks anywhere.
 Column: TypeAlias = Literal["text", "number", "code"]
+NUMBER: Final[Column] = "number"
 Outcome: TypeAlias = Literal["pass", "fail", "inconclusive", "none"]
 
 

@@ -13,15 +13,17 @@ from app.contracts.texts import TextSetRole
 from app.edits.schemas import EditOut
 from app.evidence.record import EvidenceRecord, ModelRole
 from app.evidence.report.account import Account, described
-from app.evidence.report.document import Block, Figure, Heading, Paragraph, Table, Verdict
+from app.evidence.report.document import NUMBER, Block, Figure, Heading, Paragraph, Table, Verdict
 from app.evidence.report.numbers import (
     NOTHING,
+    Row,
+    facts_table,
     interval,
     listed,
-    name_of,
     number,
     numbers_table,
     percent,
+    rows_in,
     rows_of,
     value_of,
     with_interval,
@@ -34,6 +36,7 @@ _ROLES: Final = {
     TextSetRole.CLEAN: "clean text",
     TextSetRole.CONTROL: "texts never inserted",
 }
+_ORDER: Final = tuple(TextSetRole)
 # The least texts of a set that a report does not call few.
 _FEW: Final = 30
 
@@ -64,8 +67,8 @@ def _short(evaluation: Evaluation) -> Iterator[str]:
         before, after = measured.strict.before, measured.strict.after
         if role in {TextSetRole.MEMORIZED, TextSetRole.UNSEEN} and before is not None and after is not None:
             yield (
-                f"Of {before.n:,} {_ROLES[role]}, {before.count:,} were recited exactly before and {after.count:,} "
-                f"after: {percent(before.share)} and {with_interval(after)}."
+                f"Of {before.n:,} {_ROLES[role]}, {before.count:,} were recited exactly before and "
+                f"{after.count:,} after: {percent(before.share)} and {with_interval(after)}."
             )
     if evaluation.perplexity_increase is not None:
         yield (
@@ -93,7 +96,7 @@ def _check(check: Check) -> tuple[str, ...]:
     between = NOTHING if check.low is None else f"[{number(check.low)}, {number(check.high)}]"
     outcome = check.outcome or NOTHING
     return (
-        check.name.replace("_", " "),
+        check.name.replace("_", " ").replace(":", ": "),
         number(check.limit),
         number(check.value),
         between,
@@ -103,7 +106,7 @@ def _check(check: Check) -> tuple[str, ...]:
 
 
 def _numbers(evaluation: Evaluation) -> Iterator[Block]:
-    rows = []
+    rows: list[Row] = []
     if evaluation.perplexity_increase is not None:
         found = evaluation.perplexity_increase
         rows.append(
@@ -117,26 +120,22 @@ def _numbers(evaluation: Evaluation) -> Iterator[Block]:
     rows += rows_of(evaluation.ndcg, "nDCG@10 of next tokens against the base")
     if rows:
         yield numbers_table("Utility", rows)
-    for name, found in (
-        ("Under stress, recited exactly", evaluation.stress),
-        ("Questions", evaluation.items),
-    ):
-        if found:
-            yield numbers_table(
-                name, (row for key, each in found.items() for row in rows_of(each, name_of(key)))
-            )
+    if evaluation.stress:
+        yield numbers_table("Under stress: recited exactly", rows_in(evaluation.stress))
+    if evaluation.items:
+        yield numbers_table("Questions answered rightly", rows_in(evaluation.items))
 
 
 def _receipt(edit: EditOut, receipt: Receipt) -> Iterator[Block]:
-    yield numbers_table(
+    yield facts_table(
         "How the edit was made",
         [
-            ("method", _METHODS.get(edit.method, edit.method), NOTHING, NOTHING),
-            *rows_of(getattr(receipt, "parameters", None), "parameters"),
-            ("seed", number(receipt.seed), NOTHING, NOTHING),
-            ("weights in memory", f"{receipt.dtype} on {receipt.device}", NOTHING, NOTHING),
-            ("wall time, seconds", number(receipt.wall_seconds), NOTHING, NOTHING),
-            ("peak memory, MiB", number(receipt.peak_memory_bytes / 2**20), NOTHING, NOTHING),
+            ("method", _METHODS.get(edit.method, edit.method)),
+            *((row[0], row[1]) for row in rows_in(getattr(receipt, "parameters", {}))),
+            ("seed", number(receipt.seed)),
+            ("weights in memory", f"{receipt.dtype} on {receipt.device}"),
+            ("wall time, seconds", number(receipt.wall_seconds)),
+            ("peak memory, MiB", number(receipt.peak_memory_bytes / 2**20)),
         ],
     )
     matrices = getattr(receipt, "matrices", [])
@@ -145,7 +144,7 @@ def _receipt(edit: EditOut, receipt: Receipt) -> Iterator[Block]:
         yield Table(
             caption="Edited matrices",
             header=("projection", "shape", *(field.replace("_", " ") for field in own)),
-            columns=("code", "number", *("number" for _ in own)),
+            columns=("code", "number", *(NUMBER for _ in own)),
             rows=tuple(
                 (
                     matrix.projection,
@@ -180,7 +179,7 @@ def _figures(edit: EditOut, evaluation: Evaluation, receipt: Receipt) -> Iterato
 
 def _sets_table(sets: dict[TextSetRole, Measured]) -> Table:
     rows = []
-    for role, measured in sets.items():
+    for role, measured in sorted(sets.items(), key=lambda item: _ORDER.index(item[0])):
         for when in ("before", "after"):
             strict, likelihood = getattr(measured.strict, when), getattr(measured.nl, when)
             perplexity = getattr(measured.perplexity, when)
@@ -238,15 +237,15 @@ def _kept_table(receipt: KFACReceipt) -> Table:
 
 def _limits(evaluation: Evaluation) -> Iterator[str]:
     yield (
-        "That what is no longer recited is gone from the weights: greedy decoding after one prompt was tried. Other "
-        "prompts, sampling or further training may bring it back."
+        "That what is no longer recited is gone from the weights: greedy decoding after one prompt was "
+        "tried. Other prompts, sampling or further training may bring it back."
     )
     if evaluation.stress is None:
         yield "How the edit stands changed prompts, number formats or a short fine-tune: that was not asked for."
     if TextSetRole.UNSEEN not in evaluation.sets:
         yield (
-            "Whether texts that the method never saw are forgotten too: there was no set of such texts, so nothing "
-            "tells forgetting from hiding these very texts."
+            "Whether texts that the method never saw are forgotten too: there was no set of such texts, "
+            "so nothing tells forgetting from hiding these very texts."
         )
     if TextSetRole.CONTROL not in evaluation.sets:
         yield "Whether texts never inserted became less likely as well: there was no set of such texts."

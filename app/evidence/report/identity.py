@@ -10,12 +10,11 @@ from app.evidence.record import EvidenceRecord, RecordedFile
 from app.evidence.report.account import Account
 from app.evidence.report.document import Block, Bullets, Code, Heading, Paragraph, Table
 from app.evidence.report.numbers import NOTHING, number
-from app.gates.schemas import GateOut
 
 _FIELDS: Final = {"audit": "audits", "study": "studies", "edit": "edits", "gate": "gates"}
 
 
-def digests(record: EvidenceRecord, gates: tuple[GateOut, ...]) -> Iterator[Block]:
+def digests(record: EvidenceRecord) -> Iterator[Block]:
     """SHA-256 of all that the work rests on."""
     yield Paragraph("All digests are SHA-256, in hexadecimal.")
     yield _digest_table(
@@ -28,8 +27,11 @@ def digests(record: EvidenceRecord, gates: tuple[GateOut, ...]) -> Iterator[Bloc
         "Text sets: the texts and their facts in order",
         [(f"{each.role}: {each.name}, {each.texts:,} texts", each.sha256) for each in record.text_sets],
     )
-    if gates:
-        policies = {(gate.policy_name, gate.policy_version): gate.policy_sha256 for gate in gates}
+    if record.gates:
+        policies = {
+            (each.gate.policy_name, each.gate.policy_version): each.gate.policy_sha256
+            for each in record.gates
+        }
         yield _digest_table(
             "Policies",
             [(f"{name}, version {version}", digest) for (name, version), digest in policies.items()],
@@ -61,17 +63,17 @@ def _file_table(caption: str, files: tuple[RecordedFile, ...]) -> Table:
     )
 
 
-def reproduction(record: EvidenceRecord, account: Account, gates: tuple[GateOut, ...]) -> Iterator[Block]:
+def reproduction(record: EvidenceRecord, account: Account) -> Iterator[Block]:
     """The requests that repeat the work on this service, and what has to be the same elsewhere."""
     yield Paragraph(
-        f"Made with memaudit {record.software}. On this service, where the language models and texts are known by "
-        "their ids, save the request as request.json and send it; MEMAUDIT_URL is the service, MEMAUDIT_API_KEY a "
-        "key."
+        f"Made with memaudit {record.software}. On this service, where the language models and texts are "
+        "known by their ids, save the request as request.json and send it; MEMAUDIT_URL is the service, "
+        "MEMAUDIT_API_KEY a key."
     )
     yield Code(orjson.dumps(account.request, option=orjson.OPT_INDENT_2).decode())
     yield Code(_curl(account.path))
-    for gate in gates:
-        yield Paragraph(f"Then the policy \u201c{gate.policy_name}\u201d, with the id of the answer:")
+    for gate in (each.gate for each in record.gates):
+        yield Paragraph(f"Then the policy \u201c{gate.policy_name}\u201d, with the id of the answer for ID:")
         body = {"policy": gate.policy, gate.subject.kind: "ID"}
         yield Code(orjson.dumps(body, option=orjson.OPT_INDENT_2).decode())
         yield Code(_curl("/v1/gates"))
@@ -103,10 +105,10 @@ def _conditions(record: EvidenceRecord) -> Iterator[str]:
     if isinstance(record.work, EditOut) and record.work.receipt is not None:
         code = record.work.receipt.code
         yield (
-            f"The code: memaudit {code.memaudit}, PyTorch {code.torch}, transformers {code.transformers}; seed "
-            f"{record.work.receipt.seed}."
+            f"The code: memaudit {code.memaudit}, PyTorch {code.torch}, transformers {code.transformers}; "
+            f"seed {record.work.receipt.seed}."
         )
     yield (
-        "On a CPU in float32 the same request gives the same numbers bit for bit; on a GPU, within the tolerance "
-        "that its arithmetic has."
+        "On a CPU in float32 the same request gives the same numbers bit for bit; on a GPU, within the "
+        "tolerance that its arithmetic has."
     )

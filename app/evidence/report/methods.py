@@ -96,10 +96,11 @@ _MC_NEMAR: Final = Formula(
 def _likelihood(options: AuditOptions) -> Method:
     return Method(
         "Likelihood (NL)",
-        "Each text is tokenized without added special tokens, and the mean log-likelihood of its tokens is taken, "
-        "in nats per token: at most 0, and higher is more strongly memorized. What stands before a text (prefix "
-        f"token) was asked for as \u201c{options.prefix_token}\u201d. Texts longer than the context are scored in "
-        f"disjoint windows, each token once. Weights were in {options.dtype}, the softmax in float32.",
+        "Each text is tokenized without added special tokens, and the mean log-likelihood of its tokens "
+        "is taken, in nats per token: at most 0, and higher is more strongly memorized. What stands "
+        f"before a text (prefix token) was asked for as \u201c{options.prefix_token}\u201d. Texts longer "
+        "than the context are scored in disjoint windows, each token once. Weights were in "
+        f"{options.dtype}, the softmax in float32.",
         "Hubble, arXiv 2510.19811",
         (_NL,),
     )
@@ -109,8 +110,8 @@ def _extraction(options: AuditOptions) -> Method:
     return Method(
         "Extraction",
         f"After {options.prefix_tokens} tokens of a text, greedy decoding is compared with the next "
-        f"{options.suffix_tokens}. \u201cStrict\u201d is an exact suffix, \u201cloose\u201d a similarity of at "
-        "least 0.75. Shorter texts are split in proportion, or counted as not applicable.",
+        f"{options.suffix_tokens}. \u201cStrict\u201d is an exact suffix, \u201cloose\u201d a similarity "
+        "of at least 0.75. Shorter texts are split in proportion, or counted as not applicable.",
         "Carlini et al., arXiv 2202.07646; Merullo et al., arXiv 2510.24256",
         (_STRICT, _SIMILARITY),
     )
@@ -120,8 +121,8 @@ def _sampling(options: AuditOptions) -> Method:
     return Method(
         "Probability of regurgitation (p_z)",
         f"The probability that one sample at temperature {options.temperature:g} among the {options.top_k} "
-        "likeliest tokens recites the whole suffix, computed from logarithms; from it follows how many samples "
-        "bring the suffix up with a given probability.",
+        "likeliest tokens recites the whole suffix, computed from logarithms; from it follows how many "
+        "samples bring the suffix up with a given probability.",
         "Hayes et al., arXiv 2410.19482",
         (_P_Z, _EXTRACTABLE),
     )
@@ -130,10 +131,11 @@ def _sampling(options: AuditOptions) -> Method:
 def _membership(options: AuditOptions) -> Method:
     return Method(
         "Membership",
-        "Scores that are higher for texts more likely trained on: the loss itself, the loss over the compressed "
-        f"size (zlib), the mean over the {options.min_k:.0%} least likely tokens (Min-K%), the same of tokens "
-        "standardized over the vocabulary (Min-K%++), and the difference from a reference model where there is one. "
-        "Where texts are labelled, the ROC AUC is the probability that a member scores higher than another.",
+        "Scores that are higher for texts more likely trained on: the loss itself, the loss over the "
+        f"compressed size (zlib), the mean over the {options.min_k:.0%} least likely tokens (Min-K%), the "
+        "same of tokens standardized over the vocabulary (Min-K%++), and the difference from a reference "
+        "model where there is one. Where texts are labelled, the ROC AUC is the probability that a member "
+        "scores higher than another.",
         "arXiv 1709.01604, 2012.07805, 2310.16789, 2404.02936, 2406.15968",
     )
 
@@ -156,10 +158,10 @@ def _calibration(options: AuditOptions, *, referenced: bool) -> Method:
     compared = "NL less NL under the reference model" if referenced else "NL"
     return Method(
         "Comparison with control texts",
-        f"Each text's {compared} is ranked among control texts that the model never saw, which gives a conformal "
-        f"p-value; q-values are Benjamini and Hochberg's, and a text is called memorized at a false discovery rate "
-        f"of {options.fdr:g}. A classifier that sees only the texts must not tell them from the controls; where it "
-        "does, texts are compared within strata, or not judged at all.",
+        f"Each text's {compared} is ranked among control texts that the model never saw, which gives a "
+        "conformal p-value; q-values are Benjamini and Hochberg's, and a text is called memorized at a "
+        f"false discovery rate of {options.fdr:g}. A classifier that sees only the texts must not tell "
+        "them from the controls; where it does, texts are compared within strata, or not judged at all.",
         "Vovk, Gammerman and Shafer 2005; Benjamini and Hochberg 1995; arXiv 2406.16201",
         (_CONFORMAL, _BENJAMINI_HOCHBERG),
     )
@@ -168,8 +170,8 @@ def _calibration(options: AuditOptions, *, referenced: bool) -> Method:
 def _dose() -> Method:
     return Method(
         "Dose and response",
-        "Means and shares by known insertions, each with its interval. The fit of mean NL is monotone, weighted by "
-        "texts, and interpolated over log(1 + insertions).",
+        "Means and shares by known insertions, each with its interval. The fit of mean NL is monotone, "
+        "weighted by texts, and interpolated over log(1 + insertions).",
         "Barlow, Bartholomew, Bremner and Brunk 1972",
         (_ISOTONIC,),
     )
@@ -178,9 +180,9 @@ def _dose() -> Method:
 def _intervals() -> Method:
     return Method(
         "Intervals",
-        "All are for 95 %. Those of shares are Blaker's exact ones, those of means Student's or, where skewness "
-        "makes it longer, Hall's; those of an AUC DeLong's on the logit scale. A mean has none where fewer than two "
-        "numbers are known or all are equal.",
+        "All are for 95 %. Those of shares are Blaker's exact ones, those of means Student's or, where "
+        "skewness makes it longer, Hall's; those of an AUC DeLong's on the logit scale. A mean has none "
+        "where fewer than two numbers are known or all are equal.",
         "Blaker 2000; Hall 1992; DeLong, DeLong and Clarke-Pearson 1988",
     )
 
@@ -188,9 +190,10 @@ def _intervals() -> Method:
 def _study() -> Method:
     return Method(
         "Comparison of language models",
-        "Texts are compared one by one under both models: the difference is NL under the later less NL under the "
-        "earlier, and the excess is that less the difference of the group's texts never inserted. Whether one "
-        "recites more texts is McNemar's exact test. A half-life is read from the curve, with Fieller's interval.",
+        "Texts are compared one by one under both models: the difference is NL under the later less NL "
+        "under the earlier, and the excess is that less the difference of the group's texts never "
+        "inserted. Whether one recites more texts is McNemar's exact test. A half-life is read from the "
+        "curve, with Fieller's interval.",
         "McNemar 1947; Fieller 1954",
         (_MC_NEMAR,),
     )
@@ -199,8 +202,8 @@ def _study() -> Method:
 def _release() -> Method:
     return Method(
         "Newly memorized texts",
-        "Each text's change from one version to the next is ranked among those of control texts that no version saw "
-        "more often, once upwards and once downwards.",
+        "Each text's change from one version to the next is ranked among those of control texts that no "
+        "version saw more often, once upwards and once downwards.",
         "Vovk, Gammerman and Shafer 2005; Benjamini and Hochberg 1995",
         (_CONFORMAL, _BENJAMINI_HOCHBERG),
     )
@@ -209,9 +212,10 @@ def _release() -> Method:
 def _kfac(spec: EditSpec) -> Method:
     return Method(
         "K-FAC edit",
-        f"For each edited projection, second moments of inputs and output gradients are collected over calibration "
-        f"text with {spec.labels} labels; the pairs of eigenvectors with the largest product of eigenvalues are kept "
-        "until they hold the asked share of the curvature mass, and all others are dropped.",
+        "For each edited projection, second moments of inputs and output gradients are collected over "
+        f"calibration text with {spec.labels} labels; the pairs of eigenvectors with the largest product "
+        "of eigenvalues are kept until they hold the asked share of the curvature mass, and all others "
+        "are dropped.",
         "Merullo et al., arXiv 2510.24256",
         (_FACTORS, _PROJECTED),
     )
@@ -220,9 +224,9 @@ def _kfac(spec: EditSpec) -> Method:
 def _balanced_subnet(spec: EditSpec) -> Method:
     return Method(
         "BalancedSubnet edit",
-        f"Scores on weights are learnt by gradient descent through a mask of the lowest "
-        f"{spec.balanced_subnet.ratio:.2%}, with w = {spec.balanced_subnet.loss_weight:g}; those weights are zero "
-        "in the edited model.",
+        "Scores on weights are learnt by gradient descent through a mask of the lowest "
+        f"{spec.balanced_subnet.ratio:.2%}, with w = {spec.balanced_subnet.loss_weight:g}; those weights "
+        "are zero in the edited model.",
         "Sakarvadia et al., arXiv 2410.02159",
         (_BALANCED,),
     )
@@ -248,9 +252,9 @@ _EDITS: Final[dict[str, Callable[[EditSpec], Method]]] = {
 def _utility() -> Method:
     return Method(
         "Utility",
-        "Perplexity on clean text, whose increase is estimated text by text, and nDCG@10 of the edited model's next "
-        "tokens against the base's. A limit is kept only if the whole interval keeps it, and broken only if the whole "
-        "interval breaks it.",
+        "Perplexity on clean text, whose increase is estimated text by text, and nDCG@10 of the edited "
+        "model's next tokens against the base's. A limit is kept only if the whole interval keeps it, and "
+        "broken only if the whole interval breaks it.",
         "arXiv 2510.24256",
         (_PERPLEXITY,),
     )
@@ -286,7 +290,8 @@ def _used(record: EvidenceRecord) -> Iterator[Method]:
             for summary in summaries
         )
         yield _calibration(options, referenced=referenced)
-    if any(summary is not None and len(summary.dose_response) > 1 for summary in summaries):
+    dosed = any(summary is not None and len(summary.dose_response) > 1 for summary in summaries)
+    if dosed and not isinstance(work, EditOut):
         yield _dose()
     if isinstance(work, StudyOut):
         yield _study()

@@ -49,7 +49,7 @@ def percent(value: float | None) -> str:
     """A share in per cent."""
     if value is None:
         return NOTHING
-    return f"{100 * value:.3g} %".replace("-", _MINUS)
+    return f"{100 * value:.3g}\u00a0%".replace("-", _MINUS)
 
 
 def interval(estimate: Any, *, share: bool | None = None) -> str:
@@ -106,10 +106,22 @@ def rows_of(value: Any, name: str, field: str = "") -> Iterator[Row]:
         yield name, _scalar(value, field), NOTHING, NOTHING
 
 
+def rows_in(value: Any) -> list[Row]:
+    """The rows of a result whose table says what they are of."""
+    if isinstance(value, BaseModel | dict):
+        named = value.items() if isinstance(value, dict) else _named(value)
+        return [row for field, each in named for row in rows_of(each, name_of(str(field)), str(field))]
+    return [row for each in value for row in _element(each, "")]
+
+
+def _named(value: BaseModel) -> Iterator[tuple[str, Any]]:
+    return ((field, getattr(value, field)) for field in type(value).model_fields)
+
+
 def _fields(value: BaseModel, name: str, without: Iterable[str] = ()) -> Iterator[Row]:
-    for field in type(value).model_fields:
+    for field, each in _named(value):
         if field not in without:
-            yield from rows_of(getattr(value, field), f"{name}: {name_of(field)}", field)
+            yield from rows_of(each, f"{name}: {name_of(field)}", field)
 
 
 def _element(value: Any, name: str) -> Iterator[Row]:
@@ -119,7 +131,8 @@ def _element(value: Any, name: str) -> Iterator[Row]:
         return
     first = next(iter(type(value).model_fields))
     called = _scalar(getattr(value, first), first)
-    yield from _fields(value, f"{name}, {name_of(first)} {called}", without=[first])
+    prefix = f"{name}, " if name else ""
+    yield from _fields(value, f"{prefix}{name_of(first)} {called}", without=[first])
 
 
 def _scalar(value: Any, field: str) -> str:
@@ -140,6 +153,11 @@ def numbers_table(caption: str, rows: Iterable[Row]) -> Table:
         columns=("text", "number", "number", "number"),
         rows=tuple(rows),
     )
+
+
+def facts_table(caption: str, rows: Iterable[tuple[str, str]]) -> Table:
+    """Names and values as a table."""
+    return Table(caption=caption, header=("what", "value"), columns=("text", "number"), rows=tuple(rows))
 
 
 def counted(n: int, noun: str) -> str:

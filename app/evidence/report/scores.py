@@ -8,7 +8,7 @@ from typing import Final
 from app import plots
 from app.audits.schemas import ScoreOut
 from app.evidence.record import EvidenceRecord
-from app.evidence.report.document import Block, Excerpt, Figure, Heading, Paragraph, Table
+from app.evidence.report.document import NUMBER, Block, Excerpt, Figure, Heading, Paragraph, Table
 from app.evidence.report.numbers import NOTHING, counted, number, percent
 from app.plots.distributions import bin_edges
 
@@ -54,7 +54,7 @@ def _quantiles(audited: "array[float]", controls: "array[float]", p_values: "arr
     return Table(
         caption="How single texts are spread",
         header=("of the texts", *known),
-        columns=("text", *("number" for _ in known)),
+        columns=("text", *(NUMBER for _ in known)),
         rows=tuple(
             (
                 f"{percent(share)} are at most",
@@ -83,7 +83,8 @@ def worst_texts(record: EvidenceRecord) -> Iterator[Block]:
     yield _worst_table(scores)
     if not record.texts:
         yield Paragraph(
-            "The texts themselves are left out. A key with the scope audit:evidence gets them with ?texts=full."
+            "The texts themselves are left out. A key with the scope audit:evidence gets them with "
+            "?texts=full."
         )
         return
     yield Heading("The texts")
@@ -106,7 +107,7 @@ def _worst_table(scores: list[ScoreOut]) -> Table:
     return Table(
         caption="Most memorized texts",
         header=("text", "group", "insertions", "tokens", "NL", *told),
-        columns=("code", "text", "number", "number", "number", *("number" for _ in told)),
+        columns=("code", "text", "number", "number", "number", *(NUMBER for _ in told)),
         rows=tuple(
             (
                 score.text_id,

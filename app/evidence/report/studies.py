@@ -16,7 +16,7 @@ from app.evidence.report.numbers import (
     listed,
     number,
     numbers_table,
-    rows_of,
+    rows_in,
     with_interval,
 )
 from app.studies.schemas import StudyOut
@@ -54,15 +54,15 @@ def _short(result: StudyResult) -> Iterator[str]:
         everything = next((level for level in comparison.levels if _is_all(level)), None)
         if everything is not None:
             yield (
-                f"{comparison.to_label} against {comparison.from_label}, over all texts: mean NL differs by "
-                f"{with_interval(everything.difference)} nats per token; positive means that {comparison.to_label} "
-                "has memorized more."
+                f"{comparison.to_label} against {comparison.from_label}, over all texts: mean NL differs "
+                f"by {with_interval(everything.difference)} nats per token; positive means that "
+                f"{comparison.to_label} has memorized more."
             )
     for change in result.changes or ():
         if change.newly_memorized is not None:
             yield (
-                f"{counted(change.newly_memorized.count, 'text')} newly memorized from {change.from_label} to "
-                f"{change.to_label}."
+                f"{counted(change.newly_memorized.count, 'text')} newly memorized from {change.from_label} "
+                f"to {change.to_label}."
             )
 
 
@@ -156,7 +156,7 @@ def _change_tables(change: Change) -> Iterator[Block]:
         if judgement is not None:
             yield numbers_table(
                 f"How the {name} {between} was judged",
-                ((row[0].removeprefix("all: "), *row[1:]) for row in rows_of(judgement, "all")),
+                rows_in(judgement),
             )
 
 
@@ -229,13 +229,13 @@ def _difference_table(comparison: Comparison) -> Table:
 def _limits(study: StudyOut, result: StudyResult) -> Iterator[str]:
     if study.kind == "pair":
         yield (
-            "That a difference comes from the insertions alone, unless the two language models differ in nothing "
-            "else. The excess takes away what texts never inserted gain as well."
+            "That a difference comes from the insertions alone, unless the two language models differ in "
+            "nothing else. The excess takes away what texts never inserted gain as well."
         )
     if any(change.verdict == "uncalibrated" for change in result.changes or ()):
         yield (
-            "Which texts were newly memorized: without control texts a release is uncalibrated, as retraining moves "
-            "every text a little."
+            "Which texts were newly memorized: without control texts a release is uncalibrated, as "
+            "retraining moves every text a little."
         )
     if not any(level.duplicates is not None for model in result.models for level in model.levels):
         yield "How memorization rises with insertions: no numbers of insertions are known of these texts."

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from app.contracts.results.gates import RuleOutcome
+from app.evidence.record import RecordedGate
 from app.evidence.report.document import Block, Bullets, Heading, Paragraph, Table, Verdict
 from app.evidence.report.numbers import NOTHING, counted, number
-from app.gates.schemas import GateOut
 
 _REASONS: Final = {
     "not_measured": "it was not measured",
@@ -24,25 +24,34 @@ _REASONS: Final = {
 _MOST_NAMED: Final = 20
 
 
-def verdict(gates: Sequence[GateOut], short: Sequence[str], judged: Sequence[Block]) -> Iterator[Block]:
+def verdict(gates: Sequence[RecordedGate], short: Sequence[str], judged: Sequence[Block]) -> Iterator[Block]:
     """The verdict of each gate that was decided, what the work itself was judged by, and what was found.
 
     Args:
-        gates: on the work.
+        gates: that were decided on the work.
         short: what was found, a sentence each.
         judged: how the work was judged apart from gates; empty if it was not.
     """
-    decided = [gate for gate in gates if gate.outcome is not None]
-    for gate in decided:
+    for gate in gates:
         yield from _gate(gate)
     yield from judged
-    if not decided and not judged:
+    if not gates and not judged:
         yield Verdict("none", "No verdict was asked for: no policy was applied to this work.")
     yield Heading("What was found, in short")
     yield Bullets(tuple(short)) if short else Paragraph("Nothing that a sentence could say; see the numbers.")
 
 
-def _gate(gate: GateOut) -> Iterator[Block]:
+def gate_limits(gates: Sequence[RecordedGate]) -> Iterator[str]:
+    """What gates leave open."""
+    if gates:
+        yield "Anything that no rule of the policy asks: a pass says that the limits named are kept, and no more."
+    open_ = sum(rule.outcome == "inconclusive" for each in gates for rule in each.gate.rules)
+    if open_:
+        yield f"Whether {counted(open_, 'rule')} would be kept: these texts are too few or not fit to decide."
+
+
+def _gate(recorded: RecordedGate) -> Iterator[Block]:
+    gate = recorded.gate
     assert gate.outcome is not None
     yield Heading(f"Policy \u201c{gate.policy_name}\u201d, version {gate.policy_version}")
     failed = sum(rule.outcome == "fail" for rule in gate.rules)
@@ -51,17 +60,26 @@ def _gate(gate: GateOut) -> Iterator[Block]:
         gate.outcome,
         f"Of {counted(len(gate.rules), 'rule')}, {failed} failed and {open_} could not be decided.",
     )
-    yield Paragraph(
-        "The policy was named when the work was asked for, before the first score: it was preregistered."
-        if gate.preregistered
-        else "The policy was not named when the work was asked for: it was not preregistered."
-    )
+    if recorded.policy.description:
+        yield Paragraph(recorded.policy.description)
+    yield Paragraph(_registered(recorded))
     yield Bullets(tuple(_told(place, rule) for place, rule in enumerate(gate.rules, start=1)))
     yield Table(
         caption=f"Rules of {gate.policy_name}, gate {gate.id}",
         header=("rule", "outcome", "observed", "interval", "limit", "n"),
         columns=("text", "text", "number", "number", "number", "number"),
         rows=tuple(_row(place, rule) for place, rule in enumerate(gate.rules, start=1)),
+    )
+
+
+def _registered(recorded: RecordedGate) -> str:
+    if not recorded.gate.preregistered:
+        return "Not preregistered: the policy was not named when the work was asked for."
+    texts = recorded.preregistered_text_set
+    digest = f", and the texts\u2019 digest {texts}" if texts else ""
+    return (
+        "Preregistered: the policy was named when the work was asked for, and its digest "
+        f"{recorded.gate.policy_sha256}{digest} recorded before the first score."
     )
 
 
