@@ -32,7 +32,7 @@ _MOST_LINES: Final = 6
 _REASONS: Final = {
     "too_few_controls": "there are too few control texts for any text to be called memorized",
     "too_few_texts": "there are too few texts to check whether they are like the controls",
-    "controls_differ": "a classifier that sees only the texts tells them from the controls, also within strata",
+    "controls_differ": "a classifier that sees only texts tells them from the controls, also within strata",
 }
 
 
@@ -44,8 +44,8 @@ def audit_account(record: EvidenceRecord, audit: AuditOut) -> Account:
     name = named_text_set(record, "audited")
     return Account(
         title=f"Memorization audit of {model.name}",
-        question=f"Has the language model {described(model)} memorized the {counted(summary.texts, 'text')} of "
-        f"the text set {name}?",
+        question=f"Has the language model {described(model)} memorized the "
+        f"{counted(summary.texts, 'text')} of the text set {name}?",
         short=tuple(_short(summary)),
         numbers=tuple(_numbers(summary)),
         figures=(*_figures(summary), *scores_figures(record, audit.id, _control_of(record))),
@@ -62,7 +62,7 @@ def _control_of(record: EvidenceRecord) -> str | None:
 def _short(summary: AuditSummary) -> Iterator[str]:
     calibration = summary.calibration
     if calibration is None:
-        yield "No text is called memorized or not: without control texts there is nothing to compare them with."
+        yield "No text is called memorized or not: without control texts there is nothing to compare with."
     elif calibration.reason is not None:
         yield f"No text is called memorized or not: {_REASONS[calibration.reason]}."
     else:
@@ -99,7 +99,7 @@ def _numbers(summary: AuditSummary) -> Iterator[Block]:
             objects.append((metric.summary.name, getattr(summary, metric.summary.name)))
     yield numbers_table("All texts", rows)
     for name, found in objects:
-        yield numbers_table(name_of(name), rows_in(found))
+        yield numbers_table(name_of(name).capitalize(), rows_in(found))
     if summary.calibration is not None:
         yield _calibration_table(summary.calibration)
     if summary.reference_difference is not None:

@@ -21,10 +21,8 @@ from app.studies.schemas import StudyOut
 _LIMITS: Final = (
     "That what is not recited here cannot be extracted: one prompt a text was tried.",
     "How another training run would turn out: intervals tell how much texts differ, not how seeds do.",
-    "Much from one interval among many: they stand side by side without a correction for their number, "
-    "and of twenty one misses.",
-    "That a text written by a template is memorized because it is likely: compare it with texts of the "
-    "same kind that the model never saw.",
+    "Much from one interval among many: they are not corrected for their number, and of twenty one misses.",
+    "That a text written by a template is memorized as it is likely: compare with unseen texts of its kind.",
     "Anything of other checkpoints: the numbers are those of the files whose digests follow.",
     "Whether a law is kept: these are measurements, which others have to weigh.",
 )

@@ -50,8 +50,8 @@ def edit_account(record: EvidenceRecord, edit: EditOut) -> Account:
     method = _METHODS.get(edit.method, edit.method)
     return Account(
         title=f"Edit \u201c{edit.name}\u201d of {base.name}",
-        question=f"What has the language model {described(base)} forgotten by an edit with {method}, and what has "
-        "it kept?",
+        question=f"What has the language model {described(base)} forgotten by an edit with {method}, and "
+        "what has it kept?",
         short=tuple(_short(evaluation)),
         judged=tuple(_judged(evaluation)),
         numbers=(*_numbers(evaluation), *_receipt(edit, receipt)),
@@ -241,7 +241,7 @@ def _limits(evaluation: Evaluation) -> Iterator[str]:
         "tried. Other prompts, sampling or further training may bring it back."
     )
     if evaluation.stress is None:
-        yield "How the edit stands changed prompts, number formats or a short fine-tune: that was not asked for."
+        yield "How the edit stands changed prompts, number formats or a short fine-tune: not asked for."
     if TextSetRole.UNSEEN not in evaluation.sets:
         yield (
             "Whether texts that the method never saw are forgotten too: there was no set of such texts, "
@@ -252,7 +252,7 @@ def _limits(evaluation: Evaluation) -> Iterator[str]:
     if evaluation.perplexity_increase is None:
         yield "What the edit cost: there was no clean text."
     else:
-        yield "What the edit cost on tasks: perplexity and next tokens of clean text say little of single skills."
+        yield "What the edit cost on tasks: perplexity and next tokens say little of single skills."
     few = [
         f"{measured.texts} {_ROLES.get(role, role)}"
         for role, measured in evaluation.sets.items()

@@ -104,8 +104,8 @@ def _comparison_table(comparison: Comparison) -> Table:
             )
         )
     return Table(
-        caption=f"{comparison.to_label} less {comparison.from_label}: NL in nats per token, and texts recited by "
-        "the later / by the earlier alone",
+        caption=f"{comparison.to_label} less {comparison.from_label}: NL in nats per token, texts recited "
+        "by the later / by the earlier alone",
         header=("group", "insertions", "n", "difference", "excess", "gained / lost", "p (McNemar)"),
         columns=("text", "number", "number", "number", "number", "number", "number"),
         rows=tuple(rows),
@@ -127,7 +127,7 @@ def _curves_table(curves: list[Curve]) -> Table:
             )
         )
     return Table(
-        caption="Where texts stand out most from those never inserted, and after how many steps half of it is lost",
+        caption="Where texts stand out most from those never inserted, and after which steps half is lost",
         header=("group", "insertions", "peak", "step", "excess at the peak", "half-life", "95 % interval"),
         columns=("text", "number", "text", "number", "number", "number", "number"),
         rows=tuple(rows),

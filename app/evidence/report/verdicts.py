@@ -44,7 +44,7 @@ def verdict(gates: Sequence[RecordedGate], short: Sequence[str], judged: Sequenc
 def gate_limits(gates: Sequence[RecordedGate]) -> Iterator[str]:
     """What gates leave open."""
     if gates:
-        yield "Anything that no rule of the policy asks: a pass says that the limits named are kept, and no more."
+        yield "Anything that no rule of the policy asks: a pass says that its limits are kept, and no more."
     open_ = sum(rule.outcome == "inconclusive" for each in gates for rule in each.gate.rules)
     if open_:
         yield f"Whether {counted(open_, 'rule')} would be kept: these texts are too few or not fit to decide."
