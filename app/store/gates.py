@@ -13,8 +13,10 @@ from sqlalchemy import (
     Text,
     and_,
     exists,
+    func,
     or_,
     select,
+    update,
 )
 from sqlalchemy.orm import Mapped, Session, declared_attr, mapped_column
 from sqlalchemy.schema import SchemaItem
@@ -86,6 +88,15 @@ def _subject_is(condition: Callable[[type[SubjectRow]], ColumnElement[bool]]) ->
             and_(Gate.subject_kind == noun, exists().where(kind.id == Gate.subject_id, condition(kind)))
             for noun, kind in SUBJECTS.items()
         )
+    )
+
+
+def begin_gate(session: Session, gate_id: UUID) -> None:
+    """Mark a gate as running, if it was queued."""
+    session.execute(
+        update(Gate)
+        .where(Gate.id == gate_id, Gate.status == OperationStatus.QUEUED)
+        .values(status=OperationStatus.RUNNING, started_at=func.clock_timestamp())
     )
 
 
