@@ -41,7 +41,7 @@ async def send_evidence(
     headers = {
         **_HEADERS,
         "ETag": f'W/"{tag}"',
-        "Content-Disposition": f'attachment; filename="{record.id}.{wanted.suffix}"',
+        "Content-Disposition": f'attachment; filename="{wanted.stem(record)}.{wanted.suffix}"',
     }
     if is_unmodified(if_none_match, tag):
         return Response(status_code=304, headers=headers)
