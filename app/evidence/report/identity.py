@@ -72,7 +72,7 @@ def reproduction(record: EvidenceRecord, account: Account) -> Iterator[Block]:
     )
     yield Code(orjson.dumps(account.request, option=orjson.OPT_INDENT_2).decode())
     yield Code(_curl(account.path))
-    for gate in (each.gate for each in record.gates):
+    for gate in (each.gate for each in record.gates if each.preregistration is None):
         yield Paragraph(f"Then the policy \u201c{gate.policy_name}\u201d, with the id of the answer for ID:")
         body = {"policy": gate.policy, gate.subject.kind: "ID"}
         yield Code(orjson.dumps(body, option=orjson.OPT_INDENT_2).decode())
