@@ -7,7 +7,7 @@ import subprocess
 import sys
 from xml.etree import ElementTree as ET
 
-import altair
+import altair as alt
 import pytest
 import vl_convert
 
@@ -191,7 +191,7 @@ def test_the_same_input_gives_the_same_bytes(drawn: dict[str, Drawing]) -> None:
 
 
 def test_points_stand_where_the_numbers_say(drawn: dict[str, Drawing]) -> None:
-    """Identity: positions are linear in NL, and in log(1 + duplicates), as the labels of the axes have them."""
+    """Identity: positions are linear in NL and in log(1 + duplicates), as the labels of the axes have them."""
     places = [moved(each) for each in marks(drawn["dose"], "symbol")]
     assert len(places) == len(DOSES)
     ticks = {}
@@ -254,7 +254,7 @@ def test_specifications_are_vega_lite(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vl_convert, "vegalite_to_svg", kept)
     every_drawing()
     for spec in seen:
-        altair.Chart.from_dict(json.loads(json.dumps(spec)))
+        alt.Chart.from_dict(json.loads(json.dumps(spec)))
     assert len(seen) == 12
 
 
