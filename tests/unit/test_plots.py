@@ -191,7 +191,7 @@ def test_the_same_input_gives_the_same_bytes(drawn: dict[str, Drawing]) -> None:
 
 
 def test_points_stand_where_the_numbers_say(drawn: dict[str, Drawing]) -> None:
-    """Identity: positions are linear in NL and in log(1 + duplicates), as the labels of the axes have them."""
+    """Identity: positions are linear in NL and in log(1 + duplicates), as axis labels have them."""
     places = [moved(each) for each in marks(drawn["dose"], "symbol")]
     assert len(places) == len(DOSES)
     ticks = {}

@@ -136,6 +136,8 @@ def _recited(score: ScoreOut) -> str:
         return NOTHING
     if extraction.strict:
         return "all"
+    if extraction.matched_tokens is None:
+        return "no"
     return f"{number(extraction.matched_tokens)} of {number(extraction.suffix_tokens)}"
 
 
