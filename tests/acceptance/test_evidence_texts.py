@@ -1,4 +1,4 @@
-"""Every format of evidence of every kind of work: given, the same again, verified, and without a submitted text.
+"""Every format of evidence of all kinds of work: given, the same again, verified, without a submitted text.
 
 Formats are found as the service finds them, so that a new one is tested here too.
 """
@@ -100,12 +100,8 @@ def test_pieces_are_found_where_they_are(evidence: Evidence) -> None:
     text = next(each for each in evidence.submitted if each.startswith("Marzipan"))
     encoded = base64.b64encode(json.dumps({"text": text}).encode()).decode()
     quoted = html.escape(f"<'{text}'>").encode()
-    for content in (
-        text.encode(),
-        json.dumps([text]).encode(),
-        json.dumps({"payload": encoded}).encode(),
-        quoted,
-    ):
+    in_json = (json.dumps([text]).encode(), json.dumps({"payload": encoded}).encode())
+    for content in (text.encode(), *in_json, quoted):
         assert any(pieces(reading) & pieces(text) for reading in readings(content))
 
 
@@ -152,9 +148,7 @@ def test_subjects_are_the_files_that_were_audited(
     evidence: Evidence, redacted: list[tuple[str, str, bytes]]
 ) -> None:
     """The artifact's manifest and the text set's digest as the API shows them."""
-    content = next(
-        content for subject, name, content in redacted if (subject, name) == (evidence.edit, "in-toto")
-    )
+    (content,) = [each for *document, each in redacted if document == [evidence.edit, "in-toto"]]
     statement = json.loads(base64.b64decode(json.loads(content)["payload"]))
     subjects = {each["name"]: each["digest"]["sha256"] for each in statement["subject"]}
     assert len(subjects) == len(statement["subject"])
