@@ -50,7 +50,7 @@ class GateCommand(TyperCommand):
 
 
 @contextmanager
-def _undecided() -> Iterator[None]:
+def undecided() -> Iterator[None]:
     """Turn the status of a failure into that of a gate which was not decided."""
     try:
         yield
@@ -84,7 +84,7 @@ def gate(
     A file or a template that was used before, within a week, is the same policy again, and no new version.
     """
     screen = Console(stderr=True)
-    with _undecided(), explained():
+    with undecided(), explained():
         subject = _subject(audit=audit, study=study, edit=edit)
         given = _policy(policy, template)
         settings = find_settings()

@@ -14,7 +14,9 @@ from typing import Any
 
 import httpx
 import pytest
+from typer.testing import CliRunner, Result
 
+from app.cli.commands import cli
 from app.embedded.supervisor import SERVICE_FILE
 from app.store.core.identifiers import Prefix, format_id
 from app.store.core.sessions import sync_engine, sync_sessions
@@ -245,10 +247,10 @@ def test_an_unknown_key_is_refused(service: RunningService, models: Path, texts:
     assert "Unauthorized" in refused.stderr
 
 
-def gate(
-    service: RunningService, *arguments: str | Path, **variables: str
-) -> subprocess.CompletedProcess[str]:
-    return memaudit(service, "gate", *arguments, **variables)
+def gate(service: RunningService, *arguments: str | Path) -> Result:
+    """The command in this process, as the owner of the service."""
+    environment = {"MEMAUDIT_HOME": str(service.home), "MEMAUDIT_URL": service.url, "COLUMNS": "200"}
+    return CliRunner().invoke(cli, ["gate", *map(str, arguments)], env=environment)
 
 
 @pytest.fixture(scope="module")
@@ -283,7 +285,7 @@ def test_a_gate_exits_with_what_it_decides(
     policy = tmp_path / "policy.json"
     policy.write_text(json.dumps({"name": outcome, "rules": rules}))
     done = gate(service, "--policy", policy, "--audit", sampled, "--json")
-    assert done.returncode == status, done.stderr
+    assert done.exit_code == status, done.stderr
     answer = json.loads(done.stdout)
     assert (answer["outcome"], answer["policy_version"]) == (outcome, 1)
     assert answer == read(service, f"/v1/gates/{answer['id']}")
@@ -291,20 +293,16 @@ def test_a_gate_exits_with_what_it_decides(
         assert set(answer["rules"][0]["deciding_texts"]) == {text["id"] for text in TEXTS}
         shown = gate(service, "--policy", policy, "--audit", sampled)
         words = " ".join(shown.stdout.split())
-        assert (shown.returncode, f"fail: fail version 1 on {sampled}" in words) == (1, True)
+        assert (shown.exit_code, f"fail: fail version 1 on {sampled}" in words) == (1, True)
 
 
-def test_a_gate_that_decides_nothing_is_exit_status_3_or_4(service: RunningService, sampled: str) -> None:
+def test_a_gate_that_decides_nothing_is_exit_status_4(service: RunningService, sampled: str) -> None:
     shipped = gate(service, "--template", "verbatim-strict", "--audit", sampled)
-    assert (shipped.returncode, "too few" in shipped.stdout) == (2, True)
+    assert (shipped.exit_code, "too few" in shipped.stdout) == (2, True)
     for arguments, words in (
         (["--bogus"], "No such option"),
-        (["--template", "edit-acceptance", "--audit", sampled], "rule_of_another_subject"),
+        (["--template", "edit-acceptance", "--audit", sampled], "texts_of_an_edit"),
         (["--policy", "no such file", "--audit", sampled], "nor a readable JSON file"),
     ):
         done = gate(service, *arguments)
-        assert (done.returncode, words in " ".join(done.stderr.split())) == (4, True), done.stderr
-    away = gate(
-        service, "--template", "verbatim-strict", "--audit", sampled, MEMAUDIT_URL="http://127.0.0.1:1"
-    )
-    assert away.returncode == 3
+        assert (done.exit_code, words in " ".join(done.stderr.split())) == (4, True), done.stderr

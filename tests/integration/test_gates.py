@@ -1,7 +1,7 @@
 """Policies and gates over HTTP on a real Postgres, decided by the worker's own job."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
 from uuid import UUID, uuid4
@@ -22,10 +22,12 @@ from app.store.audits import Audit
 from app.store.companions import link_audit
 from app.store.core.identifiers import Prefix, format_id, parse_id
 from app.store.edits import Edit, EditTextSet
+from app.store.gating import add_gate
 from app.store.jobs.owners import AUDIT, EDIT, STUDY
 from app.store.jobs.queue import Job
 from app.store.lifecycle import accept_text_set, end, succeed_audit, tell
 from app.store.operations import OperationStatus
+from app.store.policies import get_policy
 from app.store.score_findings import FindingRow, copy_findings
 from app.store.scores import ScoreRow, copy_scores
 from app.store.studies import Study, StudyRole
@@ -321,6 +323,36 @@ async def test_a_gate_waits_for_its_subject_and_says_what_was_decided(
         ("subject=edt_" + 32 * "0", []),
     ):
         assert (await read(remote, f"/v1/gates?{query}"))["data"] == found, query
+
+
+async def test_a_gate_that_is_asked_for_while_its_subject_ends_is_told(
+    client: httpx.AsyncClient, sessions: Sessions, tenant_id: UUID
+) -> None:
+    """Whoever ends the subject waits for the gate to be written, or the gate for the end."""
+    with sessions.begin() as session:
+        audits = [add_audit_rows(session, tenant_id) for _ in range(2)]
+    public_id = await policy_of(client, RECITES_LITTLE)
+
+    def ask(session: Session, audit: Audit) -> None:
+        add_gate(session, tenant_id, get_policy(session, tenant_id, public_id), "audit", audit.id)
+
+    def succeed(session: Session, audit: Audit) -> None:
+        succeed_audit(session, audit.id, {})
+
+    def commit(change: Callable[[Session, Audit], None], audit: Audit) -> None:
+        with sessions.begin() as session:
+            change(session, audit)
+
+    for first, second, audit in ((ask, succeed, audits[0]), (succeed, ask, audits[1])):
+        with sessions.begin() as session:
+            first(session, audit)
+            other = asyncio.create_task(asyncio.to_thread(commit, second, audit))
+            await asyncio.sleep(0.2)
+            assert not other.done()
+        await other
+    with sessions() as session:
+        assert session.scalars(select(Job.kind)).all() == ["evaluate_gate"] * 2
+        assert find_untold(session) == []
 
 
 @pytest.mark.parametrize("kind", ["audit", "study", "edit"])

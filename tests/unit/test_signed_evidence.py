@@ -138,7 +138,8 @@ def test_all_is_checked_and_said(document: bytes, keys: SigningKeys) -> None:
     assert [check.name for check in verification.checks] == [
         "signature",
         "model audited",
-        "text set",
+        "recorded model",
+        "recorded texts",
         "policy strict 1",
         "policy strict 1 pre-registered",
         "policy strict 1, rule 1",
@@ -210,7 +211,8 @@ CHANGES: dict[str, tuple[Change, str]] = {
         lambda s: measured(s)["models"][0]["files"][0].update(sha256="b" * 64),
         "model audited",
     ),
-    "texts": (lambda s: measured(s)["text_sets"][0].update(sha256="b" * 64), "text set"),
+    "texts": (lambda s: measured(s)["text_sets"][0].update(sha256="b" * 64), "recorded texts"),
+    "model": (lambda s: measured(s)["work"]["digests"].update(model="b" * 64), "recorded model"),
 }
 
 
@@ -320,7 +322,7 @@ def test_the_command_checks_a_file_with_published_keys(
     good = run(cli, arguments)
     assert good.exit_code == 0, good.output
     assert "ok    directory: holds the 2 files of audited" in good.output
-    assert good.output.endswith("Verified: WARNED.\n")
+    assert good.output.endswith("Verified. The result is WARNED.\n")
 
     (model / "model.safetensors").write_bytes(WEIGHTS + b"!")
     bad = run(cli, [*arguments, "--json"])
