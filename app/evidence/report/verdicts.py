@@ -22,7 +22,7 @@ _REASONS: Final = {
     "interval_spans_limit": "the interval holds the limit: the texts are too few to tell",
 }
 # Deciding texts that a report names; the gate itself names more.
-_MOST_NAMED: Final = 20
+_MOST_NAMED: Final = 8
 
 
 def verdict(gates: Sequence[RecordedGate], short: Sequence[str], judged: Sequence[Block]) -> Iterator[Block]:
