@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from app.plots.drawing import MAX_SERIES, Channel, Drawing, Spec, channels, draw, height_with_legend, values
+from app.plots.drawing import MAX_SERIES, Drawing, Spec, channels, draw, height_with_legend, values
 
 # `doses` spaces numbers of insertions as log(1 + x), in which fits are interpolated.
 XScale = Literal["doses", "steps", "labels"]
@@ -61,27 +61,9 @@ def draw_lines(
     y: Spec = {"type": "quantitative", "title": None, "scale": {"zero": False}}
     if share:
         y |= {"axis": {"format": ".0%"}, "scale": {"domain": [0, 1]}}
-    own: Spec = {"x": x}
-
-    def told(*by: Channel) -> Spec:
-        return channels(names, *by, title=legend)
-
-    layers: list[Spec] = []
-    if baseline is not None:
-        layers.append(_rule(baseline))
-    line = {**own, **told("color", "strokeDash"), "y": _of(y, "value")}
-    layers += [
-        _fit(fitted, x, y) if fitted else {"mark": {"type": "line", "opacity": 0.7}, "encoding": line},
-        {
-            "transform": [{"filter": "isValid(datum.low) && isValid(datum.high)"}],
-            "mark": {"type": "rule", "strokeWidth": 2},
-            "encoding": {**own, **told("color"), "y": _of(y, "low"), "y2": {"field": "high"}},
-        },
-        {
-            "mark": {"type": "point", "filled": True, "size": 70, "opacity": 1},
-            "encoding": {**own, **told("color", "shape"), "y": _of(y, "value")},
-        },
-    ]
+    layers = [] if baseline is None else [_rule(baseline)]
+    layers += [_fit(fitted, x, y)] if fitted else [_line(names, legend, x, y)]
+    layers += [_intervals(names, legend, x, y), _points(names, legend, x, y)]
     rows = (
         {"x": point.x, "series": line.name, "value": point.value, "low": point.low, "high": point.high}
         for line in shown
@@ -108,6 +90,33 @@ def _x(lines: Sequence[Line], title: str, scale: XScale) -> Spec:
         "title": title,
         "axis": axis,
         "scale": spaced if scale == "doses" else {"zero": False, "nice": False, "padding": 12},
+    }
+
+
+def _line(names: Sequence[str], legend: str | None, x: Spec, y: Spec) -> Spec:
+    return {
+        "mark": {"type": "line", "opacity": 0.7},
+        "encoding": {"x": x, "y": _of(y, "value"), **channels(names, "color", "strokeDash", title=legend)},
+    }
+
+
+def _intervals(names: Sequence[str], legend: str | None, x: Spec, y: Spec) -> Spec:
+    return {
+        "transform": [{"filter": "isValid(datum.low) && isValid(datum.high)"}],
+        "mark": {"type": "rule", "strokeWidth": 2},
+        "encoding": {
+            "x": x,
+            "y": _of(y, "low"),
+            "y2": {"field": "high"},
+            **channels(names, "color", title=legend),
+        },
+    }
+
+
+def _points(names: Sequence[str], legend: str | None, x: Spec, y: Spec) -> Spec:
+    return {
+        "mark": {"type": "point", "filled": True, "size": 70, "opacity": 1},
+        "encoding": {"x": x, "y": _of(y, "value"), **channels(names, "color", "shape", title=legend)},
     }
 
 

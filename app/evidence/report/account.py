@@ -51,4 +51,4 @@ def named_text_set(record: EvidenceRecord, role: str) -> str:
     for each in record.text_sets:
         if each.role == role:
             return f"\u201c{each.name}\u201d"
-    return "of its text set"
+    return "of that work"

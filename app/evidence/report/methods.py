@@ -20,13 +20,13 @@ class Method:
     Attributes:
         title: what it is.
         text: in words, as the record used it.
-        source: papers.
+        source: papers; None where the text names them.
         formulas: the same as formulas.
     """
 
     title: str
     text: str
-    source: str
+    source: str | None = None
     formulas: tuple[Formula, ...] = ()
 
 
@@ -118,6 +118,17 @@ def _extraction(options: AuditOptions) -> Method:
     )
 
 
+def _verbatim(options: AuditOptions) -> Method:
+    del options
+    return Method(
+        "Recitation after fixed prefixes",
+        "After the first 25, 50, 75 and 100 tokens of a text, greedy decoding is compared with the next 50, "
+        "or with all that follow.",
+        "Hubble, arXiv 2510.19811",
+        (_STRICT,),
+    )
+
+
 def _sampling(options: AuditOptions) -> Method:
     return Method(
         "Probability of regurgitation (p_z)",
@@ -143,6 +154,7 @@ def _membership(options: AuditOptions) -> Method:
 
 _METRICS: Final[dict[str, Callable[[AuditOptions], Method]]] = {
     "extraction": _extraction,
+    "verbatim": _verbatim,
     "p_z": _sampling,
     "membership": _membership,
 }
@@ -151,8 +163,8 @@ _METRICS: Final[dict[str, Callable[[AuditOptions], Method]]] = {
 def _other_metric(name: str) -> Method:
     """A metric without an account of its own: what the API says of it."""
     score = METRICS[name].score
-    told = METRICS[name].description if isinstance(score, type) is False else (score.__doc__ or "")
-    return Method(name.replace("_", " "), " ".join(told.replace("`", "").split()), "as named there")
+    told = (score.__doc__ or "") if isinstance(score, type) else METRICS[name].description
+    return Method(name.replace("_", " "), " ".join(told.replace("`", "").split()))
 
 
 def _calibration(options: AuditOptions, *, referenced: bool) -> Method:
@@ -267,7 +279,8 @@ def methods_used(record: EvidenceRecord) -> Iterator[Block]:
         yield Heading(method.title)
         yield Paragraph(method.text)
         yield from method.formulas
-        yield Paragraph(f"Source: {method.source}.")
+        if method.source is not None:
+            yield Paragraph(f"Source: {method.source}.")
 
 
 def _used(record: EvidenceRecord) -> Iterator[Method]:
