@@ -53,9 +53,8 @@ def readings(content: bytes) -> Iterator[str]:
                 yield from readings(archive.read(member))
         return
     text = content.decode("utf-8", "replace")
-    yield text
-    yield html.unescape(text)
-    for document in (text, *text.splitlines()):
+    yield from {text, html.unescape(text)}
+    for document in {text, *text.splitlines()}:
         try:
             yield from strings(json.loads(document))
         except json.JSONDecodeError:
