@@ -1346,6 +1346,11 @@ class KFACMatrix(Answer):
     largest_rank: int
     """The most that the new matrix's rank can be."""
 
+    spectrum: list[SpectrumPoint] = []
+    """How the curvature mass is spread over directions, the least mass first; empty in receipts of releases
+    before it was kept.
+    """
+
 
 class KFACParameters(Answer):
     """What a K-FAC edit did."""
@@ -2612,6 +2617,16 @@ class ShareInterval(Answer):
 
     high: float | None = None
     """Where the interval ends; null likewise."""
+
+
+class SpectrumPoint(Answer):
+    """How few weight directions hold a share of the curvature mass."""
+
+    mass: float
+    """The share, in (0, 1)."""
+
+    pairs: int
+    """The fewest pairs of directions that hold it."""
 
 
 class SplitCounts(Answer):

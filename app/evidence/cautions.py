@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from app.audits.schemas import AuditOut
-from app.contracts.results.calibration import CalibrationReason
+from app.contracts.results.calibration import Calibration, CalibrationReason
 from app.edits.schemas import EditOut
 from app.evidence.record import EvidenceRecord
 from app.studies.schemas import StudyOut
@@ -45,8 +45,13 @@ def cautions(record: EvidenceRecord) -> Iterator[str]:
     if isinstance(work, EditOut):
         yield _EDIT
     if isinstance(work, AuditOut) and work.summary is not None:
-        calibration = work.summary.calibration
-        if calibration is None:
-            yield _UNCALIBRATED
-        elif calibration.reason is not None:
-            yield _REASONS[calibration.reason]
+        unjudged = why_unjudged(work.summary.calibration)
+        if unjudged is not None:
+            yield unjudged
+
+
+def why_unjudged(calibration: Calibration | None) -> str | None:
+    """Why no text of an audit has a verdict; None if some have."""
+    if calibration is None:
+        return _UNCALIBRATED
+    return None if calibration.reason is None else _REASONS[calibration.reason]
