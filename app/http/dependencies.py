@@ -57,6 +57,16 @@ async def _principal(
     return principal
 
 
+def require_scope(principal: Principal, scope: str) -> None:
+    """Refuse a principal whose key has neither a scope nor `admin`.
+
+    Raises:
+        InsufficientScope: it has not.
+    """
+    if not principal.scopes & {scope, ADMIN}:
+        raise InsufficientScope(f"This needs an API key with the scope {scope}.")
+
+
 class RequireScope:
     """A dependency that lets a principal through whose key has a scope (or `admin`)."""
 
@@ -65,8 +75,7 @@ class RequireScope:
 
     async def __call__(self, principal: Annotated[Principal, Depends(_principal)]) -> Principal:
         """The principal, if the key has the scope."""
-        if not principal.scopes & {self._scope, ADMIN}:
-            raise InsufficientScope(f"This needs an API key with the scope {self._scope}.")
+        require_scope(principal, self._scope)
         return principal
 
 

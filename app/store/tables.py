@@ -8,6 +8,7 @@ from app.store import (  # noqa: F401 - for their tables
     factors,
     idempotency,
     language_models,
+    page_sessions,
     score_findings,
     scores,
     studies,
