@@ -10,6 +10,7 @@
     ├── Conflict                  409
     │   ├── AlreadyTerminal
     │   ├── AuditNotSucceeded
+    │   ├── EvidenceNotReady
     │   ├── IdempotencyInFlight
     │   ├── LanguageModelNotReady
     │   ├── ResourceInUse
@@ -165,6 +166,13 @@ class StudyNotSucceeded(Conflict):
 
     slug = "study-not-succeeded"
     title = "Study has not succeeded"
+
+
+class EvidenceNotReady(Conflict):
+    """Evidence is given of work that has succeeded."""
+
+    slug = "evidence-not-ready"
+    title = "Evidence not ready"
 
 
 class IdempotencyInFlight(Conflict):

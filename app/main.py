@@ -11,6 +11,7 @@ from app.artifacts.hub import router as hub
 from app.artifacts.router import router as artifacts
 from app.audits.router import router as audits
 from app.edits.router import router as edits
+from app.evidence.router import router as evidence
 from app.http.api_page import install_api_page
 from app.http.changes import Changes
 from app.http.health import router as operations
@@ -86,7 +87,18 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.metrics = ServiceMetrics()
     install_problem_handlers(app)
     v1 = APIRouter(responses=problem_responses(400, 401, 403, 404, 413, 422, 503))
-    for router in (language_models, text_sets, presets, audits, studies, scoring, edits, artifacts, hub):
+    for router in (
+        language_models,
+        text_sets,
+        presets,
+        audits,
+        studies,
+        scoring,
+        edits,
+        artifacts,
+        hub,
+        evidence,
+    ):
         v1.include_router(router)
     app.include_router(v1)
     app.include_router(operations)

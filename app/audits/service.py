@@ -1,7 +1,7 @@
 """Requesting and reading audits."""
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from uuid import UUID
 
@@ -13,7 +13,7 @@ from app.errors import AuditNotSucceeded, FieldError, NotFound, ValidationFailed
 from app.http.idempotency import answer_once
 from app.http.pagination import Page, decode_cursor, encode_cursor, id_cursor, invalid_cursor, page_by_id
 from app.language_models.service import require_prefix_token, resolve_language_model
-from app.store.audits import Audit
+from app.store.audits import Audit, audits_by_id
 from app.store.companions import CompanionRole, companions_of, is_companion, link_audit, owners_by_audit
 from app.store.core.identifiers import Prefix, format_id, new_id
 from app.store.jobs.owners import AUDIT
@@ -156,6 +156,13 @@ def read_audit(session: Session, tenant_id: UUID, audit_id: UUID) -> AuditOut:
     """
     audit, in_flight = read_audit_with_progress(session, tenant_id, audit_id)
     return _answers(session, [audit], in_flight)[audit.id]
+
+
+def read_audits(session: Session, tenant_id: UUID, audit_ids: Sequence[UUID]) -> list[AuditOut]:
+    """Some of a tenant's audits, in the order of their ids as given; those of others are left out."""
+    rows = audits_by_id(session, tenant_id, audit_ids)
+    answers = _answers(session, list(rows.values()))
+    return [answers[each] for each in audit_ids if each in answers]
 
 
 def cancel(session: Session, tenant_id: UUID, audit_id: UUID) -> AuditOut:

@@ -1,0 +1,31 @@
+"""What a format of evidence is."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from app.evidence.record import EvidenceRecord, SubjectKind
+
+Render: TypeAlias = Callable[[EvidenceRecord], bytes | Iterator[bytes]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvidenceFormat:
+    """A kind of document.
+
+    Attributes:
+        name: in the URL.
+        title: what it is, for people.
+        media_type: of the document.
+        suffix: of its file's name, without the dot.
+        render: the document of a record: a pure function that runs in a thread of its own. What has a part
+            for each text yields pieces, so that memory stays flat.
+        subjects: of what it can be made.
+    """
+
+    name: str
+    title: str
+    media_type: str
+    suffix: str
+    render: Render
+    subjects: frozenset[SubjectKind] = frozenset(SubjectKind)
