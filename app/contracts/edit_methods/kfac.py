@@ -42,6 +42,15 @@ class Constraint(Contract):
     max_perplexity_increase: Annotated[float, Field(ge=0, le=100)] = 0.1
 
 
+class SpectrumPoint(Described):
+    """How few weight directions hold a share of the curvature mass."""
+
+    mass: float
+    """The share, in (0, 1)."""
+    pairs: int
+    """The fewest pairs of directions that hold it."""
+
+
 class KFACMatrix(EditedMatrix):
     """A matrix that keeps the directions of most curvature."""
 
@@ -53,6 +62,9 @@ class KFACMatrix(EditedMatrix):
     """All of them: outputs times inputs."""
     largest_rank: int
     """The most that the new matrix's rank can be."""
+    spectrum: list[SpectrumPoint] = []
+    """How the curvature mass is spread over directions, the least mass first; empty in receipts of releases
+    before it was kept."""
 
 
 class KFACParameters(Described):

@@ -1,0 +1,235 @@
+"""What an edit changed, what its search tried, and what it kept of each matrix."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal
+
+from app.contracts.edit_methods.kfac import KFACMatrix
+from app.contracts.results.evaluations import Measured
+from app.contracts.results.frontier import FrontierPoint
+from app.contracts.texts import TextSetRole
+from app.plots.drawing import (
+    COLOURS,
+    MAX_SERIES,
+    Drawing,
+    Spec,
+    channels,
+    dashes,
+    draw,
+    legend_height,
+    values,
+)
+
+Measure = Literal["nl", "strict", "loose", "perplexity"]
+
+_TITLES: Final = {
+    "nl": "Likelihood before and after",
+    "strict": "Recitation before and after",
+    "loose": "Near recitation before and after",
+    "perplexity": "Perplexity before and after",
+}
+_AXES: Final = {
+    "nl": "mean NL (nats per token)",
+    "strict": "share recited exactly",
+    "loose": "share recited with similarity of 0.75 or more",
+    "perplexity": "perplexity",
+}
+_WHEN: Final = ("before", "after")
+
+
+def before_after(sets: Mapping[TextSetRole, Measured], measure: Measure = "strict") -> Drawing | None:
+    """A measure on each text set of an edit before and after, with 95 % intervals where it has them.
+
+    Args:
+        sets: of an evaluation.
+        measure: `nl` in nats per token, `strict` or `loose` as shares, `perplexity`.
+
+    Returns:
+        None where no set has the measure.
+    """
+    rows = [
+        row
+        for role, measured in sets.items()
+        for when in _WHEN
+        if (row := _row(str(role), when, getattr(getattr(measured, measure), when))) is not None
+    ]
+    if not rows:
+        return None
+    roles = list(dict.fromkeys(row["set"] for row in rows))
+    share = measure in {"strict", "loose"}
+    x: Spec = {"type": "quantitative", "title": _AXES[measure], "scale": {"zero": share}}
+    if share:
+        x |= {"axis": {"format": ".0%"}, "scale": {"domain": [0, 1]}}
+    own: Spec = {
+        "y": {"field": "set", "type": "nominal", "title": None, "sort": roles},
+        "yOffset": {"field": "when", "sort": list(_WHEN)},
+        **channels(_WHEN, None, field="when"),
+    }
+    layers = [
+        {
+            "transform": [{"filter": "isValid(datum.low) && isValid(datum.high)"}],
+            "mark": {"type": "rule", "strokeWidth": 2},
+            "encoding": {**own, "x": {**x, "field": "low"}, "x2": {"field": "high"}},
+        },
+        {
+            "mark": {"type": "point", "filled": True, "size": 90, "opacity": 1},
+            "encoding": {**own, "x": {**x, "field": "value"}},
+        },
+    ]
+    return draw(
+        {"data": values(rows), "layer": layers},
+        title=_TITLES[measure],
+        alt=f"{_TITLES[measure]}: {_AXES[measure]}. "
+        + "; ".join(_told(rows, role, share=share) for role in roles)
+        + ".",
+        height=130 + 52 * len(roles),
+    )
+
+
+def _row(role: str, when: str, estimate: Any) -> Spec | None:
+    if estimate is None:
+        return None
+    if isinstance(estimate, float | int):
+        return {"set": role, "when": when, "value": estimate, "low": None, "high": None}
+    value = estimate.share if hasattr(estimate, "share") else estimate.mean
+    return {"set": role, "when": when, "value": value, "low": estimate.low, "high": estimate.high}
+
+
+def _told(rows: Sequence[Spec], role: str, *, share: bool) -> str:
+    told = [
+        f"{row['when']} {row['value']:.1%}" if share else f"{row['when']} {row['value']:.3g}"
+        for row in rows
+        if row["set"] == role
+    ]
+    return f"{role} {', '.join(told)}"
+
+
+def frontier(points: Sequence[FrontierPoint], max_perplexity_increase: float | None = None) -> Drawing | None:
+    """The settings that a search tried: what each costs on clean text, and what it leaves recited.
+
+    Args:
+        points: of an edit; those that were given up are not drawn.
+        max_perplexity_increase: the constraint, a share, drawn as a dashed rule.
+
+    Returns:
+        None where no setting was measured.
+    """
+    kinds = ("chosen", "keeps the constraint", "breaks the constraint")
+    rows = [
+        {
+            "increase": point.perplexity_increase,
+            "strict": point.strict,
+            "kind": kinds[0] if point.chosen else kinds[1] if point.feasible else kinds[2],
+        }
+        for point in points
+        if point.perplexity_increase is not None and point.strict is not None
+    ]
+    if not rows:
+        return None
+    drawn = [kind for kind in kinds if any(row["kind"] == kind for row in rows)]
+    x: Spec = {
+        "type": "quantitative",
+        "title": "increase of perplexity on clean text",
+        "axis": {"format": ".0%"},
+    }
+    ranges = {"color": (COLOURS[1], COLOURS[0], COLOURS[6]), "shape": ("diamond", "circle", "cross")}
+    marks: Spec = {
+        "mark": {"type": "point", "filled": True, "opacity": 0.9},
+        "encoding": {
+            "x": {**x, "field": "increase"},
+            "y": {
+                "field": "strict",
+                "type": "quantitative",
+                "title": "forget set recited exactly",
+                "axis": {"format": ".0%"},
+            },
+            "size": {
+                "condition": {"test": "datum.kind == 'chosen'", "value": 220},
+                "value": 60,
+            },
+            **{
+                name: {
+                    "field": "kind",
+                    "type": "nominal",
+                    "title": None,
+                    "sort": drawn,
+                    "scale": {"domain": drawn, "range": [cycle[kinds.index(kind)] for kind in drawn]},
+                }
+                for name, cycle in ranges.items()
+            },
+        },
+    }
+    layers = [marks]
+    if max_perplexity_increase is not None:
+        layers.insert(
+            0,
+            {
+                "data": values([{"limit": max_perplexity_increase}]),
+                "mark": {"type": "rule", "strokeDash": [5, 3], "color": "currentColor", "opacity": 0.7},
+                "encoding": {"x": {**x, "field": "limit"}},
+            },
+        )
+    title = "What the search tried"
+    best = next((row for row in rows if row["kind"] == kinds[0]), None)
+    alt = f"{title}: {len(rows)} settings by the increase of perplexity and the share recited exactly."
+    if best is not None:
+        alt += f" Chosen: {best['increase']:.1%} and {best['strict']:.1%}."
+    return draw({"data": values(rows), "layer": layers}, title=title, alt=alt, height=320)
+
+
+def spectrum(matrices: Sequence[KFACMatrix]) -> Drawing | None:
+    """How curvature mass is spread over the weight directions of each edited matrix, and where it was cut.
+
+    Args:
+        matrices: of a receipt of K-FAC. Of one without a spectrum only the cut is drawn.
+
+    Returns:
+        None without a matrix. Of more matrices than can be told apart the first are drawn.
+    """
+    shown = matrices[:MAX_SERIES]
+    if not shown:
+        return None
+    names = [f"layer {matrix.layer} {matrix.role}" for matrix in shown]
+    rows = [
+        {"name": name, "pairs": point.pairs / matrix.pairs, "mass": point.mass}
+        for name, matrix in zip(names, shown, strict=True)
+        for point in matrix.spectrum
+    ]
+    cuts = [
+        {"name": name, "pairs": matrix.kept_pairs / matrix.pairs, "mass": matrix.kept_mass}
+        for name, matrix in zip(names, shown, strict=True)
+    ]
+    own: Spec = {
+        "x": {
+            "field": "pairs",
+            "type": "quantitative",
+            "title": "share of weight directions, of most curvature first",
+            "scale": {"type": "log"},
+            "axis": {"format": ".1~%", "grid": False},
+        },
+        "y": {
+            "field": "mass",
+            "type": "quantitative",
+            "title": "share of curvature mass",
+            "axis": {"format": ".0%"},
+            "scale": {"domain": [0, 1]},
+        },
+        **channels(names, None, field="name"),
+    }
+    line = {"mark": {"type": "line"}, "encoding": {**own, **dashes(names, field="name")}}
+    line["encoding"].pop("shape")
+    point = {
+        "data": values(cuts),
+        "mark": {"type": "point", "filled": True, "size": 90, "opacity": 1},
+        "encoding": own,
+    }
+    title = "Curvature of the edited matrices"
+    told = "; ".join(
+        f"{name} keeps {cut['mass']:.1%} of the mass with {cut['pairs']:.2%} of the directions"
+        for name, cut in zip(names, cuts, strict=True)
+    )
+    return draw(
+        {"data": values(rows), "layer": [line, point] if rows else [point]},
+        title=title,
+        alt=f"{title}: {told}.",
+        height=legend_height(len(names)),
+    )
