@@ -22,6 +22,7 @@ from app.logs import configure_logging
 from app.maintenance.doorbell import Doorbell
 from app.maintenance.retention import collect_forever
 from app.maintenance.sweeper import sweep_forever
+from app.pages.install import install_pages
 from app.presets.router import router as presets
 from app.scoring.router import router as scoring
 from app.settings import Settings, get_settings
@@ -103,5 +104,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(v1)
     app.include_router(operations)
     install_api_page(app)
+    install_pages(app)
     app.add_middleware(RequestObserver, metrics=app.state.metrics)
     return app

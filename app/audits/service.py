@@ -24,7 +24,7 @@ from app.store.operations import OperationFilter, OperationStatus, get_operation
 from app.store.progress import read_audit_with_progress
 from app.store.score_findings import read_findings
 from app.store.score_pages import list_scores
-from app.store.scores import ScoreOrder, read_evidence
+from app.store.scores import ScoreOrder, find_score, read_evidence
 from app.store.tenants import Principal
 from app.store.text_sets import TextSet, TextSetStatus, find_text, require_all_texts
 from app.text_sets.service import resolve_text_set
@@ -246,6 +246,21 @@ def scores_page(
     findings = read_findings(session, audit.id, shown)
     data = [ScoreOut.of(row, findings.get(row.ordinal)) for row in shown]
     return Page(data=data, has_more=has_more, next_cursor=next_cursor)
+
+
+def read_score(session: Session, tenant_id: UUID, audit_id: UUID, text_id: str) -> ScoreOut:
+    """The numbers of one text of an audit, which stay when the texts are erased.
+
+    Raises:
+        NotFound: no such audit for this tenant, or no such text.
+        AuditNotSucceeded: the audit has not ended, or ended otherwise.
+    """
+    audit = get_succeeded_audit(session, tenant_id, audit_id)
+    text = find_text(session, audit.text_set_id, text_id)
+    row = find_score(session, audit.id, text_id, None if text is None else text.ordinal)
+    if row is None:
+        raise NotFound("The audit has no such text.")
+    return ScoreOut.of(row, read_findings(session, audit.id, [row]).get(row.ordinal))
 
 
 def read_tokens(session: Session, tenant_id: UUID, audit_id: UUID, text_id: str) -> TokenEvidenceOut:

@@ -140,6 +140,11 @@ def words(name: str) -> str:
     return name.replace("_", " ")
 
 
+def gist(description: str) -> str:
+    """What a field is, of its description: without when it is null, and without more than one sentence."""
+    return description.split("; null")[0].split(". ")[0].replace("`", "").rstrip(".") + "."
+
+
 FILTERS: Final[dict[str, Callable[..., Any]]] = {
     each.__name__: each
     for each in (
@@ -159,5 +164,6 @@ FILTERS: Final[dict[str, Callable[..., Any]]] = {
         seconds,
         token_probability,
         words,
+        gist,
     )
 }

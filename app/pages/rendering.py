@@ -1,5 +1,6 @@
 """Templates become answers here, with the headers that every page has."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,14 +40,15 @@ _environment.filters |= FILTERS
 _environment.globals |= {"asset": asset_path, "version": __version__}
 
 
+def may(principal: Principal | None, scope: str) -> bool:
+    """Whether a visitor's key has a scope."""
+    return principal is not None and bool(principal.scopes & {scope, ADMIN})
+
+
 def render(request: Request, template: str, *, status: int = 200, **context: Any) -> HTMLResponse:
     """An answer made of a template, which also knows who is visiting and what their key may do."""
     principal: Principal | None = getattr(request.state, "principal", None)
-
-    def may(scope: str) -> bool:
-        return principal is not None and bool(principal.scopes & {scope, ADMIN})
-
     content = _environment.get_template(template).render(
-        principal=principal, may=may, path=request.url.path, **context
+        principal=principal, may=partial(may, principal), path=request.url.path, **context
     )
     return HTMLResponse(content, status_code=status, headers=PAGE_HEADERS)

@@ -107,6 +107,14 @@ def read_scores(session: Session, audit_id: UUID, start: int, stop: int) -> list
     return list(session.scalars(statement.order_by(Score.ordinal)))
 
 
+def find_score(session: Session, audit_id: UUID, text_id: str, ordinal: int | None) -> Score | None:
+    """The score row of a text; found by its place where that is known, else among all rows of the audit."""
+    if ordinal is not None:
+        return session.get(Score, (audit_id, ordinal))
+    statement = select(Score).where(Score.audit_id == audit_id, Score.text_id == text_id).limit(1)
+    return session.scalars(statement).one_or_none()
+
+
 def iterate_token_counts(session: Session, audit_id: UUID) -> Iterator[int]:
     """How many tokens of each text an audit scored, in the order of the texts."""
     statement = select(Score.n_tokens).where(Score.audit_id == audit_id).order_by(Score.ordinal)
