@@ -13,6 +13,7 @@
     │   ├── EvidenceNotReady
     │   ├── IdempotencyInFlight
     │   ├── LanguageModelNotReady
+    │   ├── NothingToJudge
     │   ├── ResourceInUse
     │   ├── StudyNotSucceeded
     │   └── TextSetNotReady
@@ -31,6 +32,7 @@
         ├── NoSuchPrefixToken     422
         ├── ReferenceIsSame       422
         ├── CompanionFailed       424
+        ├── SubjectFailed         424
         ├── EditFailed            422
         │   └── NoFeasibleSetting
         ├── ArtifactNameTaken     409
@@ -187,6 +189,13 @@ class LanguageModelNotReady(Conflict):
 
     slug = "language-model-not-ready"
     title = "Language model not ready"
+
+
+class NothingToJudge(Conflict):
+    """The subject of a gate has ended without a result."""
+
+    slug = "nothing-to-judge"
+    title = "Nothing to judge"
 
 
 class ResourceInUse(Conflict):
@@ -354,6 +363,14 @@ class CompanionFailed(JobFailed):
     status = HTTPStatus.FAILED_DEPENDENCY
     slug = "companion-failed"
     title = "Companion audit failed"
+
+
+class SubjectFailed(JobFailed):
+    """What a gate judges failed or was cancelled; the detail says which."""
+
+    status = HTTPStatus.FAILED_DEPENDENCY
+    slug = "subject-failed"
+    title = "Subject of the gate failed"
 
 
 class JobCrashed(JobFailed):

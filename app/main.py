@@ -12,6 +12,7 @@ from app.artifacts.router import router as artifacts
 from app.audits.router import router as audits
 from app.edits.router import router as edits
 from app.evidence.router import router as evidence
+from app.gates.router import router as gates
 from app.http.api_page import install_api_page
 from app.http.changes import Changes
 from app.http.health import router as operations
@@ -23,6 +24,7 @@ from app.maintenance.doorbell import Doorbell
 from app.maintenance.retention import collect_forever
 from app.maintenance.sweeper import sweep_forever
 from app.pages.install import install_pages
+from app.policies.router import router as policies
 from app.presets.router import router as presets
 from app.scoring.router import router as scoring
 from app.settings import Settings, get_settings
@@ -96,6 +98,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         studies,
         scoring,
         edits,
+        policies,
+        gates,
         artifacts,
         hub,
         evidence,

@@ -15,6 +15,7 @@ from app.store.core.unit_of_work import Store
 from app.store.tenants import Principal, find_principal
 
 ADMIN = "admin"
+EDIT_READ = "edit:read"
 
 _bearer = HTTPBearer(auto_error=False, description="An API key: `Authorization: Bearer mak_…`")
 
@@ -81,7 +82,7 @@ class RequireScope:
 
 AuditReader = Annotated[Principal, Depends(RequireScope("audit:read"))]
 AuditWriter = Annotated[Principal, Depends(RequireScope("audit:write"))]
-EditReader = Annotated[Principal, Depends(RequireScope("edit:read"))]
+EditReader = Annotated[Principal, Depends(RequireScope(EDIT_READ))]
 EditWriter = Annotated[Principal, Depends(RequireScope("edit:write"))]
 
 
