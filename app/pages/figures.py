@@ -140,6 +140,20 @@ def words(name: str) -> str:
     return name.replace("_", " ")
 
 
+def figure(value: float | None) -> str:
+    """A number whose size is not known before, to three digits."""
+    if value is None:
+        return ABSENT
+    if value and abs(value) < _SMALL:
+        return signed_probability(value)
+    return f"{value:,.3g}".replace(",", _THIN).replace("-", _MINUS) if abs(value) < _KILO else number(value, 0)
+
+
+def signed_probability(value: float) -> str:
+    """A number near nought in powers of ten, of either sign."""
+    return probability(value) if value > 0 else _MINUS + probability(-value)
+
+
 def gist(description: str) -> str:
     """What a field is, of its description: without when it is null, and without more than one sentence."""
     return description.split("; null")[0].split(". ")[0].replace("`", "").rstrip(".") + "."
@@ -165,5 +179,6 @@ FILTERS: Final[dict[str, Callable[..., Any]]] = {
         token_probability,
         words,
         gist,
+        figure,
     )
 }

@@ -6,12 +6,12 @@ from fastapi import FastAPI
 
 from app.pages import assets, sign_in
 from app.pages.page_route import answer_not_found
-from app.pages.views import audits, catalogue, downloads, edits, plots, studies, texts, trying
+from app.pages.views import audits, catalogue, downloads, edits, gates, plots, studies, texts, trying
 
 _ROUTERS = (
     sign_in.router,
     assets.router,
-    *(view.router for view in (audits, texts, studies, edits, trying, catalogue, plots, downloads)),
+    *(view.router for view in (audits, texts, studies, edits, gates, trying, catalogue, plots, downloads)),
 )
 
 

@@ -17,6 +17,7 @@ from app.contracts.metrics.registry import METRICS
 from app.evidence.record import SubjectKind
 from app.evidence.schemas import EvidenceFormatOut
 from app.evidence.service import list_formats
+from app.gates.schemas import GateOut
 from app.http.dependencies import PageCursor, StoreDependency, read_id
 from app.http.filters import LanguageModelIdQuery
 from app.http.long_running import has_ended
@@ -26,6 +27,7 @@ from app.language_models.service import list_page as list_language_models
 from app.pages.names import Names, find_names
 from app.pages.page_route import RELOAD, page_router
 from app.pages.rendering import render
+from app.pages.views.gates import gates_on
 from app.pages.visitors import AuditVisitor
 from app.store.core.identifiers import Prefix, parse_id
 from app.store.operations import OperationFilter, OperationStatus
@@ -60,6 +62,7 @@ class AuditView:
     audit: AuditOut
     names: Names
     scores: Page[ScoreOut] | None
+    gates: list[GateOut]
     evidence: list[EvidenceFormatOut]
 
 
@@ -191,7 +194,7 @@ def _read_view(
             cursor=cursor,
         )
     evidence = list_formats(session, principal, SubjectKind.AUDIT, audit_id)
-    return AuditView(audit, names, scores, evidence)
+    return AuditView(audit, names, scores, gates_on(session, principal, audit.id), evidence)
 
 
 def _numbers(audit: AuditOut) -> list[tuple[SummaryNumber, object]]:

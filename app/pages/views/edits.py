@@ -15,12 +15,14 @@ from app.errors import NotFound
 from app.evidence.record import SubjectKind
 from app.evidence.schemas import EvidenceFormatOut
 from app.evidence.service import list_formats
+from app.gates.schemas import GateOut
 from app.http.dependencies import PageCursor, StoreDependency, read_id
 from app.http.long_running import has_ended
 from app.http.pagination import Page
 from app.pages.names import Names, find_names
 from app.pages.page_route import RELOAD, page_router
 from app.pages.rendering import may, render
+from app.pages.views.gates import gates_on
 from app.pages.visitors import EditVisitor
 from app.store.core.identifiers import Prefix, parse_id
 from app.store.operations import OperationFilter, OperationStatus
@@ -38,6 +40,7 @@ class EditView:
     edit: EditOut
     names: Names
     artifact: ArtifactOut | None
+    gates: list[GateOut]
     evidence: list[EvidenceFormatOut]
 
 
@@ -109,11 +112,12 @@ def _read(session: Session, principal: Principal, edit_id: UUID) -> tuple[EditOu
 
 def _read_view(session: Session, principal: Principal, edit_id: UUID) -> EditView:
     edit, names = _read(session, principal, edit_id)
-    # It holds rows of audits.
-    evidence = []
-    if may(principal, "audit:read"):
-        evidence = list_formats(session, principal, SubjectKind.EDIT, edit_id)
-    return EditView(edit, names, _read_artifact(session, principal, edit), evidence)
+    artifact = _read_artifact(session, principal, edit)
+    # Both hold what audits found.
+    if not may(principal, "audit:read"):
+        return EditView(edit, names, artifact, [], [])
+    evidence = list_formats(session, principal, SubjectKind.EDIT, edit_id)
+    return EditView(edit, names, artifact, gates_on(session, principal, edit.id), evidence)
 
 
 def _read_artifact(session: Session, principal: Principal, edit: EditOut) -> ArtifactOut | None:

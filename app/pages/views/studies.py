@@ -10,12 +10,14 @@ from sqlalchemy.orm import Session
 from app.evidence.record import SubjectKind
 from app.evidence.schemas import EvidenceFormatOut
 from app.evidence.service import list_formats
+from app.gates.schemas import GateOut
 from app.http.dependencies import PageCursor, StoreDependency, read_id
 from app.http.long_running import has_ended
 from app.http.pagination import Page
 from app.pages.names import Names, find_names
 from app.pages.page_route import RELOAD, page_router
 from app.pages.rendering import render
+from app.pages.views.gates import gates_on
 from app.pages.visitors import AuditVisitor
 from app.store.core.identifiers import Prefix
 from app.store.operations import OperationFilter, OperationStatus
@@ -36,6 +38,7 @@ class StudyView:
     study: StudyOut
     names: Names
     texts: Page[StudyTextOut] | None
+    gates: list[GateOut]
     evidence: list[EvidenceFormatOut]
 
 
@@ -123,4 +126,5 @@ def _read_view(session: Session, principal: Principal, study_id: UUID, cursor: s
     texts = None
     if study.status == OperationStatus.SUCCEEDED:
         texts = studies.texts_page(session, principal.tenant_id, study_id, _TEXTS_A_PAGE, cursor)
-    return StudyView(study, names, texts, list_formats(session, principal, SubjectKind.STUDY, study_id))
+    evidence = list_formats(session, principal, SubjectKind.STUDY, study_id)
+    return StudyView(study, names, texts, gates_on(session, principal, study.id), evidence)
