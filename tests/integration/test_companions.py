@@ -27,6 +27,7 @@ from app.store.jobs.waiting import waiting_jobs
 from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.lifecycle import cancel_operation, complete_shard, fail_job, fail_owner, succeed_audit, tell
 from app.store.operations import OperationStatus
+from app.store.telling import find_untold
 from tests.integration.rows import add_audit_rows, add_shard, add_tenant
 
 Sessions = sessionmaker[Session]
