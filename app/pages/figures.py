@@ -5,6 +5,8 @@ from datetime import datetime
 from math import exp, isfinite
 from typing import Any, Final
 
+from markupsafe import Markup, escape
+
 from app.contracts.results.intervals import MeanInterval, ShareInterval
 
 ABSENT: Final = "–"
@@ -13,6 +15,7 @@ _THIN: Final = "\u202f"
 _KILO: Final = 1000
 _SMALL: Final = 0.001
 _MINUTE, _HOUR = 60, 3600
+_ACRONYMS: Final = {"auc": "AUC", "nl": "NL", "pp": "++"}
 
 
 def number(value: float | None, digits: int = 2) -> str:
@@ -137,7 +140,22 @@ def token_probability(log_likelihood: float | None) -> str:
 
 def words(name: str) -> str:
     """A field's name or a code as words."""
-    return name.replace("_", " ")
+    return " ".join(_ACRONYMS.get(word, word) for word in name.split("_"))
+
+
+def heading(name: str) -> str:
+    """A field's name as a heading."""
+    text = words(name)
+    return text[:1].upper() + text[1:]
+
+
+def marked(text: str) -> Markup:
+    """A sentence of ours, with what stands between backticks as code."""
+    parts = text.split("`")
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if place % 2 else escape(part)
+        for place, part in enumerate(parts)
+    )
 
 
 def figure(value: float | None) -> str:
@@ -178,6 +196,8 @@ FILTERS: Final[dict[str, Callable[..., Any]]] = {
         seconds,
         token_probability,
         words,
+        heading,
+        marked,
         gist,
         figure,
     )
