@@ -21,6 +21,7 @@
     ├── BodyTooLarge              413
     ├── UnsupportedMediaType      415
     ├── RangeNotSatisfiable       416
+    ├── SigningUnavailable        503
     ├── ValidationFailed          422
     │   ├── IdempotencyMismatch
     │   └── SourceNotAllowed
@@ -277,6 +278,14 @@ class SourceNotAllowed(ValidationFailed):
 
     slug = "source-not-allowed"
     title = "Source not allowed"
+
+
+class SigningUnavailable(MemauditError):
+    """This instance has no key to sign evidence with; the detail says what to set."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    slug = "signing-unavailable"
+    title = "Signing unavailable"
 
 
 class JobFailed(MemauditError):

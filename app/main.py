@@ -11,6 +11,7 @@ from app.artifacts.hub import router as hub
 from app.artifacts.router import router as artifacts
 from app.audits.router import router as audits
 from app.edits.router import router as edits
+from app.evidence.router import keys_router as signing_keys
 from app.evidence.router import router as evidence
 from app.gates.router import router as gates
 from app.http.api_page import install_api_page
@@ -107,6 +108,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         v1.include_router(router)
     app.include_router(v1)
     app.include_router(operations)
+    app.include_router(signing_keys)
     install_api_page(app)
     install_pages(app)
     app.add_middleware(RequestObserver, metrics=app.state.metrics)

@@ -14,6 +14,7 @@ from app.cli.demo import demo
 from app.cli.failures import explained
 from app.cli.found_settings import find_settings
 from app.cli.pull import pull
+from app.cli.verify import verify
 from app.embedded.programs import api_command, worker_command
 from app.embedded.supervisor import supervise
 from app.settings import GPU_QUEUE, Queue, Settings
@@ -29,6 +30,7 @@ cli.add_typer(keys.cli, name="keys")
 cli.command()(audit)
 cli.command()(demo)
 cli.command()(pull)
+cli.command()(verify)
 
 HomeOption = Annotated[
     Path | None,

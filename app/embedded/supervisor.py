@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from app.embedded.errors import AlreadyRunning, EmbeddedError, ServerFailed
 from app.embedded.layout import Layout, lay_out
-from app.embedded.owner_key import ensure_owner_key, write_private
+from app.embedded.owner_key import ensure_owner_key
 from app.embedded.postgres_server import PostgresServer
 from app.embedded.processes import Child
 from app.embedded.programs import (
@@ -30,6 +30,8 @@ from app.embedded.programs import (
     worker_command,
 )
 from app.embedded.redis_server import RedisServer
+from app.evidence.signing import ensure_signing_key
+from app.private_files import write_private
 from app.settings import GPU_QUEUE, Settings
 from app.store.core.migrate import upgrade
 
@@ -75,6 +77,7 @@ def supervise(settings: Settings, announce: Announce) -> None:
             settings = settings.model_copy(update={"broker_url": SecretStr(redis.url)})
             children.append(redis)
         key_path = ensure_owner_key(settings)
+        ensure_signing_key(settings.signing_keys_directory)
         running.enter_context(_service_file(settings))
         announce("Starting the worker and the API")
         worker, api = _programs(settings, layout)

@@ -16,11 +16,13 @@ class EvidenceFormat:
     Attributes:
         name: in the URL.
         title: what it is, for people.
-        media_type: of the document.
+        media_type: of the document, in its envelope if it has one.
         suffix: of its file's name, without the dot.
         render: the document of a record: a pure function that runs in a thread of its own. What has a part
             for each text yields pieces, so that memory stays flat.
         subjects: of what it can be made.
+        payload_type: of what `render` gives, if that is bytes to be signed: the document is then the envelope
+            with it (see `dsse`). None for what travels bare.
     """
 
     name: str
@@ -29,3 +31,4 @@ class EvidenceFormat:
     suffix: str
     render: Render
     subjects: frozenset[SubjectKind] = frozenset(SubjectKind)
+    payload_type: str | None = None

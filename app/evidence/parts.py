@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 from uuid import UUID
 
 from sqlalchemy.orm import Session
@@ -16,17 +17,25 @@ from app.evidence.record import (
     RecordedArtifact,
     RecordedAudit,
     RecordedFile,
+    RecordedGate,
     RecordedModel,
     RecordedTextSet,
     Work,
 )
+from app.gates.schemas import GateOut
+from app.policies.schemas import PolicyOut
 from app.store.artifacts import ArtifactFile, find_artifact, list_files
 from app.store.core.identifiers import Prefix, format_id, parse_id
+from app.store.gates import gates_of
 from app.store.language_models import LanguageModel, language_models_by_id
 from app.store.lineage import ancestor_of
+from app.store.operations import OperationStatus
+from app.store.policies import get_policy
 from app.store.tenants import Principal
 from app.store.text_sets import TextSet, text_sets_by_id
 from app.studies.schemas import StudyOut
+
+_PREFIXES: Final = {"audit": Prefix.AUDIT, "study": Prefix.STUDY, "edit": Prefix.EDIT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +181,25 @@ def read_recorded_audits(
     found = {audit.id: audit for audit in read_audits(session, principal.tenant_id, ids)}
     return [
         RecordedAudit(role=AuditRole(each.role), label=each.label, resource=found[each.id]) for each in named
+    ]
+
+
+def read_recorded_gates(
+    session: Session, principal: Principal, work: Work, only: GateOut | None
+) -> list[RecordedGate]:
+    """The gates on some work that were decided, or one of them alone."""
+    of = _uuid(_PREFIXES[work.object], work.id)
+    return [
+        RecordedGate(
+            gate=GateOut.of(row),
+            policy=PolicyOut.of(
+                get_policy(session, principal.tenant_id, format_id(Prefix.POLICY, row.policy_id))
+            ),
+            preregistered_text_set=row.text_set_sha256 if row.preregistered else None,
+        )
+        for row in gates_of(session, [of])[of]
+        if row.status == OperationStatus.SUCCEEDED
+        and (only is None or only.id == format_id(Prefix.GATE, row.id))
     ]
 
 

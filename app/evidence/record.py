@@ -15,10 +15,13 @@ from pydantic import BaseModel
 
 from app.audits.schemas import AuditOut, ScoreOut
 from app.edits.schemas import EditOut
+from app.gates.schemas import GateOut
+from app.policies.schemas import PolicyOut
 from app.store.text_sets import ClearText
 from app.studies.schemas import StudyOut
 
 Work: TypeAlias = AuditOut | StudyOut | EditOut
+Resource: TypeAlias = Work | GateOut
 # How many of the most memorized texts a record names.
 MOST_WORST: Final = 20
 
@@ -29,6 +32,7 @@ class SubjectKind(StrEnum):
     AUDIT = "audit"
     STUDY = "study"
     EDIT = "edit"
+    GATE = "gate"
 
 
 class ModelRole(StrEnum):
@@ -180,6 +184,23 @@ class RecordedAudit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedGate:
+    """A gate that was decided on the work.
+
+    Attributes:
+        gate: as the API answers it: every rule with what was observed and what that came to.
+        policy: the policy that it asked.
+        preregistered_text_set: the SHA-256 of the texts that was recorded before the first score, with the
+            policy's; None if the work did not name the policy when it was asked for, or the texts were still
+            being imported then.
+    """
+
+    gate: GateOut
+    policy: PolicyOut
+    preregistered_text_set: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedRow:
     """One text under one audit.
 
@@ -222,6 +243,7 @@ class EvidenceRecord:
         artifact: what an edit wrote; None of other work.
         audits: where the numbers come from: the audit and its companions, the study's audits and those of its
             controls, or those before and after the edit.
+        gates: the gates on the work that were decided, oldest first; of a gate that one alone.
         worst: the texts that are most strongly memorized by `nl`, at most `MOST_WORST`, most strongly first:
             of the audit, of the last language model of a study, of the memorized texts before an edit.
         texts: whether texts are in `worst` and in rows.
@@ -233,12 +255,13 @@ class EvidenceRecord:
 
     kind: SubjectKind
     id: str
-    resource: Work
+    resource: Resource
     work: Work
     models: tuple[RecordedModel, ...]
     text_sets: tuple[RecordedTextSet, ...]
     artifact: RecordedArtifact | None
     audits: tuple[RecordedAudit, ...]
+    gates: tuple[RecordedGate, ...]
     worst: tuple[WorstText, ...]
     texts: bool
     software: str
@@ -253,10 +276,15 @@ class EvidenceRecord:
     def canonical(self) -> bytes:
         """Everything but the rows, which follow from it, as JSON with sorted keys."""
         parts = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "rows"}
-        return orjson.dumps(parts, default=_plain, option=orjson.OPT_SORT_KEYS)
+        return orjson.dumps(parts, default=to_plain, option=orjson.OPT_SORT_KEYS)
 
 
-def _plain(value: object) -> object:
+def to_plain(value: object) -> object:
+    """A part of a record that is no dataclass, as `orjson.dumps` asks for it.
+
+    Raises:
+        TypeError: it is none.
+    """
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     raise TypeError(type(value).__name__)

@@ -1,4 +1,4 @@
-"""`/v1/{audits,studies,edits}/{id}/evidence`: what finished work shows, as other tools read it."""
+"""`/v1/{audits,studies,edits,gates}/{id}/evidence`: what finished work shows, as other tools read it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,20 +7,22 @@ from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
 
-from app.errors import InsufficientScope
 from app.evidence import service
 from app.evidence.record import SubjectKind
 from app.evidence.registry import FORMATS
-from app.evidence.schemas import EvidenceFormatOut
+from app.evidence.schemas import EvidenceFormatOut, SigningKeyOut, SigningKeysOut
 from app.evidence.sending import send_evidence
-from app.http.dependencies import ADMIN, RequireScope, StoreDependency, read_id
+from app.evidence.signing import can_sign, read_signing_keys, to_json_web_key
+from app.http.dependencies import RequireScope, SettingsDependency, StoreDependency, read_id, require_scope
 from app.http.json_body import StrictJSONRoute
 from app.http.pagination import Page
 from app.http.problems import problem_responses
 from app.store.tenants import Principal
 
 TEXTS_SCOPE: Final = "audit:evidence"
+KEYS_PATH: Final = "/.well-known/memaudit-keys.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,7 @@ _ROUTES: Final[Mapping[SubjectKind, _Routes]] = MappingProxyType(
         SubjectKind.STUDY: _Routes("studies"),
         # It holds rows of audits.
         SubjectKind.EDIT: _Routes("edits", ("edit:read", "audit:read")),
+        SubjectKind.GATE: _Routes("gates"),
     }
 )
 _DOCUMENT: Final[dict[int | str, dict[str, Any]]] = {
@@ -73,10 +76,11 @@ def _routes_of(kind: SubjectKind) -> APIRouter:
 
     @routes.get("", name=f"list_evidence_of_{kind}")
     async def list_evidence(
-        identifier: Identifier, principal: Reader, store: StoreDependency
+        identifier: Identifier, principal: Reader, store: StoreDependency, settings: SettingsDependency
     ) -> Page[EvidenceFormatOut]:
         """List the formats of evidence, and whether each can be had now."""
-        formats = await store.run(service.list_formats, principal, kind, identifier)
+        signed = await run_in_threadpool(can_sign, settings.signing_keys_directory)
+        formats = await store.run(service.list_formats, principal, kind, identifier, signed=signed)
         return Page(data=formats, has_more=False, next_cursor=None)
 
     @routes.head("/{format}", include_in_schema=False)
@@ -91,6 +95,7 @@ def _routes_of(kind: SubjectKind) -> APIRouter:
         name: Annotated[str, Path(alias="format", max_length=100)],
         principal: Reader,
         store: StoreDependency,
+        settings: SettingsDependency,
         request: Request,
         texts: Texts = "redacted",
         if_none_match: Annotated[str | None, Header(max_length=8192)] = None,
@@ -99,11 +104,17 @@ def _routes_of(kind: SubjectKind) -> APIRouter:
 
         It says the same whenever it is asked for: its times are those of the work.
         """
-        if texts == "full" and not principal.scopes & {TEXTS_SCOPE, ADMIN}:
-            raise InsufficientScope(f"Texts in full need an API key with the scope {TEXTS_SCOPE}.")
+        if texts == "full":
+            require_scope(principal, TEXTS_SCOPE)
         wanted = service.find_format(name, kind)
         record = await service.read_record(store, principal, kind, identifier, texts=texts == "full")
-        return await send_evidence(wanted, record, if_none_match, head=request.method == "HEAD")
+        return await send_evidence(
+            wanted,
+            record,
+            settings.signing_keys_directory,
+            if_none_match,
+            head=request.method == "HEAD",
+        )
 
     return routes
 
@@ -111,3 +122,14 @@ def _routes_of(kind: SubjectKind) -> APIRouter:
 router = APIRouter()
 for each in SubjectKind:
     router.include_router(_routes_of(each))
+keys_router = APIRouter(tags=["evidence"])
+
+
+@keys_router.get(KEYS_PATH, responses=problem_responses(503))
+async def list_signing_keys(settings: SettingsDependency) -> SigningKeysOut:
+    """List the public keys that evidence is, and was, signed with: a JSON Web Key Set, newest first.
+
+    Whoever verifies evidence without this service keeps a copy.
+    """
+    keys = await run_in_threadpool(read_signing_keys, settings.signing_keys_directory)
+    return SigningKeysOut(keys=[SigningKeyOut(**to_json_web_key(key)) for key in keys.public])

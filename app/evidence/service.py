@@ -1,15 +1,18 @@
 """Putting a record together."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeVar
 from uuid import UUID
 
+from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
 from app import __version__
+from app.audits.schemas import AuditOut
 from app.audits.service import read_audit
+from app.edits.schemas import EditOut
 from app.edits.service import read_edit
 from app.errors import EvidenceNotReady, NotFound
 from app.evidence.format import EvidenceFormat
@@ -18,21 +21,28 @@ from app.evidence.parts import (
     read_models,
     read_recorded_artifact,
     read_recorded_audits,
+    read_recorded_gates,
     read_text_sets,
 )
-from app.evidence.record import MOST_WORST, EvidenceRecord, SubjectKind, Work, WorstText
+from app.evidence.record import MOST_WORST, EvidenceRecord, Resource, SubjectKind, Work, WorstText
 from app.evidence.registry import FORMATS
 from app.evidence.rows import Rows, join_rows
 from app.evidence.schemas import EvidenceFormatOut
+from app.gates.schemas import GateOut
+from app.http.dependencies import require_scope
 from app.store.audits import Audit
 from app.store.core.identifiers import Prefix, parse_id
 from app.store.core.unit_of_work import Store
+from app.store.gates import Gate
 from app.store.operations import OperationStatus, get_operation
 from app.store.score_pages import list_scores
 from app.store.scores import ScoreOrder
 from app.store.tenants import Principal
 from app.store.text_sets import read_texts_at
+from app.studies.schemas import StudyOut
 from app.studies.service import read_study
+
+AnyResource = TypeVar("AnyResource", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +50,27 @@ class Subject:
     """A kind of work that evidence is about: how its ids begin, and how it is read."""
 
     prefix: Prefix
-    read: Callable[[Session, Principal, UUID], Work]
+    read: Callable[[Session, Principal, UUID], Resource]
+
+
+def _read_audit(session: Session, principal: Principal, identifier: UUID) -> AuditOut:
+    return read_audit(session, principal.tenant_id, identifier)
+
+
+def _read_study(session: Session, principal: Principal, identifier: UUID) -> StudyOut:
+    return read_study(session, principal.tenant_id, identifier)
+
+
+def _read_gate(session: Session, principal: Principal, identifier: UUID) -> GateOut:
+    return GateOut.of(get_operation(session, Gate, principal.tenant_id, identifier))
 
 
 SUBJECTS: Final[Mapping[SubjectKind, Subject]] = MappingProxyType(
     {
-        SubjectKind.AUDIT: Subject(
-            Prefix.AUDIT, lambda session, who, id_: read_audit(session, who.tenant_id, id_)
-        ),
-        SubjectKind.STUDY: Subject(
-            Prefix.STUDY, lambda session, who, id_: read_study(session, who.tenant_id, id_)
-        ),
+        SubjectKind.AUDIT: Subject(Prefix.AUDIT, _read_audit),
+        SubjectKind.STUDY: Subject(Prefix.STUDY, _read_study),
         SubjectKind.EDIT: Subject(Prefix.EDIT, read_edit),
+        SubjectKind.GATE: Subject(Prefix.GATE, _read_gate),
     }
 )
 
@@ -70,9 +89,9 @@ def find_format(name: str, kind: SubjectKind) -> EvidenceFormat:
 
 
 def list_formats(
-    session: Session, principal: Principal, kind: SubjectKind, identifier: UUID
+    session: Session, principal: Principal, kind: SubjectKind, identifier: UUID, *, signed: bool
 ) -> list[EvidenceFormatOut]:
-    """The formats of some work by name, and whether they can be had now.
+    """The formats of some work by name, and whether they can be had now: `signed` ones too, or not.
 
     Raises:
         NotFound: no such work for this tenant.
@@ -83,7 +102,7 @@ def list_formats(
             name=each.name,
             title=each.title,
             media_type=each.media_type,
-            available=work.status == OperationStatus.SUCCEEDED,
+            available=work.status == OperationStatus.SUCCEEDED and (signed or each.payload_type is None),
         )
         for each in FORMATS.values()
         if kind in each.subjects
@@ -113,31 +132,59 @@ async def read_record(
 def _assemble(
     session: Session, principal: Principal, kind: SubjectKind, identifier: UUID, rows: Rows, *, texts: bool
 ) -> EvidenceRecord:
-    work = _read_finished(session, principal, kind, identifier)
-    parts = parts_of(work)
-    assert work.finished_at is not None
-    return EvidenceRecord(
+    resource = SUBJECTS[kind].read(session, principal, identifier)
+    if resource.status != OperationStatus.SUCCEEDED:
+        raise EvidenceNotReady(f"The {kind} is {resource.status}; evidence is given once it has succeeded.")
+    gate = resource if isinstance(resource, GateOut) else None
+    work = _judged(session, principal, resource)
+    if isinstance(work, EditOut):
+        require_scope(principal, "edit:read")
+    parts, finished_at = parts_of(work), resource.finished_at
+    assert finished_at is not None
+    record = EvidenceRecord(
         kind=kind,
-        id=work.id,
-        resource=work,
+        id=resource.id,
+        resource=resource,
         work=work,
         models=tuple(read_models(session, principal, parts.models)),
         text_sets=tuple(read_text_sets(session, principal, parts.text_sets)),
         artifact=read_recorded_artifact(session, principal, parts.artifact),
         audits=tuple(read_recorded_audits(session, principal, parts.audits)),
+        gates=tuple(read_recorded_gates(session, principal, work, gate)),
         worst=tuple(_read_worst(session, principal, parts.worst_of, texts=texts)),
         texts=texts,
         software=__version__,
-        finished_at=work.finished_at,
+        finished_at=finished_at,
         rows=rows,
+    )
+    return record if texts else _without_metadata(record)
+
+
+def _judged(session: Session, principal: Principal, resource: Resource) -> Work:
+    """What a gate judged; whatever else, itself."""
+    if not isinstance(resource, GateOut):
+        return resource
+    subject = SUBJECTS[SubjectKind(resource.subject.kind)]
+    identifier = parse_id(subject.prefix, resource.subject.id)
+    assert identifier is not None
+    judged = subject.read(session, principal, identifier)
+    assert not isinstance(judged, GateOut)
+    return judged
+
+
+def _without_metadata(record: EvidenceRecord) -> EvidenceRecord:
+    """A record without what its client wrote on resources, which may quote a text."""
+    return replace(
+        record,
+        resource=_bare(record.resource),
+        work=_bare(record.work),
+        audits=tuple(replace(each, resource=_bare(each.resource)) for each in record.audits),
+        gates=tuple(replace(each, gate=_bare(each.gate), policy=_bare(each.policy)) for each in record.gates),
     )
 
 
-def _read_finished(session: Session, principal: Principal, kind: SubjectKind, identifier: UUID) -> Work:
-    work = SUBJECTS[kind].read(session, principal, identifier)
-    if work.status != OperationStatus.SUCCEEDED:
-        raise EvidenceNotReady(f"The {kind} is {work.status}; evidence is given once it has succeeded.")
-    return work
+def _bare(resource: AnyResource) -> AnyResource:
+    return resource.model_copy(update={"metadata": {}})
 
 
 def _read_worst(

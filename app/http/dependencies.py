@@ -80,6 +80,16 @@ class RequireScope:
         return principal
 
 
+def require_scope(principal: Principal, scope: str) -> None:
+    """Refuse a principal whose key has neither a scope nor `admin`.
+
+    Raises:
+        InsufficientScope: it has neither.
+    """
+    if not principal.scopes & {scope, ADMIN}:
+        raise InsufficientScope(f"This needs an API key with the scope {scope}.")
+
+
 AuditReader = Annotated[Principal, Depends(RequireScope("audit:read"))]
 AuditWriter = Annotated[Principal, Depends(RequireScope("audit:write"))]
 EditReader = Annotated[Principal, Depends(RequireScope(EDIT_READ))]

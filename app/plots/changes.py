@@ -1,6 +1,7 @@
 """What an edit changed, what its search tried, and what it kept of each matrix."""
 
 from collections.abc import Mapping, Sequence
+from math import floor, log10
 from typing import Any, Final, Literal
 
 from app.contracts.edit_methods.kfac import KFACMatrix
@@ -13,9 +14,9 @@ from app.plots.drawing import (
     Drawing,
     Spec,
     channels,
-    dashes,
+    columns,
     draw,
-    legend_height,
+    height_with_legend,
     values,
 )
 
@@ -33,6 +34,7 @@ _AXES: Final = {
     "loose": "share recited with similarity of 0.75 or more",
     "perplexity": "perplexity",
 }
+_ORDER: Final = tuple(TextSetRole)
 _WHEN: Final = ("before", "after")
 
 
@@ -40,7 +42,7 @@ def before_after(sets: Mapping[TextSetRole, Measured], measure: Measure = "stric
     """A measure on each text set of an edit before and after, with 95 % intervals where it has them.
 
     Args:
-        sets: of an evaluation.
+        sets: of an evaluation; drawn in the order of their roles.
         measure: `nl` in nats per token, `strict` or `loose` as shares, `perplexity`.
 
     Returns:
@@ -48,7 +50,7 @@ def before_after(sets: Mapping[TextSetRole, Measured], measure: Measure = "stric
     """
     rows = [
         row
-        for role, measured in sets.items()
+        for role, measured in sorted(sets.items(), key=lambda item: _ORDER.index(item[0]))
         for when in _WHEN
         if (row := _row(str(role), when, getattr(getattr(measured, measure), when))) is not None
     ]
@@ -56,23 +58,31 @@ def before_after(sets: Mapping[TextSetRole, Measured], measure: Measure = "stric
         return None
     roles = list(dict.fromkeys(row["set"] for row in rows))
     share = measure in {"strict", "loose"}
-    x: Spec = {"type": "quantitative", "title": _AXES[measure], "scale": {"zero": share}}
+    x: Spec = {"type": "quantitative", "title": _AXES[measure], "scale": {"zero": False, "padding": 12}}
     if share:
-        x |= {"axis": {"format": ".0%"}, "scale": {"domain": [0, 1]}}
+        x |= {"axis": {"format": ".0%", "tickCount": 5}, "scale": {"domain": [0, 1]}}
     own: Spec = {
         "y": {"field": "set", "type": "nominal", "title": None, "sort": roles},
         "yOffset": {"field": "when", "sort": list(_WHEN)},
-        **channels(_WHEN, None, field="when"),
     }
     layers = [
         {
             "transform": [{"filter": "isValid(datum.low) && isValid(datum.high)"}],
             "mark": {"type": "rule", "strokeWidth": 2},
-            "encoding": {**own, "x": {**x, "field": "low"}, "x2": {"field": "high"}},
+            "encoding": {
+                **own,
+                **channels(_WHEN, "color", field="when"),
+                "x": {**x, "field": "low"},
+                "x2": {"field": "high"},
+            },
         },
         {
             "mark": {"type": "point", "filled": True, "size": 90, "opacity": 1},
-            "encoding": {**own, "x": {**x, "field": "value"}},
+            "encoding": {
+                **own,
+                **channels(_WHEN, "color", "shape", field="when"),
+                "x": {**x, "field": "value"},
+            },
         },
     ]
     return draw(
@@ -139,7 +149,7 @@ def frontier(points: Sequence[FrontierPoint], max_perplexity_increase: float | N
             "y": {
                 "field": "strict",
                 "type": "quantitative",
-                "title": "forget set recited exactly",
+                "title": None,
                 "axis": {"format": ".0%"},
             },
             "size": {
@@ -152,6 +162,7 @@ def frontier(points: Sequence[FrontierPoint], max_perplexity_increase: float | N
                     "type": "nominal",
                     "title": None,
                     "sort": drawn,
+                    "legend": {"columns": columns(drawn)},
                     "scale": {"domain": drawn, "range": [cycle[kinds.index(kind)] for kind in drawn]},
                 }
                 for name, cycle in ranges.items()
@@ -173,28 +184,34 @@ def frontier(points: Sequence[FrontierPoint], max_perplexity_increase: float | N
     alt = f"{title}: {len(rows)} settings by the increase of perplexity and the share recited exactly."
     if best is not None:
         alt += f" Chosen: {best['increase']:.1%} and {best['strict']:.1%}."
-    return draw({"data": values(rows), "layer": layers}, title=title, alt=alt, height=320)
+    return draw(
+        {"data": values(rows), "layer": layers},
+        title=title,
+        subtitle="forget set recited exactly",
+        alt=alt,
+        height=height_with_legend(drawn, 280),
+    )
 
 
 def spectrum(matrices: Sequence[KFACMatrix]) -> Drawing | None:
     """How curvature mass is spread over the weight directions of each edited matrix, and where it was cut.
 
     Args:
-        matrices: of a receipt of K-FAC. Of one without a spectrum only the cut is drawn.
+        matrices: of a receipt of K-FAC. Of more than can be told apart the first are drawn.
 
     Returns:
-        None without a matrix. Of more matrices than can be told apart the first are drawn.
+        None without a spectrum: receipts of older releases have none.
     """
-    shown = matrices[:MAX_SERIES]
+    shown = [matrix for matrix in matrices if matrix.spectrum][:MAX_SERIES]
     if not shown:
         return None
     names = [f"layer {matrix.layer} {matrix.role}" for matrix in shown]
-    rows = [
+    rows: list[Spec] = [
         {"name": name, "pairs": point.pairs / matrix.pairs, "mass": point.mass}
         for name, matrix in zip(names, shown, strict=True)
         for point in matrix.spectrum
     ]
-    cuts = [
+    cuts: list[Spec] = [
         {"name": name, "pairs": matrix.kept_pairs / matrix.pairs, "mass": matrix.kept_mass}
         for name, matrix in zip(names, shown, strict=True)
     ]
@@ -202,25 +219,30 @@ def spectrum(matrices: Sequence[KFACMatrix]) -> Drawing | None:
         "x": {
             "field": "pairs",
             "type": "quantitative",
-            "title": "share of weight directions, of most curvature first",
-            "scale": {"type": "log"},
-            "axis": {"format": ".1~%", "grid": False},
+            "title": "share of weight directions, most curved first",
+            "scale": {"type": "log", "nice": False},
+            "axis": {
+                "values": _powers(rows + cuts),
+                "labelExpr": "format(datum.value, '~%')",
+                "grid": False,
+            },
         },
         "y": {
             "field": "mass",
             "type": "quantitative",
-            "title": "share of curvature mass",
+            "title": None,
             "axis": {"format": ".0%"},
             "scale": {"domain": [0, 1]},
         },
-        **channels(names, None, field="name"),
     }
-    line = {"mark": {"type": "line"}, "encoding": {**own, **dashes(names, field="name")}}
-    line["encoding"].pop("shape")
+    line = {
+        "mark": {"type": "line"},
+        "encoding": {**own, **channels(names, "color", "strokeDash", field="name")},
+    }
     point = {
         "data": values(cuts),
         "mark": {"type": "point", "filled": True, "size": 90, "opacity": 1},
-        "encoding": own,
+        "encoding": {**own, **channels(names, "color", "shape", field="name")},
     }
     title = "Curvature of the edited matrices"
     told = "; ".join(
@@ -228,8 +250,15 @@ def spectrum(matrices: Sequence[KFACMatrix]) -> Drawing | None:
         for name, cut in zip(names, cuts, strict=True)
     )
     return draw(
-        {"data": values(rows), "layer": [line, point] if rows else [point]},
+        {"data": values(rows), "layer": [line, point]},
         title=title,
+        subtitle="share of curvature mass; marks: the cut",
         alt=f"{title}: {told}.",
-        height=legend_height(len(names)),
+        height=height_with_legend(names),
     )
+
+
+def _powers(rows: Sequence[Spec]) -> list[float]:
+    """The powers of ten from the least share of directions to 1."""
+    lowest = floor(log10(min(row["pairs"] for row in rows)))
+    return [10.0**power for power in range(lowest, 1)]

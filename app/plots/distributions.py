@@ -80,12 +80,15 @@ def score_distribution(
     drawn = [kind for kind, counts in kinds.items() if sum(counts)]
     scale = {"domain": drawn, "range": list(COLOURS[: len(drawn)])}
     colour = {"field": "kind", "type": "nominal", "title": None, "scale": scale}
+    if len(drawn) == 1:
+        colour["legend"] = None
     x: Spec = {"field": "low", "type": "quantitative", "title": axis, "scale": {"zero": False, "nice": False}}
-    y: Spec = {"field": "share", "type": "quantitative", "title": "share of texts", "axis": {"format": ".0%"}}
+    bins = {**x, "bin": "binned"}
+    y: Spec = {"field": "share", "type": "quantitative", "title": None, "axis": {"format": ".0%"}}
     bars = {
         "transform": [{"filter": "datum.kind == 'audited'"}],
         "mark": {"type": "bar", "opacity": 0.55, "binSpacing": 0},
-        "encoding": {"x": x, "x2": {"field": "high"}, "y": y, "color": colour},
+        "encoding": {"x": bins, "x2": {"field": "high"}, "y": y, "color": colour},
     }
     outline = {
         "data": values(_outline(rows)),
@@ -98,6 +101,7 @@ def score_distribution(
                 "field": "kind",
                 "type": "nominal",
                 "title": None,
+                "legend": None,
                 "scale": {"domain": drawn, "range": [[1, 0], [5, 3]][: len(drawn)]},
             },
         },
@@ -105,6 +109,7 @@ def score_distribution(
     return draw(
         {"data": values(rows), "layer": [bars, outline]},
         title=title,
+        subtitle="share of texts",
         alt=f"{title}: {axis}. "
         + "; ".join(_told(distribution.edges, kinds[kind], kind) for kind in drawn)
         + ".",
@@ -128,11 +133,17 @@ def p_values(distribution: Distribution) -> Drawing | None:
         {"low": low, "high": high, "share": count / total}
         for (low, high), count in zip(pairwise(distribution.edges), distribution.audited, strict=True)
     ]
-    y: Spec = {"type": "quantitative", "title": "share of texts", "axis": {"format": ".0%"}}
+    y: Spec = {"type": "quantitative", "title": None, "axis": {"format": ".0%"}}
     bars = {
         "mark": {"type": "bar", "color": COLOURS[0], "opacity": 0.7},
         "encoding": {
-            "x": {"field": "low", "type": "quantitative", "title": "p-value", "scale": {"domain": [0, 1]}},
+            "x": {
+                "field": "low",
+                "bin": "binned",
+                "type": "quantitative",
+                "title": "p-value",
+                "scale": {"domain": [0, 1]},
+            },
             "x2": {"field": "high"},
             "y": {**y, "field": "share"},
         },
@@ -148,7 +159,12 @@ def p_values(distribution: Distribution) -> Drawing | None:
         f"{title}: {total} texts in {bins} bins; {first:.1%} have a p-value below "
         f"{distribution.edges[1]:.2g}, of which chance gives {1 / bins:.1%} (dashed)."
     )
-    return draw({"data": values(rows), "layer": [bars, chance]}, title=title, alt=alt)
+    return draw(
+        {"data": values(rows), "layer": [bars, chance]},
+        title=title,
+        subtitle="share of texts; dashed: by chance",
+        alt=alt,
+    )
 
 
 def _outline(rows: Sequence[Spec]) -> list[Spec]:

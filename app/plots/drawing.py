@@ -3,30 +3,44 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Final
+from math import ceil
+from typing import Any, Final, Literal
 from xml.etree import ElementTree as ET
 
 Spec = dict[str, Any]
+Channel = Literal["color", "shape", "strokeDash"]
 
 # Fits a phone of 390 px without being made smaller.
 WIDTH: Final = 360
 HEIGHT: Final = 260
-# Okabe and Ito's colours that stand out on white as on black. Dashes and shapes tell series apart without.
-COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#808080")
+# Okabe and Ito's colours, the two lightest darkened: all have a contrast of 3 on white and on near black.
+# Shapes and dashes tell series apart without them.
+COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#3E97CC", "#B17A00", "#808080")
 SHAPES: Final = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right")
 DASHES: Final = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [10, 4], [4, 6], [1, 4])
 # More series than this cannot be told apart.
 MAX_SERIES: Final = len(COLOURS)
 
 _LEGEND_ROW: Final = 22
+_SHORT_NAME: Final = 16  # two of them stand beside each other
 _VEGA_LITE: Final = "6.4"
 _SVG: Final = "http://www.w3.org/2000/svg"
 _INK: Final = "currentColor"  # of the text around the drawing
 _CONFIG: Final[Spec] = {
     "background": None,
-    "font": "sans-serif",
+    # The widest of common fonts, by which room is measured, then what the reader has.
+    "font": "DejaVu Sans, Verdana, sans-serif",
     "view": {"stroke": None},
-    "title": {"anchor": "start", "color": _INK, "fontSize": 15, "offset": 10},
+    "title": {
+        "anchor": "start",
+        "frame": "bounds",
+        "color": _INK,
+        "subtitleColor": _INK,
+        "fontSize": 15,
+        "subtitleFontSize": 13,
+        "offset": 12,
+        "limit": WIDTH,
+    },
     "axis": {
         "labelColor": _INK,
         "titleColor": _INK,
@@ -35,6 +49,7 @@ _CONFIG: Final[Spec] = {
         "titleFontWeight": "normal",
         "labelAngle": 0,
         "labelOverlap": True,
+        "labelSeparation": 6,
         "domainColor": _INK,
         "tickColor": _INK,
         "gridColor": _INK,
@@ -48,10 +63,10 @@ _CONFIG: Final[Spec] = {
         "titleFontSize": 13,
         "titleFontWeight": "normal",
         "orient": "bottom",
-        "columns": 2,
         "symbolSize": 90,
-        "symbolStrokeWidth": 2,
-        "labelLimit": 160,
+        "symbolStrokeWidth": 0,
+        "symbolOpacity": 1,
+        "labelLimit": WIDTH - 80,
     },
 }
 
@@ -75,20 +90,21 @@ class Drawing:
         return self.svg
 
 
-def draw(spec: Spec, *, title: str, alt: str, height: int = HEIGHT) -> Drawing:
+def draw(spec: Spec, *, title: str, alt: str, subtitle: str | None = None, height: int = HEIGHT) -> Drawing:
     """A drawing of a single or layered view.
 
     Args:
         spec: what is drawn, in Vega-Lite, without a size.
         title: above the plot.
         alt: the same in words.
+        subtitle: below the title: what the upright axis shows, with its unit.
         height: of the plot with its axes and legend, in pixels.
     """
     import vl_convert  # noqa: PLC0415 - it starts a JavaScript engine, which only who draws should pay for
 
     sized = {
         **spec,
-        "title": title,
+        "title": {"text": title, **({"subtitle": subtitle} if subtitle else {})},
         "width": WIDTH,
         "height": height,
         "autosize": {"type": "fit", "contains": "padding"},
@@ -112,9 +128,16 @@ def _tidied(svg: str, alt: str) -> str:
     return ET.tostring(root, encoding="unicode")
 
 
-def legend_height(series: int) -> int:
-    """The height of a drawing whose legend tells so many series apart, in two columns below it."""
-    return HEIGHT + _LEGEND_ROW * ((series + 1) // 2 if series > 1 else 0)
+def height_with_legend(series: Sequence[str], height: int = HEIGHT) -> int:
+    """The height of a drawing with room below it for a legend of these names."""
+    if len(series) < 2:  # noqa: PLR2004 - one needs none
+        return height
+    return height + _LEGEND_ROW * ceil(len(series) / columns(series))
+
+
+def columns(names: Sequence[str]) -> int:
+    """Of a legend: long names stand below each other."""
+    return 2 if max(map(len, names)) <= _SHORT_NAME else 1
 
 
 def values(rows: Iterable[Spec]) -> Spec:
@@ -122,30 +145,20 @@ def values(rows: Iterable[Spec]) -> Spec:
     return {"values": list(rows)}
 
 
-def channels(series: Sequence[str], title: str | None, *, field: str = "series") -> Spec:
-    """Encodings that tell up to `MAX_SERIES` series apart by colour and shape, with one legend for both."""
+def channels(
+    series: Sequence[str], *names_of: Channel, title: str | None = None, field: str = "series"
+) -> Spec:
+    """Encodings that tell up to `MAX_SERIES` series apart, with one legend for all of them."""
     names = list(islice(series, MAX_SERIES))
+    cycles = {"color": COLOURS, "shape": SHAPES, "strokeDash": DASHES}
     return {
         name: {
             "field": field,
             "type": "nominal",
             "title": title,
             "sort": names,
-            "scale": {"domain": names, "range": list(cycle[: len(names)])},
-            **({} if len(names) > 1 else {"legend": None}),
+            "scale": {"domain": names, "range": list(cycles[name][: len(names)])},
+            "legend": {"columns": columns(names)} if len(names) > 1 else None,
         }
-        for name, cycle in (("color", COLOURS), ("shape", SHAPES))
-    }
-
-
-def dashes(series: Sequence[str], *, field: str = "series") -> Spec:
-    """The encoding that tells the lines of series apart by their dash."""
-    names = list(islice(series, MAX_SERIES))
-    return {
-        "strokeDash": {
-            "field": field,
-            "type": "nominal",
-            "legend": None,
-            "scale": {"domain": names, "range": list(DASHES[: len(names)])},
-        }
+        for name in names_of
     }

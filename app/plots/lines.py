@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from app.plots.drawing import MAX_SERIES, Drawing, Spec, channels, dashes, draw, legend_height, values
+from app.plots.drawing import MAX_SERIES, Channel, Drawing, Spec, channels, draw, height_with_legend, values
 
 # `doses` spaces numbers of insertions as log(1 + x), in which fits are interpolated.
 XScale = Literal["doses", "steps", "labels"]
@@ -58,35 +58,30 @@ def draw_lines(
         return None
     names = [line.name for line in shown]
     x = _x(shown, x_title, x_scale)
-    y = {"type": "quantitative", "title": y_title, "scale": {"zero": share}}
+    y: Spec = {"type": "quantitative", "title": None, "scale": {"zero": False}}
     if share:
-        y |= {"axis": {"format": ".0%"}, "scale": {"domainMin": 0}}
-    own: Spec = {"x": x, **channels(names, legend)}
+        y |= {"axis": {"format": ".0%"}, "scale": {"domain": [0, 1]}}
+    own: Spec = {"x": x}
+
+    def told(*by: Channel) -> Spec:
+        return channels(names, *by, title=legend)
+
     layers: list[Spec] = []
     if baseline is not None:
-        layers.append(_rule(baseline, y_title))
-    if fitted:
-        layers.append(_fit(fitted, x, y))
-    if not fitted:
-        layers.append(
-            {
-                "mark": {"type": "line", "opacity": 0.7},
-                "encoding": {**own, **dashes(names), "y": _of(y, "value")},
-            }
-        )
-    layers.append(
+        layers.append(_rule(baseline))
+    line = {**own, **told("color", "strokeDash"), "y": _of(y, "value")}
+    layers += [
+        _fit(fitted, x, y) if fitted else {"mark": {"type": "line", "opacity": 0.7}, "encoding": line},
         {
             "transform": [{"filter": "isValid(datum.low) && isValid(datum.high)"}],
             "mark": {"type": "rule", "strokeWidth": 2},
-            "encoding": {**own, "y": _of(y, "low"), "y2": {"field": "high"}},
-        }
-    )
-    layers.append(
+            "encoding": {**own, **told("color"), "y": _of(y, "low"), "y2": {"field": "high"}},
+        },
         {
             "mark": {"type": "point", "filled": True, "size": 70, "opacity": 1},
-            "encoding": {**own, "y": _of(y, "value")},
-        }
-    )
+            "encoding": {**own, **told("color", "shape"), "y": _of(y, "value")},
+        },
+    ]
     rows = (
         {"x": point.x, "series": line.name, "value": point.value, "low": point.low, "high": point.high}
         for line in shown
@@ -96,7 +91,8 @@ def draw_lines(
         {"data": values(rows), "layer": layers},
         title=title,
         alt=_alt(shown, title, x_title, y_title, share=share),
-        height=legend_height(len(names)),
+        subtitle=f"{y_title}; dashed: monotone fit" if fitted else y_title,
+        height=height_with_legend(names),
     )
 
 
@@ -104,7 +100,7 @@ def _x(lines: Sequence[Line], title: str, scale: XScale) -> Spec:
     places = list(dict.fromkeys(point.x for line in lines for point in line.points))
     if scale == "labels":
         return {"field": "x", "type": "ordinal", "title": title, "sort": places}
-    axis = {"values": sorted(places), "grid": False, "format": "~s" if scale == "steps" else "d"}
+    axis = {"values": sorted(places), "grid": False, "labelExpr": "format(datum.value, '~s')"}
     spaced = {"type": "symlog", "constant": 1, "nice": False, "padding": 12}
     return {
         "field": "x",
@@ -119,11 +115,11 @@ def _of(axis: Spec, field: str) -> Spec:
     return {**axis, "field": field}
 
 
-def _rule(at: float, y_title: str) -> Spec:
+def _rule(at: float) -> Spec:
     return {
         "data": values([{"baseline": at}]),
         "mark": {"type": "rule", "strokeDash": [4, 3], "color": "currentColor", "opacity": 0.6},
-        "encoding": {"y": {"field": "baseline", "type": "quantitative", "title": y_title}},
+        "encoding": {"y": {"field": "baseline", "type": "quantitative", "title": None}},
     }
 
 

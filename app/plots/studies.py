@@ -1,7 +1,7 @@
 """What a study found of several language models."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Final, Literal
 
 from app.contracts.results.intervals import MeanInterval, ShareInterval
 from app.contracts.results.studies import Comparison, StudiedModel
@@ -10,7 +10,8 @@ from app.plots.lines import Line, Point, draw_lines
 
 Measure = Literal["nl", "strict"]
 
-_AXES = {"nl": "mean NL (nats per token)", "strict": "share recited exactly"}
+_WHAT: Final = {"nl": "Likelihood", "strict": "Recitation"}
+_AXES: Final = {"nl": "mean NL (nats per token)", "strict": "share recited exactly"}
 
 
 def trajectory(models: Sequence[StudiedModel], measure: Measure = "nl") -> Drawing | None:
@@ -37,7 +38,7 @@ def trajectory(models: Sequence[StudiedModel], measure: Measure = "nl") -> Drawi
                 lines.setdefault(name, []).append(point)
     return draw_lines(
         [Line(name, tuple(points)) for name, points in lines.items()],
-        title="Likelihood over training" if measure == "nl" else "Recitation over training",
+        title=f"{_WHAT[measure]} {'over training' if stepped else 'by language model'}",
         x_title="step of training" if stepped else "language model",
         y_title=_AXES[measure],
         x_scale="steps" if stepped else "labels",
@@ -69,7 +70,7 @@ def pair(models: Sequence[StudiedModel], measure: Measure = "nl") -> Drawing | N
     ]
     return draw_lines(
         lines,
-        title="Likelihood by insertions" if measure == "nl" else "Recitation by insertions",
+        title=f"{_WHAT[measure]} by insertions",
         x_title="known insertions (duplicates)",
         y_title=_AXES[measure],
         x_scale="doses",

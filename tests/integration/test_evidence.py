@@ -1,22 +1,17 @@
 """Evidence over HTTP: which formats there are, when, for whom, and what of texts is in it."""
 
-from uuid import UUID
-
 import httpx
 import pytest
-from fastapi import FastAPI
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.evidence.registry import FORMATS
 from app.settings import Settings
-from app.store.audits import Audit
 from app.store.core.identifiers import Prefix, format_id
 from app.store.core.sessions import sync_engine
 from app.store.operations import OperationStatus
 from app.store.scores import copy_scores
 from app.store.tenants import Tenant
-from tests.http_api import client_of, make_key
 from tests.integration.rows import add_audit_rows, score_row
 
 TEXTS = 5

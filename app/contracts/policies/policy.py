@@ -44,7 +44,12 @@ class PolicyTemplate(Contract):
 
 
 def policy_digest(name: str, version: int, rules: Sequence[JsonValue]) -> str:
-    """SHA-256 of a policy, in hexadecimal: of `{"name", "rules", "version"}` as canonical JSON in UTF-8.
+    """SHA-256 of a policy in hexadecimal: of what `canonical_policy` gives."""
+    return hashlib.sha256(canonical_policy(name, version, rules)).hexdigest()
+
+
+def canonical_policy(name: str, version: int, rules: Sequence[JsonValue]) -> bytes:
+    """A policy as its digest sees it: `{"name", "rules", "version"}` as canonical JSON in UTF-8.
 
     Canonical is: keys sorted, no blanks, no escapes but those that JSON needs, floats as Python writes them,
     and no null fields in rules, so that a field which a later release adds changes no digest.
@@ -55,8 +60,7 @@ def policy_digest(name: str, version: int, rules: Sequence[JsonValue]) -> str:
         rules: as JSON objects.
     """
     content = {"name": name, "rules": [_without_nulls(rule) for rule in rules], "version": version}
-    canonical = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
 
 
 def _without_nulls(rule: JsonValue) -> JsonValue:

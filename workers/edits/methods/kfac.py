@@ -33,6 +33,8 @@ JSONObject = dict[str, Any]
 
 # A search measures perplexity on so many tokens of the clean set at most.
 _SEARCHED_TOKENS: Final = 200_000
+# A receipt tells how many pairs of directions hold these shares of the curvature mass.
+_MASSES: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999)
 
 
 class _Edit:
@@ -61,9 +63,13 @@ class _Edit:
         if objective is not None:
             chosen, frontier = self._search(settings, objective)
         edited = [(projection, *self._edit(projection, chosen.keep_mass)) for projection in self._of(chosen)]
+        matrices = [
+            describe_matrix(projection) | _kept(kept) | {"spectrum": self._spectrum(projection)}
+            for projection, _, kept in edited
+        ]
         return EditedWeights(
             weights=[(projection, weight) for projection, weight, _ in edited],
-            matrices=[describe_matrix(projection) | _kept(kept) for projection, _, kept in edited],
+            matrices=matrices,
             parameters={
                 "keep_mass": chosen.keep_mass,
                 "calibration_tokens": self._factors.tokens,
@@ -99,6 +105,12 @@ class _Edit:
         basis = self._bases[projection.key]
         kept = select_top_mass(basis.output_values, basis.input_values, keep_mass)
         return project(projection.weight, basis, kept), kept
+
+    def _spectrum(self, projection: Projection) -> list[JSONObject]:
+        """How few pairs of directions hold each share of the curvature mass."""
+        basis = self._bases[projection.key]
+        needed = (select_top_mass(basis.output_values, basis.input_values, mass).kept for mass in _MASSES)
+        return [{"mass": mass, "pairs": pairs} for mass, pairs in zip(_MASSES, needed, strict=True)]
 
     def _objective(self) -> Objective:
         runtime, inputs, language_model = self._runtime, self._inputs, self._language_model

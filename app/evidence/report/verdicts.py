@@ -1,0 +1,111 @@
+"""What a report says of gates: each policy's verdict and the reasons of its rules."""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from app.contracts.results.gates import RuleOutcome
+from app.evidence.record import RecordedGate
+from app.evidence.report.document import Block, Bullets, Heading, Paragraph, Table, Verdict
+from app.evidence.report.numbers import NOTHING, counted, number
+
+_REASONS: Final = {
+    "not_measured": "it was not measured",
+    "no_texts": "there is no text that it is about",
+    "no_labels": "no texts are known to be members, or not to be",
+    "no_interval": "the numbers have no interval",
+    "uncalibrated": "the texts could not be compared with controls",
+    "too_few_controls": "the controls are too few for any text to stand out",
+    "too_few_texts": "the texts are too few for the confidence that is asked for",
+    "texts_unmeasured": "some texts could not be measured",
+    "texts_undecided": "the limit lies within the interval of some texts",
+    "interval_spans_limit": "the interval holds the limit: the texts are too few to tell",
+}
+# Deciding texts that a report names; the gate itself names more.
+_MOST_NAMED: Final = 20
+
+
+def verdict(gates: Sequence[RecordedGate], short: Sequence[str], judged: Sequence[Block]) -> Iterator[Block]:
+    """The verdict of each gate that was decided, what the work itself was judged by, and what was found.
+
+    Args:
+        gates: that were decided on the work.
+        short: what was found, a sentence each.
+        judged: how the work was judged apart from gates; empty if it was not.
+    """
+    for gate in gates:
+        yield from _gate(gate)
+    yield from judged
+    if not gates and not judged:
+        yield Verdict("none", "No verdict was asked for: no policy was applied to this work.")
+    yield Heading("What was found, in short")
+    yield Bullets(tuple(short)) if short else Paragraph("Nothing that a sentence could say; see the numbers.")
+
+
+def gate_limits(gates: Sequence[RecordedGate]) -> Iterator[str]:
+    """What gates leave open."""
+    if gates:
+        yield "Anything that no rule of the policy asks: a pass says that the limits named are kept, and no more."
+    open_ = sum(rule.outcome == "inconclusive" for each in gates for rule in each.gate.rules)
+    if open_:
+        yield f"Whether {counted(open_, 'rule')} would be kept: these texts are too few or not fit to decide."
+
+
+def _gate(recorded: RecordedGate) -> Iterator[Block]:
+    gate = recorded.gate
+    assert gate.outcome is not None
+    yield Heading(f"Policy \u201c{gate.policy_name}\u201d, version {gate.policy_version}")
+    failed = sum(rule.outcome == "fail" for rule in gate.rules)
+    open_ = sum(rule.outcome == "inconclusive" for rule in gate.rules)
+    yield Verdict(
+        gate.outcome,
+        f"Of {counted(len(gate.rules), 'rule')}, {failed} failed and {open_} could not be decided.",
+    )
+    if recorded.policy.description:
+        yield Paragraph(recorded.policy.description)
+    yield Paragraph(_registered(recorded))
+    yield Bullets(tuple(_told(place, rule) for place, rule in enumerate(gate.rules, start=1)))
+    yield Table(
+        caption=f"Rules of {gate.policy_name}, gate {gate.id}",
+        header=("rule", "outcome", "observed", "interval", "limit", "n"),
+        columns=("text", "text", "number", "number", "number", "number"),
+        rows=tuple(_row(place, rule) for place, rule in enumerate(gate.rules, start=1)),
+    )
+
+
+def _registered(recorded: RecordedGate) -> str:
+    if not recorded.gate.preregistered:
+        return "Not preregistered: the policy was not named when the work was asked for."
+    texts = recorded.preregistered_text_set
+    digest = f", and the texts\u2019 digest {texts}" if texts else ""
+    return (
+        "Preregistered: the policy was named when the work was asked for, and its digest "
+        f"{recorded.gate.policy_sha256}{digest} recorded before the first score."
+    )
+
+
+def _told(place: int, rule: RuleOutcome) -> str:
+    """A rule's outcome with its reasons and the texts that decided it."""
+    told = f"{place}. {rule.outcome}: {rule.statement.replace('`', '')}"
+    if rule.reason is not None:
+        told += f" Not decided, as {_REASONS[rule.reason]}."
+    if rule.deciding_texts:
+        named = rule.deciding_texts[:_MOST_NAMED]
+        more = f" and {rule.deciding_count - len(named):,} more" if rule.deciding_count > len(named) else ""
+        told += f" Decided by {', '.join(named)}{more}."
+    return told
+
+
+def _row(place: int, rule: RuleOutcome) -> tuple[str, ...]:
+    observed = rule.observed
+    between = NOTHING
+    if observed.low is not None and observed.high is not None:
+        between = f"[{number(observed.low)}, {number(observed.high)}]"
+        between += f" at {observed.confidence:.0%}" if observed.confidence else ""
+    return (
+        f"{place}. {rule.rule.kind.replace('_', ' ')}",
+        rule.outcome,
+        number(observed.value),
+        between,
+        number(rule.limit),
+        number(observed.n),
+    )
