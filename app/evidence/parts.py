@@ -23,6 +23,7 @@ from app.evidence.record import (
     Work,
 )
 from app.gates.schemas import GateOut
+from app.policies.preregistration import Preregistration
 from app.policies.schemas import PolicyOut
 from app.store.artifacts import ArtifactFile, find_artifact, list_files
 from app.store.core.identifiers import Prefix, format_id, parse_id
@@ -195,7 +196,7 @@ def read_recorded_gates(
             policy=PolicyOut.of(
                 get_policy(session, principal.tenant_id, format_id(Prefix.POLICY, row.policy_id))
             ),
-            preregistered_text_set=row.text_set_sha256 if row.preregistered else None,
+            preregistration=Preregistration.of(row) if row.preregistered else None,
         )
         for row in gates_of(session, [of])[of]
         if row.status == OperationStatus.SUCCEEDED

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from app.audits.schemas import AuditOut, ScoreOut
 from app.edits.schemas import EditOut
 from app.gates.schemas import GateOut
+from app.policies.preregistration import Preregistration
 from app.policies.schemas import PolicyOut
 from app.store.text_sets import ClearText
 from app.studies.schemas import StudyOut
@@ -190,14 +191,13 @@ class RecordedGate:
     Attributes:
         gate: as the API answers it: every rule with what was observed and what that came to.
         policy: the policy that it asked.
-        preregistered_text_set: the SHA-256 of the texts that was recorded before the first score, with the
-            policy's; None if the work did not name the policy when it was asked for, or the texts were still
-            being imported then.
+        preregistration: what was written down before the first score; None if the work did not name the
+            policy when it was asked for.
     """
 
     gate: GateOut
     policy: PolicyOut
-    preregistered_text_set: str | None
+    preregistration: Preregistration | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

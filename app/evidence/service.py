@@ -29,11 +29,11 @@ from app.evidence.registry import FORMATS
 from app.evidence.rows import Rows, join_rows
 from app.evidence.schemas import EvidenceFormatOut
 from app.gates.schemas import GateOut
+from app.gates.service import read_gate
 from app.http.dependencies import require_scope
 from app.store.audits import Audit
 from app.store.core.identifiers import Prefix, parse_id
 from app.store.core.unit_of_work import Store
-from app.store.gates import Gate
 from app.store.operations import OperationStatus, get_operation
 from app.store.score_pages import list_scores
 from app.store.scores import ScoreOrder
@@ -62,7 +62,7 @@ def _read_study(session: Session, principal: Principal, identifier: UUID) -> Stu
 
 
 def _read_gate(session: Session, principal: Principal, identifier: UUID) -> GateOut:
-    return GateOut.of(get_operation(session, Gate, principal.tenant_id, identifier))
+    return read_gate(session, principal.tenant_id, identifier)
 
 
 SUBJECTS: Final[Mapping[SubjectKind, Subject]] = MappingProxyType(

@@ -6,6 +6,7 @@ Everything is computed again from the numbers inside: digests, subjects, result.
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 import orjson
@@ -131,16 +132,25 @@ def _check_gate(recorded: JSONObject, measurement: JSONObject) -> Iterator[Check
     digest = policy_digest(gate["policy_name"], gate["policy_version"], rules)
     found = f"{digest[:16]}… of its canonical JSON"
     yield Check(name, digest == gate["policy_sha256"] == policy["sha256"], found)
-    if (registered := recorded["preregistered_text_set"]) is not None:
-        texts = {each["role"]: each["sha256"] for each in measurement["text_sets"]}
-        found = f"recorded before the first score, for the texts {registered[:16]}…"
-        yield Check(f"{name} pre-registered", registered == texts.get("audited"), found)
+    if recorded["preregistration"] is not None:
+        passed = _was_registered_before(recorded["preregistration"], gate, measurement)
+        yield Check(f"{name} pre-registered", passed, "with the texts' digest, before the first score")
     outcomes = [_decide_again(rule) for rule in gate["rules"]]
     for place, (rule, decided) in enumerate(zip(gate["rules"], outcomes, strict=True), 1):
         found = f"{rule['outcome']}; {rule['statement']}"
         yield Check(f"{name}, rule {place}", decided is not None and _says(rule, decided), found)
     verdict = overall([decided.outcome for decided in outcomes if decided is not None])
     yield Check(f"{name} outcome", None not in outcomes and verdict == gate["outcome"], gate["outcome"])
+
+
+def _was_registered_before(registered: JSONObject, gate: JSONObject, measurement: JSONObject) -> bool:
+    """Whether the policy and the texts that were written down are these, and before the work began."""
+    texts = {each["role"]: each["sha256"] for each in measurement["text_sets"]}
+    # Null while the texts were being imported, and of an edit.
+    same_texts = registered["text_set_sha256"] in {None, texts.get("audited")}
+    same_policy = registered["policy_sha256"] == gate["policy_sha256"]
+    began = datetime.fromisoformat(measurement["work"]["started_at"])
+    return same_texts and same_policy and datetime.fromisoformat(registered["registered_at"]) <= began
 
 
 def _decide_again(rule: JSONObject) -> RuleOutcome | None:
