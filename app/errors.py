@@ -131,7 +131,9 @@ class CrossSiteRequest(MemauditError):
     title = "Sent from another site"
 
     def __init__(self) -> None:
-        super().__init__("This form can only be sent from the pages of this service; open the page and repeat it.")
+        super().__init__(
+            "This form can only be sent from the pages of this service; open the page and repeat it."
+        )
 
 
 class NotFound(MemauditError):

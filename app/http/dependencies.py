@@ -58,16 +58,6 @@ async def _principal(
     return principal
 
 
-def require_scope(principal: Principal, scope: str) -> None:
-    """Refuse a principal whose key has neither a scope nor `admin`.
-
-    Raises:
-        InsufficientScope: it has not.
-    """
-    if not principal.scopes & {scope, ADMIN}:
-        raise InsufficientScope(f"This needs an API key with the scope {scope}.")
-
-
 class RequireScope:
     """A dependency that lets a principal through whose key has a scope (or `admin`)."""
 

@@ -1,4 +1,4 @@
-"""The files that pages load: styles, scripts, the icon. They travel with the package and come from nowhere else."""
+"""The files that pages load: styles, scripts, the icon. They travel with the package."""
 
 import hashlib
 import mimetypes
@@ -45,7 +45,7 @@ def asset_path(name: str) -> str:
 
 @router.get("/static/{digest}/{name}")
 async def read_asset(digest: str, name: str) -> Response:
-    """A file. A page of another release may ask for another content: that gets this one, to be kept by nobody."""
+    """A file. A page of another release asks for another content: it gets this one, to be kept by nobody."""
     asset = _assets().get(name)
     if asset is None:
         raise NotFound("There is no such file.")

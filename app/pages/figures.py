@@ -9,7 +9,7 @@ from markupsafe import Markup, escape
 
 from app.contracts.results.intervals import MeanInterval, ShareInterval
 
-ABSENT: Final = "–"
+ABSENT: Final = "–"  # noqa: RUF001 - a dash
 _MINUS: Final = "\u2212"
 _THIN: Final = "\u202f"
 _KILO: Final = 1000
@@ -68,32 +68,33 @@ def _raised(exponent: int) -> str:
 
 def mean(interval: MeanInterval | None, digits: int = 2) -> str:
     """A mean with its 95 % interval."""
-    return _with_interval(interval and interval.mean, interval, lambda value: number(value, digits))
+    return _with_interval(interval, lambda value: number(value, digits))
 
 
 def difference(interval: MeanInterval | None, digits: int = 2) -> str:
     """A difference of means with its 95 % interval."""
-    return _with_interval(interval and interval.mean, interval, lambda value: signed(value, digits))
+    return _with_interval(interval, lambda value: signed(value, digits))
 
 
 def growth(interval: MeanInterval | None) -> str:
     """A relative change with its 95 % interval, in per cent."""
-    return _with_interval(interval and interval.mean, interval, signed_percent)
+    return _with_interval(interval, signed_percent)
 
 
 def share(interval: ShareInterval | None) -> str:
     """A share of texts with its 95 % interval, in per cent."""
-    return _with_interval(interval and interval.share, interval, percent)
+    return _with_interval(interval, percent)
 
 
 def _with_interval(
-    value: float | None, interval: MeanInterval | ShareInterval | None, write: Callable[[float | None], str]
+    interval: MeanInterval | ShareInterval | None, write: Callable[[float | None], str]
 ) -> str:
-    if value is None or interval is None:
+    if interval is None:
         return ABSENT
+    value = write(interval.share if isinstance(interval, ShareInterval) else interval.mean)
     if interval.low is None or interval.high is None:
-        return write(value)
-    return f"{write(value)} [{write(interval.low)}, {write(interval.high)}]"
+        return value
+    return f"{value} [{write(interval.low)}, {write(interval.high)}]"
 
 
 def size(value: int | None) -> str:
@@ -164,7 +165,9 @@ def figure(value: float | None) -> str:
         return ABSENT
     if value and abs(value) < _SMALL:
         return signed_probability(value)
-    return f"{value:,.3g}".replace(",", _THIN).replace("-", _MINUS) if abs(value) < _KILO else number(value, 0)
+    return (
+        f"{value:,.3g}".replace(",", _THIN).replace("-", _MINUS) if abs(value) < _KILO else number(value, 0)
+    )
 
 
 def signed_probability(value: float) -> str:
@@ -174,7 +177,10 @@ def signed_probability(value: float) -> str:
 
 def gist(description: str) -> str:
     """What a field is, of its description: without when it is null, and without more than one sentence."""
-    return description.split("; null")[0].split(". ")[0].replace("`", "").rstrip(".") + "."
+    return (
+        description.split("; null", maxsplit=1)[0].split(". ", maxsplit=1)[0].replace("`", "").rstrip(".")
+        + "."
+    )
 
 
 FILTERS: Final[dict[str, Callable[..., Any]]] = {

@@ -27,10 +27,10 @@ def find_names(session: Session, tenant_id: UUID, public_ids: Iterable[str | Non
     models = name_language_models(session, tenant_id, _of(Prefix.LANGUAGE_MODEL, wanted))
     text_sets = name_text_sets(session, tenant_id, _of(Prefix.TEXT_SET, wanted))
     names = {format_id(Prefix.LANGUAGE_MODEL, identifier): name for identifier, name in models.items()}
-    return Names(names | {format_id(Prefix.TEXT_SET, identifier): name for identifier, name in text_sets.items()})
+    return Names(
+        names | {format_id(Prefix.TEXT_SET, identifier): name for identifier, name in text_sets.items()}
+    )
 
 
 def _of(prefix: Prefix, public_ids: set[str]) -> set[UUID]:
-    return {
-        identifier for public_id in public_ids if (identifier := parse_id(prefix, public_id)) is not None
-    }
+    return {identifier for public_id in public_ids if (identifier := parse_id(prefix, public_id)) is not None}

@@ -5,6 +5,7 @@ from typing import Annotated, Final
 
 from fastapi import Form, Request, Response
 
+from app.http.dependencies import StoreDependency
 from app.pages.page_route import page_router, redirect
 from app.pages.rendering import render
 from app.pages.visitors import (
@@ -15,7 +16,6 @@ from app.pages.visitors import (
     keep_session,
     local_path,
 )
-from app.http.dependencies import StoreDependency
 from app.store.page_sessions import begin_session, end_session
 from app.store.tenants import find_principal
 

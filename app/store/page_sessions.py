@@ -1,4 +1,4 @@
-"""Sessions of people who signed in to the pages with an API key. Of a session's token only its SHA-256 is kept."""
+"""Sessions of people who signed in to the pages with an API key. Of a token only its SHA-256 is kept."""
 
 import secrets
 from datetime import datetime, timedelta

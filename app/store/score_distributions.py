@@ -15,7 +15,7 @@ def nl_range(session: Session, audit_ids: Collection[UUID]) -> tuple[float, floa
     low, high = session.execute(
         select(func.min(Score.nl), func.max(Score.nl)).where(Score.audit_id.in_(audit_ids))
     ).one()
-    return None if low is None else (low, high)
+    return None if low is None or high is None else (low, high)
 
 
 def count_nl(session: Session, audit_id: UUID, low: float, high: float, bins: int) -> list[int]:
@@ -39,7 +39,7 @@ def count_p_values(session: Session, audit_id: UUID, bins: int) -> list[int]:
 
 
 def _counts(by_place: dict[int, int], bins: int) -> list[int]:
-    """The counts of all bins. What lies at the upper end has a place of its own; it counts in the last bin."""
+    """The counts of all bins; what lies at the upper end has a place of its own and counts in the last."""
     counts = [by_place.get(place, 0) for place in range(1, bins + 1)]
     counts[-1] += by_place.get(bins + 1, 0)
     return counts

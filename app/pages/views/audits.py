@@ -24,6 +24,7 @@ from app.http.long_running import has_ended
 from app.http.pagination import Page
 from app.language_models.schemas import LanguageModelOut
 from app.language_models.service import list_page as list_language_models
+from app.pages.evidence import Signed
 from app.pages.names import Names, find_names
 from app.pages.page_route import RELOAD, page_router
 from app.pages.rendering import render
@@ -97,9 +98,7 @@ async def show_audits(
 def _read_list(
     session: Session, principal: Principal, wanted: OperationFilter, cursor: str | None
 ) -> AuditList:
-    page = audits.list_page(
-        session, principal.tenant_id, wanted, _AUDITS_A_PAGE, cursor, companions=False
-    )
+    page = audits.list_page(session, principal.tenant_id, wanted, _AUDITS_A_PAGE, cursor, companions=False)
     models = list_language_models(
         session,
         principal,
@@ -142,13 +141,14 @@ async def show_audit(
     audit_id: str,
     principal: AuditVisitor,
     store: StoreDependency,
+    signed: Signed,
     sort: ScoreOrder = ScoreOrder.NL_DESCENDING,
     group: Annotated[CleanStr | None, Query(max_length=200)] = None,
     cursor: PageCursor = None,
 ) -> Response:
     """An audit: what it found as a whole, its texts, how it was made, and its evidence."""
     view = await store.run(
-        _read_view, principal, read_id(Prefix.AUDIT, audit_id), sort, group or None, cursor
+        _read_view, principal, read_id(Prefix.AUDIT, audit_id), signed, sort, group or None, cursor
     )
     narrowed = {"sort": str(sort), "group": group or ""}
     return render(
@@ -177,6 +177,7 @@ def _read_view(
     session: Session,
     principal: Principal,
     audit_id: UUID,
+    signed: bool,
     sort: ScoreOrder,
     group: str | None,
     cursor: str | None,
@@ -193,7 +194,7 @@ def _read_view(
             limit=_TEXTS_A_PAGE,
             cursor=cursor,
         )
-    evidence = list_formats(session, principal, SubjectKind.AUDIT, audit_id)
+    evidence = list_formats(session, principal, SubjectKind.AUDIT, audit_id, signed=signed)
     return AuditView(audit, names, scores, gates_on(session, principal, audit.id), evidence)
 
 
@@ -213,8 +214,7 @@ def _level_columns(audit: AuditOut) -> list[SummaryNumber]:
     return [
         number
         for _, number in level_numbers()
-        if number.kind == "share"
-        and any(getattr(level, number.name, None) is not None for level in levels)
+        if number.kind == "share" and any(getattr(level, number.name, None) is not None for level in levels)
     ]
 
 

@@ -10,7 +10,7 @@ from app.evidence.record import SubjectKind
 from app.evidence.router import TEXTS_SCOPE
 from app.evidence.sending import send_evidence
 from app.evidence.service import SUBJECTS, find_format, read_record
-from app.http.dependencies import StoreDependency, read_id, require_scope
+from app.http.dependencies import SettingsDependency, StoreDependency, read_id, require_scope
 from app.pages.page_route import page_router
 from app.pages.visitors import AuditVisitor, EditVisitor, Visitor
 
@@ -23,6 +23,7 @@ _KINDS: Final = {
     "audits": SubjectKind.AUDIT,
     "studies": SubjectKind.STUDY,
     "edits": SubjectKind.EDIT,
+    "gates": SubjectKind.GATE,
 }
 
 router = page_router()
@@ -30,11 +31,12 @@ router = page_router()
 
 @router.get("/{plural}/{subject}/evidence/{name}")
 async def download_evidence(
-    plural: Literal["audits", "studies", "edits"],
+    plural: Literal["audits", "studies", "edits", "gates"],
     subject: str,
     name: str,
     principal: Visitor,
     store: StoreDependency,
+    settings: SettingsDependency,
     texts: Literal["redacted", "full"] = "redacted",
     if_none_match: Annotated[str | None, Header(max_length=8192)] = None,
 ) -> Response:
@@ -48,7 +50,7 @@ async def download_evidence(
     wanted = find_format(name, kind)
     identifier = read_id(SUBJECTS[kind].prefix, subject)
     record = await read_record(store, principal, kind, identifier, texts=texts == "full")
-    return await send_evidence(wanted, record, if_none_match, head=False)
+    return await send_evidence(wanted, record, settings.signing_keys_directory, if_none_match, head=False)
 
 
 @router.get("/audits/{audit_id}/scores.{suffix}")

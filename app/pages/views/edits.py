@@ -19,6 +19,7 @@ from app.gates.schemas import GateOut
 from app.http.dependencies import PageCursor, StoreDependency, read_id
 from app.http.long_running import has_ended
 from app.http.pagination import Page
+from app.pages.evidence import Signed
 from app.pages.names import Names, find_names
 from app.pages.page_route import RELOAD, page_router
 from app.pages.rendering import may, render
@@ -97,10 +98,10 @@ async def show_progress(
 
 @router.get("/edits/{edit_id}")
 async def show_edit(
-    request: Request, edit_id: str, principal: EditVisitor, store: StoreDependency
+    request: Request, edit_id: str, principal: EditVisitor, store: StoreDependency, signed: Signed
 ) -> Response:
     """An edit: whether it keeps its limits, what it changed, how it was made, its files and its evidence."""
-    view = await store.run(_read_view, principal, read_id(Prefix.EDIT, edit_id))
+    view = await store.run(_read_view, principal, read_id(Prefix.EDIT, edit_id), signed)
     return render(request, "edit.html", view=view, edit=view.edit, names=view.names)
 
 
@@ -110,13 +111,13 @@ def _read(session: Session, principal: Principal, edit_id: UUID) -> tuple[EditOu
     return edit, find_names(session, principal.tenant_id, ids)
 
 
-def _read_view(session: Session, principal: Principal, edit_id: UUID) -> EditView:
+def _read_view(session: Session, principal: Principal, edit_id: UUID, signed: bool) -> EditView:
     edit, names = _read(session, principal, edit_id)
     artifact = _read_artifact(session, principal, edit)
     # Both hold what audits found.
     if not may(principal, "audit:read"):
         return EditView(edit, names, artifact, [], [])
-    evidence = list_formats(session, principal, SubjectKind.EDIT, edit_id)
+    evidence = list_formats(session, principal, SubjectKind.EDIT, edit_id, signed=signed)
     return EditView(edit, names, artifact, gates_on(session, principal, edit.id), evidence)
 
 

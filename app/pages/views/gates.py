@@ -1,5 +1,6 @@
 """Gates and the policies that they decide by: the lists, and a gate with the reasons of each rule."""
 
+from dataclasses import dataclass
 from typing import Final, Literal
 from uuid import UUID
 
@@ -10,11 +11,15 @@ from app.audits.service import read_audit
 from app.contracts.policies import PolicyRule
 from app.contracts.policies.rule import ROLES
 from app.edits.service import read_edit
+from app.evidence.record import SubjectKind
+from app.evidence.schemas import EvidenceFormatOut
+from app.evidence.service import list_formats
 from app.gates import service as gates
 from app.gates.schemas import GateOut
 from app.http.dependencies import PageCursor, StoreDependency, read_id
 from app.http.long_running import has_ended
 from app.http.pagination import Page
+from app.pages.evidence import Signed
 from app.pages.names import find_names
 from app.pages.page_route import RELOAD, page_router
 from app.pages.rendering import may, render
@@ -47,6 +52,23 @@ _REASONS: Final = {
 _PLURALS: Final = {"audit": "audits", "study": "studies", "edit": "edits"}
 
 router = page_router()
+
+
+@dataclass(frozen=True)
+class GateView:
+    """A gate with all that its page shows.
+
+    Attributes:
+        gate: itself.
+        title: of its subject.
+        audits: for each rule the audit in which its deciding texts are shown; None where there is not one.
+        evidence: the formats of documents.
+    """
+
+    gate: GateOut
+    title: str
+    audits: list[str | None]
+    evidence: list[EvidenceFormatOut]
 
 
 def gates_on(session: Session, principal: Principal, subject: str) -> list[GateOut]:
@@ -85,9 +107,7 @@ async def show_gates(
 def _read_list(
     session: Session, principal: Principal, wanted: OperationFilter, cursor: str | None
 ) -> tuple[Page[GateOut], Page[PolicyOut], dict[str, str]]:
-    page = gates.list_page(
-        session, principal.tenant_id, wanted, _A_PAGE, cursor, policy=None, subject=None
-    )
+    page = gates.list_page(session, principal.tenant_id, wanted, _A_PAGE, cursor, policy=None, subject=None)
     policies = list_policies(session, principal.tenant_id, None, {}, _A_PAGE, None)
     titles = {each.subject.id: _title(session, principal, each) for each in page.data}
     return page, policies, titles
@@ -116,18 +136,17 @@ async def show_progress(
 
 @router.get("/gates/{gate_id}")
 async def show_gate(
-    request: Request, gate_id: str, principal: AuditVisitor, store: StoreDependency
+    request: Request, gate_id: str, principal: AuditVisitor, store: StoreDependency, signed: Signed
 ) -> Response:
     """A gate: each rule with what was observed, its limit, its outcome and the texts that decided it."""
     identifier = read_id(Prefix.GATE, gate_id)
-    gate, titles, audits = await store.run(_read_with_audits, principal, identifier)
+    view = await store.run(_read_view, principal, identifier, signed)
     return render(
         request,
         "gate.html",
-        gate=gate,
-        titles=titles,
-        audits=audits,
-        plural=_PLURALS[gate.subject.kind],
+        view=view,
+        gate=view.gate,
+        plural=_PLURALS[view.gate.subject.kind],
         reasons=_REASONS,
     )
 
@@ -141,9 +160,7 @@ async def show_policy(
     return render(request, "policy.html", policy=policy, page=page)
 
 
-def _read_policy(
-    session: Session, principal: Principal, policy_id: str
-) -> tuple[PolicyOut, Page[GateOut]]:
+def _read_policy(session: Session, principal: Principal, policy_id: str) -> tuple[PolicyOut, Page[GateOut]]:
     policy = read_policy(session, principal.tenant_id, policy_id)
     page = gates.list_page(
         session, principal.tenant_id, OperationFilter(), _MOST_GATES, None, policy=policy.id, subject=None
@@ -156,13 +173,14 @@ def _read(session: Session, principal: Principal, gate_id: UUID) -> tuple[GateOu
     return gate, {gate.subject.id: _title(session, principal, gate)}
 
 
-def _read_with_audits(
-    session: Session, principal: Principal, gate_id: UUID
-) -> tuple[GateOut, dict[str, str], list[str | None]]:
-    """A gate, and for each rule the audit in which its deciding texts are shown."""
+def _read_view(session: Session, principal: Principal, gate_id: UUID, signed: bool) -> GateView:
     gate, titles = _read(session, principal, gate_id)
-    audits = [_audit_of_texts(session, principal, gate, each.rule) for each in gate.rules]
-    return gate, titles, audits
+    return GateView(
+        gate=gate,
+        title=titles[gate.subject.id],
+        audits=[_audit_of_texts(session, principal, gate, each.rule) for each in gate.rules],
+        evidence=list_formats(session, principal, SubjectKind.GATE, gate_id, signed=signed),
+    )
 
 
 def _title(session: Session, principal: Principal, gate: GateOut) -> str:
@@ -198,4 +216,3 @@ def _audit_of_label(study: StudyOut, label: str | None) -> str | None:
     if label is None:
         return study.models[-1].audit
     return next((each.audit for each in study.models if each.label == label), None)
-

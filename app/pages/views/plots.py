@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
 from typing import Final
 from uuid import UUID
 
@@ -11,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 
 from app.audits.schemas import AuditOut
 from app.audits.service import read_audit
+from app.contracts.edit_methods.kfac import KFACReceipt
 from app.edits.schemas import EditOut
 from app.edits.service import read_edit
 from app.errors import NotFound
@@ -67,11 +69,11 @@ async def plot_audit(
     """A plot of an audit."""
     identifier = read_id(Prefix.AUDIT, audit_id)
     audit = await store.run(read_audit, principal.tenant_id, identifier)
-    if name in {"distribution", "p-values"}:
-        count = _count_scores if name == "distribution" else _count_p_values
-        distribution = await store.run(count, audit, identifier)
-        plot = score_distribution if name == "distribution" else p_values
-        return await _answer(ink, distribution and (lambda: plot(distribution)))
+    if name == "distribution":
+        scores = await store.run(_count_scores, audit, identifier)
+        return await _answer(ink, None if scores is None else partial(score_distribution, scores))
+    if name == "p-values":
+        return await _answer(ink, partial(p_values, await store.run(_count_p_values, identifier)))
     return await _answer(ink, _plots_of_audit(audit).get(name))
 
 
@@ -112,8 +114,8 @@ def _plots_of_audit(audit: AuditOut) -> dict[str, Draw]:
         return {}
     fit = next((each for each in summary.dose_fits or () if each.group is None), None)
     return {
-        "dose-nl": lambda: dose_response(summary.dose_response, "nl", fit),
-        "dose-strict": lambda: dose_response(summary.dose_response, "strict"),
+        "dose-nl": partial(dose_response, summary.dose_response, "nl", fit),
+        "dose-strict": partial(dose_response, summary.dose_response, "strict"),
     }
 
 
@@ -123,25 +125,24 @@ def _plots_of_study(study: StudyOut) -> dict[str, Draw]:
         return {}
     curves = trajectory if study.kind == "trajectory" else pair
     plots: dict[str, Draw] = {
-        "nl": lambda: curves(result.models, "nl"),
-        "strict": lambda: curves(result.models, "strict"),
+        "nl": partial(curves, result.models, "nl"),
+        "strict": partial(curves, result.models, "strict"),
     }
     for place, comparison in enumerate(result.comparisons):
-        plots[f"difference-{place}"] = lambda comparison=comparison: pair_difference(comparison)  # type: ignore[misc]
+        plots[f"difference-{place}"] = partial(pair_difference, comparison)
     return plots
 
 
 def _plots_of_edit(edit: EditOut) -> dict[str, Draw]:
     plots: dict[str, Draw] = {}
     if (evaluation := edit.evaluation) is not None:
-        plots["before-after-nl"] = lambda: before_after(evaluation.sets, "nl")
-        plots["before-after-strict"] = lambda: before_after(evaluation.sets, "strict")
+        plots["before-after-nl"] = partial(before_after, evaluation.sets, "nl")
+        plots["before-after-strict"] = partial(before_after, evaluation.sets, "strict")
     if (points := edit.frontier) is not None:
         limit = (edit.spec.get("constraint") or {}).get("max_perplexity_increase")
-        plots["frontier"] = lambda: frontier(points, limit)
-    if edit.receipt is not None and edit.method == "kfac":
-        matrices = edit.receipt.matrices
-        plots["spectrum"] = lambda: spectrum(matrices)
+        plots["frontier"] = partial(frontier, points, limit)
+    if isinstance(edit.receipt, KFACReceipt):
+        plots["spectrum"] = partial(spectrum, edit.receipt.matrices)
     return plots
 
 
@@ -161,7 +162,7 @@ def _count_scores(session: Session, audit: AuditOut, audit_id: UUID) -> Distribu
     )
 
 
-def _count_p_values(session: Session, audit: AuditOut, audit_id: UUID) -> Distribution | None:
+def _count_p_values(session: Session, audit_id: UUID) -> Distribution:
     """The p-values of an audit's texts."""
     return Distribution(
         bin_edges(0, 1, _P_VALUE_BINS), tuple(count_p_values(session, audit_id, _P_VALUE_BINS))

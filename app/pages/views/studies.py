@@ -14,6 +14,7 @@ from app.gates.schemas import GateOut
 from app.http.dependencies import PageCursor, StoreDependency, read_id
 from app.http.long_running import has_ended
 from app.http.pagination import Page
+from app.pages.evidence import Signed
 from app.pages.names import Names, find_names
 from app.pages.page_route import RELOAD, page_router
 from app.pages.rendering import render
@@ -99,10 +100,11 @@ async def show_study(
     study_id: str,
     principal: AuditVisitor,
     store: StoreDependency,
+    signed: Signed,
     cursor: PageCursor = None,
 ) -> Response:
     """A study: its curves, what differs between its language models, its texts, and its evidence."""
-    view = await store.run(_read_view, principal, read_id(Prefix.STUDY, study_id), cursor)
+    view = await store.run(_read_view, principal, read_id(Prefix.STUDY, study_id), signed, cursor)
     return render(
         request,
         "study.html",
@@ -121,10 +123,12 @@ def _read(session: Session, principal: Principal, study_id: UUID) -> tuple[Study
     return study, find_names(session, principal.tenant_id, ids)
 
 
-def _read_view(session: Session, principal: Principal, study_id: UUID, cursor: str | None) -> StudyView:
+def _read_view(
+    session: Session, principal: Principal, study_id: UUID, signed: bool, cursor: str | None
+) -> StudyView:
     study, names = _read(session, principal, study_id)
     texts = None
     if study.status == OperationStatus.SUCCEEDED:
         texts = studies.texts_page(session, principal.tenant_id, study_id, _TEXTS_A_PAGE, cursor)
-    evidence = list_formats(session, principal, SubjectKind.STUDY, study_id)
+    evidence = list_formats(session, principal, SubjectKind.STUDY, study_id, signed=signed)
     return StudyView(study, names, texts, gates_on(session, principal, study.id), evidence)

@@ -1,7 +1,7 @@
 """One text of an audit: its numbers, and the heat of its tokens."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import Query, Request, Response
@@ -47,7 +47,7 @@ async def show_text(
     return render(request, "text.html", **heat_context(view, start))
 
 
-def heat_context(view: TextView, start: int = 0) -> dict[str, object]:
+def heat_context(view: TextView, start: int = 0) -> dict[str, Any]:
     """What the templates of a text need."""
     tokens = view.tokens or []
     return {

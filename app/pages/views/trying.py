@@ -71,7 +71,7 @@ async def show_form(
         identifier = read_id(Prefix.AUDIT, audit)
     view = await store.run(_read, principal, identifier)
     heat = heat_context(view.text) if view.text else {}
-    return render(request, "try.html", **({"view": view, "chosen": view.audit} | {"heat": heat}))
+    return render(request, "try.html", view=view, chosen=view.audit, heat=heat)
 
 
 @router.get("/try/progress")
