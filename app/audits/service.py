@@ -25,8 +25,8 @@ from app.store.lifecycle import cancel_operation
 from app.store.operations import OperationFilter, OperationStatus, get_operation, list_operations
 from app.store.progress import read_audit_with_progress
 from app.store.score_findings import read_findings
-from app.store.score_pages import list_scores
-from app.store.scores import ScoreOrder, find_score, read_evidence
+from app.store.score_pages import list_by_q_value, list_recited, list_scores
+from app.store.scores import Score, ScoreOrder, find_score, read_evidence
 from app.store.tenants import Principal
 from app.store.text_sets import TextSet, TextSetStatus, find_text, require_all_texts
 from app.text_sets.service import resolve_text_set
@@ -243,17 +243,78 @@ def scores_page(
         ValidationFailed: the cursor belongs to another list or order.
     """
     audit = get_succeeded_audit(session, tenant_id, audit_id)
-    after = None
-    if cursor is not None:
-        kind, nl, ordinal = decode_cursor(cursor, str, (float, type(None)), int)
-        if kind != order or not 0 <= ordinal < audit.texts_total:
-            raise invalid_cursor()
-        after = (nl, ordinal)
+    after = _after(audit, order, cursor)
     rows = list_scores(session, audit.id, order=order, group=group, after=after, limit=limit + 1)
+    return _scores_page(session, audit, rows, limit, order)
+
+
+def scores_by_q_value(
+    session: Session, tenant_id: UUID, audit_id: UUID, *, group: str | None, limit: int, cursor: str | None
+) -> Page[ScoreOut]:
+    """A page of an audit's scores that have a q-value, the least first.
+
+    Raises:
+        NotFound, AuditNotSucceeded, ValidationFailed: see `scores_page`.
+    """
+    audit = get_succeeded_audit(session, tenant_id, audit_id)
+    after = _after_number(audit, "q", cursor)
+    rows = list_by_q_value(session, audit.id, group=group, after=after, limit=limit + 1)
+    return _scores_page(session, audit, rows, limit, "q")
+
+
+def recited_scores(
+    session: Session, tenant_id: UUID, audit_id: UUID, *, group: str | None, limit: int, cursor: str | None
+) -> Page[ScoreOut]:
+    """A page of an audit's scores of texts that are recited exactly, most memorized first.
+
+    Raises:
+        NotFound, AuditNotSucceeded, ValidationFailed: see `scores_page`.
+    """
+    audit = get_succeeded_audit(session, tenant_id, audit_id)
+    after = _after_number(audit, "recited", cursor)
+    rows = list_recited(session, audit.id, group=group, after=after, limit=limit + 1)
+    return _scores_page(session, audit, rows, limit, "recited")
+
+
+def _after(audit: Audit, order: str, cursor: str | None) -> tuple[float | None, int] | None:
+    """The row after which a page of scores begins; None for the first page.
+
+    Raises:
+        ValidationFailed: the cursor belongs to another list or order.
+    """
+    if cursor is None:
+        return None
+    kind, number, ordinal = decode_cursor(cursor, str, (float, type(None)), int)
+    if kind != order or not 0 <= ordinal < audit.texts_total:
+        raise invalid_cursor()
+    return number, ordinal
+
+
+def _after_number(audit: Audit, order: str, cursor: str | None) -> tuple[float, int] | None:
+    """As `_after`, of a list in which every row has the number.
+
+    Raises:
+        ValidationFailed: the cursor belongs to another list or order.
+    """
+    after = _after(audit, order, cursor)
+    if after is None:
+        return None
+    number, ordinal = after
+    if number is None:
+        raise invalid_cursor()
+    return number, ordinal
+
+
+def _scores_page(session: Session, audit: Audit, rows: list[Score], limit: int, order: str) -> Page[ScoreOut]:
+    """A page of up to `limit + 1` rows, with what was found of their texts."""
     has_more = len(rows) > limit
     shown = rows[:limit]
-    next_cursor = encode_cursor(order, shown[-1].nl, shown[-1].ordinal) if has_more else None
     findings = read_findings(session, audit.id, shown)
+    next_cursor = None
+    if has_more:
+        last = shown[-1]
+        number = findings[last.ordinal].q_value if order == "q" else last.nl
+        next_cursor = encode_cursor(order, number, last.ordinal)
     data = [ScoreOut.of(row, findings.get(row.ordinal)) for row in shown]
     return Page(data=data, has_more=has_more, next_cursor=next_cursor)
 

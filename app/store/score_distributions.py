@@ -24,7 +24,7 @@ def count_nl(session: Session, audit_id: UUID, low: float, high: float, bins: in
     statement = (
         select(place, func.count()).where(Score.audit_id == audit_id, Score.nl.is_not(None)).group_by(place)
     )
-    return _counts(dict(session.execute(statement).tuples().all()), bins)
+    return _counts({row[0]: row[1] for row in session.execute(statement)}, bins)
 
 
 def count_p_values(session: Session, audit_id: UUID, bins: int) -> list[int]:
@@ -35,7 +35,7 @@ def count_p_values(session: Session, audit_id: UUID, bins: int) -> list[int]:
         .where(ScoreFinding.audit_id == audit_id, ScoreFinding.p_value.is_not(None))
         .group_by(place)
     )
-    return _counts(dict(session.execute(statement).tuples().all()), bins)
+    return _counts({row[0]: row[1] for row in session.execute(statement)}, bins)
 
 
 def _counts(by_place: dict[int, int], bins: int) -> list[int]:

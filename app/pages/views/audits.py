@@ -1,6 +1,7 @@
 """Audits: the list, one of them with its numbers and texts, and what of both changes while they run."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Annotated, Final, Literal
 from urllib.parse import urlencode
 from uuid import UUID
@@ -38,11 +39,25 @@ from app.store.tenants import Principal
 _AUDITS_A_PAGE: Final = 25
 _TEXTS_A_PAGE: Final = 25
 _MODELS_TO_CHOOSE: Final = 100
-_SORTS: Final = (
-    (ScoreOrder.NL_DESCENDING, "most memorized first"),
-    (ScoreOrder.NL_ASCENDING, "least memorized first"),
-    (ScoreOrder.ORDINAL, "as uploaded"),
-)
+
+
+class TextOrder(StrEnum):
+    """In which order, and which of, the texts of an audit are listed."""
+
+    NL_DESCENDING = "-nl"
+    NL_ASCENDING = "nl"
+    Q_VALUE = "q"
+    RECITED = "recited"
+    ORDINAL = "ordinal"
+
+
+_ORDERS: Final = {
+    TextOrder.NL_DESCENDING: "most memorized first",
+    TextOrder.NL_ASCENDING: "least memorized first",
+    TextOrder.Q_VALUE: "least q-value first",
+    TextOrder.RECITED: "recited exactly only",
+    TextOrder.ORDINAL: "as uploaded",
+}
 
 router = page_router()
 
@@ -142,7 +157,7 @@ async def show_audit(
     principal: AuditVisitor,
     store: StoreDependency,
     signed: Signed,
-    sort: ScoreOrder = ScoreOrder.NL_DESCENDING,
+    sort: TextOrder = TextOrder.NL_DESCENDING,
     group: Annotated[CleanStr | None, Query(max_length=200)] = None,
     cursor: PageCursor = None,
 ) -> Response:
@@ -160,7 +175,7 @@ async def show_audit(
         numbers=_numbers(view.audit),
         levels=_level_columns(view.audit),
         groups=_groups(view.audit),
-        sorts=_SORTS,
+        orders=_orders(view.audit),
         narrowed=narrowed,
         here=f"/audits/{audit_id}?{urlencode(narrowed)}",
         first=cursor is None,
@@ -178,24 +193,44 @@ def _read_view(
     principal: Principal,
     audit_id: UUID,
     signed: bool,
-    sort: ScoreOrder,
+    sort: TextOrder,
     group: str | None,
     cursor: str | None,
 ) -> AuditView:
     audit, names = _read(session, principal, audit_id)
     scores = None
     if audit.status == OperationStatus.SUCCEEDED:
-        scores = audits.scores_page(
-            session,
-            principal.tenant_id,
-            audit_id,
-            order=sort,
-            group=group,
-            limit=_TEXTS_A_PAGE,
-            cursor=cursor,
-        )
+        scores = _read_scores(session, principal, audit_id, sort, group, cursor)
     evidence = list_formats(session, principal, SubjectKind.AUDIT, audit_id, signed=signed)
     return AuditView(audit, names, scores, gates_on(session, principal, audit.id), evidence)
+
+
+def _read_scores(
+    session: Session,
+    principal: Principal,
+    audit_id: UUID,
+    sort: TextOrder,
+    group: str | None,
+    cursor: str | None,
+) -> Page[ScoreOut]:
+    wanted = (session, principal.tenant_id, audit_id)
+    if sort is TextOrder.Q_VALUE:
+        return audits.scores_by_q_value(*wanted, group=group, limit=_TEXTS_A_PAGE, cursor=cursor)
+    if sort is TextOrder.RECITED:
+        return audits.recited_scores(*wanted, group=group, limit=_TEXTS_A_PAGE, cursor=cursor)
+    order = ScoreOrder(sort)
+    return audits.scores_page(*wanted, order=order, group=group, limit=_TEXTS_A_PAGE, cursor=cursor)
+
+
+def _orders(audit: AuditOut) -> dict[TextOrder, str]:
+    """The orders that an audit has the numbers for."""
+    calibration = audit.summary.calibration if audit.summary else None
+    absent = set()
+    if "extraction" not in audit.metrics:
+        absent.add(TextOrder.RECITED)
+    if calibration is None or calibration.reason is not None:
+        absent.add(TextOrder.Q_VALUE)
+    return {order: label for order, label in _ORDERS.items() if order not in absent}
 
 
 def _numbers(audit: AuditOut) -> list[tuple[SummaryNumber, object]]:
