@@ -22,12 +22,12 @@ $(BIN)/python:
 # torch comes first and by its exact pin; the lock constrains everything else.
 $(STAMP): requirements.lock pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 -c requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[worker,embedded]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[worker,embedded,inspect]'
 	touch $@
 
 # kronfluence asks for torchvision without using it, and brings a package `tests` that would hide ours.
 $(DEV_STAMP): $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[worker,embedded,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[worker,embedded,inspect,dev]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c requirements.lock kronfluence
 	rm -rf $(VENV)/lib/python3*/site-packages/tests
 	touch $@

@@ -10,6 +10,7 @@
     ├── Conflict                  409
     │   ├── AlreadyTerminal
     │   ├── AuditNotSucceeded
+    │   ├── EvidenceFormatNotInstalled
     │   ├── EvidenceNotReady
     │   ├── IdempotencyInFlight
     │   ├── LanguageModelNotReady
@@ -171,6 +172,13 @@ class StudyNotSucceeded(Conflict):
 
     slug = "study-not-succeeded"
     title = "Study has not succeeded"
+
+
+class EvidenceFormatNotInstalled(Conflict):
+    """A format needs a package that is not installed where the API runs; the message says which."""
+
+    slug = "evidence-format-not-installed"
+    title = "Evidence format not installed"
 
 
 class EvidenceNotReady(Conflict):

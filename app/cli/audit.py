@@ -195,7 +195,7 @@ def _chunks(file: BinaryIO) -> Iterator[bytes]:
 
 
 def follow_with_progress(client: ServiceClient, work: JSON, progress: Progress, description: str) -> JSON:
-    """Show the progress of an audit or edit until it ends; the ended resource."""
+    """Show the progress of an audit, an edit or a gate until it ends; the ended resource."""
     bar = progress.add_task(description, total=None)
     said: str | None = None
     for work in client.follow(work):  # noqa: B020, PLR1704 - each is the same resource, later

@@ -21,7 +21,7 @@ JSON = dict[str, Any]
 _TIMEOUT: Final = httpx.Timeout(30.0, read=90.0)
 _LONG_POLL_SECONDS: Final = 1
 _LOCAL_HOSTS: Final = frozenset({"127.0.0.1", "localhost", "::1"})
-_PATHS: Final = {"audit": "/v1/audits", "edit": "/v1/edits"}
+_PATHS: Final = {"audit": "/v1/audits", "edit": "/v1/edits", "gate": "/v1/gates"}
 _ACTIVE: Final = frozenset({"queued", "running"})
 
 
@@ -89,8 +89,17 @@ class ServiceClient:
         """Request an edited model; the new edit."""
         return self._request(_PATHS["edit"], body)
 
+    def request_gate(self, body: JSON) -> JSON:
+        """Request a gate; the new gate."""
+        return self._request(_PATHS["gate"], body)
+
+    def create(self, path: str, body: JSON, *, key: str) -> JSON:
+        """Create a resource once for each key."""
+        answer: JSON = self._patiently(self._send, "POST", path, json=body, headers={"Idempotency-Key": key})
+        return answer
+
     def follow(self, work: JSON) -> Iterator[JSON]:
-        """An audit or edit as it goes on, about once a second, up to and with its end."""
+        """An audit, an edit or a gate as it goes on, about once a second, up to and with its end."""
         parameters = {"wait": _LONG_POLL_SECONDS}
         path = f"{_PATHS[work['object']]}/{work['id']}"
         while work["status"] in _ACTIVE:
@@ -126,9 +135,7 @@ class ServiceClient:
             raise self._unreachable(error) from error
 
     def _request(self, path: str, body: JSON) -> JSON:
-        headers = {"Idempotency-Key": str(uuid.uuid4())}
-        answer: JSON = self._patiently(self._send, "POST", path, json=body, headers=headers)
-        return answer
+        return self.create(path, body, key=str(uuid.uuid4()))
 
     def _send(self, method: str, path: str, **options: Any) -> JSON:
         try:

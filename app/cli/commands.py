@@ -13,6 +13,7 @@ from app.cli.audit import audit
 from app.cli.demo import demo
 from app.cli.failures import explained
 from app.cli.found_settings import find_settings
+from app.cli.gate import GateCommand, gate
 from app.cli.pull import pull
 from app.cli.verify import verify
 from app.embedded.programs import api_command, worker_command
@@ -29,6 +30,7 @@ cli = typer.Typer(
 cli.add_typer(keys.cli, name="keys")
 cli.command()(audit)
 cli.command()(demo)
+cli.command(cls=GateCommand)(gate)
 cli.command()(pull)
 cli.command()(verify)
 

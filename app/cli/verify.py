@@ -59,7 +59,7 @@ def _print(verification: Verification) -> None:
     if not verification.passed:
         typer.echo("Not verified.")
     elif predicate is not None:
-        typer.echo(f"Verified: {predicate['result']}.")
+        typer.echo(f"Verified. The result is {predicate['result']}.")
 
 
 def _trusted_keys(given: str | None) -> Mapping[str, PublicKey]:

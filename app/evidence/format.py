@@ -9,6 +9,10 @@ from app.evidence.record import EvidenceRecord, SubjectKind
 Render: TypeAlias = Callable[[EvidenceRecord], bytes | Iterator[bytes]]
 
 
+def _id(record: EvidenceRecord) -> str:
+    return record.id
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvidenceFormat:
     """A kind of document.
@@ -21,6 +25,7 @@ class EvidenceFormat:
         render: the document of a record: a pure function that runs in a thread of its own. What has a part
             for each text yields pieces, so that memory stays flat.
         subjects: of what it can be made.
+        stem: of its file's name, before the suffix: the id of the subject unless tools expect another.
         payload_type: of what `render` gives, if that is bytes to be signed: the document is then the envelope
             with it (see `dsse`). None for what travels bare.
     """
@@ -31,4 +36,5 @@ class EvidenceFormat:
     suffix: str
     render: Render
     subjects: frozenset[SubjectKind] = frozenset(SubjectKind)
+    stem: Callable[[EvidenceRecord], str] = _id
     payload_type: str | None = None

@@ -16,6 +16,7 @@ from app.evidence.format import EvidenceFormat
 from app.evidence.record import EvidenceRecord
 from app.evidence.signing import SigningKeys, read_signing_keys
 
+_BLOCK_BYTES: Final = 2**16
 _HEADERS: Final = {"X-Content-Type-Options": "nosniff", "Cache-Control": "private, no-cache"}
 
 
@@ -41,7 +42,7 @@ async def send_evidence(
     headers = {
         **_HEADERS,
         "ETag": f'W/"{tag}"',
-        "Content-Disposition": f'attachment; filename="{record.id}.{wanted.suffix}"',
+        "Content-Disposition": f'attachment; filename="{wanted.stem(record)}.{wanted.suffix}"',
     }
     if is_unmodified(if_none_match, tag):
         return Response(status_code=304, headers=headers)
@@ -51,8 +52,19 @@ async def send_evidence(
     document = await run_in_threadpool(_make, wanted, record, keys)
     if isinstance(document, bytes):
         return Response(document, headers=headers, media_type=wanted.media_type)
-    body = await begun(iterate_in_threadpool(document))
+    body = await begun(iterate_in_threadpool(_blocks(document)))
     return StreamingResponse(body, headers=headers, media_type=wanted.media_type)
+
+
+def _blocks(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The pieces put together, as each that is sent costs a change of threads."""
+    waiting = bytearray()
+    for piece in pieces:
+        waiting += piece
+        if len(waiting) >= _BLOCK_BYTES:
+            yield bytes(waiting)
+            waiting.clear()
+    yield bytes(waiting)
 
 
 def _make(

@@ -143,14 +143,14 @@ def ensure_signing_key(directory: Path) -> None:
         rotate_signing_key(directory)
 
 
-def rotate_signing_key(directory: Path) -> PublicKey:
+def rotate_signing_key(directory: Path, now: datetime | None = None) -> PublicKey:
     """Make a key that signs from now on, and retire those before it: of them only the public halves are left.
 
     Raises:
         SigningUnavailable: a file there is none of ours.
         FileExistsError: a key was made in this very second.
     """
-    now = datetime.now(UTC).replace(microsecond=0)
+    now = (now or datetime.now(UTC)).replace(microsecond=0)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     made = directory / f"{now:{_TIME}}.pem"
     if made.exists():

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from app.contracts.policies.policy import RULE_LIST, policy_digest
 from app.contracts.results.gates import Observation, RuleOutcome, overall
 from app.evidence.dsse import EnvelopeInvalid, open_envelope
+from app.evidence.record import ModelRole, SubjectKind
 from app.evidence.signing import PublicKey
 from app.evidence.statement import (
     MEASUREMENT,
@@ -94,7 +95,7 @@ def _checks(statement: JSONObject) -> Iterator[Check]:
     predicate = statement["predicate"]
     measurement = predicate[MEASUREMENT]
     yield from _check_models(measurement)
-    yield from _check_text_sets(measurement)
+    yield from _check_recorded(measurement)
     if (artifact := measurement["artifact"]) is not None and artifact["files"]:
         found = _digest(artifact["files"])
         yield Check("artifact", found == artifact["manifest_sha256"], f"manifest {found[:16]}…")
@@ -115,13 +116,26 @@ def _check_models(measurement: JSONObject) -> Iterator[Check]:
             yield Check(f"model {model['label']}", found == model["digest"], f"{found[:16]}… of its files")
 
 
-def _check_text_sets(measurement: JSONObject) -> Iterator[Check]:
-    """What the work recorded of its texts is what the statement is about."""
+def _check_recorded(measurement: JSONObject) -> Iterator[Check]:
+    """The model and the texts are those that the work recorded the digests of while it ran."""
     work = measurement["work"]
-    recorded = work.get("text_set_sha256") or work.get("digests", {}).get("text_set")
-    if recorded is not None:
-        named = {each["role"]: each["sha256"] for each in measurement["text_sets"]}
-        yield Check("text set", named.get("audited") == recorded, f"{recorded[:16]}…")
+    models = {each["role"]: each["digest"] for each in measurement["models"]}
+    texts = {each["role"]: each["sha256"] for each in measurement["text_sets"]}
+    if work["object"] == SubjectKind.EDIT:
+        receipt = work["receipt"]
+        pairs = [("base", receipt["base"]["digest"], models.get(ModelRole.BASE))]
+        pairs += [
+            (f"{role} texts", used["sha256"], texts.get(role)) for role, used in receipt["text_sets"].items()
+        ]
+    elif work["object"] == SubjectKind.STUDY:
+        pairs = [("texts", work["text_set_sha256"], texts.get("audited"))]
+    else:
+        pairs = [
+            ("model", work["digests"]["model"], models.get(ModelRole.AUDITED)),
+            ("texts", work["digests"]["text_set"], texts.get("audited")),
+        ]
+    for name, recorded, named in pairs:
+        yield Check(f"recorded {name}", recorded == named, f"{recorded[:16]}…")
 
 
 def _check_gate(recorded: JSONObject, measurement: JSONObject) -> Iterator[Check]:

@@ -101,7 +101,7 @@ def score_distribution(
                 "field": "kind",
                 "type": "nominal",
                 "title": None,
-                "legend": None,
+                "legend": colour.get("legend", {}),
                 "scale": {"domain": drawn, "range": [[1, 0], [5, 3]][: len(drawn)]},
             },
         },

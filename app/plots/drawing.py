@@ -27,7 +27,7 @@ _VEGA_LITE: Final = "6.4"
 _SVG: Final = "http://www.w3.org/2000/svg"
 _INK: Final = "currentColor"  # of the text around the drawing
 _CONFIG: Final[Spec] = {
-    "background": None,
+    "background": "transparent",
     # The widest of common fonts, by which room is measured, then what the reader has.
     "font": "DejaVu Sans, Verdana, sans-serif",
     "view": {"stroke": None},

@@ -203,7 +203,7 @@ def _read(path: Path) -> list[Record]:
 def _policy(service: LiveService, kind: str) -> str:
     """A policy for a kind of subject; its id."""
     response = service.client.post(
-        "/v1/policies", json={"name": f"for an {kind}", "rules": RULES[kind]}, headers=fresh_key()
+        "/v1/policies", json={"name": f"{kind} rules", "rules": RULES[kind]}, headers=fresh_key()
     )
     assert response.status_code == 201, response.text
     return str(response.json()["id"])

@@ -86,6 +86,10 @@ def test_an_edit_recites_less_and_says_so(edited: dict[str, Any]) -> None:
     matrices = edited["receipt"]["matrices"]
     assert len(matrices) == 4
     assert all(0.6 <= matrix["kept_mass"] < 0.61 for matrix in matrices)
+    for matrix in matrices:
+        pairs = {point["mass"]: point["pairs"] for point in matrix["spectrum"]}
+        assert pairs[0.6] == matrix["kept_pairs"]
+        assert sorted(pairs.values()) == list(pairs.values())
 
 
 def test_the_proof_rests_on_audits_that_anyone_can_repeat(

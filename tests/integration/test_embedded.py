@@ -92,10 +92,19 @@ def read_text_set(url: str, key: str, text_set: str) -> httpx.Response:
     )
 
 
+def read_signing_keys_of(url: str) -> list[str]:
+    keys = httpx.get(f"{url}/.well-known/memaudit-keys.json", trust_env=False).json()["keys"]
+    assert len(keys) == 1
+    return [key["kid"] for key in keys]
+
+
 def test_nothing_is_left_after_kill_9_and_the_data_are_there_after_a_restart(home: Path) -> None:
     with memaudit_up(home) as service:
         key = service.key
-        assert stat.S_IMODE((home / "api-key").stat().st_mode) == 0o600
+        (signing_key,) = (home / "signing-keys").iterdir()
+        for secret in (home / "api-key", signing_key):
+            assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+        published = read_signing_keys_of(service.url)
         text_set = upload_a_text(service.url, key)
         started = family(service.process)
         for part in ("postgres", "redis-server", "celery", "uvicorn"):
@@ -105,6 +114,7 @@ def test_nothing_is_left_after_kill_9_and_the_data_are_there_after_a_restart(hom
         assert wait_until(lambda: not left_behind(home, started), 15), commands(left_behind(home, started))
     with memaudit_up(home) as service:
         assert service.key == key
+        assert read_signing_keys_of(service.url) == published
         assert read_text_set(service.url, key, text_set).json()["text_count"] == 1
 
 

@@ -21,7 +21,7 @@ class ProbabilisticExtraction(RuleOfOneModel):
     subjects: ClassVar[frozenset[SubjectKind]] = frozenset({"audit", "study"})
 
     kind: Literal["probabilistic_extraction"]
-    probability: Annotated[float, Field(gt=0, lt=1, description="p, from which on a text counts.")] = 0.5
+    probability: Annotated[float, Field(ge=1e-6, lt=1, description="p, from which on a text counts.")] = 0.5
     samples: Annotated[int, Field(ge=1, le=10**12, description="n, how many are drawn.")] = 1000
     groups: GroupPattern | None = None
 

@@ -78,7 +78,7 @@ class Rate(RuleOfOneModel):
             "probability of at least 0.5, as far as the metric's search found."
         ),
     ]
-    at_most: Annotated[float, Field(gt=0, lt=1, description="The share, as 0.001.")]
+    at_most: Annotated[float, Field(ge=1e-9, lt=1, description="The share, as 0.001.")]
     confidence: Annotated[
         float, Field(gt=0.5, lt=1, description="Of each bound: 0.95 errs in 5 of 100 cases at most.")
     ] = 0.95

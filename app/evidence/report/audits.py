@@ -5,10 +5,10 @@ from typing import Any, Final
 
 from app import plots
 from app.audits.schemas import AuditOut
-from app.contracts.metrics.fields import ALWAYS
 from app.contracts.metrics.registry import METRICS
 from app.contracts.results.calibration import Calibration
 from app.contracts.results.summary import AuditSummary, Level
+from app.evidence.cautions import why_unjudged
 from app.evidence.record import AuditRole, EvidenceRecord, ModelRole
 from app.evidence.report.account import Account, described, named_text_set
 from app.evidence.report.document import Block, Figure, Table
@@ -29,11 +29,6 @@ from app.evidence.report.scores import scores_figures
 
 # Groups that are drawn as lines of one plot.
 _MOST_LINES: Final = 6
-_REASONS: Final = {
-    "too_few_controls": "there are too few control texts for any text to be called memorized",
-    "too_few_texts": "there are too few texts to check whether they are like the controls",
-    "controls_differ": "a classifier that sees only the texts tells them from the controls, also within strata",
-}
 
 
 def audit_account(record: EvidenceRecord, audit: AuditOut) -> Account:
@@ -44,8 +39,8 @@ def audit_account(record: EvidenceRecord, audit: AuditOut) -> Account:
     name = named_text_set(record, "audited")
     return Account(
         title=f"Memorization audit of {model.name}",
-        question=f"Has the language model {described(model)} memorized the {counted(summary.texts, 'text')} of "
-        f"the text set {name}?",
+        question=f"Has the language model {described(model)} memorized the "
+        f"{counted(summary.texts, 'text')} of the text set {name}?",
         short=tuple(_short(summary)),
         numbers=tuple(_numbers(summary)),
         figures=(*_figures(summary), *scores_figures(record, audit.id, _control_of(record))),
@@ -60,12 +55,11 @@ def _control_of(record: EvidenceRecord) -> str | None:
 
 
 def _short(summary: AuditSummary) -> Iterator[str]:
-    calibration = summary.calibration
-    if calibration is None:
-        yield "No text is called memorized or not: without control texts there is nothing to compare them with."
-    elif calibration.reason is not None:
-        yield f"No text is called memorized or not: {_REASONS[calibration.reason]}."
-    else:
+    unjudged = why_unjudged(summary.calibration)
+    if unjudged is not None:
+        yield unjudged
+    elif summary.calibration is not None:
+        calibration = summary.calibration
         counts = calibration.verdicts
         judged = counts.memorized + counts.not_shown
         yield (
@@ -99,7 +93,7 @@ def _numbers(summary: AuditSummary) -> Iterator[Block]:
             objects.append((metric.summary.name, getattr(summary, metric.summary.name)))
     yield numbers_table("All texts", rows)
     for name, found in objects:
-        yield numbers_table(name_of(name), rows_in(found))
+        yield numbers_table(name_of(name).capitalize(), rows_in(found))
     if summary.calibration is not None:
         yield _calibration_table(summary.calibration)
     if summary.reference_difference is not None:
@@ -170,57 +164,43 @@ def _dose_table(caption: str, levels: Sequence[Level], fitted: dict[int, float])
 
 
 def _limits(audit: AuditOut, summary: AuditSummary) -> Iterator[str]:
-    calibration = summary.calibration
-    if calibration is None:
-        yield (
-            "Whether a single text was in the training data: there were no control texts, so every "
-            "verdict is uncalibrated. A likely text may just be an easy one."
-        )
-    elif calibration.reason is not None:
-        yield f"Whether a single text was in the training data: {_REASONS[calibration.reason]}."
-    else:
-        yield from _calibrated_limits(calibration)
+    if why_unjudged(summary.calibration) is None and summary.calibration is not None:
+        yield from _calibrated_limits(summary.calibration)
     strict = getattr(summary, "strict", None)
     if strict is not None and strict.count == 0:
         yield (
-            f"That no text like these can be recited: none of {strict.n:,} was, which with 95 % confidence "
-            f"leaves a share of up to {percent(strict.high)}."
+            f"None of {strict.n:,} texts was recited, which with 95\u00a0% confidence leaves a share of up "
+            f"to {percent(strict.high)} among texts like these."
         )
     unmeasured = [name for name in METRICS if name not in audit.metrics]
     if unmeasured:
-        yield f"Anything that was not measured. Not asked for: {', '.join(unmeasured)}."
+        yield f"Nothing is known of what was not measured: {', '.join(unmeasured)} were not asked for."
     if not summary.dose_response:
-        yield "How memorization rises with insertions: no numbers of insertions are known of these texts."
+        yield "How memorization rises with insertions is not known: no numbers of insertions were given."
     if summary.errors:
-        yield f"Anything about the {counted(summary.errors, 'text')} that could not be scored."
+        yield f"Nothing is known of {counted(summary.errors, 'text')} that could not be scored."
     if splits := getattr(summary, "extraction_splits", None):
         if splits.not_applicable:
-            yield f"Whether {counted(splits.not_applicable, 'text')} too short to be split can be recited."
+            yield f"{counted(splits.not_applicable, 'text')} were too short to be split; they may be recited."
         if splits.scaled:
             yield (
-                f"{splits.scaled:,} of the recited or not recited texts were split into fewer tokens than "
-                "asked for; shorter suffixes are recited more easily."
+                f"{counted(splits.scaled, 'text')} were split into fewer tokens than asked for, and shorter "
+                "suffixes are recited more easily."
             )
 
 
 def _calibrated_limits(calibration: Calibration) -> Iterator[str]:
-    yield (
-        f"That the {counted(calibration.verdicts.not_shown, 'text')} called not shown were never seen: these "
-        "numbers do not show it, which proves nothing."
-    )
     if calibration.least_memorized is not None and calibration.least_memorized > 1:
         yield (
             f"With {counted(calibration.n_controls, 'control text')}, at least "
-            f"{calibration.least_memorized:,} texts must exceed all controls before any is called "
-            "memorized: fewer memorized texts go unseen."
+            f"{calibration.least_memorized:,} texts must exceed all controls before any is called memorized: "
+            "fewer memorized texts go unseen."
         )
-    if calibration.verdicts.uncalibrated:
-        yield (
-            f"Anything about {counted(calibration.verdicts.uncalibrated, 'text')} without controls like them."
-        )
+    if left := calibration.verdicts.uncalibrated:
+        yield f"{counted(left, 'text')} had no controls like them, so no verdict."
     yield (
-        "That texts and controls are alike in every way: a classifier was asked, and a check that passes "
-        "has only found no difference."
+        "Texts and controls may differ in ways that the classifier did not find: a check that passes has "
+        "only found no difference."
     )
 
 
@@ -228,8 +208,12 @@ def _request(audit: AuditOut) -> dict[str, Any]:
     body: dict[str, Any] = {
         "model": audit.model,
         "text_set": audit.text_set,
-        "metrics": [name for name in audit.metrics if name] or [ALWAYS],
+        "metrics": audit.metrics,
         "options": audit.options.model_dump(mode="json", exclude_none=True),
     }
-    given = {"reference_model": audit.reference_model, "control_text_set": audit.control_text_set}
+    given = {
+        "reference_model": audit.reference_model,
+        "control_text_set": audit.control_text_set,
+        "policy": audit.preregistration and audit.preregistration.policy,
+    }
     return body | {name: value for name, value in given.items() if value is not None}

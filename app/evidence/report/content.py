@@ -5,6 +5,7 @@ from datetime import UTC
 from typing import Final
 
 from app.audits.schemas import AuditOut
+from app.evidence.cautions import cautions
 from app.evidence.record import EvidenceRecord
 from app.evidence.report.account import Account
 from app.evidence.report.audits import audit_account
@@ -19,14 +20,10 @@ from app.gates.schemas import GateOut
 from app.studies.schemas import StudyOut
 
 _LIMITS: Final = (
-    "That what is not recited here cannot be extracted: one prompt a text was tried.",
-    "How another training run would turn out: intervals tell how much texts differ, not how seeds do.",
-    "Much from one interval among many: they stand side by side without a correction for their number, "
-    "and of twenty one misses.",
-    "That a text written by a template is memorized because it is likely: compare it with texts of the "
-    "same kind that the model never saw.",
-    "Anything of other checkpoints: the numbers are those of the files whose digests follow.",
-    "Whether a law is kept: these are measurements, which others have to weigh.",
+    "Another training run may turn out otherwise: intervals tell how much texts differ, not how seeds do.",
+    "Intervals are not corrected for their number: of twenty, one misses.",
+    "A text written by a template is likely without being memorized: compare with unseen texts of its kind.",
+    "These are measurements. Whether a law is kept is for others to judge.",
 )
 
 
@@ -86,7 +83,7 @@ def _sections(record: EvidenceRecord, account: Account) -> Iterator[Section]:
         "methods": ("Methods", tuple(methods_used(record))),
         "limits": (
             "What cannot be concluded",
-            (Bullets((*gate_limits(record.gates), *account.limits, *_LIMITS)),),
+            (Bullets((*gate_limits(record.gates), *account.limits, *cautions(record), *_LIMITS)),),
         ),
         "digests": ("Digests", tuple(digests(record))),
         "reproduce": ("How to reproduce", tuple(reproduction(record, account))),

@@ -50,8 +50,8 @@ def edit_account(record: EvidenceRecord, edit: EditOut) -> Account:
     method = _METHODS.get(edit.method, edit.method)
     return Account(
         title=f"Edit \u201c{edit.name}\u201d of {base.name}",
-        question=f"What has the language model {described(base)} forgotten by an edit with {method}, and what has "
-        "it kept?",
+        question=f"What has the language model {described(base)} forgotten by an edit with {method}, and "
+        "what has it kept?",
         short=tuple(_short(evaluation)),
         judged=tuple(_judged(evaluation)),
         numbers=(*_numbers(evaluation), *_receipt(edit, receipt)),
@@ -236,30 +236,26 @@ def _kept_table(receipt: KFACReceipt) -> Table:
 
 
 def _limits(evaluation: Evaluation) -> Iterator[str]:
-    yield (
-        "That what is no longer recited is gone from the weights: greedy decoding after one prompt was "
-        "tried. Other prompts, sampling or further training may bring it back."
-    )
     if evaluation.stress is None:
-        yield "How the edit stands changed prompts, number formats or a short fine-tune: that was not asked for."
+        yield "How the edit stands changed prompts, other number formats or a fine-tune was not asked for."
     if TextSetRole.UNSEEN not in evaluation.sets:
         yield (
-            "Whether texts that the method never saw are forgotten too: there was no set of such texts, "
-            "so nothing tells forgetting from hiding these very texts."
+            "Whether texts that the method never saw are forgotten too is not known: without a set of "
+            "such texts nothing tells forgetting from hiding these very texts."
         )
     if TextSetRole.CONTROL not in evaluation.sets:
-        yield "Whether texts never inserted became less likely as well: there was no set of such texts."
+        yield "Whether texts never inserted became less likely is not known: none were given."
     if evaluation.perplexity_increase is None:
-        yield "What the edit cost: there was no clean text."
+        yield "What the edit cost is not known: there was no clean text."
     else:
-        yield "What the edit cost on tasks: perplexity and next tokens of clean text say little of single skills."
+        yield "What it cost on tasks is not known: perplexity and next tokens say little of single skills."
     few = [
         f"{measured.texts} {_ROLES.get(role, role)}"
         for role, measured in evaluation.sets.items()
         if measured.texts < _FEW
     ]
     if few:
-        yield f"Much from few texts: {listed(few)} give wide intervals."
+        yield f"Few texts show little: {listed(few)} give wide intervals."
 
 
 def _request(edit: EditOut) -> dict[str, Any]:
@@ -270,6 +266,7 @@ def _request(edit: EditOut) -> dict[str, Any]:
         "name": edit.name,
         "calibration_text_set": edit.text_sets.get(TextSetRole.CALIBRATION),
         "forget_text_set": edit.text_sets.get(TextSetRole.FORGET),
+        "policy": edit.preregistration and edit.preregistration.policy,
         **spec.model_dump(mode="json", exclude_defaults=True, exclude_none=True),
     }
     return {name: value for name, value in body.items() if value is not None}

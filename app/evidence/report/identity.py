@@ -72,7 +72,7 @@ def reproduction(record: EvidenceRecord, account: Account) -> Iterator[Block]:
     )
     yield Code(orjson.dumps(account.request, option=orjson.OPT_INDENT_2).decode())
     yield Code(_curl(account.path))
-    for gate in (each.gate for each in record.gates):
+    for gate in (each.gate for each in record.gates if each.preregistration is None):
         yield Paragraph(f"Then the policy \u201c{gate.policy_name}\u201d, with the id of the answer for ID:")
         body = {"policy": gate.policy, gate.subject.kind: "ID"}
         yield Code(orjson.dumps(body, option=orjson.OPT_INDENT_2).decode())
@@ -96,10 +96,10 @@ def _get(path: str) -> str:
 
 
 def _conditions(record: EvidenceRecord) -> Iterator[str]:
-    yield "The files of the language models and the texts with their facts and order: compare the digests above."
+    yield "The files of the language models, and the texts with their facts and order: see the digests."
     for each in {each.id: each for each in record.text_sets}.values():
         if each.preset is not None:
-            yield f"The text set {each.name} is the preset {each.preset}, revision {each.revision or 'unknown'}."
+            yield f"The text set {each.name} is preset {each.preset}, revision {each.revision or 'unknown'}."
         if each.erased:
             yield f"The texts of {each.name} were erased since; they have to be uploaded again."
     if isinstance(record.work, EditOut) and record.work.receipt is not None:

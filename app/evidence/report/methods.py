@@ -53,31 +53,32 @@ _EXTRACTABLE: Final = Formula(
 )
 _CONFORMAL: Final = Formula(
     math="p(x) = (1 + |{c : s(c) >= s(x)}|) / (m + 1)",
-    words="the p-value of x is one more than the controls c at or above it, over one more than all m controls",
+    words="the p-value of x is one more than the controls c at or above it, over one more than all m",
 )
 _BENJAMINI_HOCHBERG: Final = Formula(
     math="q_((i)) = min_(j >= i) (k p_((j))) / j",
-    words="the q-value of the i-th least of k p-values is the least, over later places j, of k times the p-value "
-    "over j",
+    words="the q-value of the i-th least of k p-values is the least, over places j from i on, of k times the "
+    "j-th p-value over j",
 )
 _ISOTONIC: Final = Formula(
-    math='hat(f) = op("argmin", limits: #true)_(f(d) <= f(d\') "for" d < d\') sum_d n_d (macron(y)_d - f(d))^2',
-    words="the fit is the function that never falls and is nearest to the means, weighted by numbers of texts",
+    math='hat(f) = op("argmin", limits: #true)_(f(d) <= f(d\') "for" d < d\') '
+    "sum_d n_d (macron(y)_d - f(d))^2",
+    words="the fit is the function nearest to the means that never falls, weighted by numbers of texts",
 )
 _FACTORS: Final = Formula(
-    math='A = EE[a a^top], quad G = EE[g g^top], quad A = U_A "diag"(mu) U_A^top, quad G = U_G "diag"(lambda) '
-    "U_G^top",
+    math='A = EE[a a^top], quad G = EE[g g^top], quad A = U_A "diag"(mu) U_A^top, quad G = U_G "diag"(lambda)'
+    " U_G^top",
     words="A and G are the second moments of a projection's inputs and of its output gradients, decomposed",
 )
 _PROJECTED: Final = Formula(
     math="C = U_G^top W U_A, quad W' = U_G (C dot.o M) U_A^top, quad M_(i j) = 1 "
     '"for the largest" lambda_i mu_j',
-    words="the weights are turned into the eigenbases, all but the pairs of most curvature are dropped, and they "
-    "are turned back",
+    words="the weights are turned into the eigenbases, all but the pairs of most curvature are "
+    "dropped, and they are turned back",
 )
 _BALANCED: Final = Formula(
     math='cal(L) = -(1 - w) cal(L)_"forget" + w cal(L)_"retain"',
-    words="the loss is that of the retained texts with weight w less that of the texts to forget with weight 1 - w",
+    words="the loss is w times that of the retained texts less 1 - w times that of the texts to forget",
 )
 _TRUNCATED: Final = Formula(
     math="W' = sum_(i=1)^r sigma_i u_i v_i^top",
@@ -89,7 +90,7 @@ _PERPLEXITY: Final = Formula(
 )
 _MC_NEMAR: Final = Formula(
     math='p = min(1, 2 PP[B <= min(b, c)]), quad B tilde.op "Binomial"(b + c, 1/2)',
-    words="McNemar's p-value is twice the binomial probability of the fewer of the texts that changed one way",
+    words="McNemar's p-value is twice the binomial probability of so few changes of the rarer kind",
 )
 
 

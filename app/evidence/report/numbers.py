@@ -30,7 +30,37 @@ _NAMES: Final = {
     "min_k_pp": "Min-K%++",
     "errors": "texts that could not be scored",
     "tokens": "tokens scored",
+    "extraction_splits": "how texts were split for extraction",
+    "verbatim": "recitation after prefixes of fixed length (verbatim)",
+    "membership": "how well scores tell members from others (membership)",
+    "at_fpr": "true positive rate",
+    "fpr": "at a false positive rate of",
+    "tpr": "members found",
+    "measured_fpr": "others taken for members",
+    "log_p_z": "mean log p_z, nats, of those not impossible",
+    "largest_p_z": "largest p_z",
+    "impossible": "texts that are never sampled",
+    "extractable": "extractable with probability 0.5",
+    "n_members": "members",
+    "n_others": "others",
+    "statistic": "what was compared",
+    "fdr": "accepted false discovery rate",
+    "n_audited": "audited texts",
+    "n_controls": "control texts",
+    "controls_among_texts": "control texts left out, as they are audited too",
+    "characters": "characters of a text that the classifier reads at most",
+    "effect": "difference of means, nats per token",
+    "permutation_p": "p-value of the difference, by permutation",
+    "permutations": "permutations",
+    "least_p": "least p-value that a text could have",
+    "least_memorized": "texts that must exceed all controls before one is memorized",
+    "check": "classifier",
+    "check_within_strata": "classifier within strata",
+    "by_duplicates": "inserted",
+    "duplicates": "times",
 }
+# They say only how many texts a number that is missing would have needed.
+_LEFT_OUT: Final = frozenset({"others_needed"})
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -115,7 +145,7 @@ def rows_in(value: Any) -> list[Row]:
 
 
 def _named(value: BaseModel) -> Iterator[tuple[str, Any]]:
-    return ((field, getattr(value, field)) for field in type(value).model_fields)
+    return ((field, getattr(value, field)) for field in type(value).model_fields if field not in _LEFT_OUT)
 
 
 def _fields(value: BaseModel, name: str, without: Iterable[str] = ()) -> Iterator[Row]:
@@ -146,18 +176,16 @@ def _scalar(value: Any, field: str) -> str:
 
 
 def numbers_table(caption: str, rows: Iterable[Row]) -> Table:
-    """Rows of quantity, value, interval and n as a table."""
-    return Table(
-        caption=caption,
-        header=HEADER,
-        columns=("text", "number", "number", "number"),
-        rows=tuple(rows),
-    )
+    """Rows of quantity, value, interval and n as a table; without the last two where no row has them."""
+    told = tuple(rows)
+    if all(row[2:] == (NOTHING, NOTHING) for row in told):
+        return facts_table(caption, ((row[0], row[1]) for row in told))
+    return Table(caption=caption, header=HEADER, columns=("text", "number", "number", "number"), rows=told)
 
 
 def facts_table(caption: str, rows: Iterable[tuple[str, str]]) -> Table:
     """Names and values as a table."""
-    return Table(caption=caption, header=("what", "value"), columns=("text", "number"), rows=tuple(rows))
+    return Table(caption=caption, header=HEADER[:2], columns=("text", "number"), rows=tuple(rows))
 
 
 def counted(n: int, noun: str) -> str:

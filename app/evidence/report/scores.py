@@ -9,13 +9,21 @@ from app import plots
 from app.audits.schemas import ScoreOut
 from app.evidence.record import EvidenceRecord
 from app.evidence.report.document import NUMBER, Block, Excerpt, Figure, Heading, Paragraph, Table
-from app.evidence.report.numbers import NOTHING, counted, number, percent
+from app.evidence.report.numbers import NOTHING, counted, number
 from app.plots.distributions import bin_edges
 
 # Rows that are read for a plot of their distribution.
 _MOST_ROWS: Final = 20_000
 _P_BINS: Final = 20
-_QUANTILES: Final = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+_QUANTILES: Final = {
+    "the least": 0.0,
+    "5\u00a0% are at most": 0.05,
+    "25\u00a0% are at most": 0.25,
+    "half are at most": 0.5,
+    "75\u00a0% are at most": 0.75,
+    "95\u00a0% are at most": 0.95,
+    "the greatest": 1.0,
+}
 
 
 def scores_figures(record: EvidenceRecord, audit_id: str, control_id: str | None) -> Iterator[Block]:
@@ -50,17 +58,17 @@ def _read(record: EvidenceRecord, audit_id: str) -> tuple["array[float]", "array
 
 def _quantiles(audited: "array[float]", controls: "array[float]", p_values: "array[float]") -> Table:
     columns = {"NL of audited texts": audited, "NL of controls": controls, "p-values": p_values}
-    known = {name: sorted(numbers) for name, numbers in columns.items() if numbers}
+    known = {column: sorted(numbers) for column, numbers in columns.items() if numbers}
     return Table(
         caption="How single texts are spread",
         header=("of the texts", *known),
         columns=("text", *(NUMBER for _ in known)),
         rows=tuple(
             (
-                f"{percent(share)} are at most",
+                name,
                 *(number(_quantile(numbers, share)) for numbers in known.values()),
             )
-            for share in _QUANTILES
+            for name, share in _QUANTILES.items()
         ),
     )
 
@@ -128,6 +136,8 @@ def _recited(score: ScoreOut) -> str:
         return NOTHING
     if extraction.strict:
         return "all"
+    if extraction.matched_tokens is None:
+        return "no"
     return f"{number(extraction.matched_tokens)} of {number(extraction.suffix_tokens)}"
 
 

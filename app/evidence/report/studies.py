@@ -104,8 +104,8 @@ def _comparison_table(comparison: Comparison) -> Table:
             )
         )
     return Table(
-        caption=f"{comparison.to_label} less {comparison.from_label}: NL in nats per token, and texts recited by "
-        "the later / by the earlier alone",
+        caption=f"{comparison.to_label} less {comparison.from_label}: NL in nats per token, texts recited "
+        "by the later / by the earlier alone",
         header=("group", "insertions", "n", "difference", "excess", "gained / lost", "p (McNemar)"),
         columns=("text", "number", "number", "number", "number", "number", "number"),
         rows=tuple(rows),
@@ -127,7 +127,7 @@ def _curves_table(curves: list[Curve]) -> Table:
             )
         )
     return Table(
-        caption="Where texts stand out most from those never inserted, and after how many steps half of it is lost",
+        caption="Where texts stand out most from those never inserted, and after which steps half is lost",
         header=("group", "insertions", "peak", "step", "excess at the peak", "half-life", "95 % interval"),
         columns=("text", "number", "text", "number", "number", "number", "number"),
         rows=tuple(rows),
@@ -227,23 +227,18 @@ def _difference_table(comparison: Comparison) -> Table:
 
 
 def _limits(study: StudyOut, result: StudyResult) -> Iterator[str]:
-    if study.kind == "pair":
-        yield (
-            "That a difference comes from the insertions alone, unless the two language models differ in "
-            "nothing else. The excess takes away what texts never inserted gain as well."
-        )
     if any(change.verdict == "uncalibrated" for change in result.changes or ()):
         yield (
-            "Which texts were newly memorized: without control texts a release is uncalibrated, as "
-            "retraining moves every text a little."
+            "Which texts were newly memorized is not known: without control texts a release is "
+            "uncalibrated, as retraining moves every text a little."
         )
     if not any(level.duplicates is not None for model in result.models for level in model.levels):
-        yield "How memorization rises with insertions: no numbers of insertions are known of these texts."
+        yield "How memorization rises with insertions is not known: no numbers of insertions were given."
     elif all(level.excess is None for comparison in result.comparisons for level in comparison.levels):
-        yield "How much is memory and how much better language: no texts never inserted are among these."
+        yield "How much is memory and how much better language is not known: no texts were never inserted."
     unmeasured = [name for name in METRICS if name not in study.metrics]
     if unmeasured:
-        yield f"Anything that was not measured. Not asked for: {', '.join(unmeasured)}."
+        yield f"Nothing is known of what was not measured: {', '.join(unmeasured)} were not asked for."
 
 
 def _request(study: StudyOut) -> dict[str, Any]:
@@ -262,4 +257,8 @@ def _request(study: StudyOut) -> dict[str, Any]:
         "metrics": study.metrics,
         "options": study.options.model_dump(mode="json", exclude_none=True),
     }
-    return body if study.control_text_set is None else body | {"control_text_set": study.control_text_set}
+    given = {
+        "control_text_set": study.control_text_set,
+        "policy": study.preregistration and study.preregistration.policy,
+    }
+    return body | {name: value for name, value in given.items() if value is not None}

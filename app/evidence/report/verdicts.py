@@ -1,6 +1,7 @@
 """What a report says of gates: each policy's verdict and the reasons of its rules."""
 
 from collections.abc import Iterator, Sequence
+from datetime import UTC
 from typing import Final
 
 from app.contracts.results.gates import RuleOutcome
@@ -44,10 +45,10 @@ def verdict(gates: Sequence[RecordedGate], short: Sequence[str], judged: Sequenc
 def gate_limits(gates: Sequence[RecordedGate]) -> Iterator[str]:
     """What gates leave open."""
     if gates:
-        yield "Anything that no rule of the policy asks: a pass says that the limits named are kept, and no more."
+        yield "A pass says that the limits of the policy are kept, and nothing of what no rule asks."
     open_ = sum(rule.outcome == "inconclusive" for each in gates for rule in each.gate.rules)
     if open_:
-        yield f"Whether {counted(open_, 'rule')} would be kept: these texts are too few or not fit to decide."
+        yield f"Whether {counted(open_, 'rule')} would be kept is not known: see the reasons above."
 
 
 def _gate(recorded: RecordedGate) -> Iterator[Block]:
@@ -73,13 +74,14 @@ def _gate(recorded: RecordedGate) -> Iterator[Block]:
 
 
 def _registered(recorded: RecordedGate) -> str:
-    if not recorded.gate.preregistered:
+    written = recorded.preregistration
+    if written is None:
         return "Not preregistered: the policy was not named when the work was asked for."
-    texts = recorded.preregistered_text_set
-    digest = f", and the texts\u2019 digest {texts}" if texts else ""
+    texts = f", and that of the texts, {written.text_set_sha256}," if written.text_set_sha256 else ""
     return (
-        "Preregistered: the policy was named when the work was asked for, and its digest "
-        f"{recorded.gate.policy_sha256}{digest} recorded before the first score."
+        "Preregistered: the policy was named when the work was asked for. Its digest, "
+        f"{written.policy_sha256}{texts} was recorded at "
+        f"{written.registered_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC, before the first score."
     )
 
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workers.science.curvature.spectrum import select_top_mass
+from workers.science.curvature.spectrum import pairs_holding, select_top_mass
 
 
 def kept_by_a_full_sort(outputs, inputs, keep_mass):
@@ -58,6 +58,15 @@ def test_kept_set_is_that_of_a_full_sort_on_random_spectra(keep_mass, seed):
     outputs = descending(generator.lognormal(0, 3, size=57))
     inputs = descending(generator.lognormal(0, 2, size=83))
     assert (kept_by_us(outputs, inputs, keep_mass) == kept_by_a_full_sort(outputs, inputs, keep_mass)).all()
+
+
+def test_pairs_that_hold_a_share_are_those_of_a_full_sort():
+    generator = np.random.default_rng(1)
+    outputs = descending(generator.lognormal(0, 3, size=31))
+    inputs = descending(generator.lognormal(0, 2, size=17))
+    masses = [0.1, 0.5, 0.9, 0.999]
+    held = pairs_holding(torch.from_numpy(outputs), torch.from_numpy(inputs), masses)
+    assert held == [kept_by_a_full_sort(outputs, inputs, mass).sum() for mass in masses]
 
 
 def test_equal_products_are_kept_row_by_row():

@@ -23,7 +23,7 @@ from workers.edits.tokens import token_rows
 from workers.running.runtime import Runtime
 from workers.science.curvature.kfac import Eigenbasis, eigenbases
 from workers.science.curvature.search import Objective, Point, Setting, automatic_settings, best, try_settings
-from workers.science.curvature.spectrum import KeptPairs, select_top_mass
+from workers.science.curvature.spectrum import KeptPairs, pairs_holding, select_top_mass
 from workers.science.models.loading import LanguageModel
 from workers.science.models.projections import Projection, find_projections, layer_count
 from workers.science.models.weight_edit import project
@@ -109,7 +109,7 @@ class _Edit:
     def _spectrum(self, projection: Projection) -> list[JSONObject]:
         """How few pairs of directions hold each share of the curvature mass."""
         basis = self._bases[projection.key]
-        needed = (select_top_mass(basis.output_values, basis.input_values, mass).kept for mass in _MASSES)
+        needed = pairs_holding(basis.output_values, basis.input_values, _MASSES)
         return [{"mass": mass, "pairs": pairs} for mass, pairs in zip(_MASSES, needed, strict=True)]
 
     def _objective(self) -> Objective:

@@ -3,6 +3,7 @@
 Shapes: `out` eigenvalues of the output gradients, `in` eigenvalues of the inputs.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,6 +67,20 @@ def select_top_mass(output_values: Tensor, input_values: Tensor, keep_mass: floa
         raise ValueError("the spectra have no mass to select from")
     kept = search.staircase(np.float64(keep_mass) * np.float64(total))
     return KeptPairs(torch.from_numpy(kept), int(kept.sum()), pairs, float(search.mass(kept) / total))
+
+
+def pairs_holding(output_values: Tensor, input_values: Tensor, masses: Sequence[float]) -> list[int]:
+    """For each share of the sum of all products, the fewest of them that reach it.
+
+    Args:
+        output_values: [out], descending, not negative.
+        input_values: [in], descending, not negative.
+        masses: shares of the sum, in (0, 1].
+
+    Raises:
+        ValueError: as `select_top_mass`.
+    """
+    return [select_top_mass(output_values, input_values, mass).kept for mass in masses]
 
 
 def _spectrum(values: Tensor) -> _Floats:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from workers.suite.report.finding import Finding, Grid, Row
+from workers.suite.report.plots import plot_files
 
 JSONObject = Mapping[str, Any]
 
@@ -86,7 +87,7 @@ def _section(finding: Finding) -> str:
             f"*{finding.question}*",
             *filter(None, [finding.explanation]),
             _list(finding.answers),
-            f"![{finding.title}: {finding.question}]({finding.name}.svg)",
+            *(f"![{finding.title}: {finding.question}]({name})" for name in plot_files(finding)),
             *map(_table, finding.grids),
         ]
     )

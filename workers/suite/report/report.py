@@ -62,7 +62,7 @@ def write_report(directory: Path, out: Path, device: str, console: Console) -> P
         found.append(accuracy(Audited(items, {}), correct))
     out.mkdir(parents=True, exist_ok=True)
     for finding in found:
-        draw(finding, out / f"{finding.name}.svg")
+        draw(finding, out)
     write_csv(found, out / CSV)
     write_markdown(found, trained, out / MARKDOWN)
     return out / MARKDOWN
