@@ -9,6 +9,7 @@ from uuid import UUID
 from fastapi import Query, Request, Response
 from sqlalchemy.orm import Session
 
+from app.audits import scores as score_lists
 from app.audits import service as audits
 from app.audits.schemas import AuditOut, ScoreOut
 from app.contracts.base import CleanStr
@@ -215,11 +216,11 @@ def _read_scores(
 ) -> Page[ScoreOut]:
     wanted = (session, principal.tenant_id, audit_id)
     if sort is TextOrder.Q_VALUE:
-        return audits.scores_by_q_value(*wanted, group=group, limit=_TEXTS_A_PAGE, cursor=cursor)
+        return score_lists.scores_by_q_value(*wanted, group=group, limit=_TEXTS_A_PAGE, cursor=cursor)
     if sort is TextOrder.RECITED:
-        return audits.recited_scores(*wanted, group=group, limit=_TEXTS_A_PAGE, cursor=cursor)
+        return score_lists.recited_scores(*wanted, group=group, limit=_TEXTS_A_PAGE, cursor=cursor)
     order = ScoreOrder(sort)
-    return audits.scores_page(*wanted, order=order, group=group, limit=_TEXTS_A_PAGE, cursor=cursor)
+    return score_lists.scores_page(*wanted, order=order, group=group, limit=_TEXTS_A_PAGE, cursor=cursor)
 
 
 def _orders(audit: AuditOut) -> dict[TextOrder, str]:

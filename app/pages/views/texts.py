@@ -8,7 +8,8 @@ from fastapi import Query, Request, Response
 from sqlalchemy.orm import Session
 
 from app.audits.schemas import AuditOut, ScoreOut, Token
-from app.audits.service import read_audit, read_score, read_tokens
+from app.audits.scores import read_score, read_tokens
+from app.audits.service import read_audit
 from app.contracts.texts import TextId
 from app.errors import NotFound
 from app.http.dependencies import StoreDependency, read_id
