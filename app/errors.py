@@ -5,6 +5,7 @@
     │   └── IdempotencyKeyMissing
     ├── Unauthorized              401
     ├── InsufficientScope         403
+    ├── CrossSiteRequest          403
     ├── NotFound                  404
     ├── Conflict                  409
     │   ├── AlreadyTerminal
@@ -121,6 +122,19 @@ class InsufficientScope(MemauditError):
     status = HTTPStatus.FORBIDDEN
     slug = "insufficient-scope"
     title = "Insufficient scope"
+
+
+class CrossSiteRequest(MemauditError):
+    """A form of the pages was sent from somewhere else."""
+
+    status = HTTPStatus.FORBIDDEN
+    slug = "cross-site-request"
+    title = "Sent from another site"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This form can only be sent from the pages of this service; open the page and repeat it."
+        )
 
 
 class NotFound(MemauditError):

@@ -25,6 +25,7 @@ from app.logs import configure_logging
 from app.maintenance.doorbell import Doorbell
 from app.maintenance.retention import collect_forever
 from app.maintenance.sweeper import sweep_forever
+from app.pages.install import install_pages
 from app.policies.router import router as policies
 from app.presets.router import router as presets
 from app.scoring.router import router as scoring
@@ -117,5 +118,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(operations)
     app.include_router(signing_keys)
     install_api_page(app)
+    install_pages(app)
     app.add_middleware(RequestObserver, metrics=app.state.metrics)
     return app

@@ -9,7 +9,7 @@ from fastapi import APIRouter, BackgroundTasks, Depends, Header, Query, Response
 from fastapi.responses import StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from app.audits import service
+from app.audits import scores, service
 from app.audits.export import EXPORT_MEDIA_TYPES, choose_export, stream_scores
 from app.audits.schemas import AuditCreate, AuditOut, ScoreOut, TokenEvidenceOut
 from app.contracts.base import CleanStr
@@ -176,7 +176,7 @@ async def list_scores(
             raise ValidationFailed("An export holds all rows in the order of the texts.", errors)
         return await _export(store, principal, identifier, media_type, group)
     return await store.run(
-        service.scores_page,
+        scores.scores_page,
         principal.tenant_id,
         identifier,
         order=sort,
@@ -189,7 +189,7 @@ async def list_scores(
 async def _export(
     store: Store, principal: Principal, identifier: UUID, media_type: str, group: str | None
 ) -> Response:
-    audit = await store.run(service.get_succeeded_audit, principal.tenant_id, identifier)
+    audit = await store.run(scores.get_succeeded_audit, principal.tenant_id, identifier)
     return StreamingResponse(stream_scores(store, audit, media_type, group), media_type=media_type)
 
 
@@ -198,7 +198,7 @@ async def read_tokens(
     audit_id: str, text_id: TextId, principal: AuditReader, store: StoreDependency
 ) -> TokenEvidenceOut:
     """Read the evidence of one text: its tokens with log-likelihood and rank."""
-    return await store.run(service.read_tokens, principal.tenant_id, read_id(Prefix.AUDIT, audit_id), text_id)
+    return await store.run(scores.read_tokens, principal.tenant_id, read_id(Prefix.AUDIT, audit_id), text_id)
 
 
 def _event_id(audit: AuditOut) -> str:

@@ -1,34 +1,30 @@
 """Requesting and reading audits."""
 
-import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from app.audits.schemas import AuditCreate, AuditOut, ScoreOut, Token, TokenEvidenceOut
+from app.audits.schemas import AuditCreate, AuditOut
 from app.contracts.audits import AuditSpec, StoredAuditSpec
-from app.errors import AuditNotSucceeded, FieldError, NotFound, ValidationFailed
+from app.errors import FieldError, ValidationFailed
 from app.http.idempotency import answer_once
-from app.http.pagination import Page, decode_cursor, encode_cursor, id_cursor, invalid_cursor, page_by_id
+from app.http.pagination import Page, id_cursor, page_by_id
 from app.language_models.service import require_prefix_token, resolve_language_model
 from app.policies.preregistration import preregister, preregistrations_of
 from app.store.audits import Audit, audits_by_id
 from app.store.companions import CompanionRole, companions_of, is_companion, link_audit, owners_by_audit
-from app.store.core.identifiers import Prefix, format_id, new_id
+from app.store.core.identifiers import new_id
 from app.store.enqueueing import enqueue_audit
 from app.store.jobs.owners import AUDIT
 from app.store.jobs.waiting import waiting_jobs
 from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.lifecycle import cancel_operation
-from app.store.operations import OperationFilter, OperationStatus, get_operation, list_operations
+from app.store.operations import OperationFilter, list_operations
 from app.store.progress import read_audit_with_progress
-from app.store.score_findings import read_findings
-from app.store.score_pages import list_scores
-from app.store.scores import ScoreOrder, read_evidence
 from app.store.tenants import Principal
-from app.store.text_sets import TextSet, TextSetStatus, find_text, require_all_texts
+from app.store.text_sets import TextSet, TextSetStatus, require_all_texts
 from app.text_sets.service import resolve_text_set
 
 
@@ -210,90 +206,3 @@ def _answers(session: Session, rows: list[Audit], in_flight: int = 0) -> dict[UU
         )
         for row in rows
     }
-
-
-def get_succeeded_audit(session: Session, tenant_id: UUID, audit_id: UUID) -> Audit:
-    """An audit whose scores are all there.
-
-    Raises:
-        NotFound: no such audit for this tenant.
-        AuditNotSucceeded: it has not ended, or ended otherwise.
-    """
-    audit = get_operation(session, Audit, tenant_id, audit_id)
-    if audit.status != OperationStatus.SUCCEEDED:
-        raise AuditNotSucceeded(f"The audit is {audit.status}; scores are given out once it has succeeded.")
-    return audit
-
-
-def scores_page(
-    session: Session,
-    tenant_id: UUID,
-    audit_id: UUID,
-    *,
-    order: ScoreOrder,
-    group: str | None,
-    limit: int,
-    cursor: str | None,
-) -> Page[ScoreOut]:
-    """A page of an audit's scores.
-
-    Raises:
-        NotFound: no such audit for this tenant.
-        AuditNotSucceeded: it has not ended, or ended otherwise.
-        ValidationFailed: the cursor belongs to another list or order.
-    """
-    audit = get_succeeded_audit(session, tenant_id, audit_id)
-    after = None
-    if cursor is not None:
-        kind, nl, ordinal = decode_cursor(cursor, str, (float, type(None)), int)
-        if kind != order or not 0 <= ordinal < audit.texts_total:
-            raise invalid_cursor()
-        after = (nl, ordinal)
-    rows = list_scores(session, audit.id, order=order, group=group, after=after, limit=limit + 1)
-    has_more = len(rows) > limit
-    shown = rows[:limit]
-    next_cursor = encode_cursor(order, shown[-1].nl, shown[-1].ordinal) if has_more else None
-    findings = read_findings(session, audit.id, shown)
-    data = [ScoreOut.of(row, findings.get(row.ordinal)) for row in shown]
-    return Page(data=data, has_more=has_more, next_cursor=next_cursor)
-
-
-def read_tokens(session: Session, tenant_id: UUID, audit_id: UUID, text_id: str) -> TokenEvidenceOut:
-    """The tokens of one text of an audit.
-
-    Raises:
-        NotFound: no such audit or text, or no evidence was kept, or the texts were erased.
-        AuditNotSucceeded: the audit has not ended, or ended otherwise.
-    """
-    audit = get_succeeded_audit(session, tenant_id, audit_id)
-    text = find_text(session, audit.text_set_id, text_id)
-    evidence = None if text is None else read_evidence(session, audit.id, text.ordinal)
-    if text is None or evidence is None:
-        raise NotFound("There is no token evidence for this text.")
-    count = len(evidence.token_ids) // 4
-    ids = struct.unpack(f"<{count}i", evidence.token_ids)
-    log_likelihoods = struct.unpack(f"<{count}f", evidence.log_likelihoods)
-    ranks = struct.unpack(f"<{count}i", evidence.ranks)
-    means, deviations = (
-        (None,) * count if packed is None else struct.unpack(f"<{count}f", packed)
-        for packed in (evidence.means, evidence.deviations)
-    )
-    spans = struct.unpack(f"<{2 * count}i", evidence.spans)
-    tokens = [
-        Token(
-            token_id=token_id,
-            text=text.text[start:end],
-            start=start,
-            end=end,
-            # No rank: nothing stood before the token, so it is not scored.
-            log_likelihood=log_likelihood if rank else None,
-            rank=rank or None,
-            matched=rank == 1 if rank else None,
-            mean=mean if rank else None,
-            deviation=deviation if rank else None,
-        )
-        for token_id, log_likelihood, rank, mean, deviation, start, end in zip(
-            ids, log_likelihoods, ranks, means, deviations, spans[::2], spans[1::2], strict=True
-        )
-    ]
-    return TokenEvidenceOut(audit=format_id(Prefix.AUDIT, audit.id), text_id=text_id, tokens=tokens)

@@ -137,6 +137,15 @@ def answer_unexpected(request: Request, error: Exception) -> JSONResponse:
     )
 
 
+async def answer_failure(request: Request, error: Exception) -> JSONResponse:
+    """The problem document for a failure, whichever of the app's handlers makes it."""
+    for kind in type(error).__mro__:
+        if handler := request.app.exception_handlers.get(kind):
+            answer: JSONResponse = await handler(request, error)
+            return answer
+    return answer_unexpected(request, error)
+
+
 def install_problem_handlers(app: FastAPI) -> None:
     """Answer every failure of the app with a problem document."""
     app.add_exception_handler(MemauditError, _on_expected)

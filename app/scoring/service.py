@@ -5,7 +5,8 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from app.audits.schemas import AuditOut
-from app.audits.service import add_audit, scores_page
+from app.audits.scores import scores_page
+from app.audits.service import add_audit
 from app.http.idempotency import answer_once
 from app.language_models.service import resolve_language_model
 from app.scoring.schemas import MAX_TEXTS, ScoreList, ScoreRequest

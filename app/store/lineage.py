@@ -1,15 +1,13 @@
 """What a language model comes from, by the names that people know."""
 
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Literal
 
 from sqlalchemy.orm import Session
 
-from app.store.artifacts import Artifact
-from app.store.core.identifiers import Prefix, format_id, parse_id
+from app.store.core.identifiers import Prefix, format_id
 from app.store.language_models import LanguageModel
-from app.store.tenants import Tenant
+from app.store.names import name_language_models
 
 
 @dataclass(frozen=True)
@@ -19,8 +17,7 @@ class Ancestor:
     Attributes:
         model: its public id.
         source: where its files came from.
-        name: the hub's repository; `tenant/name` of an edited model; of a path its last part alone, for where
-            a machine keeps its files is nobody's business.
+        name: as `name_language_models` has it.
         revision: the commit; None for a path.
         digest: of its files.
     """
@@ -45,19 +42,10 @@ def lineage_of(session: Session, row: LanguageModel) -> tuple[Ancestor, ...]:
 
 def ancestor_of(session: Session, row: LanguageModel) -> Ancestor:
     """A language model by itself, as a lineage names it."""
-    source = row.source["type"]
-    if source == "hub":
-        name = row.source["repo"]
-    elif source == "path":
-        name = PurePosixPath(row.source["path"]).name
-    else:
-        tenant = session.get_one(Tenant, row.tenant_id)
-        artifact = session.get_one(Artifact, parse_id(Prefix.ARTIFACT, row.source["artifact"]))
-        name = f"{tenant.name}/{artifact.name}"
     return Ancestor(
         model=format_id(Prefix.LANGUAGE_MODEL, row.id),
-        source=source,
-        name=name,
+        source=row.source["type"],
+        name=name_language_models(session, row.tenant_id, [row.id])[row.id],
         revision=row.revision,
         digest=row.digest,
     )

@@ -2,13 +2,16 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Double, ForeignKey, Text, select
+from sqlalchemy import CheckConstraint, Double, ForeignKey, Index, Text, select, text
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.store.core.base import Base
 from app.store.scores import Score, copy_rows
+
+_JUDGED: Final = text("q_value IS NOT NULL")
 
 
 class ScoreFinding(Base):
@@ -16,6 +19,7 @@ class ScoreFinding(Base):
 
     __tablename__ = "score_findings"
     __table_args__ = (
+        Index("ix_score_findings_q_value", "audit_id", "q_value", "ordinal", postgresql_where=_JUDGED),
         CheckConstraint(
             "p_value > 0 AND p_value <= 1 AND q_value > 0 AND q_value <= 1", name="probabilities"
         ),

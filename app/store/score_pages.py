@@ -2,10 +2,11 @@
 
 from uuid import UUID
 
-from sqlalchemy import ARRAY, ColumnElement, Text, any_, func, literal, select, tuple_
+from sqlalchemy import ARRAY, ColumnElement, Text, and_, any_, func, literal, select, tuple_
 from sqlalchemy.orm import Session
 
-from app.store.scores import Score, ScoreOrder
+from app.store.score_findings import ScoreFinding
+from app.store.scores import Score, ScoreOrder, is_recited
 
 _BEFORE_ALL = -1  # an ordinal
 _SORTING = ("enable_sort", "enable_incremental_sort")
@@ -24,8 +25,7 @@ def list_scores(
 
     Equal values come by ordinal, texts without numbers last.
     """
-    # While statistics do not know an audit yet, the planner takes it for small and would sort all of it.
-    session.execute(select(*(func.set_config(name, "off", True) for name in _SORTING)))  # noqa: FBT003
+    _read_in_order(session)
     scores = _Scores(session, audit_id, group)
     nl, ordinal = after or (None, _BEFORE_ALL)
     if order is ScoreOrder.ORDINAL:
@@ -36,6 +36,60 @@ def list_scores(
         rows = read(nl, ordinal, limit)
         ordinal = _BEFORE_ALL
     return rows + scores.unscored(ordinal, limit - len(rows))
+
+
+def list_by_q_value(
+    session: Session, audit_id: UUID, *, group: str | None, after: tuple[float, int] | None, limit: int
+) -> list[Score]:
+    """Scores of an audit that have a q-value, the least first, after the row with (q_value, ordinal).
+
+    Of one group it reads past the rows of others.
+    """
+    _read_in_order(session)
+    statement = (
+        select(Score)
+        .join(
+            ScoreFinding,
+            and_(ScoreFinding.audit_id == Score.audit_id, ScoreFinding.ordinal == Score.ordinal),
+        )
+        .where(ScoreFinding.audit_id == audit_id, ScoreFinding.q_value.is_not(None))
+        .order_by(ScoreFinding.q_value, ScoreFinding.ordinal)
+        .limit(limit)
+    )
+    if after is not None:
+        statement = statement.where(tuple_(ScoreFinding.q_value, ScoreFinding.ordinal) > tuple_(*after))
+    if group is not None:
+        statement = statement.where(Score.group == group)
+    return list(session.scalars(statement))
+
+
+def list_recited(
+    session: Session, audit_id: UUID, *, group: str | None, after: tuple[float, int] | None, limit: int
+) -> list[Score]:
+    """Scores of an audit's texts that are recited exactly, most memorized first, after the row (nl, ordinal).
+
+    Of one group it reads past the rows of others.
+    """
+    _read_in_order(session)
+    statement = (
+        select(Score)
+        .where(Score.audit_id == audit_id, is_recited())
+        .order_by(Score.nl.desc(), Score.ordinal.desc())
+        .limit(limit)
+    )
+    if after is not None:
+        statement = statement.where(tuple_(Score.nl, Score.ordinal) < tuple_(*after))
+    if group is not None:
+        statement = statement.where(Score.group == group)
+    return list(session.scalars(statement))
+
+
+def _read_in_order(session: Session) -> None:
+    """Let an index give the order.
+
+    While statistics do not know an audit yet, the planner takes it for small and would sort all of it.
+    """
+    session.execute(select(*(func.set_config(name, "off", True) for name in _SORTING)))  # noqa: FBT003
 
 
 class _Scores:

@@ -11,13 +11,16 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
+    ColumnElement,
     Double,
     ForeignKey,
     Index,
     LargeBinary,
     Text,
     and_,
+    literal_column,
     select,
     text,
 )
@@ -27,6 +30,7 @@ from app.store.core.base import Base, JSONObject
 from app.store.text_sets import TextRow
 
 _GROUPED: Final = text('"group" IS NOT NULL')
+_RECITED: Final = text("(metrics -> 'extraction' ->> 'strict') = 'true'")
 _ROWS_AT_ONCE: Final = 1000
 
 
@@ -39,6 +43,7 @@ class Score(Base):
         # Texts without a group are never listed by one, and cost nothing here.
         Index("ix_scores_audit_id_group", "audit_id", "group", "ordinal", postgresql_where=_GROUPED),
         Index("ix_scores_audit_id_group_nl", "audit_id", "group", "nl", "ordinal", postgresql_where=_GROUPED),
+        Index("ix_scores_recited", "audit_id", "nl", "ordinal", postgresql_where=_RECITED),
         # Infinity and NaN sort above every other double, so this leaves finite numbers only.
         CheckConstraint(
             "error IS NOT NULL OR (nl > '-Infinity' AND nl < 'Infinity' "
@@ -105,6 +110,19 @@ def read_scores(session: Session, audit_id: UUID, start: int, stop: int) -> list
     """The score rows of the texts with start <= ordinal < stop, in order."""
     statement = select(Score).where(Score.audit_id == audit_id, Score.ordinal >= start, Score.ordinal < stop)
     return list(session.scalars(statement.order_by(Score.ordinal)))
+
+
+def is_recited() -> ColumnElement[bool]:
+    """The condition that a text's whole suffix is recited, as the index of such rows has it."""
+    return literal_column(_RECITED.text, Boolean)
+
+
+def find_score(session: Session, audit_id: UUID, text_id: str, ordinal: int | None) -> Score | None:
+    """The score row of a text; found by its place where that is known, else among all rows of the audit."""
+    if ordinal is not None:
+        return session.get(Score, (audit_id, ordinal))
+    statement = select(Score).where(Score.audit_id == audit_id, Score.text_id == text_id).limit(1)
+    return session.scalars(statement).one_or_none()
 
 
 def iterate_token_counts(session: Session, audit_id: UUID) -> Iterator[int]:

@@ -9,6 +9,7 @@ from app.store import (  # noqa: F401 - for their tables
     gates,
     idempotency,
     language_models,
+    page_sessions,
     policies,
     score_findings,
     scores,

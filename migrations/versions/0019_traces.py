@@ -11,7 +11,7 @@ from alembic import op
 from migrations.ops import alter
 
 revision = "0019"
-down_revision = "0014"
+down_revision = "0015"
 branch_labels = None
 depends_on = None
 

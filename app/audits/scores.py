@@ -1,0 +1,180 @@
+"""Reading the scores of an audit: pages of them, one of them, and the tokens behind it."""
+
+import struct
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from app.audits.schemas import ScoreOut, Token, TokenEvidenceOut
+from app.errors import AuditNotSucceeded, NotFound
+from app.http.pagination import Page, decode_cursor, encode_cursor, invalid_cursor
+from app.store.audits import Audit
+from app.store.core.identifiers import Prefix, format_id
+from app.store.operations import OperationStatus, get_operation
+from app.store.score_findings import read_findings
+from app.store.score_pages import list_by_q_value, list_recited, list_scores
+from app.store.scores import Score, ScoreOrder, find_score, read_evidence
+from app.store.text_sets import find_text
+
+
+def get_succeeded_audit(session: Session, tenant_id: UUID, audit_id: UUID) -> Audit:
+    """An audit whose scores are all there.
+
+    Raises:
+        NotFound: no such audit for this tenant.
+        AuditNotSucceeded: it has not ended, or ended otherwise.
+    """
+    audit = get_operation(session, Audit, tenant_id, audit_id)
+    if audit.status != OperationStatus.SUCCEEDED:
+        raise AuditNotSucceeded(f"The audit is {audit.status}; scores are given out once it has succeeded.")
+    return audit
+
+
+def scores_page(
+    session: Session,
+    tenant_id: UUID,
+    audit_id: UUID,
+    *,
+    order: ScoreOrder,
+    group: str | None,
+    limit: int,
+    cursor: str | None,
+) -> Page[ScoreOut]:
+    """A page of an audit's scores.
+
+    Raises:
+        NotFound: no such audit for this tenant.
+        AuditNotSucceeded: it has not ended, or ended otherwise.
+        ValidationFailed: the cursor belongs to another list or order.
+    """
+    audit = get_succeeded_audit(session, tenant_id, audit_id)
+    after = _after(audit, order, cursor)
+    rows = list_scores(session, audit.id, order=order, group=group, after=after, limit=limit + 1)
+    return _scores_page(session, audit, rows, limit, order)
+
+
+def scores_by_q_value(
+    session: Session, tenant_id: UUID, audit_id: UUID, *, group: str | None, limit: int, cursor: str | None
+) -> Page[ScoreOut]:
+    """A page of an audit's scores that have a q-value, the least first.
+
+    Raises:
+        NotFound, AuditNotSucceeded, ValidationFailed: see `scores_page`.
+    """
+    audit = get_succeeded_audit(session, tenant_id, audit_id)
+    after = _after_number(audit, "q", cursor)
+    rows = list_by_q_value(session, audit.id, group=group, after=after, limit=limit + 1)
+    return _scores_page(session, audit, rows, limit, "q")
+
+
+def recited_scores(
+    session: Session, tenant_id: UUID, audit_id: UUID, *, group: str | None, limit: int, cursor: str | None
+) -> Page[ScoreOut]:
+    """A page of an audit's scores of texts that are recited exactly, most memorized first.
+
+    Raises:
+        NotFound, AuditNotSucceeded, ValidationFailed: see `scores_page`.
+    """
+    audit = get_succeeded_audit(session, tenant_id, audit_id)
+    after = _after_number(audit, "recited", cursor)
+    rows = list_recited(session, audit.id, group=group, after=after, limit=limit + 1)
+    return _scores_page(session, audit, rows, limit, "recited")
+
+
+def _after(audit: Audit, order: str, cursor: str | None) -> tuple[float | None, int] | None:
+    """The row after which a page of scores begins; None for the first page.
+
+    Raises:
+        ValidationFailed: the cursor belongs to another list or order.
+    """
+    if cursor is None:
+        return None
+    kind, number, ordinal = decode_cursor(cursor, str, (float, type(None)), int)
+    if kind != order or not 0 <= ordinal < audit.texts_total:
+        raise invalid_cursor()
+    return number, ordinal
+
+
+def _after_number(audit: Audit, order: str, cursor: str | None) -> tuple[float, int] | None:
+    """As `_after`, of a list in which every row has the number.
+
+    Raises:
+        ValidationFailed: the cursor belongs to another list or order.
+    """
+    after = _after(audit, order, cursor)
+    if after is None:
+        return None
+    number, ordinal = after
+    if number is None:
+        raise invalid_cursor()
+    return number, ordinal
+
+
+def _scores_page(session: Session, audit: Audit, rows: list[Score], limit: int, order: str) -> Page[ScoreOut]:
+    """A page of up to `limit + 1` rows, with what was found of their texts."""
+    has_more = len(rows) > limit
+    shown = rows[:limit]
+    findings = read_findings(session, audit.id, shown)
+    next_cursor = None
+    if has_more:
+        last = shown[-1]
+        number = findings[last.ordinal].q_value if order == "q" else last.nl
+        next_cursor = encode_cursor(order, number, last.ordinal)
+    data = [ScoreOut.of(row, findings.get(row.ordinal)) for row in shown]
+    return Page(data=data, has_more=has_more, next_cursor=next_cursor)
+
+
+def read_score(session: Session, tenant_id: UUID, audit_id: UUID, text_id: str) -> ScoreOut:
+    """The numbers of one text of an audit, which stay when the texts are erased.
+
+    Raises:
+        NotFound: no such audit for this tenant, or no such text.
+        AuditNotSucceeded: the audit has not ended, or ended otherwise.
+    """
+    audit = get_succeeded_audit(session, tenant_id, audit_id)
+    text = find_text(session, audit.text_set_id, text_id)
+    row = find_score(session, audit.id, text_id, None if text is None else text.ordinal)
+    if row is None:
+        raise NotFound("The audit has no such text.")
+    return ScoreOut.of(row, read_findings(session, audit.id, [row]).get(row.ordinal))
+
+
+def read_tokens(session: Session, tenant_id: UUID, audit_id: UUID, text_id: str) -> TokenEvidenceOut:
+    """The tokens of one text of an audit.
+
+    Raises:
+        NotFound: no such audit or text, or no evidence was kept, or the texts were erased.
+        AuditNotSucceeded: the audit has not ended, or ended otherwise.
+    """
+    audit = get_succeeded_audit(session, tenant_id, audit_id)
+    text = find_text(session, audit.text_set_id, text_id)
+    evidence = None if text is None else read_evidence(session, audit.id, text.ordinal)
+    if text is None or evidence is None:
+        raise NotFound("There is no token evidence for this text.")
+    count = len(evidence.token_ids) // 4
+    ids = struct.unpack(f"<{count}i", evidence.token_ids)
+    log_likelihoods = struct.unpack(f"<{count}f", evidence.log_likelihoods)
+    ranks = struct.unpack(f"<{count}i", evidence.ranks)
+    means, deviations = (
+        (None,) * count if packed is None else struct.unpack(f"<{count}f", packed)
+        for packed in (evidence.means, evidence.deviations)
+    )
+    spans = struct.unpack(f"<{2 * count}i", evidence.spans)
+    tokens = [
+        Token(
+            token_id=token_id,
+            text=text.text[start:end],
+            start=start,
+            end=end,
+            # No rank: nothing stood before the token, so it is not scored.
+            log_likelihood=log_likelihood if rank else None,
+            rank=rank or None,
+            matched=rank == 1 if rank else None,
+            mean=mean if rank else None,
+            deviation=deviation if rank else None,
+        )
+        for token_id, log_likelihood, rank, mean, deviation, start, end in zip(
+            ids, log_likelihoods, ranks, means, deviations, spans[::2], spans[1::2], strict=True
+        )
+    ]
+    return TokenEvidenceOut(audit=format_id(Prefix.AUDIT, audit.id), text_id=text_id, tokens=tokens)

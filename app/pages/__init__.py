@@ -1,0 +1,1 @@
+"""The pages that people read in a browser: server-rendered, at `/`, with everything they load from here."""

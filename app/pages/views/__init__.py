@@ -1,0 +1,1 @@
+"""One module for each thing that there is a page of."""

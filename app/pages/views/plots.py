@@ -1,0 +1,169 @@
+"""Plots as images of their own: a page shows them at once, and draws them when they are looked at."""
+
+from collections.abc import Callable
+from enum import StrEnum
+from functools import partial
+from typing import Final
+from uuid import UUID
+
+from fastapi import Response
+from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
+
+from app.audits.schemas import AuditOut
+from app.audits.service import read_audit
+from app.contracts.edit_methods.kfac import KFACReceipt
+from app.edits.schemas import EditOut
+from app.edits.service import read_edit
+from app.errors import NotFound
+from app.http.dependencies import StoreDependency, read_id
+from app.pages.page_route import page_router
+from app.pages.visitors import AuditVisitor, EditVisitor
+from app.plots import (
+    Distribution,
+    Drawing,
+    before_after,
+    dose_response,
+    frontier,
+    p_values,
+    pair,
+    pair_difference,
+    score_distribution,
+    spectrum,
+    trajectory,
+)
+from app.plots.distributions import BINS, bin_edges
+from app.store.core.identifiers import Prefix, parse_id
+from app.store.score_distributions import count_nl, count_p_values, nl_range
+from app.studies.schemas import StudyOut
+from app.studies.service import read_study
+
+_P_VALUE_BINS: Final = 20
+_HEADERS: Final = {
+    # It is a document too, where it is opened by itself.
+    "Content-Security-Policy": "default-src 'none'",
+    "X-Content-Type-Options": "nosniff",
+    # Results do not change; whoever signs out leaves no numbers behind for long.
+    "Cache-Control": "private, max-age=300",
+}
+
+Draw = Callable[[], Drawing | None]
+
+router = page_router()
+
+
+class Ink(StrEnum):
+    """The colour of text and axes. An image does not know the page that it is on."""
+
+    DARK = "dark"
+    LIGHT = "light"
+
+
+_INKS: Final = {Ink.DARK: "#16202c", Ink.LIGHT: "#e6ebf0"}
+
+
+@router.get("/audits/{audit_id}/plots/{name}.svg")
+async def plot_audit(
+    audit_id: str, name: str, principal: AuditVisitor, store: StoreDependency, ink: Ink = Ink.DARK
+) -> Response:
+    """A plot of an audit."""
+    identifier = read_id(Prefix.AUDIT, audit_id)
+    audit = await store.run(read_audit, principal.tenant_id, identifier)
+    if name == "distribution":
+        scores = await store.run(_count_scores, audit, identifier)
+        return await _answer(ink, None if scores is None else partial(score_distribution, scores))
+    if name == "p-values":
+        return await _answer(ink, partial(p_values, await store.run(_count_p_values, identifier)))
+    return await _answer(ink, _plots_of_audit(audit).get(name))
+
+
+@router.get("/studies/{study_id}/plots/{name}.svg")
+async def plot_study(
+    study_id: str, name: str, principal: AuditVisitor, store: StoreDependency, ink: Ink = Ink.DARK
+) -> Response:
+    """A plot of a study."""
+    study = await store.run(read_study, principal.tenant_id, read_id(Prefix.STUDY, study_id))
+    return await _answer(ink, _plots_of_study(study).get(name))
+
+
+@router.get("/edits/{edit_id}/plots/{name}.svg")
+async def plot_edit(
+    edit_id: str, name: str, principal: EditVisitor, store: StoreDependency, ink: Ink = Ink.DARK
+) -> Response:
+    """A plot of an edit."""
+    edit = await store.run(read_edit, principal, read_id(Prefix.EDIT, edit_id))
+    return await _answer(ink, _plots_of_edit(edit).get(name))
+
+
+async def _answer(ink: Ink, draw: Draw | None) -> Response:
+    """A drawing, made in a thread.
+
+    Raises:
+        NotFound: there is no such plot, or nothing to draw.
+    """
+    drawing = await run_in_threadpool(draw) if draw else None
+    if drawing is None:
+        raise NotFound("There is no such plot.")
+    svg = drawing.svg.replace("<svg ", f'<svg color="{_INKS[ink]}" ', 1)
+    return Response(svg, headers=_HEADERS, media_type="image/svg+xml")
+
+
+def _plots_of_audit(audit: AuditOut) -> dict[str, Draw]:
+    summary = audit.summary
+    if summary is None:
+        return {}
+    fit = next((each for each in summary.dose_fits or () if each.group is None), None)
+    return {
+        "dose-nl": partial(dose_response, summary.dose_response, "nl", fit),
+        "dose-strict": partial(dose_response, summary.dose_response, "strict"),
+    }
+
+
+def _plots_of_study(study: StudyOut) -> dict[str, Draw]:
+    result = study.result
+    if result is None:
+        return {}
+    curves = trajectory if study.kind == "trajectory" else pair
+    plots: dict[str, Draw] = {
+        "nl": partial(curves, result.models, "nl"),
+        "strict": partial(curves, result.models, "strict"),
+    }
+    for place, comparison in enumerate(result.comparisons):
+        plots[f"difference-{place}"] = partial(pair_difference, comparison)
+    return plots
+
+
+def _plots_of_edit(edit: EditOut) -> dict[str, Draw]:
+    plots: dict[str, Draw] = {}
+    if (evaluation := edit.evaluation) is not None:
+        plots["before-after-nl"] = partial(before_after, evaluation.sets, "nl")
+        plots["before-after-strict"] = partial(before_after, evaluation.sets, "strict")
+    if (points := edit.frontier) is not None:
+        limit = (edit.spec.get("constraint") or {}).get("max_perplexity_increase")
+        plots["frontier"] = partial(frontier, points, limit)
+    if isinstance(edit.receipt, KFACReceipt):
+        plots["spectrum"] = partial(spectrum, edit.receipt.matrices)
+    return plots
+
+
+def _count_scores(session: Session, audit: AuditOut, audit_id: UUID) -> Distribution | None:
+    """The NL of an audit's texts, and of its control texts if there are some."""
+    control = audit.companions.control if audit.companions else None
+    control_id = parse_id(Prefix.AUDIT, control) if control else None
+    found = nl_range(session, [audit_id, *([control_id] if control_id else [])])
+    if found is None:
+        return None
+    edges = bin_edges(*found)
+    low, high = edges[0], edges[-1]
+    return Distribution(
+        edges,
+        tuple(count_nl(session, audit_id, low, high, BINS)),
+        tuple(count_nl(session, control_id, low, high, BINS)) if control_id else None,
+    )
+
+
+def _count_p_values(session: Session, audit_id: UUID) -> Distribution:
+    """The p-values of an audit's texts."""
+    return Distribution(
+        bin_edges(0, 1, _P_VALUE_BINS), tuple(count_p_values(session, audit_id, _P_VALUE_BINS))
+    )
