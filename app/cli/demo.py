@@ -1,4 +1,4 @@
-"""`memaudit demo`: train a small suite, audit both models, edit the one that memorized, audit it again."""
+"""`memaudit demo`: train a small suite, audit both models, edit the one that memorized, judge all three."""
 
 import os
 import signal
@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 
 from app.cli.demo_edit import METRICS, PREFIX_TOKEN, edit_and_audit_again, ended, upload
+from app.cli.demo_judgement import compare, decide, give_verdicts
 from app.cli.demo_report import dose_response_table, gain_lines, heat_line
 from app.cli.failures import ExitStatus, explained, fail
 from app.cli.following import progress_bars
@@ -29,6 +30,7 @@ from memaudit.types import Audit
 
 STANDARD: Final = "standard"
 PERTURBED: Final = "perturbed"
+EDITED: Final = "edited"
 _READY_SECONDS: Final = 180.0
 _STOP: Final = (signal.SIGTERM, 60.0)
 
@@ -42,7 +44,7 @@ def demo(
     """Train a small suite of models, audit them with the embedded service, and show what they memorized.
 
     With --json all that is shown goes to stderr, and stdout gets one document: the service's address, the
-    audits of both models, the edit and the audit of the edited model.
+    audits of both models, the study and the verdicts, the edit, the audit of the edited model, and the gates.
     """
     screen = Console(stderr=as_json)
     with explained():
@@ -54,21 +56,28 @@ def demo(
                 text_set = upload(client, suite / "texts.jsonl")
                 audits = _audit_both(client, suite, text_set)
                 _report(client, audits, screen)
+                study = compare(client, audits, screen)
+                verdicts = give_verdicts(client, suite, audits[PERTURBED], screen)
                 proof = edit_and_audit_again(client, suite, audits[PERTURBED], screen)
+                gates = decide(client, audits | {EDITED: proof.audit}, screen)
             if as_json:
                 print_json(
                     {
                         "url": url,
                         "audits": {name: as_document(audit) for name, audit in audits.items()},
+                        "study": as_document(study),
+                        "audit_with_controls": as_document(verdicts),
                         "edit": as_document(proof.edit),
                         "edited_model": os.fspath(proof.directory),
                         "audit_of_edited_model": as_document(proof.audit),
+                        "gates": {name: as_document(gate) for name, gate in gates.items()},
                     }
                 )
+            screen.print(f"All of it is on the pages at [bold]{url}/[/]; the contract is at {url}/docs.")
+            screen.print(f"Sign in with the API key in {Settings().api_key_path}.")
             if once:
                 return
-            screen.print(f"The service goes on at [bold]{url}[/]; its contract is at {url}/docs.")
-            screen.print(f"Your API key is in {Settings().api_key_path}. Stop with Ctrl-C.")
+            screen.print("The service goes on. Stop with Ctrl-C.")
             _wait_for_interrupt()
 
 

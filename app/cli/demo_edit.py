@@ -90,8 +90,8 @@ def _edit(client: Client, suite: Path, audit: Audit) -> Edit:
     records = [json.loads(line) for line in (suite / "texts.jsonl").read_text().splitlines()]
     recited = _recited(client, audit)
     memorized = [record for record in records if record["id"] in recited]
-    seen, unseen = _store(client, "seen", memorized[::2]), _store(client, "unseen", memorized[1::2])
-    control = _store(client, "control", [record for record in records if record["duplicates"] == 0])
+    seen, unseen = store(client, "seen", memorized[::2]), store(client, "unseen", memorized[1::2])
+    control = store(client, "control", [record for record in records if record["duplicates"] == 0])
     asked = client.edits.create(
         model=audit.model,
         method="kfac",
@@ -172,6 +172,7 @@ def _recited(client: Client, audit: Audit) -> set[str]:
     return {score.text_id for score in scores if score.extraction and score.extraction.strict}
 
 
-def _store(client: Client, name: str, records: list[dict[str, Any]]) -> str:
+def store(client: Client, name: str, records: list[dict[str, Any]]) -> str:
+    """Store some texts of the suite; the id of their set."""
     lines = b"".join(json.dumps(record).encode() + b"\n" for record in records)
     return client.text_sets.upload(lines, name=name, format="jsonl").id

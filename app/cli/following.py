@@ -7,9 +7,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from memaudit.synchronous.resources import Operations
-from memaudit.types import Audit, Edit, Gate
+from memaudit.types import Audit, Edit, Gate, Study
 
-W = TypeVar("W", Audit, Edit, Gate)
+W = TypeVar("W", Audit, Edit, Gate, Study)
 
 
 def progress_bars(screen: Console) -> Progress:
@@ -24,7 +24,7 @@ def progress_bars(screen: Console) -> Progress:
 
 
 def follow_with_progress(operations: Operations[W], work_id: str, progress: Progress, description: str) -> W:
-    """Show the progress of an audit, an edit or a gate until it ends; the ended resource."""
+    """Show the progress of an audit, an edit, a study or a gate until it ends; the ended resource."""
     bar = progress.add_task(description, total=None)
     said: datetime | None = None
 

@@ -3,9 +3,11 @@
 from typing import Annotated, Final, Literal
 
 from fastapi import Header, Response
+from starlette.concurrency import run_in_threadpool
 
 from app.artifacts.router import download_archive
 from app.audits.router import list_scores
+from app.evidence.controls import read_control_mappings
 from app.evidence.record import SubjectKind
 from app.evidence.router import TEXTS_SCOPE
 from app.evidence.sending import send_evidence
@@ -49,7 +51,8 @@ async def download_evidence(
     kind = _KINDS[plural]
     wanted = find_format(name, kind)
     identifier = read_id(SUBJECTS[kind].prefix, subject)
-    record = await read_record(store, principal, kind, identifier, texts=texts == "full")
+    controls = await run_in_threadpool(read_control_mappings, settings.control_mappings)
+    record = await read_record(store, principal, kind, identifier, controls, texts=texts == "full")
     return await send_evidence(wanted, record, settings.signing_keys_directory, if_none_match, head=False)
 
 
