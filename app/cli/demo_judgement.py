@@ -46,7 +46,7 @@ def give_verdicts(client: Client, suite: Path, audit: Audit, screen: Console) ->
     """Judge each inserted text by those that were never inserted, and say how many are memorized."""
     records = [json.loads(line) for line in (suite / "texts.jsonl").read_text().splitlines()]
     inserted = [record for record in records if record["duplicates"]]
-    never = [record for record in records if not record["duplicates"]]
+    [record for record in records if not record["duplicates"]]
     asked = client.audits.create(
         model=audit.model,
         text_set=store(client, "inserted", inserted),
@@ -61,8 +61,8 @@ def give_verdicts(client: Client, suite: Path, audit: Audit, screen: Console) ->
     found = judged.summary.calibration if judged.summary else None
     if found:
         screen.print(
-            f"Of {len(inserted)} inserted texts {found.verdicts.memorized} are shown to be memorized at a false "
-            f"discovery rate of {found.fdr:g}, among {found.n_controls} that were never inserted."
+            f"Of {len(inserted)} inserted texts {found.verdicts.memorized} are shown to be memorized "
+            f"(false discovery rate {found.fdr:g}), among {found.n_controls} that were never inserted."
         )
         if found.reason:
             screen.print(f"No text has a verdict: {found.reason.replace('_', ' ')}.")
