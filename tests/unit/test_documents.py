@@ -1,4 +1,4 @@
-"""What documents point at is there, and the table of settings has all of them."""
+"""What documents point at is there, and their tables list all that there is."""
 
 import re
 from collections.abc import Iterator
@@ -7,7 +7,10 @@ from typing import Final
 
 import pytest
 
+from app.contracts.policies import RULES
+from app.evidence.registry import FORMATS
 from app.settings import Settings
+from app.store.tenants import SCOPES
 
 ROOT: Final = Path(__file__).parents[2]
 DOCUMENTS: Final = sorted(
@@ -77,9 +80,27 @@ def test_the_readme_is_two_screens_at_most() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 90
 
 
+def first_cells(page: str, section: str = "") -> list[str]:
+    """The first cells of the tables of a page, or of the section with that heading."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    if section:
+        text = text.partition(f"\n## {section}\n")[2].partition("\n## ")[0]
+    return re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)
+
+
 def test_the_table_of_settings_has_every_setting_and_no_other() -> None:
-    rows = re.findall(r"^\| (`MEMAUDIT_.*?) \|", (ROOT / "docs/configuration.md").read_text("utf-8"), re.MULTILINE)
-    listed = {name for row in rows for name in re.findall(r"`MEMAUDIT_(\w+)`", row)}
+    cells = " ".join(first_cells("configuration.md"))
     # Read before there are settings: where these are; which service the commands and the client talk to.
     others = {"SECRETS_DIRECTORY", "URL", "API_KEY"}
-    assert listed == {name.upper() for name in Settings.model_fields} | others
+    assert set(re.findall(r"`MEMAUDIT_(\w+)`", cells)) == {name.upper() for name in Settings.model_fields} | others
+
+
+def names(cells: list[str]) -> set[str]:
+    """The names that cells begin with, all where there are several."""
+    return {name for cell in cells for name in re.findall(r"`([^`]+)`", cell.partition(" {")[0])}
+
+
+def test_tables_list_every_scope_rule_and_format() -> None:
+    assert names(first_cells("configuration.md", "Scopes of keys")) == set(SCOPES)
+    assert names(first_cells("policies.md", "The rules")) >= set(RULES)
+    assert names(first_cells("evidence.md")) >= set(FORMATS)
