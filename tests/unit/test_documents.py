@@ -92,7 +92,10 @@ def test_the_table_of_settings_has_every_setting_and_no_other() -> None:
     cells = " ".join(first_cells("configuration.md"))
     # Read before there are settings: where these are; which service the commands and the client talk to.
     others = {"SECRETS_DIRECTORY", "URL", "API_KEY"}
-    assert set(re.findall(r"`MEMAUDIT_(\w+)`", cells)) == {name.upper() for name in Settings.model_fields} | others
+    assert (
+        set(re.findall(r"`MEMAUDIT_(\w+)`", cells))
+        == {name.upper() for name in Settings.model_fields} | others
+    )
 
 
 def names(cells: list[str]) -> set[str]:
