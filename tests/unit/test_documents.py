@@ -40,7 +40,7 @@ def links(document: Path) -> Iterator[str]:
 
 
 def anchors(document: Path) -> set[str]:
-    """The anchors that headings get where Markdown is shown: lower case, hyphens for blanks, `-1` for a second."""
+    """The anchors that headings get: lower case, hyphens for blanks, `-1` where there is a second."""
     found: dict[str, int] = {}
     names = set()
     for heading in HEADING.findall(prose(document)):
