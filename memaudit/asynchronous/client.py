@@ -91,7 +91,7 @@ class AsyncClient:
             The scores; an audit to wait for where they did not come in `timeout` seconds of the request.
         """
         call = Call("POST", "/v1/score", json=request, headers=work_headers(idempotency_key))
-        answer = document(await self._sender.send(call))
+        answer = document(await self._sender.send(call), "object")
         if answer["object"] == "audit":
             return read_as(Audit, answer)
         return read_as(ScoreList, answer)

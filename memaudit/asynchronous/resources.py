@@ -10,14 +10,15 @@ from urllib.parse import quote
 from memaudit.answers import read_as
 from memaudit.asynchronous.sender import Sender
 from memaudit.calls import Call
-from memaudit.errors import ServiceUnreachable, WaitTimedOut, WorkFailed
-from memaudit.events import Event, EventLines
+from memaudit.errors import MemauditError, WaitTimedOut, WorkFailed
+from memaudit.events import Event, EventStream
 from memaudit.types import EvidenceFormat, Work
 
 W = TypeVar("W", bound=Work)
 
-_UNENDED: Final = frozenset({"queued", "running", "importing"})
 _GOOD: Final = frozenset({"succeeded", "ready"})
+# A newer service may know more ways of not having ended.
+_ENDED: Final = _GOOD | {"failed", "cancelled", "rejected"}
 # How long one request waits, where nobody looks on, and where somebody does.
 _LONG_POLL_SECONDS: Final = 20.0
 _SHORT_POLL_SECONDS: Final = 1.0
@@ -61,13 +62,14 @@ class Resources(Generic[W]):
         """
         deadline = float("inf") if timeout is None else time.monotonic() + timeout
         at_once = _LONG_POLL_SECONDS if on_progress is None else _SHORT_POLL_SECONDS
+        at_once = min(at_once, self._sender.connection.timeout / 2)  # it is silent meanwhile
         while True:
             seconds = max(0.0, min(at_once, deadline - time.monotonic()))
             call = Call("GET", self._path_of(id), {"wait": seconds})
             work = await self._sender.read(self._kind, call)
             if on_progress is not None:
                 on_progress(work)
-            if work.status not in _UNENDED:
+            if work.status in _ENDED:
                 break
             if time.monotonic() >= deadline:
                 raise WaitTimedOut(f"{id} is {work.status} after {timeout:g} s", work)
@@ -110,19 +112,21 @@ class Operations(Resources[W]):
         while True:
             seen = {} if last_event_id is None else {"Last-Event-ID": last_event_id}
             call = Call("GET", self._path_of(id, "events"), headers=seen)
-            told = EventLines()
+            stream, status = EventStream(), None
             try:
                 async with self._sender.stream(call) as response:
-                    async for line in response.aiter_lines():
-                        if (event := told.feed(line)) is not None:
+                    async for block in response.aiter_bytes():
+                        for event in stream.feed(block):
                             patience.renew()
-                            last_event_id = event.id
                             work = read_as(self._kind, json.loads(event.data))
-                            yield Event(event.id, event.status, work)
-            except ServiceUnreachable as error:
+                            last_event_id, status = event.id, work.status
+                            yield Event(event.id, work.status, work)
+            except MemauditError as error:
                 await patience.pause(call, error)
             else:
-                return  # a stream that is not cut ends with the work
+                # Whoever stands before the service may end it early; with nothing to tell, the end was seen.
+                if status is None or status in _ENDED:
+                    return
 
     def evidence_formats(self, id: str) -> AsyncIterator[EvidenceFormat]:
         """The documents that there are of it."""
