@@ -260,7 +260,7 @@ WHAT_IS_SIGNED: dict[str, bytes] = {
 
 @pytest.mark.parametrize("signed", WHAT_IS_SIGNED)
 def test_whatever_was_signed_is_answered_with_a_check_that_fails(keys: SigningKeys, signed: str) -> None:
-    verification = verify(seal(PAYLOAD_TYPE, WHAT_IS_SIGNED[signed], keys), keys.by_id(), Path("."))
+    verification = verify(seal(PAYLOAD_TYPE, WHAT_IS_SIGNED[signed], keys), keys.by_id(), Path())
     assert not verification.passed
 
 

@@ -4,7 +4,15 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from app.contracts.policies.rule import Detects, GroupPattern, PolicyRule, SubjectKind, number, register, texts
+from app.contracts.policies.rule import (
+    Detects,
+    GroupPattern,
+    PolicyRule,
+    SubjectKind,
+    number,
+    register,
+    texts,
+)
 from app.contracts.results.observations import Decision, Observation, none_counts
 
 
