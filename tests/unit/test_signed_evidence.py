@@ -370,6 +370,7 @@ def test_a_key_of_this_second_is_not_written_over(directory: Path, keys: Signing
         (None, b""),
         ("mine.pem", b""),
         ("20260101T000000Z.pem", b"no key"),
+        ("20261301T000000Z.pem", b""),
         ("20260101T000000Z.20260102T000000Z.pub.pem", b""),
     ],
 )
