@@ -365,7 +365,7 @@ class NoMemorizedText(TypedDict):
 
     detects: NotRequired[int]
     """How many texts, if they alone were above all controls, must have such a q-value for a pass to count: 1 for
-    a single one. That takes texts / (`detects` `q`) controls.
+    a single one. That takes texts / (`detects` q) controls, in each stratum.
     """
 
     groups: NotRequired[str | None]
@@ -375,12 +375,18 @@ class NoNewlyMemorized(TypedDict):
     """The last version of a release has memorized no text that an earlier one had not.
 
     By `newly_memorized` of a study of kind `release` that has a `control_text_set`, at its `options.fdr`. A
-    text that could not be judged makes it `inconclusive`, unless another fails it.
+    text that could not be judged makes it `inconclusive`, unless another fails it; so do controls that
+    are too few for so few texts as it `detects`.
     """
 
     kind: Literal["no_newly_memorized"]
 
     since: NotRequired[str | None]
+
+    detects: NotRequired[int]
+    """How many texts, if they alone were above all controls, must have such a q-value for a pass to count: 1 for
+    a single one. That takes texts / (`detects` q) controls, in each stratum.
+    """
 
 
 OperationStatus: TypeAlias = Literal["queued", "running", "succeeded", "failed", "cancelled"]

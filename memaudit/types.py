@@ -587,6 +587,11 @@ class Calibration(Answer):
     is known.
     """
 
+    least_p_of_all: float | None = None
+    """The same of the smallest stratum: a p-value that every text can have which has one at all. Null where
+    `reason` is known, and in older results.
+    """
+
     least_memorized: int | None = None
     """How many texts must exceed all controls before any of them can be `memorized`; 1 means that each can
     alone. Null where `reason` is known.
@@ -1306,6 +1311,11 @@ class Judgement(Answer):
     verdicts: VerdictCounts
     """How many texts have each verdict; `uncalibrated` are not judged, as too few controls are like them."""
 
+    least_p_of_all: float | None = None
+    """The least p-value that every text can have which has one at all: 1 / (controls + 1), of the smallest
+    stratum. Null where `reason` is known, and in older results.
+    """
+
     check: ComparisonCheck | None = None
     """Whether a classifier tells texts from controls; null without texts or controls."""
 
@@ -1840,7 +1850,7 @@ class NoMemorizedText(Answer):
 
     detects: int = 1
     """How many texts, if they alone were above all controls, must have such a q-value for a pass to count: 1 for
-    a single one. That takes texts / (`detects` `q`) controls.
+    a single one. That takes texts / (`detects` q) controls, in each stratum.
     """
 
     groups: str | None = None
@@ -1850,12 +1860,18 @@ class NoNewlyMemorized(Answer):
     """The last version of a release has memorized no text that an earlier one had not.
 
     By `newly_memorized` of a study of kind `release` that has a `control_text_set`, at its `options.fdr`. A
-    text that could not be judged makes it `inconclusive`, unless another fails it.
+    text that could not be judged makes it `inconclusive`, unless another fails it; so do controls that
+    are too few for so few texts as it `detects`.
     """
 
     kind: Literal["no_newly_memorized"]
 
     since: str | None = None
+
+    detects: int = 1
+    """How many texts, if they alone were above all controls, must have such a q-value for a pass to count: 1 for
+    a single one. That takes texts / (`detects` q) controls, in each stratum.
+    """
 
 
 class Observation(Answer):
