@@ -9,18 +9,52 @@ from urllib.parse import quote
 
 from memaudit.answers import read_as
 from memaudit.asynchronous.sender import Sender
+from memaudit.base import Answer
 from memaudit.calls import Call
 from memaudit.errors import ServiceUnreachable, WaitTimedOut, WorkFailed
 from memaudit.events import Event, EventLines
 from memaudit.types import EvidenceFormat, Work
 
 W = TypeVar("W", bound=Work)
+A = TypeVar("A", bound=Answer)
 
 _UNENDED: Final = frozenset({"queued", "running", "importing"})
 _GOOD: Final = frozenset({"succeeded", "ready"})
 # How long one request waits, where nobody looks on, and where somebody does.
 _LONG_POLL_SECONDS: Final = 20.0
 _SHORT_POLL_SECONDS: Final = 1.0
+
+
+async def follow(
+    sender: Sender, path: str, kind: type[A], last_event_id: str | None
+) -> AsyncIterator[Event[A]]:
+    """The events of a stream, each as it happens. A broken connection is taken up again.
+
+    Args:
+        sender: of the client.
+        path: of the stream.
+        kind: of what the events carry.
+        last_event_id: of an event that was seen; it is not told again.
+
+    Raises:
+        ServiceUnreachable: for as long as the client's patience lasted.
+    """
+    patience = sender.patience()
+    while True:
+        seen = {} if last_event_id is None else {"Last-Event-ID": last_event_id}
+        call = Call("GET", path, headers=seen)
+        told = EventLines()
+        try:
+            async with sender.stream(call) as response:
+                async for line in response.aiter_lines():
+                    if (event := told.feed(line)) is not None:
+                        patience.renew()
+                        last_event_id = event.id
+                        yield Event(event.id, event.status, read_as(kind, json.loads(event.data)))
+        except ServiceUnreachable as error:
+            await patience.pause(call, error)
+        else:
+            return  # a stream that is not cut ends with the work
 
 
 class Resources(Generic[W]):
@@ -91,7 +125,7 @@ class Operations(Resources[W]):
         """
         return await self._sender.read(self._kind, Call("POST", self._path_of(id, "cancel")))
 
-    async def events(
+    def events(
         self,
         id: str,
         *,
@@ -106,23 +140,7 @@ class Operations(Resources[W]):
         Raises:
             ServiceUnreachable: for as long as the client's patience lasted.
         """
-        patience = self._sender.patience()
-        while True:
-            seen = {} if last_event_id is None else {"Last-Event-ID": last_event_id}
-            call = Call("GET", self._path_of(id, "events"), headers=seen)
-            told = EventLines()
-            try:
-                async with self._sender.stream(call) as response:
-                    async for line in response.aiter_lines():
-                        if (event := told.feed(line)) is not None:
-                            patience.renew()
-                            last_event_id = event.id
-                            work = read_as(self._kind, json.loads(event.data))
-                            yield Event(event.id, event.status, work)
-            except ServiceUnreachable as error:
-                await patience.pause(call, error)
-            else:
-                return  # a stream that is not cut ends with the work
+        return follow(self._sender, self._path_of(id, "events"), self._kind, last_event_id)
 
     def evidence_formats(self, id: str) -> AsyncIterator[EvidenceFormat]:
         """The documents that there are of it."""
