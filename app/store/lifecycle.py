@@ -86,20 +86,20 @@ def end(
         return False
     cancel_jobs(session, owner, owner_id)
     if issubclass(owner.table, Operation):
+        if owner is MODEL_VERSION:
+            _cancel_parts(session, owner_id)
         record_end(session, owner, owner_id, status)
         _end_all(session, tell_waiting(session, owner, owner_id, OperationStatus(status), error))
         if status != OperationStatus.SUCCEEDED:
-            _cancel_what_served(session, owner, owner_id)
+            cancel_audits(session, take_unwanted_companions(session, owner_id))
     return True
 
 
-def _cancel_what_served(session: Session, owner: Owner, owner_id: UUID) -> None:
-    """Cancel what was made for something that ended without a result, and that nothing else waits for."""
-    if owner is MODEL_VERSION:
-        for kind in (Gate, Study):
-            for part_id in open_parts(session, owner_id, kind):
-                end(session, owner_of(kind), part_id, OperationStatus.CANCELLED)
-    cancel_audits(session, take_unwanted_companions(session, owner_id))
+def _cancel_parts(session: Session, version_id: UUID) -> None:
+    """End the gates and studies of a version that was cancelled; of one that ended otherwise none is open."""
+    for kind in (Gate, Study):
+        for part_id in open_parts(session, version_id, kind):
+            end(session, owner_of(kind), part_id, OperationStatus.CANCELLED)
 
 
 def tell(session: Session, owner: Owner, owner_id: UUID) -> None:

@@ -23,7 +23,7 @@ from app.store.core.identifiers import Prefix, format_id, parse_id
 from app.store.deletion import erase_text_set
 from app.store.events import Event, record_version
 from app.store.gates import Gate
-from app.store.jobs.owners import AUDIT, LANGUAGE_MODEL
+from app.store.jobs.owners import AUDIT, GATE, LANGUAGE_MODEL, MODEL_VERSION, STUDY, Owner
 from app.store.jobs.queue import Job
 from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.lifecycle import begin_operation, end, fail_owner, succeed_audit
@@ -472,3 +472,32 @@ async def test_an_event_of_a_transaction_that_commits_later_comes_later(
         ).all()
         first = session.get_one(Event, ids[0])
         assert first.type == "slow"  # the oracle: the order of ids is not that of commits
+
+
+async def test_what_ends_at_once_does_not_wait_for_each_other(
+    client: httpx.AsyncClient, sessions: Sessions, check: JSON, models: list[str]
+) -> None:
+    """Audits that two versions share, a study, a gate and a version end together: no deadlock, one end each."""
+    for turn in range(6):
+        line = (await made(client, "/v1/model-lines", name=f"line {turn}", checks=[check]))["id"]
+        first, second = [await register(client, line, models[place], str(place)) for place in range(2)]
+        barrier = threading.Barrier(5)
+        with sessions() as session:
+            ids = [*audit_ids(session, first), *audit_ids(session, second)]
+        study_id = parse_id(Prefix.STUDY, second["checks"][0]["study"])
+        endings: list[tuple[Owner, UUID | None]] = [(AUDIT, ids[turn % 4]), (AUDIT, ids[(turn + 1) % 4])]
+        endings += [(STUDY, study_id), (MODEL_VERSION, parse_id(Prefix.MODEL_VERSION, second["id"]))]
+        gate_id = parse_id(Prefix.GATE, second["gates"][turn % 2]["gate"])
+
+        def cancel(owner: Owner, owner_id: UUID, barrier: threading.Barrier = barrier) -> None:
+            with sessions.begin() as session:
+                barrier.wait()
+                end(session, owner, owner_id, OperationStatus.CANCELLED)
+
+        await asyncio.gather(*(asyncio.to_thread(cancel, *each) for each in [*endings, (GATE, gate_id)]))
+        ended = await read(client, f"/v1/model-versions/{second['id']}")
+        assert ended["status"] in {"cancelled", "failed"}
+        assert {gate["status"] for gate in ended["gates"]} <= {"cancelled", "failed"}
+        told = events_of((await client.get(f"/v1/model-versions/{second['id']}/events")).text)
+        kinds = [each["type"] for each in told]
+        assert (kinds[-1], len(kinds)) == (f"version.{ended['status']}", 4)
