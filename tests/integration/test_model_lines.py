@@ -477,7 +477,7 @@ async def test_an_event_of_a_transaction_that_commits_later_comes_later(
 async def test_what_ends_at_once_does_not_wait_for_each_other(
     client: httpx.AsyncClient, sessions: Sessions, check: JSON, models: list[str]
 ) -> None:
-    """Audits that two versions share, a study, a gate and a version end together: no deadlock, one end each."""
+    """Audits that two versions share, a study, a gate and a version end together without a deadlock."""
     for turn in range(6):
         line = (await made(client, "/v1/model-lines", name=f"line {turn}", checks=[check]))["id"]
         first, second = [await register(client, line, models[place], str(place)) for place in range(2)]
