@@ -13,8 +13,8 @@ class Event(Generic[T]):
 
     Attributes:
         id: names the state; following again with it as `last_event_id` does not tell it again.
-        status: of the resource.
-        data: the resource.
+        status: of the resource; of a version of a model line what happened, as `gate.failed`.
+        data: the resource; of a version the event as `client.events` lists it.
     """
 
     id: str

@@ -33,7 +33,7 @@ class GateStatus(IntEnum):
     UNDECIDED = 4
 
 
-_STATUSES: Final = {"pass": GateStatus.PASS, "fail": GateStatus.FAIL, "inconclusive": GateStatus.INCONCLUSIVE}
+STATUSES: Final = {"pass": GateStatus.PASS, "fail": GateStatus.FAIL, "inconclusive": GateStatus.INCONCLUSIVE}
 
 
 class GateCommand(TyperCommand):
@@ -101,7 +101,7 @@ def gate(
             raise fail(f"the gate {ended.status}{why}", ExitStatus.FAILED)
     if not as_json:
         Console().print(_table(ended))
-    raise typer.Exit(_STATUSES.get(ended.outcome, GateStatus.UNDECIDED))
+    raise typer.Exit(STATUSES.get(ended.outcome, GateStatus.UNDECIDED))
 
 
 def _subject(**given: str | None) -> dict[str, Any]:

@@ -2,19 +2,21 @@
 
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from pathlib import Path
 from typing import Final, Generic, Literal, TypeVar
 from urllib.parse import quote
 
 from memaudit.answers import read_as
 from memaudit.asynchronous.sender import Sender
+from memaudit.base import Answer
 from memaudit.calls import Call
 from memaudit.errors import MemauditError, WaitTimedOut, WorkFailed
 from memaudit.events import Event, EventStream
 from memaudit.types import EvidenceFormat, Work
 
 W = TypeVar("W", bound=Work)
+A = TypeVar("A", bound=Answer)
 
 _GOOD: Final = frozenset({"succeeded", "ready"})
 # A newer service may know more ways of not having ended.
@@ -22,6 +24,48 @@ _ENDED: Final = _GOOD | {"failed", "cancelled", "rejected"}
 # How long one request waits, where nobody looks on, and where somebody does.
 _LONG_POLL_SECONDS: Final = 20.0
 _SHORT_POLL_SECONDS: Final = 1.0
+
+
+async def follow(
+    sender: Sender,
+    path: str,
+    kind: type[A],
+    status_of: Callable[[A], str],
+    last_event_id: str | None,
+    ends: Collection[str],
+) -> AsyncIterator[Event[A]]:
+    """The events of a stream, each as it happens. A broken connection is taken up again.
+
+    Args:
+        sender: of the client.
+        path: of the stream.
+        kind: of what the events carry.
+        status_of: what has become of what one carries.
+        last_event_id: of an event that was seen; it is not told again.
+        ends: what becomes of a stream's subject last, so that nothing more is told.
+
+    Raises:
+        ServiceUnreachable: for as long as the client's patience lasted.
+    """
+    patience = sender.patience()
+    while True:
+        seen = {} if last_event_id is None else {"Last-Event-ID": last_event_id}
+        call = Call("GET", path, headers=seen)
+        stream, status = EventStream(), None
+        try:
+            async with sender.stream(call) as response:
+                async for block in response.aiter_bytes():
+                    for event in stream.feed(block):
+                        patience.renew()
+                        told = read_as(kind, json.loads(event.data))
+                        last_event_id, status = event.id, status_of(told)
+                        yield Event(event.id, status, told)
+        except MemauditError as error:
+            await patience.pause(call, error)
+        else:
+            # Whoever stands before the service may end it early; with nothing to tell, the end was seen.
+            if status is None or status in ends:
+                return
 
 
 class Resources(Generic[W]):
@@ -93,7 +137,7 @@ class Operations(Resources[W]):
         """
         return await self._sender.read(self._kind, Call("POST", self._path_of(id, "cancel")))
 
-    async def events(
+    def events(
         self,
         id: str,
         *,
@@ -108,25 +152,8 @@ class Operations(Resources[W]):
         Raises:
             ServiceUnreachable: for as long as the client's patience lasted.
         """
-        patience = self._sender.patience()
-        while True:
-            seen = {} if last_event_id is None else {"Last-Event-ID": last_event_id}
-            call = Call("GET", self._path_of(id, "events"), headers=seen)
-            stream, status = EventStream(), None
-            try:
-                async with self._sender.stream(call) as response:
-                    async for block in response.aiter_bytes():
-                        for event in stream.feed(block):
-                            patience.renew()
-                            work = read_as(self._kind, json.loads(event.data))
-                            last_event_id, status = event.id, work.status
-                            yield Event(event.id, work.status, work)
-            except MemauditError as error:
-                await patience.pause(call, error)
-            else:
-                # Whoever stands before the service may end it early; with nothing to tell, the end was seen.
-                if status is None or status in _ENDED:
-                    return
+        path = self._path_of(id, "events")
+        return follow(self._sender, path, self._kind, lambda work: work.status, last_event_id, _ENDED)
 
     def evidence_formats(self, id: str) -> AsyncIterator[EvidenceFormat]:
         """The documents that there are of it."""
