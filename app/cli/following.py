@@ -24,7 +24,7 @@ def progress_bars(screen: Console) -> Progress:
 
 
 def follow_with_progress(operations: Resources[W], work_id: str, progress: Progress, description: str) -> W:
-    """Show the progress of an audit, an edit, a study, a gate or a version until it ends; the ended resource."""
+    """Show the progress of work until it ends; the ended resource."""
     bar = progress.add_task(description, total=None)
     said: datetime | None = None
 
