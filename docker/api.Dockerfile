@@ -1,6 +1,8 @@
 # The HTTP service, the migrations and the command line. No torch: this image stays small.
 # Build it from the repository's root: docker build -f docker/api.Dockerfile -t memaudit-api .
+# --build-arg EXTRAS=telemetry,inspect adds what writes evidence as logs of Inspect (76 MB).
 FROM python:3.11-slim AS build
+ARG EXTRAS=telemetry
 WORKDIR /source
 COPY requirements.lock pyproject.toml README.md LICENSE ./
 COPY app app
@@ -8,7 +10,7 @@ COPY memaudit memaudit
 COPY workers workers
 COPY migrations migrations
 RUN python -m venv /opt/memaudit \
-    && /opt/memaudit/bin/pip install --no-cache-dir --constraint requirements.lock ".[telemetry]"
+    && /opt/memaudit/bin/pip install --no-cache-dir --constraint requirements.lock ".[${EXTRAS}]"
 
 FROM python:3.11-slim
 RUN groupadd --system --gid 10001 memaudit \

@@ -18,6 +18,8 @@ from tests.servers import temporary_layout
 
 TEMPLATE = "template_memaudit"
 REDIS_DATABASES = range(1, 64)
+# Whoever asks first for a costly fixture waits while models are trained and edited for it.
+COSTLY_SECONDS = 900
 
 # What is computed here is so small that a second thread only takes the core from the process beside this one.
 # Processes that tests start inherit it. Torch, OpenBLAS and pyarrow read it when they are imported.
@@ -28,8 +30,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest."""
+    """Begin with what takes longest, and give it its time."""
     items.sort(key=lambda item: not is_costly(item.path))
+    for item in items:
+        if is_costly(item.path):
+            item.add_marker(pytest.mark.timeout(COSTLY_SECONDS))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesTogether:

@@ -106,7 +106,7 @@ def audit(
             if ended.status != "succeeded":
                 raise fail(_why(ended), ExitStatus.FAILED)
             if csv:
-                client.audits.save_scores(ended.id, csv, format="csv")
+                _save_scores(client, ended.id, csv)
     if not as_json and ended.summary is not None:
         Console().print(_result_table(ended.summary))
         if found := ended.summary.calibration:
@@ -156,6 +156,14 @@ def _upload(client: Client, texts: Path, progress: Progress) -> str:
     """Store a file of texts; the id of the text set."""
     bar = progress.add_task("Uploading", total=texts.stat().st_size)
     return client.text_sets.upload(texts, on_sent=lambda sent: progress.update(bar, completed=sent)).id
+
+
+def _save_scores(client: Client, audit_id: str, csv: Path) -> None:
+    """Write the score of each text to a file."""
+    try:
+        client.audits.save_scores(audit_id, csv, format="csv")
+    except OSError as error:
+        raise fail(f"{csv}: {error.strerror}", ExitStatus.FAILED) from error
 
 
 def _why(audit: Audit) -> str:

@@ -20,9 +20,11 @@ from app.store.jobs.load import EndedJobs, Load, OpenJobs, read_load
 
 log = structlog.get_logger()
 
-# A reading is shared by all who ask within this time, and no statement of it takes long.
+# A reading is shared by all who ask within this time, and no statement of it takes long. All of it, with the
+# wait for a connection, ends before Prometheus would give up by default.
 _FRESH_SECONDS: Final = 5.0
 _STATEMENT_SECONDS: Final = 2.0
+_READING_SECONDS: Final = 8.0
 
 Labels = tuple[str, ...]
 
@@ -50,8 +52,9 @@ class ServiceLoad(Collector):
             if self._read_at is not None and time.monotonic() - self._read_at < _FRESH_SECONDS:
                 return
             try:
-                self._load = await store.run(read_load, timeout_seconds=_STATEMENT_SECONDS)
-            except SQLAlchemyError as error:
+                async with asyncio.timeout(_READING_SECONDS):
+                    self._load = await store.run(read_load, timeout_seconds=_STATEMENT_SECONDS)
+            except (SQLAlchemyError, TimeoutError) as error:
                 log.warning("load_not_read", error=type(error).__name__)
                 self._load = None
             self._read_at = time.monotonic()

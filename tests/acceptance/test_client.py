@@ -164,7 +164,8 @@ async def test_what_cannot_be_repeated_is_not(deployment: Deployment, face: str,
                 await client.audits.cancel(audit.id)  # what the lost answer said, another would not say
             with pytest.raises(Conflict):
                 await client.audits.cancel(audit.id)
-            proxy.cuts.append(0)
+    with cutting_proxy(deployment.service.url, 0) as proxy:
+        async with client_of(face, proxy.url, deployment.service.key) as client:
             blocks = _blocks(face, [b'{"text": "Once."}\n'])
             with pytest.raises(ServiceUnreachable):
                 await client.text_sets.upload(blocks, name=f"once {face}", format="jsonl")

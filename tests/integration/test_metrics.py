@@ -1,7 +1,9 @@
 """/metrics tells what waits, runs and fails; dashboard, alerts and autoscalers ask for no more than that."""
 
+import asyncio
 import json
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx
@@ -9,6 +11,7 @@ import promql_parser
 import psycopg
 import pytest
 import yaml
+from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 from psycopg import sql
 from sqlalchemy import event
@@ -138,6 +141,18 @@ async def test_a_scrape_waits_for_no_slow_statement(
     monkeypatch.setattr(service_load, "_STATEMENT_SECONDS", 0.2)
     with database.transaction():
         database.execute("LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE")
+        series = await scrape(client)
+    assert series["memaudit_database_up", frozenset()] == 0
+
+
+async def test_a_scrape_waits_for_no_connection(
+    app: FastAPI, client: httpx.AsyncClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where requests hold the whole pool, the numbers are absent, but the process is still there."""
+    monkeypatch.setattr(service_load, "_READING_SECONDS", 0.2, raising=False)
+    async with AsyncExitStack() as held, asyncio.timeout(10):
+        for _ in range(2 * settings.database_pool_size):
+            await held.enter_async_context(app.state.store.engine.connect())
         series = await scrape(client)
     assert series["memaudit_database_up", frozenset()] == 0
 
