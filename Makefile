@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup hooks test unit test-chaos test-gpu lint types imports contract check bench suite-check demo suite-report openapi lock clean
+.PHONY: help setup hooks test unit test-chaos test-gpu lint types imports contract client-types client-check check bench suite-check demo suite-report openapi lock clean
 
 PYTHON ?= python3.11
 VENV ?= .venv
@@ -56,7 +56,7 @@ test-chaos: $(DEV_STAMP) ## Run the slow fault tests: minutes of killed, paused 
 test-gpu: $(DEV_STAMP) ## Run the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu $(PYTEST_ARGS)
 
-check: lint types imports contract ## Run every static check; the hooks run the same
+check: lint types imports contract client-check ## Run every static check; the hooks run the same
 
 lint: $(DEV_STAMP) ## Check style and formatting
 	$(BIN)/ruff check .
@@ -70,6 +70,9 @@ imports: $(DEV_STAMP) ## Check who may import whom
 
 contract: $(DEV_STAMP) ## Check that openapi.json is what the application serves
 	$(BIN)/python -m tests.acceptance.openapi_snapshot --check
+
+client-check: $(DEV_STAMP) ## Check that the client's generated modules are what openapi.json says
+	$(BIN)/python -m tests.client_build --check
 
 bench: $(DEV_STAMP) ## Measure speed side by side with its peers, and memory for few texts and for many
 	$(BIN)/python -m tests.benchmarks.scoring
@@ -86,6 +89,9 @@ suite-check: $(DEV_STAMP) ## Check on a trained micro suite (SUITE=DIR) what mea
 
 openapi: $(DEV_STAMP) ## Rewrite the OpenAPI snapshot
 	$(BIN)/python -m tests.acceptance.openapi_snapshot
+
+client-types: $(DEV_STAMP) ## Rewrite the client's generated modules from openapi.json
+	$(BIN)/python -m tests.client_build
 
 lock: $(DEV_STAMP) ## Rewrite requirements.lock from the environment
 	$(BIN)/python -m pip freeze --exclude-editable | sed 's/^torch==2\.13\.0.*/torch==2.13.0/' > requirements.lock

@@ -9,8 +9,10 @@
     ├── Conflict                  409
     │   ├── AlreadyTerminal
     │   ├── AuditNotSucceeded
+    │   ├── EvidenceNotReady
     │   ├── IdempotencyInFlight
     │   ├── LanguageModelNotReady
+    │   ├── NothingToJudge
     │   ├── ResourceInUse
     │   ├── StudyNotSucceeded
     │   └── TextSetNotReady
@@ -18,6 +20,7 @@
     ├── BodyTooLarge              413
     ├── UnsupportedMediaType      415
     ├── RangeNotSatisfiable       416
+    ├── SigningUnavailable        503
     ├── ValidationFailed          422
     │   ├── IdempotencyMismatch
     │   └── SourceNotAllowed
@@ -29,6 +32,7 @@
         ├── NoSuchPrefixToken     422
         ├── ReferenceIsSame       422
         ├── CompanionFailed       424
+        ├── SubjectFailed         424
         ├── EditFailed            422
         │   └── NoFeasibleSetting
         ├── ArtifactNameTaken     409
@@ -155,6 +159,13 @@ class StudyNotSucceeded(Conflict):
     title = "Study has not succeeded"
 
 
+class EvidenceNotReady(Conflict):
+    """Evidence is given of work that has succeeded."""
+
+    slug = "evidence-not-ready"
+    title = "Evidence not ready"
+
+
 class IdempotencyInFlight(Conflict):
     """A request with the same Idempotency-Key is being answered right now."""
 
@@ -167,6 +178,13 @@ class LanguageModelNotReady(Conflict):
 
     slug = "language-model-not-ready"
     title = "Language model not ready"
+
+
+class NothingToJudge(Conflict):
+    """The subject of a gate has ended without a result."""
+
+    slug = "nothing-to-judge"
+    title = "Nothing to judge"
 
 
 class ResourceInUse(Conflict):
@@ -248,6 +266,14 @@ class SourceNotAllowed(ValidationFailed):
 
     slug = "source-not-allowed"
     title = "Source not allowed"
+
+
+class SigningUnavailable(MemauditError):
+    """This instance has no key to sign evidence with; the detail says what to set."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    slug = "signing-unavailable"
+    title = "Signing unavailable"
 
 
 class JobFailed(MemauditError):
@@ -334,6 +360,14 @@ class CompanionFailed(JobFailed):
     status = HTTPStatus.FAILED_DEPENDENCY
     slug = "companion-failed"
     title = "Companion audit failed"
+
+
+class SubjectFailed(JobFailed):
+    """What a gate judges failed or was cancelled; the detail says which."""
+
+    status = HTTPStatus.FAILED_DEPENDENCY
+    slug = "subject-failed"
+    title = "Subject of the gate failed"
 
 
 class JobCrashed(JobFailed):

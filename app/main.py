@@ -11,6 +11,9 @@ from app.artifacts.hub import router as hub
 from app.artifacts.router import router as artifacts
 from app.audits.router import router as audits
 from app.edits.router import router as edits
+from app.evidence.router import keys_router as signing_keys
+from app.evidence.router import router as evidence
+from app.gates.router import router as gates
 from app.http.api_page import install_api_page
 from app.http.changes import Changes
 from app.http.health import router as operations
@@ -21,6 +24,7 @@ from app.logs import configure_logging
 from app.maintenance.doorbell import Doorbell
 from app.maintenance.retention import collect_forever
 from app.maintenance.sweeper import sweep_forever
+from app.policies.router import router as policies
 from app.presets.router import router as presets
 from app.scoring.router import router as scoring
 from app.settings import Settings, get_settings
@@ -86,10 +90,24 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.metrics = ServiceMetrics()
     install_problem_handlers(app)
     v1 = APIRouter(responses=problem_responses(400, 401, 403, 404, 413, 422, 503))
-    for router in (language_models, text_sets, presets, audits, studies, scoring, edits, artifacts, hub):
+    for router in (
+        language_models,
+        text_sets,
+        presets,
+        audits,
+        studies,
+        scoring,
+        edits,
+        policies,
+        gates,
+        artifacts,
+        hub,
+        evidence,
+    ):
         v1.include_router(router)
     app.include_router(v1)
     app.include_router(operations)
+    app.include_router(signing_keys)
     install_api_page(app)
     app.add_middleware(RequestObserver, metrics=app.state.metrics)
     return app

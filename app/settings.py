@@ -92,6 +92,9 @@ class Settings(BaseSettings):
     # Ended jobs of ended work. Results stay.
     jobs_kept_days: float = Field(default=7.0, ge=0, le=36_500)
 
+    # A directory of PEM files: the key that evidence is signed with, and those that were before it.
+    signing_keys: AbsolutePath | None = None
+
     # A JSON request; a text set in one JSON document, or one record of a stream; a whole stream.
     max_request_bytes: int = Field(default=2**20, ge=1)
     max_json_bytes: int = Field(default=64 * 2**20, ge=1)
@@ -116,6 +119,11 @@ class Settings(BaseSettings):
     def api_key_path(self) -> Path:
         """Where the embedded service keeps the key it made for its owner."""
         return self.home / "api-key"
+
+    @property
+    def signing_keys_directory(self) -> Path:
+        """Where the keys for evidence are: below the data directory unless they are set."""
+        return self.signing_keys or self.home / "signing-keys"
 
     def require_database_url(self) -> str:
         """The URL of the Postgres that holds everything.

@@ -12,7 +12,10 @@ _BLOCK_BYTES = 65_536
 
 @dataclass
 class CuttingProxy:
-    """Passes bytes on. Each connection is cut after the next number of answered bytes, until none is left."""
+    """Passes bytes on. Each connection is cut after the next number of answered bytes, until none is left.
+
+    With 0 the service answers, and nothing of it is passed on.
+    """
 
     target: tuple[str, int]
     cuts: list[int]
@@ -34,6 +37,9 @@ class CuttingProxy:
             threading.Thread(target=self._requests, args=(client, server), daemon=True).start()
             answered = 0
             while block := server.recv(_BLOCK_BYTES):
+                if self.cuts and self.cuts[0] == 0:
+                    self.cuts.pop(0)
+                    break
                 client.sendall(block)
                 answered += len(block)
                 self.passed += len(block)

@@ -11,11 +11,13 @@ from app.contracts.audits import AuditSpec, StoredAuditOptions, StoredAuditSpec
 from app.contracts.base import Metadata
 from app.contracts.catalogue import PresetName
 from app.contracts.metrics.fields import UNSCORED, MetricName, score_fields
+from app.contracts.policies.policy import PolicyId
 from app.contracts.results.calibration import Verdict
 from app.contracts.results.summary import AuditSummary
 from app.contracts.sources import LanguageModelReference
 from app.http.problems import Problem
 from app.http.waiting import Waiting
+from app.policies.preregistration import Preregistration
 from app.store.audits import Audit
 from app.store.companions import Companion, CompanionRole
 from app.store.core.identifiers import Prefix, format_id
@@ -35,6 +37,8 @@ class AuditCreate(AuditSpec):
     gets a p-value and a verdict. `reference_model` is a language model like `model` that never saw the texts:
     what is judged is then how much more strongly `model` has memorized them. Both are scored by audits of
     their own, the `companions`, and the audit ends once these have.
+
+    `policy` is recorded before the first score, and a gate made that judges the audit by it.
     """
 
     model_config = ConfigDict(
@@ -46,6 +50,7 @@ class AuditCreate(AuditSpec):
     preset: PresetName | None = None
     reference_model: LanguageModelReference | None = None
     control_text_set: Annotated[str, Field(max_length=100)] | None = None
+    policy: PolicyId | None = None
     metadata: Metadata = {}
 
     @model_validator(mode="after")
@@ -142,6 +147,10 @@ class AuditOut(BaseModel):
             "audit, and all did."
         ),
     ] = None
+    preregistration: Annotated[
+        Preregistration | None,
+        Field(description="The policy that was named when it was asked for; null if none was."),
+    ] = None
     progress: Progress
     digests: Digests
     summary: AuditSummary | None
@@ -160,11 +169,12 @@ class AuditOut(BaseModel):
         in_flight: int = 0,
         waiting_job: Job | None = None,
         companion_of: Sequence[str] = (),
+        preregistration: Preregistration | None = None,
     ) -> Self:
         """The resource for a row.
 
         `in_flight` counts texts scored in shards not committed yet; `waiting_job` goes on once something is
-        back; `companion_of` names what it was made for.
+        back; `companion_of` names what it was made for; `preregistration` is what it was asked for with.
         """
         spec = StoredAuditSpec.model_validate(row.spec)
         by_role = {each.role: each for each in companions}
@@ -183,6 +193,7 @@ class AuditOut(BaseModel):
             prefix_token=PrefixToken.model_validate(row.prefix_token) if row.prefix_token else None,
             recall_shots=row.recall_shots,
             derived_from=format_id(Prefix.AUDIT, row.derived_from) if row.derived_from else None,
+            preregistration=preregistration,
             progress=Progress(done=row.texts_done + in_flight, total=row.texts_total),
             digests=Digests(model=row.language_model_digest, text_set=row.text_set_sha256 or None),
             summary=AuditSummary.model_validate(row.summary) if row.summary else None,

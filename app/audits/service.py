@@ -1,7 +1,7 @@
 """Requesting and reading audits."""
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from uuid import UUID
 
@@ -13,13 +13,15 @@ from app.errors import AuditNotSucceeded, FieldError, NotFound, ValidationFailed
 from app.http.idempotency import answer_once
 from app.http.pagination import Page, decode_cursor, encode_cursor, id_cursor, invalid_cursor, page_by_id
 from app.language_models.service import require_prefix_token, resolve_language_model
-from app.store.audits import Audit
+from app.policies.preregistration import preregister, preregistrations_of
+from app.store.audits import Audit, audits_by_id
 from app.store.companions import CompanionRole, companions_of, is_companion, link_audit, owners_by_audit
 from app.store.core.identifiers import Prefix, format_id, new_id
+from app.store.enqueueing import enqueue_audit
 from app.store.jobs.owners import AUDIT
 from app.store.jobs.waiting import waiting_jobs
 from app.store.language_models import LanguageModel, LanguageModelStatus
-from app.store.lifecycle import cancel_operation, enqueue_audit
+from app.store.lifecycle import cancel_operation
 from app.store.operations import OperationFilter, OperationStatus, get_operation, list_operations
 from app.store.progress import read_audit_with_progress
 from app.store.score_findings import read_findings
@@ -36,12 +38,12 @@ def request_audit(
     """Accept an audit. It starts at once, or when its language model is validated and its texts imported.
 
     Raises:
-        NotFound: no such language model or text set for this tenant.
+        NotFound: no such language model, text set or policy for this tenant.
         LanguageModelNotReady: the language model was rejected.
         TextSetNotReady: the text set could not be imported, or the control texts are not there yet.
         SourceNotAllowed: an inline path outside the allow-listed roots.
-        ValidationFailed: a language model is known to lack the prefix token, or the texts or the language
-            model are compared with themselves.
+        ValidationFailed: a language model is known to lack the prefix token, the texts or the language
+            model are compared with themselves, or a rule of the policy cannot judge an audit.
         IdempotencyInFlight, IdempotencyMismatch: see `answer_once`.
     """
 
@@ -62,7 +64,8 @@ def request_audit(
         _require_another_model(language_model, reference_model)
         audit = add_audit(session, language_model, text_set, request.spec(), metadata=request.metadata)
         _add_companions(session, audit, language_model, text_set, reference_model, controls)
-        return AuditOut.of(audit, companions_of(session, [audit.id])[audit.id])
+        registered = preregister(session, principal, request.policy, "audit", audit.id)
+        return AuditOut.of(audit, companions_of(session, [audit.id])[audit.id], preregistration=registered)
 
     return answer_once(session, principal, key, "audit", request, AuditOut, create)
 
@@ -158,6 +161,13 @@ def read_audit(session: Session, tenant_id: UUID, audit_id: UUID) -> AuditOut:
     return _answers(session, [audit], in_flight)[audit.id]
 
 
+def read_audits(session: Session, tenant_id: UUID, audit_ids: Sequence[UUID]) -> list[AuditOut]:
+    """Some of a tenant's audits, in the order of their ids as given; those of others are left out."""
+    rows = audits_by_id(session, tenant_id, audit_ids)
+    answers = _answers(session, list(rows.values()))
+    return [answers[each] for each in audit_ids if each in answers]
+
+
 def cancel(session: Session, tenant_id: UUID, audit_id: UUID) -> AuditOut:
     """End an audit at the client's word.
 
@@ -188,9 +198,16 @@ def list_page(
 def _answers(session: Session, rows: list[Audit], in_flight: int = 0) -> dict[UUID, AuditOut]:
     ids = [row.id for row in rows]
     companions, owners = companions_of(session, ids), owners_by_audit(session, ids)
-    waiting = waiting_jobs(session, rows)
+    waiting, registered = waiting_jobs(session, rows), preregistrations_of(session, ids)
     return {
-        row.id: AuditOut.of(row, companions[row.id], in_flight, waiting.get(row.id), owners[row.id])
+        row.id: AuditOut.of(
+            row,
+            companions[row.id],
+            in_flight,
+            waiting.get(row.id),
+            owners[row.id],
+            registered.get(row.id),
+        )
         for row in rows
     }
 

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -11,13 +12,17 @@ from app import __version__
 from app.cli import keys
 from app.cli.audit import audit
 from app.cli.demo import demo
+from app.cli.evidence import evidence
 from app.cli.failures import explained
 from app.cli.found_settings import find_settings
+from app.cli.gate import GateCommand, gate
+from app.cli.output import JSONFlag, print_json
 from app.cli.pull import pull
+from app.cli.verify import verify
 from app.embedded.programs import api_command, worker_command
-from app.embedded.supervisor import supervise
+from app.embedded.supervisor import Ready, supervise
 from app.settings import GPU_QUEUE, Queue, Settings
-from app.store.core.migrate import upgrade
+from app.store.core.migrate import newest_revision, upgrade
 
 cli = typer.Typer(
     help="Audit language models for memorization.",
@@ -28,7 +33,10 @@ cli = typer.Typer(
 cli.add_typer(keys.cli, name="keys")
 cli.command()(audit)
 cli.command()(demo)
+cli.command()(evidence)
+cli.command(cls=GateCommand)(gate)
 cli.command()(pull)
+cli.command()(verify)
 
 HomeOption = Annotated[
     Path | None,
@@ -47,14 +55,31 @@ def main() -> None:
 
 
 @cli.command()
-def up(home: HomeOption = None, host: HostOption = None, port: PortOption = None) -> None:
-    """Run the whole service on this machine: Postgres, Redis, a worker and the API."""
+def up(
+    home: HomeOption = None, host: HostOption = None, port: PortOption = None, *, as_json: JSONFlag = False
+) -> None:
+    """Run the whole service on this machine: Postgres, Redis, a worker and the API.
+
+    With --json one document goes to stdout once the service answers: its URL, where its key and logs are.
+    """
     with explained():
         settings = _with_given(Settings(), home=home, host=host, port=port)
         try:
-            supervise(settings, announce=typer.echo)
+            supervise(settings, partial(typer.echo, err=as_json), partial(_say_ready, as_json=as_json))
         except KeyboardInterrupt:
-            typer.echo("Stopped.")
+            typer.echo("Stopped.", err=as_json)
+
+
+def _say_ready(ready: Ready, *, as_json: bool) -> None:
+    if as_json:
+        print_json(
+            {"url": ready.url, "api_key_path": os.fspath(ready.api_key_path), "logs": os.fspath(ready.logs)}
+        )
+    else:
+        typer.echo(
+            f"memaudit is ready at {ready.url}\nAPI key: {ready.api_key_path}\nLogs: {ready.logs}\n"
+            "Stop it with Ctrl-C."
+        )
 
 
 @cli.command()
@@ -79,10 +104,13 @@ def worker(
 
 
 @cli.command()
-def migrate() -> None:
-    """Bring the database to the newest schema."""
+def migrate(*, as_json: JSONFlag = False) -> None:
+    """Bring the database to the newest schema. With --json its revision goes to stdout."""
     with explained():
-        upgrade(find_settings().require_database_url())
+        database_url = find_settings().require_database_url()
+        upgrade(database_url)
+    if as_json:
+        print_json({"revision": newest_revision(database_url)})
 
 
 @cli.command(
@@ -95,9 +123,12 @@ def suite(context: typer.Context) -> None:
 
 
 @cli.command()
-def version() -> None:
+def version(*, as_json: JSONFlag = False) -> None:
     """Print the version."""
-    typer.echo(__version__)
+    if as_json:
+        print_json({"version": __version__})
+    else:
+        typer.echo(__version__)
 
 
 def _service_settings() -> Settings:

@@ -14,15 +14,18 @@ import httpx
 import typer
 from rich.console import Console
 
-from app.cli.audit import owner_key, progress_bars
-from app.cli.client import JSON, ServiceClient
 from app.cli.demo_edit import METRICS, PREFIX_TOKEN, edit_and_audit_again, ended, upload
 from app.cli.demo_report import dose_response_table, gain_lines, heat_line
 from app.cli.failures import ExitStatus, explained, fail
+from app.cli.following import progress_bars
 from app.cli.found_settings import find_settings
+from app.cli.output import JSONFlag, as_document, print_json
+from app.cli.service import owner_key
 from app.embedded.processes import end, spawn
 from app.embedded.programs import local_url
 from app.settings import Settings
+from memaudit import Client
+from memaudit.types import Audit
 
 STANDARD: Final = "standard"
 PERTURBED: Final = "perturbed"
@@ -34,20 +37,34 @@ def demo(
     *,
     once: Annotated[bool, typer.Option("--once", help="Stop the service at the end.")] = False,
     size: Annotated[str, typer.Option(help="Size of the suite: nano or micro.")] = "nano",
+    as_json: JSONFlag = False,
 ) -> None:
-    """Train a small suite of models, audit them with the embedded service, and show what they memorized."""
-    screen = Console()
+    """Train a small suite of models, audit them with the embedded service, and show what they memorized.
+
+    With --json all that is shown goes to stderr, and stdout gets one document: the service's address, the
+    audits of both models, the edit and the audit of the edited model.
+    """
+    screen = Console(stderr=as_json)
     with explained():
         home = Settings().home
         suite = home / "suites" / size
         _train(suite, size)
         with _service(home, suite.parent, screen) as url:
-            key = owner_key(Settings())
-            with ServiceClient(url, key) as client:
+            with Client(url, owner_key(Settings())) as client:
                 text_set = upload(client, suite / "texts.jsonl")
                 audits = _audit_both(client, suite, text_set)
                 _report(client, audits, screen)
-                edit_and_audit_again(client, suite, audits[PERTURBED], screen)
+                proof = edit_and_audit_again(client, suite, audits[PERTURBED], screen)
+            if as_json:
+                print_json(
+                    {
+                        "url": url,
+                        "audits": {name: as_document(audit) for name, audit in audits.items()},
+                        "edit": as_document(proof.edit),
+                        "edited_model": os.fspath(proof.directory),
+                        "audit_of_edited_model": as_document(proof.audit),
+                    }
+                )
             if once:
                 return
             screen.print(f"The service goes on at [bold]{url}[/]; its contract is at {url}/docs.")
@@ -92,32 +109,31 @@ def _is_ready(url: str) -> bool:
         return False
 
 
-def _audit_both(client: ServiceClient, suite: Path, text_set: str) -> dict[str, JSON]:
+def _audit_both(client: Client, suite: Path, text_set: str) -> dict[str, Audit]:
     """Audit the standard and the perturbed model on the suite's texts; the ended audits by name."""
     audits = {}
     for name in (STANDARD, PERTURBED):
-        body = {
-            "model": {"type": "path", "path": os.fspath(suite / name)},
-            "text_set": text_set,
-            "metrics": METRICS,
-            "options": {"prefix_token": PREFIX_TOKEN},
-        }
-        audits[name] = client.request_audit(body)
+        audits[name] = client.audits.create(
+            model={"type": "path", "path": os.fspath(suite / name)},
+            text_set=text_set,
+            metrics=METRICS,
+            options={"prefix_token": PREFIX_TOKEN},
+        )
     with progress_bars(Console(stderr=True)) as progress:
         return {
-            name: ended(client, audit, progress, f"Auditing the {name} model")
+            name: ended(client.audits, audit, progress, f"Auditing the {name} model")
             for name, audit in audits.items()
         }
 
 
-def _report(client: ServiceClient, audits: dict[str, JSON], screen: Console) -> None:
-    summaries = {name: audit["summary"] for name, audit in audits.items()}
+def _report(client: Client, audits: dict[str, Audit], screen: Console) -> None:
+    summaries = {name: audit.summary for name, audit in audits.items() if audit.summary}
     screen.print(dose_response_table(summaries))
     for line in gain_lines(summaries):
         screen.print(line)
-    perturbed = audits[PERTURBED]["id"]
-    most = client.read(f"/v1/audits/{perturbed}/scores", {"sort": "-nl", "limit": "1"})["data"][0]
-    evidence = client.read(f"/v1/audits/{perturbed}/scores/{most['text_id']}/tokens", {})
+    perturbed = audits[PERTURBED].id
+    most = next(client.audits.scores(perturbed, sort="-nl", page_size=1))
+    evidence = client.audits.tokens(perturbed, most.text_id)
     screen.print(heat_line(most, evidence))
 
 

@@ -8,8 +8,8 @@ import typer
 from pydantic import ValidationError
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
-from app.cli.client import RequestRefused, ServiceUnreachable
 from app.embedded.errors import EmbeddedError
+from memaudit import MemauditError, ServiceUnreachable
 
 
 class ExitStatus(IntEnum):
@@ -34,7 +34,7 @@ def explained() -> Iterator[None]:
         yield
     except ServiceUnreachable as error:
         raise fail(str(error), ExitStatus.UNREACHABLE) from error
-    except (EmbeddedError, RequestRefused) as error:
+    except (EmbeddedError, MemauditError) as error:
         raise fail(str(error), ExitStatus.FAILED) from error
     except ValidationError as error:
         names = ", ".join(

@@ -1,7 +1,8 @@
-"""`memaudit keys`: API keys, straight in the database."""
+"""`memaudit keys`: API keys, straight in the database, and the keys that evidence is signed with."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -13,13 +14,15 @@ from sqlalchemy.orm import Session
 from app.cli.failures import ExitStatus, explained, fail
 from app.cli.found_settings import find_settings
 from app.cli.output import JSONFlag, print_json
+from app.errors import SigningUnavailable
+from app.evidence.signing import rotate_signing_key, to_json_web_key
 from app.store.core.sessions import sync_engine, sync_sessions
 from app.store.tenants import SCOPES, APIKey, create_key, list_keys, revoke_key
 
 # An id is copied from the list, so lines run on where the terminal is narrow.
 _LIST_CHARACTERS: Final = 400
 
-cli = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True)
+cli = typer.Typer(help="Create, list and revoke API keys; rotate the key for evidence.", no_args_is_help=True)
 
 
 @contextmanager
@@ -88,6 +91,28 @@ def revoke(
         print_json({"id": str(key_id), "revoked": True})
     else:
         typer.echo("Revoked.")
+
+
+@cli.command("rotate-signing")
+def rotate_signing(
+    directory: Annotated[
+        Path | None,
+        typer.Option(file_okay=False, help="Where the keys are; default MEMAUDIT_SIGNING_KEYS."),
+    ] = None,
+    *,
+    as_json: JSONFlag = False,
+) -> None:
+    """Make a key that signs evidence from now on; also the first. Those before it stay published."""
+    with explained():
+        place = directory or find_settings().signing_keys_directory
+        try:
+            key = rotate_signing_key(place)
+        except (SigningUnavailable, OSError) as error:
+            raise fail(f"no key was made in {place}: {error}", ExitStatus.FAILED) from error
+    if as_json:
+        print_json(to_json_web_key(key))
+    else:
+        typer.echo(f"Evidence is signed with {key.key_id} from now on; its key is in {place}.")
 
 
 def _describe(row: APIKey, tenant: str) -> dict[str, Any]:

@@ -5,9 +5,10 @@ import re
 from pathlib import Path
 from typing import Final
 
-from app.cli.client import JSON, ServiceClient
 from app.cli.failures import ExitStatus, fail
 from app.store.core.identifiers import Prefix, parse_id
+from memaudit import Client
+from memaudit.requests import HubSource, PathSource
 
 _TENANT_AND_NAME: Final = re.compile(r"[^/@]+/[^/@]+")
 
@@ -29,7 +30,7 @@ def require_nameable(model: str) -> None:
         raise fail(f"there is no directory {model}", ExitStatus.USAGE)
 
 
-def find_model(client: ServiceClient, model: str) -> tuple[str | JSON, str]:
+def find_model(client: Client, model: str) -> tuple[str | HubSource | PathSource, str]:
     """A language model as the API takes it, and in words which one that is.
 
     `tenant/name` is an edited model of this service if it has one of that name, else a hub repository; with
@@ -40,15 +41,17 @@ def find_model(client: ServiceClient, model: str) -> tuple[str | JSON, str]:
         ServiceUnreachable: the service does not answer.
     """
     if parse_id(Prefix.LANGUAGE_MODEL, model) is not None:
-        client.read(f"/v1/models/{model}", {})
+        client.models.get(model)
         return model, f"the language model {model}"
     if Path(model).is_dir():
         path = os.fspath(Path(model).absolute())
         return {"type": "path", "path": path}, f"the directory {path}"
     if _TENANT_AND_NAME.fullmatch(model):
-        edited = client.read("/v1/models", {"model_repo": model, "status": "ready", "limit": "1"})["data"]
+        edited = next(client.models.list(model_repo=model, status="ready", page_size=1), None)
         if edited:
-            return edited[0]["id"], f"{edited[0]['id']}, which this service edited and calls {model}"
+            return edited.id, f"{edited.id}, which this service edited and calls {model}"
     repository, _, revision = model.partition("@")
-    source = {"type": "hub", "repo": repository} | ({"revision": revision} if revision else {})
+    source: HubSource = {"type": "hub", "repo": repository}
+    if revision:
+        source["revision"] = revision
     return source, f"the hub repository {model}"

@@ -9,12 +9,14 @@ from pydantic_core import PydanticCustomError
 from app.contracts.base import Described, Metadata
 from app.contracts.edit_methods import METHODS
 from app.contracts.edits import EditMethod, EditSpec
+from app.contracts.policies.policy import PolicyId
 from app.contracts.results.evaluations import Evaluation
 from app.contracts.results.receipts import Receipt
 from app.contracts.sources import LanguageModelReference
 from app.contracts.texts import TextSetId, TextSetRole
 from app.http.problems import Problem
 from app.http.waiting import Waiting
+from app.policies.preregistration import Preregistration
 from app.store.artifacts import ARTIFACT_NAME, MAX_NAME_CHARS
 from app.store.core.identifiers import Prefix, format_id
 from app.store.edits import Edit, EditTextSet
@@ -29,12 +31,15 @@ class EditCreate(EditSpec):
 
     K-FAC needs a calibration set and no forget set, unless settings are searched (`sweep`, or `layers` as
     "auto"): then the forget set is what the search aims at. BalancedSubnet needs both. SVD needs neither.
+
+    `policy` is recorded before anything is measured, and a gate made that judges the edit by it.
     """
 
     model: LanguageModelReference
     name: Annotated[str, Field(pattern=ARTIFACT_NAME, max_length=MAX_NAME_CHARS)]
     calibration_text_set: TextSetId | None = None
     forget_text_set: TextSetId | None = None
+    policy: PolicyId | None = None
     metadata: Metadata = {}
 
     @model_validator(mode="after")
@@ -131,6 +136,8 @@ class EditOut(Described):
     frontier: list[FrontierPoint] | None
     """Every setting that was tried; null without a search, and until that has ended. A search that fails for
     want of a feasible setting leaves it too."""
+    preregistration: Preregistration | None = None
+    """The policy that was named when it was asked for; null if none was."""
     artifact: str | None
     """Where its files are; null until it has succeeded."""
     edited_model: str | None
@@ -155,6 +162,7 @@ class EditOut(Described):
         percent: int = 0,
         stage: str | None = None,
         waiting_job: Job | None = None,
+        preregistration: Preregistration | None = None,
     ) -> Self:
         """The resource for a row.
 
@@ -174,6 +182,7 @@ class EditOut(Described):
             receipt=row.receipt,
             evaluation=Evaluation.model_validate(row.evaluation) if row.evaluation else None,
             frontier=row.frontier["points"] if row.frontier else None,
+            preregistration=preregistration,
             artifact=format_id(Prefix.ARTIFACT, row.artifact_id) if row.artifact_id else None,
             edited_model=format_id(Prefix.LANGUAGE_MODEL, row.edited_model_id)
             if row.edited_model_id

@@ -10,12 +10,14 @@ from app.errors import ArtifactNameTaken
 from app.http.idempotency import answer_once
 from app.http.pagination import Page, id_cursor, page_by_id
 from app.language_models.service import require_prefix_token, resolve_language_model
+from app.policies.preregistration import preregister, preregistrations_of
 from app.store.artifacts import artifact_exists
 from app.store.core.identifiers import Prefix, new_id, parse_id
 from app.store.edits import Edit, EditTextSet, name_is_taken, text_sets_of
+from app.store.enqueueing import enqueue_edit
 from app.store.jobs.waiting import waiting_jobs
 from app.store.language_models import LanguageModelStatus
-from app.store.lifecycle import cancel_operation, enqueue_edit
+from app.store.lifecycle import cancel_operation
 from app.store.operations import OperationFilter, list_operations
 from app.store.progress import read_edit_with_progress
 from app.store.tenants import Principal
@@ -28,12 +30,13 @@ def request_edit(
     """Accept an edit. It starts at once, or when its language model has been validated.
 
     Raises:
-        NotFound: no such language model or text set for this tenant.
+        NotFound: no such language model, text set or policy for this tenant.
         ArtifactNameTaken: an artifact of this name exists, or an unfinished edit will write it.
         LanguageModelNotReady: the language model was rejected.
         TextSetNotReady: a text set is still being imported, or could not be.
         SourceNotAllowed: an inline path outside the allow-listed roots.
-        ValidationFailed: the language model is known to lack the prefix token.
+        ValidationFailed: the language model is known to lack the prefix token, or a rule of the policy cannot
+            judge such an edit.
         IdempotencyInFlight, IdempotencyMismatch: see `answer_once`.
     """
 
@@ -75,7 +78,8 @@ def request_edit(
         if language_model.status == LanguageModelStatus.READY:
             enqueue_edit(session, edit)
         session.flush()
-        return EditOut.of(edit, used, principal.tenant_name)
+        registered = preregister(session, principal, request.policy, "edit", edit.id)
+        return EditOut.of(edit, used, principal.tenant_name, preregistration=registered)
 
     return answer_once(session, principal, key, "edit", request, EditOut, create)
 
@@ -89,7 +93,8 @@ def read_edit(session: Session, principal: Principal, edit_id: UUID) -> EditOut:
     edit, percent, stage = read_edit_with_progress(session, principal.tenant_id, edit_id)
     text_sets = text_sets_of(session, [edit.id])[edit.id]
     waiting = waiting_jobs(session, [edit]).get(edit.id)
-    return EditOut.of(edit, text_sets, principal.tenant_name, percent, stage, waiting)
+    registered = preregistrations_of(session, [edit.id]).get(edit.id)
+    return EditOut.of(edit, text_sets, principal.tenant_name, percent, stage, waiting, registered)
 
 
 def cancel(session: Session, principal: Principal, edit_id: UUID) -> EditOut:
@@ -100,7 +105,9 @@ def cancel(session: Session, principal: Principal, edit_id: UUID) -> EditOut:
         AlreadyTerminal: the edit had ended before.
     """
     edit = cancel_operation(session, Edit, principal.tenant_id, edit_id)
-    return EditOut.of(edit, text_sets_of(session, [edit.id])[edit.id], principal.tenant_name)
+    text_sets = text_sets_of(session, [edit.id])[edit.id]
+    registered = preregistrations_of(session, [edit.id]).get(edit.id)
+    return EditOut.of(edit, text_sets, principal.tenant_name, preregistration=registered)
 
 
 def list_page(
@@ -110,8 +117,15 @@ def list_page(
     rows = list_operations(session, Edit, principal.tenant_id, wanted, id_cursor(cursor), limit + 1)
     text_sets = text_sets_of(session, [row.id for row in rows])
     waiting = waiting_jobs(session, rows)
+    registered = preregistrations_of(session, [row.id for row in rows])
 
     def answer(row: Edit) -> EditOut:
-        return EditOut.of(row, text_sets[row.id], principal.tenant_name, waiting_job=waiting.get(row.id))
+        return EditOut.of(
+            row,
+            text_sets[row.id],
+            principal.tenant_name,
+            waiting_job=waiting.get(row.id),
+            preregistration=registered.get(row.id),
+        )
 
     return page_by_id(rows, limit, answer)

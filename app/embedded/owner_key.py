@@ -1,9 +1,9 @@
 """The API key of whoever starts the embedded service, kept in a file that only they can read."""
 
-import os
 from pathlib import Path
 from typing import Final
 
+from app.private_files import write_private
 from app.settings import Settings
 from app.store.core.sessions import sync_engine, sync_sessions
 from app.store.tenants import create_key, find_principal
@@ -29,12 +29,3 @@ def ensure_owner_key(settings: Settings) -> Path:
         engine.dispose()
     write_private(path, key + "\n")
     return path
-
-
-def write_private(path: Path, content: str) -> None:
-    """Write a file that only its owner can read, whole or not at all."""
-    unfinished = path.with_name(path.name + ".new")
-    unfinished.unlink(missing_ok=True)
-    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(content)
-    unfinished.rename(path)

@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -17,7 +18,7 @@ from pydantic import SecretStr
 
 from app.embedded.errors import AlreadyRunning, EmbeddedError, ServerFailed
 from app.embedded.layout import Layout, lay_out
-from app.embedded.owner_key import ensure_owner_key, write_private
+from app.embedded.owner_key import ensure_owner_key
 from app.embedded.postgres_server import PostgresServer
 from app.embedded.processes import Child
 from app.embedded.programs import (
@@ -30,6 +31,8 @@ from app.embedded.programs import (
     worker_command,
 )
 from app.embedded.redis_server import RedisServer
+from app.evidence.signing import ensure_signing_key
+from app.private_files import write_private
 from app.settings import GPU_QUEUE, Settings
 from app.store.core.migrate import upgrade
 
@@ -43,7 +46,22 @@ _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 Announce = Callable[[str], None]
 
 
-def supervise(settings: Settings, announce: Announce) -> None:
+@dataclass(frozen=True)
+class Ready:
+    """A service that answers.
+
+    Attributes:
+        url: where.
+        api_key_path: the file with the owner's key.
+        logs: the directory with what its processes say.
+    """
+
+    url: str
+    api_key_path: Path
+    logs: Path
+
+
+def supervise(settings: Settings, announce: Announce, on_ready: Callable[[Ready], None]) -> None:
     """Run the whole service until a signal ends it, then stop everything in reverse order.
 
     A Postgres or Redis that the settings name is used; the missing ones are started here.
@@ -51,7 +69,8 @@ def supervise(settings: Settings, announce: Announce) -> None:
 
     Args:
         settings: with the data directory, host and port; port 0 takes a free one.
-        announce: told each step and, once the service is ready, its URL and where its key is.
+        announce: told each step, and what goes wrong later.
+        on_ready: told, once the service answers, where.
 
     Raises:
         EmbeddedError: if the service cannot be started.
@@ -75,15 +94,14 @@ def supervise(settings: Settings, announce: Announce) -> None:
             settings = settings.model_copy(update={"broker_url": SecretStr(redis.url)})
             children.append(redis)
         key_path = ensure_owner_key(settings)
+        ensure_signing_key(settings.signing_keys_directory)
         running.enter_context(_service_file(settings))
         announce("Starting the worker and the API")
         worker, api = _programs(settings, layout)
         children += [running.enter_context(worker), running.enter_context(api)]
         url = local_url(settings)
         _wait_until_ready(url, api)
-        announce(
-            f"memaudit is ready at {url}\nAPI key: {key_path}\nLogs: {layout.logs}\nStop it with Ctrl-C."
-        )
+        on_ready(Ready(url, key_path, layout.logs))
         _watch([Watched(child, announce) for child in children])
 
 

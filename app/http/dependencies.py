@@ -15,6 +15,7 @@ from app.store.core.unit_of_work import Store
 from app.store.tenants import Principal, find_principal
 
 ADMIN = "admin"
+EDIT_READ = "edit:read"
 
 _bearer = HTTPBearer(auto_error=False, description="An API key: `Authorization: Bearer mak_…`")
 
@@ -65,14 +66,23 @@ class RequireScope:
 
     async def __call__(self, principal: Annotated[Principal, Depends(_principal)]) -> Principal:
         """The principal, if the key has the scope."""
-        if not principal.scopes & {self._scope, ADMIN}:
-            raise InsufficientScope(f"This needs an API key with the scope {self._scope}.")
+        require_scope(principal, self._scope)
         return principal
+
+
+def require_scope(principal: Principal, scope: str) -> None:
+    """Refuse a principal whose key has neither a scope nor `admin`.
+
+    Raises:
+        InsufficientScope: it has neither.
+    """
+    if not principal.scopes & {scope, ADMIN}:
+        raise InsufficientScope(f"This needs an API key with the scope {scope}.")
 
 
 AuditReader = Annotated[Principal, Depends(RequireScope("audit:read"))]
 AuditWriter = Annotated[Principal, Depends(RequireScope("audit:write"))]
-EditReader = Annotated[Principal, Depends(RequireScope("edit:read"))]
+EditReader = Annotated[Principal, Depends(RequireScope(EDIT_READ))]
 EditWriter = Annotated[Principal, Depends(RequireScope("edit:write"))]
 
 

@@ -22,6 +22,11 @@ def _id_query(prefix: Prefix, noun: str) -> Any:
 
 LanguageModelIdQuery = Annotated[str | None, _id_query(Prefix.LANGUAGE_MODEL, "language model")]
 TextSetIdQuery = Annotated[str | None, _id_query(Prefix.TEXT_SET, "text set")]
+PolicyIdQuery = Annotated[str | None, _id_query(Prefix.POLICY, "policy")]
+SubjectIdQuery = Annotated[
+    str | None,
+    Query(pattern=r"^(aud|std|edt)_[0-9a-fA-F]{32}$", description="The id of an audit, a study or an edit."),
+]
 NameQuery = Annotated[CleanStr | None, Query(max_length=200)]
 PresetQuery = Annotated[
     CleanStr | None, Query(max_length=200, description="The name of a preset, as `hubble/wikipedia`.")

@@ -15,6 +15,7 @@ Resource = TypeVar("Resource", bound=BaseModel)
 # What release 0.1 did not know.
 _ADDED: Final[dict[str, Any]] = {
     "preset": True,
+    "policy": True,
     "options": {
         "prefix_token",
         "special_tokens",

@@ -38,6 +38,11 @@ def has_ended(work: Answer) -> bool:
     return work.status not in _UNENDED
 
 
+def status_of(work: Answer) -> str:
+    """Where work stands."""
+    return work.status
+
+
 async def answer_when_ended(
     changes: Changes, resource: Resource, read: Read[A], response: Response, *, seconds: float
 ) -> A:
@@ -71,8 +76,9 @@ async def follow(
     *,
     event_id: Callable[[A], str],
     seen: str | None,
+    event: Callable[[A], str] = status_of,
 ) -> AsyncGenerator[ServerSentEvent]:
-    """An event with the resource at each change of its `event_id`, until it has ended.
+    """An event with the resource at each change of its `event_id`, until it has ended; `event` names it.
 
     A first state that the client has `seen`, as its event's id tells, is not sent again.
     """
@@ -82,7 +88,7 @@ async def follow(
             work = reading.value
             if event_id(work) != seen:
                 seen = event_id(work)
-                yield ServerSentEvent(data=work, event=work.status, id=seen, retry=1000)
+                yield ServerSentEvent(data=work, event=event(work), id=seen, retry=1000)
             if has_ended(work):
                 return
             reading = await watch.after(reading.number)

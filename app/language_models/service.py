@@ -15,6 +15,7 @@ from app.http.pagination import Page, id_cursor, page_by_id
 from app.language_models.schemas import LanguageModelCreate, LanguageModelOut
 from app.store.artifacts import get_artifact_by_repo
 from app.store.core.identifiers import Prefix, format_id, new_id, parse_id
+from app.store.enqueueing import enqueue_validation
 from app.store.jobs.waiting import waiting_validations
 from app.store.language_models import (
     LanguageModel,
@@ -25,7 +26,6 @@ from app.store.language_models import (
     list_language_models,
     require_usable,
 )
-from app.store.lifecycle import enqueue_validation
 from app.store.tenants import Principal
 
 

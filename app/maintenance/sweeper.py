@@ -10,11 +10,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.errors import MemauditError
 from app.maintenance.doorbell import Doorbell
 from app.settings import Settings
-from app.store.companions import find_untold
 from app.store.core.unit_of_work import Store
 from app.store.idempotency import forget_old_keys
 from app.store.jobs.sweeping import jobs_to_ring, sweep_leases
 from app.store.lifecycle import tell
+from app.store.telling import find_untold
 
 log = structlog.get_logger()
 

@@ -142,6 +142,12 @@ def get_artifact(session: Session, tenant_id: UUID, artifact_id: UUID | None) ->
     return _one(session, _live(tenant_id).where(Artifact.id == artifact_id))
 
 
+def find_artifact(session: Session, tenant_id: UUID, artifact_id: UUID) -> Artifact | None:
+    """A tenant's artifact, even if it was deleted: its digest stays, its files are gone."""
+    statement = select(Artifact).where(Artifact.id == artifact_id, Artifact.tenant_id == tenant_id)
+    return session.scalars(statement).one_or_none()
+
+
 def get_artifact_by_repo(session: Session, tenant_name: str, name: str) -> Artifact:
     """The artifact that hub clients call `<tenant>/<name>`.
 

@@ -1,5 +1,6 @@
 """Audits: text sets scored under language models."""
 
+from collections.abc import Collection
 from typing import Final
 from uuid import UUID
 
@@ -50,6 +51,12 @@ class Audit(LanguageModelOperation):
     def is_scored(self) -> bool:
         """Whether every text has its row. A text set that is importing has none yet."""
         return 0 < self.texts_total <= self.texts_done
+
+
+def audits_by_id(session: Session, tenant_id: UUID, ids: Collection[UUID]) -> dict[UUID, Audit]:
+    """Some of a tenant's audits."""
+    statement = select(Audit).where(Audit.id.in_(ids), Audit.tenant_id == tenant_id)
+    return {row.id: row for row in session.scalars(statement)}
 
 
 def record_conditions(

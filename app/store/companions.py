@@ -167,7 +167,7 @@ def _take_owners_of_kind(session: Session, owner: Owner, audit_ids: Select[UUID]
     session.execute(statement.with_for_update(key_share=True))
 
 
-def find_untold(session: Session) -> list[tuple[Owner, UUID]]:
+def find_untold_owners(session: Session) -> list[tuple[Owner, UUID]]:
     """The owners that nobody told of the end of their companions, as an older release does not."""
     found = []
     for owner in (STUDY, AUDIT):
@@ -179,7 +179,7 @@ def find_untold(session: Session) -> list[tuple[Owner, UUID]]:
         )
         broken = links.where(Audit.status.in_(_BROKEN))
         done = ~links.where(Audit.status != OperationStatus.SUCCEEDED)
-        done = and_(done, ~_is_being_finished(owner, table.id))
+        done = and_(done, ~is_being_finished(owner, table.id))
         statement = select(table.id).where(table.status.in_(owner.active), links, or_(broken, done))
         rows = session.scalars(statement.order_by(table.id)).all()
         found += [(owner, row_id) for row_id in rows]
@@ -188,10 +188,11 @@ def find_untold(session: Session) -> list[tuple[Owner, UUID]]:
 
 def has_finishing_job(session: Session, owner: Owner, owner_id: UUID) -> bool:
     """Whether the job that ends an owner was added. The caller holds the owner's row."""
-    return bool(session.scalar(select(_is_being_finished(owner, owner_id))))
+    return bool(session.scalar(select(is_being_finished(owner, owner_id))))
 
 
-def _is_being_finished(owner: Owner, owner_id: UUID | SQLColumnExpression[UUID]) -> Exists:
+def is_being_finished(owner: Owner, owner_id: UUID | SQLColumnExpression[UUID]) -> Exists:
+    """The condition that the job that ends an owner was added."""
     return exists().where(Job.owner_id == owner_id, Job.kind == owner.finished_by)
 
 

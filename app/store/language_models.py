@@ -1,6 +1,6 @@
 """Registered checkpoints: where they come from, what a worker found in them, and their digests."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -72,6 +72,14 @@ def get_language_model(
     if row is None:
         raise NotFound("There is no such language model.")
     return row
+
+
+def language_models_by_id(
+    session: Session, tenant_id: UUID, ids: Collection[UUID]
+) -> dict[UUID, LanguageModel]:
+    """Some of a tenant's language models, deleted ones too."""
+    statement = select(LanguageModel).where(LanguageModel.id.in_(ids), LanguageModel.tenant_id == tenant_id)
+    return {row.id: row for row in session.scalars(statement)}
 
 
 @dataclass(frozen=True)

@@ -1,53 +1,26 @@
 """Transitions that move a job and what it works for in one transaction. `end` is the one end of them all."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from itertools import islice
 from types import MappingProxyType
-from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from app.errors import AlreadyTerminal, CompanionFailed
+from app.errors import AlreadyTerminal
 from app.store.audits import Audit
-from app.store.companions import (
-    OperationAudit,
-    first_broken,
-    has_finishing_job,
-    have_succeeded,
-    owners_of,
-    take_owners,
-    take_unwanted_companions,
-)
-from app.store.core.base import Base, JSONObject
-from app.store.core.identifiers import Prefix, format_id
+from app.store.companions import owners_of, take_owners, take_unwanted_companions
+from app.store.core.base import JSONObject
 from app.store.edits import Edit
-from app.store.jobs.kinds import (
-    DERIVE_SHARD,
-    IMPORT_TEXT_SET,
-    KINDS,
-    PLAN_AUDIT,
-    RUN_EDIT,
-    SCORE_SHARD,
-    VALIDATE_LANGUAGE_MODEL,
-    JobKind,
-)
-from app.store.jobs.owners import AUDIT, LANGUAGE_MODEL, OWNERS, STUDY, TEXT_SET, Owner, owner_of
-from app.store.jobs.queue import (
-    Job,
-    Lease,
-    LeaseLost,
-    add_job,
-    cancel_jobs,
-    close_failed,
-    job_values,
-)
-from app.store.language_models import LanguageModel, LanguageModelStatus
+from app.store.enqueueing import enqueue_audit, enqueue_edit, enqueue_finishing, enqueue_shards
+from app.store.gating import record_digest
+from app.store.jobs.owners import AUDIT, GATE, LANGUAGE_MODEL, OWNERS, STUDY, TEXT_SET, Owner, owner_of
+from app.store.jobs.queue import Job, Lease, LeaseLost, cancel_jobs, close_failed
+from app.store.language_models import LanguageModelStatus
 from app.store.operations import (
-    LanguageModelOperation,
     LanguageModelOperationT,
+    Operation,
     OperationStatus,
     OperationT,
     get_operation,
@@ -55,10 +28,9 @@ from app.store.operations import (
 )
 from app.store.prerequisites import startable, waiting_for
 from app.store.studies import begin_study
+from app.store.taking import take_active
+from app.store.telling import Ending, tell_late, tell_waiting
 from app.store.text_sets import TextSet, TextSetStatus
-
-FINISHING_PRIORITY_STEP = 1
-_ROWS_AT_ONCE = 1000
 
 
 def end(
@@ -70,7 +42,7 @@ def end(
     error: JSONObject | None = None,
     findings: Mapping[str, object] = MappingProxyType({}),
 ) -> bool:
-    """Bring an audit, an edit, a language model or a text set to a terminal state and cancel its open jobs.
+    """Bring an operation, a language model or a text set to a terminal state and cancel its open jobs.
 
     No other statement writes such a state, so this is where others can be told of it.
 
@@ -98,134 +70,27 @@ def end(
     if session.scalar(statement) is None:
         return False
     cancel_jobs(session, owner, owner_id)
-    if owner is AUDIT:
-        _tell_owners(session, owner_id, OperationStatus(status), error)
+    if issubclass(owner.table, Operation):
+        _end_all(session, tell_waiting(session, owner, owner_id, OperationStatus(status), error))
     if owner.finished_by is not None and status != OperationStatus.SUCCEEDED:
         cancel_audits(session, take_unwanted_companions(session, owner_id))
     return True
 
 
-def _tell_owners(session: Session, audit_id: UUID, status: OperationStatus, error: JSONObject | None) -> None:
-    """Let what waits for an audit go on if that was the last, or fail with it.
-
-    Each owner is locked, so that of two companions that end at once the second sees what became of the first.
-    """
-    for link in owners_of(session, audit_id):
-        if (owner := OWNERS.get(link.owner_kind)) is None:
-            continue
-        row = _lock_active(session, owner, link.owner_id)
-        if row is None:
-            continue
-        if status == OperationStatus.SUCCEEDED:
-            enqueue_finishing(session, owner, row)
-        else:
-            problem = CompanionFailed(_why(link, status, error)).problem()
-            end(session, owner, link.owner_id, owner.failed, error=problem)
-
-
-def _why(link: OperationAudit, status: OperationStatus, error: JSONObject | None) -> str:
-    """What became of a companion, for whoever reads that its owner failed."""
-    audit = f"The audit {format_id(Prefix.AUDIT, link.audit_id)} (role {link.role}), which this needs,"
-    return f"{audit} {status}: {error['detail']}" if error else f"{audit} was {status}."
-
-
 def tell(session: Session, owner: Owner, owner_id: UUID) -> None:
-    """Do for an owner what the end of its companions should have done: end it with them, or let it go on."""
-    row = _lock_active(session, owner, owner_id)
-    if row is None:
-        return
-    broken = first_broken(session, owner_id)
-    if broken is not None:
-        link, audit = broken
-        problem = CompanionFailed(_why(link, OperationStatus(audit.status), audit.error)).problem()
-        end(session, owner, owner_id, owner.failed, error=problem)
-    else:
-        enqueue_finishing(session, owner, row)
+    """Do for what was not told of an end what that should have done: end it too, or let it go on."""
+    _end_all(session, tell_late(session, owner, owner_id))
+
+
+def _end_all(session: Session, endings: Iterable[Ending]) -> None:
+    for ending in endings:
+        end(session, ending.owner, ending.owner_id, ending.owner.failed, error=ending.error)
 
 
 def cancel_audits(session: Session, audit_ids: Iterable[UUID]) -> None:
     """End audits that nobody waits for any more. The caller holds their rows."""
     for audit_id in audit_ids:
         end(session, AUDIT, audit_id, OperationStatus.CANCELLED)
-
-
-def enqueue_finishing(session: Session, owner: Owner, row: Any) -> int:
-    """Enqueue the job that ends something, if all that it waited for is there.
-
-    Whoever calls it may have brought the last of it, and holds the row of the owner: so of all who do,
-    exactly one enqueues.
-
-    Returns:
-        How many jobs were enqueued.
-    """
-    if owner.finished_by is None or not owner.is_ready(row) or not have_succeeded(session, row.id):
-        return 0
-    if has_finishing_job(session, owner, row.id):
-        return 0
-    # The last job comes before any new one, so that what is nearly done gets done.
-    priority = FINISHING_PRIORITY_STEP + (row.priority if isinstance(row, Audit) else 0)
-    add_job(session, KINDS[owner.finished_by], tenant_id=row.tenant_id, owner_id=row.id, priority=priority)
-    return 1
-
-
-def enqueue_validation(session: Session, language_model: LanguageModel) -> Job:
-    """Let a worker validate a new language model."""
-    return add_job(
-        session,
-        VALIDATE_LANGUAGE_MODEL,
-        tenant_id=language_model.tenant_id,
-        owner_id=language_model.id,
-        language_model_id=language_model.id,
-    )
-
-
-def enqueue_import(session: Session, text_set: TextSet) -> Job:
-    """Let a worker fetch the texts of a new text set."""
-    return add_job(session, IMPORT_TEXT_SET, tenant_id=text_set.tenant_id, owner_id=text_set.id)
-
-
-def enqueue_audit(session: Session, audit: Audit) -> Job:
-    """Let a worker cut an audit into shards; its language model and its text set must be ready."""
-    return _add_job_of(session, audit, PLAN_AUDIT, priority=audit.priority)
-
-
-def enqueue_edit(session: Session, edit: Edit) -> Job:
-    """Let a worker run an edit; its language model must be ready."""
-    return _add_job_of(session, edit, RUN_EDIT)
-
-
-def _add_job_of(
-    session: Session, operation: LanguageModelOperation, kind: JobKind, *, priority: int = 0
-) -> Job:
-    return add_job(
-        session,
-        kind,
-        tenant_id=operation.tenant_id,
-        owner_id=operation.id,
-        language_model_id=operation.language_model_id,
-        priority=priority,
-    )
-
-
-def take_active(session: Session, kind: type[OperationT], operation_id: UUID) -> OperationT:
-    """An audit or edit that has not ended, locked until the commit.
-
-    The lock leaves room for the foreign keys of rows that other transactions are writing meanwhile.
-
-    Raises:
-        LeaseLost: it has ended, so nothing may be committed for it any more.
-    """
-    row = _lock_active(session, owner_of(kind), operation_id)
-    if row is None:
-        raise LeaseLost
-    assert isinstance(row, kind)
-    return row
-
-
-def _lock_active(session: Session, owner: Owner, owner_id: UUID) -> Base | None:
-    statement = select(owner.table).where(owner.table.id == owner_id, owner.is_active())
-    statement = statement.with_for_update(key_share=True).execution_options(populate_existing=True)
-    return session.scalars(statement).one_or_none()
 
 
 def begin_operation(
@@ -250,46 +115,6 @@ def begin_operation(
     return operation
 
 
-def enqueue_shards(session: Session, audit: Audit, bounds: Sequence[tuple[int, int]]) -> None:
-    """Enqueue a job for each shard [start, stop) of an audit, many in one statement."""
-    rows = (
-        job_values(
-            SCORE_SHARD,
-            tenant_id=audit.tenant_id,
-            owner_id=audit.id,
-            language_model_id=audit.language_model_id,
-            payload={"start": start, "stop": stop},
-            priority=audit.priority,
-        )
-        for start, stop in bounds
-    )
-    _insert_jobs(session, rows)
-
-
-def enqueue_derivation(
-    session: Session, audit: Audit, source: Audit, bounds: Sequence[tuple[int, int]]
-) -> None:
-    """Enqueue the shards [start, stop) of an audit that follows from another one's evidence.
-
-    Raises:
-        LeaseLost: the audit has ended.
-    """
-    derived = take_active(session, Audit, audit.id)
-    derived.derived_from = source.id
-    derived.prefix_token, derived.end_tokens = source.prefix_token, source.end_tokens
-    rows = (
-        job_values(
-            DERIVE_SHARD,
-            tenant_id=audit.tenant_id,
-            owner_id=audit.id,
-            payload={"start": start, "stop": stop, "source": str(source.id)},
-            priority=audit.priority,
-        )
-        for start, stop in bounds
-    )
-    _insert_jobs(session, rows)
-
-
 def score_instead(session: Session, audit_id: UUID, start: int, stop: int) -> int:
     """Let a shard go through the model whose evidence is gone; other shards may be derived still.
 
@@ -302,11 +127,6 @@ def score_instead(session: Session, audit_id: UUID, start: int, stop: int) -> in
     audit = take_active(session, Audit, audit_id)
     enqueue_shards(session, audit, [(start, stop)])
     return 1
-
-
-def _insert_jobs(session: Session, rows: Iterator[dict[str, Any]]) -> None:
-    while some := list(islice(rows, _ROWS_AT_ONCE)):
-        session.execute(insert(Job), some)
 
 
 def complete_shard(session: Session, audit_id: UUID, texts: int) -> int:
@@ -340,6 +160,17 @@ def succeed_study(session: Session, study_id: UUID, result: JSONObject) -> None:
         LeaseLost: the study has ended otherwise.
     """
     if not end(session, STUDY, study_id, OperationStatus.SUCCEEDED, findings={"result": result}):
+        raise LeaseLost
+
+
+def succeed_gate(session: Session, gate_id: UUID, outcome: str, result: JSONObject) -> None:
+    """End a gate with its outcome and that of each rule.
+
+    Raises:
+        LeaseLost: the gate has ended otherwise.
+    """
+    findings = {"outcome": outcome, "result": result}
+    if not end(session, GATE, gate_id, OperationStatus.SUCCEEDED, findings=findings):
         raise LeaseLost
 
 
@@ -380,6 +211,7 @@ def accept_text_set(session: Session, text_set: TextSet, facts: Mapping[str, obj
         .where(Audit.text_set_id == text_set.id, is_active(Audit))
         .values(texts_total=facts["text_count"], text_set_sha256=facts["sha256"])
     )
+    record_digest(session, text_set.id, str(facts["sha256"]))
     return _start_waiting(session, TEXT_SET, text_set.id)
 
 

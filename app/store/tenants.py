@@ -13,7 +13,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from app.store.core.base import Base, CreatedAt, PrimaryKey
 
 KEY_PREFIX = "mak_"
-SCOPES = ("audit:read", "audit:write", "edit:read", "edit:write", "admin")
+SCOPES = ("audit:read", "audit:write", "audit:evidence", "edit:read", "edit:write", "admin")
 
 
 class Tenant(Base):

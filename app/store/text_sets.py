@@ -1,6 +1,6 @@
 """Text sets: immutable, ordered sets of texts with per-text facts. Their erasure is kept as a receipt."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -157,6 +157,12 @@ def get_text_set(
     return row
 
 
+def text_sets_by_id(session: Session, tenant_id: UUID, ids: Collection[UUID]) -> dict[UUID, TextSet]:
+    """Some of a tenant's text sets, erased ones too."""
+    statement = select(TextSet).where(TextSet.id.in_(ids), TextSet.tenant_id == tenant_id)
+    return {row.id: row for row in session.scalars(statement)}
+
+
 def take_import(session: Session, tenant_id: UUID, preset: str) -> TextSet | None:
     """The newest text set that this tenant has of a preset, be it still importing, locked.
 
@@ -246,6 +252,20 @@ def read_texts(session: Session, text_set_id: UUID, start: int, stop: int) -> li
         .order_by(TextRow.ordinal)
     )
     return [_clear_form(row) for row in session.scalars(statement)]
+
+
+def read_texts_at(session: Session, text_set_id: UUID, ordinals: Sequence[int]) -> dict[int, ClearText]:
+    """The texts at some places of a set; none once it was erased."""
+    statement = select(TextRow).where(TextRow.text_set_id == text_set_id, TextRow.ordinal.in_(ordinals))
+    return {row.ordinal: _clear_form(row) for row in session.scalars(statement)}
+
+
+def read_members(session: Session, text_set_id: UUID, ordinals: Sequence[int]) -> dict[int, bool | None]:
+    """Whether the texts at some places of a set were trained on, as uploaded; none once it was erased."""
+    statement = select(TextRow.ordinal, TextRow.member).where(
+        TextRow.text_set_id == text_set_id, TextRow.ordinal.in_(ordinals)
+    )
+    return {row.ordinal: row.member for row in session.execute(statement)}
 
 
 def end_of_page(session: Session, text_set_id: UUID, start: int, *, limit: int, max_bytes: int) -> int:

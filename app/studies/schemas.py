@@ -11,11 +11,13 @@ from app.audits.schemas import Progress
 from app.contracts.audits import StoredAuditOptions
 from app.contracts.base import Described, Metadata, Name
 from app.contracts.metrics.fields import MetricName
+from app.contracts.policies.policy import PolicyId
 from app.contracts.results.studies import StudyResult
 from app.contracts.studies import StoredStudyModel, StoredStudySpec, StudyKind, StudySpec
 from app.contracts.texts import TextSetId
 from app.http.problems import Problem
 from app.http.waiting import Waiting
+from app.policies.preregistration import Preregistration
 from app.store.companions import Companion
 from app.store.core.identifiers import Prefix, format_id
 from app.store.jobs.queue import Job
@@ -27,12 +29,14 @@ class StudyCreate(StudySpec):
     """A study to run: an audit of the same texts for each language model, compared when all have succeeded.
 
     `control_text_set` is for a `release`: texts that no version has seen more often than another. Without
-    them single texts are compared, but none is called memorized.
+    them single texts are compared, but none is called memorized. `policy` is recorded before the first score,
+    and a gate made that judges the study by it.
     """
 
     name: Name
     text_set: TextSetId
     control_text_set: TextSetId | None = None
+    policy: PolicyId | None = None
     metadata: Metadata = {}
 
     @model_validator(mode="after")
@@ -99,6 +103,8 @@ class StudyOut(Described):
     progress: Progress
     """Over all its audits: a text counts once for each language model."""
     text_set_sha256: Annotated[str, Field(description="SHA-256 of the texts in order.")]
+    preregistration: Preregistration | None = None
+    """The policy that was named when it was asked for; null if none was."""
     result: StudyResult | None
     """What it found; null until it has succeeded."""
     waiting: Waiting | None = None
@@ -117,6 +123,7 @@ class StudyOut(Described):
         companions: Sequence[Companion],
         progress: tuple[int, int],
         waiting_job: Job | None = None,
+        preregistration: Preregistration | None = None,
     ) -> Self:
         """The resource for a row.
 
@@ -149,6 +156,7 @@ class StudyOut(Described):
             options=spec.options,
             progress=Progress(done=done, total=total),
             text_set_sha256=row.text_set_sha256,
+            preregistration=preregistration,
             result=StudyResult.model_validate(row.result) if row.result else None,
             waiting=Waiting.of(waiting_job),
             error=Problem.model_validate(row.error) if row.error else None,

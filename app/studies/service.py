@@ -15,6 +15,7 @@ from app.errors import FieldError, StudyNotSucceeded, ValidationFailed
 from app.http.idempotency import answer_once
 from app.http.pagination import Page, decode_cursor, encode_cursor, id_cursor, invalid_cursor, page_by_id
 from app.language_models.service import resolve_language_model
+from app.policies.preregistration import preregister, preregistrations_of
 from app.store.companions import companions_of, link_audit
 from app.store.core.identifiers import Prefix, format_id, new_id, parse_id
 from app.store.jobs.owners import STUDY
@@ -39,12 +40,12 @@ def request_study(
     """Accept a study and its audits, which start at once or when their language models have been validated.
 
     Raises:
-        NotFound: no such language model or text set for this tenant.
+        NotFound: no such language model, text set or policy for this tenant.
         LanguageModelNotReady: a language model was rejected.
         TextSetNotReady: a text set is still importing, or could not be imported.
         SourceNotAllowed: an inline path outside the allow-listed roots.
         ValidationFailed: a language model comes twice or is known to lack the prefix token, or the controls
-            are the texts themselves.
+            are the texts themselves; or a rule of the policy cannot judge such a study.
         IdempotencyInFlight, IdempotencyMismatch: see `answer_once`.
     """
 
@@ -75,6 +76,7 @@ def request_study(
         session.add(study)
         session.flush()
         _add_audits(session, study, request, [row for row, _ in models], text_set, controls)
+        preregister(session, principal, request.policy, "study", study.id)
         return _answer(session, study)
 
     return answer_once(session, principal, key, "study", request, StudyOut, create)
@@ -193,7 +195,10 @@ def _answer(session: Session, row: Study) -> StudyOut:
 def _answers(session: Session, rows: list[Study]) -> dict[UUID, StudyOut]:
     ids = [row.id for row in rows]
     companions, progress = companions_of(session, ids), read_progress_of_owners(session, ids)
-    waiting = waiting_jobs(session, rows)
+    waiting, registered = waiting_jobs(session, rows), preregistrations_of(session, ids)
     return {
-        row.id: StudyOut.of(row, companions[row.id], progress[row.id], waiting.get(row.id)) for row in rows
+        row.id: StudyOut.of(
+            row, companions[row.id], progress[row.id], waiting.get(row.id), registered.get(row.id)
+        )
+        for row in rows
     }

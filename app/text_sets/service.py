@@ -14,8 +14,8 @@ from app.intake.formats import Row
 from app.intake.records import Intake
 from app.settings import Settings
 from app.store.core.identifiers import Prefix, new_id, parse_id
+from app.store.enqueueing import enqueue_import
 from app.store.jobs.waiting import waiting_imports
-from app.store.lifecycle import enqueue_import
 from app.store.tenants import Principal
 from app.store.text_copy import copy_texts
 from app.store.text_sets import (

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from tests.acceptance.evidence_fixture import evidence, pair  # noqa: F401 - fixtures for all who ask for them
 from tests.deployments import Deploy, deployments
 from tests.edit_requests import RECITED
 from tests.tiny_models import english_sentences, save_reciting_model, save_tiny_model

@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 from app.store.artifacts import Artifact
 from app.store.core.identifiers import Prefix, format_id
 from app.store.core.sessions import sync_engine
+from app.store.enqueueing import enqueue_validation
 from app.store.language_models import LanguageModel
-from app.store.lifecycle import enqueue_validation
 from tests.artifacts import make_artifact
 from tests.deployments import Deploy, Deployment
 

@@ -21,11 +21,11 @@ from app.settings import Settings
 from app.store.audits import Audit
 from app.store.core.away import database_is_away
 from app.store.core.sessions import sync_engine
+from app.store.enqueueing import enqueue_edit
 from app.store.jobs.claiming import claim
 from app.store.jobs.kinds import RUN_EDIT, SCORE_SHARD, JobKind
 from app.store.jobs.queue import Job, JobState
 from app.store.jobs.sweeping import sweep_leases
-from app.store.lifecycle import enqueue_edit
 from app.store.operations import OperationStatus
 from tests.integration.rows import add_audit_rows, add_edit, add_shard, add_tenant
 from workers.running.attempts import LONGEST_PAUSE_SECONDS, pause

@@ -56,6 +56,7 @@ def principal_of(database_url: str, key: str) -> Principal | None:
 
 def test_version() -> None:
     assert memaudit("version").output.strip() == __version__
+    assert json.loads(memaudit("version", "--json").stdout) == {"version": __version__}
 
 
 def test_a_key_opens_what_it_was_made_for_until_it_is_revoked(in_database: str) -> None:
@@ -111,7 +112,11 @@ def test_migrate_makes_the_tables_that_keys_need(
     early = memaudit("keys", "list")
     assert early.exit_code == 1
     assert "memaudit migrate" in early.stderr
-    assert memaudit("migrate").exit_code == 0
+    migrated = memaudit("migrate", "--json")
+    assert migrated.exit_code == 0, migrated.output
+    with psycopg.connect(empty_database_url) as connection:
+        (revision,) = connection.execute("SELECT version_num FROM alembic_version").fetchone() or ()
+    assert json.loads(migrated.stdout) == {"revision": revision}
     assert memaudit("keys", "create").exit_code == 0
 
 

@@ -243,3 +243,68 @@ def test_an_unknown_key_is_refused(service: RunningService, models: Path, texts:
     refused = audit(service, "--model", models / "tiny", "--texts", texts, MEMAUDIT_API_KEY="mak_wrong")
     assert refused.returncode == 1
     assert "Unauthorized" in refused.stderr
+
+
+def gate(
+    service: RunningService, *arguments: str | Path, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    return memaudit(service, "gate", *arguments, **variables)
+
+
+@pytest.fixture(scope="module")
+def sampled(service: RunningService, models: Path) -> str:
+    """An audit of a suffix of one token, which comes up somewhere in a million samples; not waited for."""
+    with httpx.Client(base_url=service.url, headers={"Authorization": f"Bearer {service.key}"}) as client:
+        texts = client.post("/v1/text-sets", json={"name": "four", "texts": TEXTS}).json()["id"]
+        body = {
+            "model": {"type": "path", "path": str(models / "tiny")},
+            "text_set": texts,
+            "metrics": ["extraction", "p_z"],
+            "options": {"prefix_tokens": 4, "suffix_tokens": 1, "top_k": 1_000_000},
+        }
+        answer = client.post("/v1/audits", json=body, headers={"Idempotency-Key": "sampled"})
+        return str(answer.json()["id"])
+
+
+LIKELY = {"kind": "probabilistic_extraction", "probability": 0.5, "samples": 1_000_000}
+
+
+@pytest.mark.parametrize(
+    ("rules", "status", "outcome"),
+    [
+        ([{"kind": "rate", "metric": "strict", "at_most": 0.995}], 0, "pass"),
+        ([LIKELY], 1, "fail"),
+        ([{"kind": "no_memorized_text"}], 2, "inconclusive"),
+    ],
+)
+def test_a_gate_exits_with_what_it_decides(
+    service: RunningService, sampled: str, tmp_path: Path, rules: list[Any], status: int, outcome: str
+) -> None:
+    policy = tmp_path / "policy.json"
+    policy.write_text(json.dumps({"name": outcome, "rules": rules}))
+    done = gate(service, "--policy", policy, "--audit", sampled, "--json")
+    assert done.returncode == status, done.stderr
+    answer = json.loads(done.stdout)
+    assert (answer["outcome"], answer["policy_version"]) == (outcome, 1)
+    assert answer == read(service, f"/v1/gates/{answer['id']}")
+    if outcome == "fail":
+        assert set(answer["rules"][0]["deciding_texts"]) == {text["id"] for text in TEXTS}
+        shown = gate(service, "--policy", policy, "--audit", sampled)
+        words = " ".join(shown.stdout.split())
+        assert (shown.returncode, f"fail: fail version 1 on {sampled}" in words) == (1, True)
+
+
+def test_a_gate_that_decides_nothing_is_exit_status_3_or_4(service: RunningService, sampled: str) -> None:
+    shipped = gate(service, "--template", "verbatim-strict", "--audit", sampled)
+    assert (shipped.returncode, "too few" in shipped.stdout) == (2, True)
+    for arguments, words in (
+        (["--bogus"], "No such option"),
+        (["--template", "edit-acceptance", "--audit", sampled], "rule_of_another_subject"),
+        (["--policy", "no such file", "--audit", sampled], "nor a readable JSON file"),
+    ):
+        done = gate(service, *arguments)
+        assert (done.returncode, words in " ".join(done.stderr.split())) == (4, True), done.stderr
+    away = gate(
+        service, "--template", "verbatim-strict", "--audit", sampled, MEMAUDIT_URL="http://127.0.0.1:1"
+    )
+    assert away.returncode == 3

@@ -13,10 +13,11 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from app.errors import JobCrashed, ResourceInUse
 from app.store.audits import Audit
-from app.store.companions import CompanionRole, find_untold, link_audit
+from app.store.companions import CompanionRole, link_audit
 from app.store.core.identifiers import Prefix, format_id
 from app.store.core.sessions import sync_engine, sync_sessions
 from app.store.deletion import erase_text_set
+from app.store.enqueueing import enqueue_validation
 from app.store.jobs.claiming import claim
 from app.store.jobs.kinds import SUMMARIZE_AUDIT
 from app.store.jobs.owners import AUDIT
@@ -24,16 +25,9 @@ from app.store.jobs.queue import Job, JobState, Lease, postpone
 from app.store.jobs.sweeping import sweep_leases
 from app.store.jobs.waiting import waiting_jobs
 from app.store.language_models import LanguageModel, LanguageModelStatus
-from app.store.lifecycle import (
-    cancel_operation,
-    complete_shard,
-    enqueue_validation,
-    fail_job,
-    fail_owner,
-    succeed_audit,
-    tell,
-)
+from app.store.lifecycle import cancel_operation, complete_shard, fail_job, fail_owner, succeed_audit, tell
 from app.store.operations import OperationStatus
+from app.store.telling import find_untold
 from tests.integration.rows import add_audit_rows, add_shard, add_tenant
 
 Sessions = sessionmaker[Session]

@@ -11,8 +11,8 @@ import psycopg
 import torch
 from safetensors.torch import load_file
 
+from app.store.enqueueing import enqueue_edit
 from app.store.jobs.kinds import RUN_EDIT
-from app.store.lifecycle import enqueue_edit
 from tests.integration.rows import add_edit, add_tenant
 from tests.own_worker import run_next
 from tests.tiny_models import save_tiny_model

@@ -11,12 +11,13 @@ from sqlalchemy.orm import Session, sessionmaker
 from app.settings import Queue
 from app.store.audits import Audit
 from app.store.core.base import JSONObject
+from app.store.enqueueing import enqueue_audit
 from app.store.jobs.claiming import claim
 from app.store.jobs.kinds import KINDS, SUMMARIZE_AUDIT, JobKind
 from app.store.jobs.owners import AUDIT, OWNERS
 from app.store.jobs.queue import Job, JobState, Lease, add_job, heartbeat
 from app.store.jobs.sweeping import jobs_to_ring, sweep_leases
-from app.store.lifecycle import end, enqueue_audit
+from app.store.lifecycle import end
 from app.store.operations import OperationStatus
 from tests.integration.rows import add_audit_rows, add_shard, add_tenant
 from workers.running.finishing import finish

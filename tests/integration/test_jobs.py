@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from app.errors import AlreadyTerminal, JobCrashed, JobFailed, LanguageModelRejected, NotFound
 from app.store.audits import Audit
 from app.store.core.sessions import sync_engine, sync_sessions
+from app.store.enqueueing import enqueue_validation
 from app.store.jobs.claiming import claim
 from app.store.jobs.queue import (
     Job,
@@ -24,7 +25,7 @@ from app.store.jobs.queue import (
 )
 from app.store.jobs.sweeping import jobs_to_ring, sweep_leases
 from app.store.language_models import LanguageModel, LanguageModelStatus
-from app.store.lifecycle import cancel_operation, complete_shard, enqueue_validation, fail_job
+from app.store.lifecycle import cancel_operation, complete_shard, fail_job
 from app.store.operations import OperationStatus
 from tests.integration.rows import add_audit_rows, add_ready_model, add_shard, add_tenant
 

@@ -15,8 +15,8 @@ from psycopg import sql
 from app.embedded.postgres_server import PostgresServer
 from app.store.core.migrate import alembic_config, downgrade, upgrade
 from app.store.core.sessions import sync_engine, sync_sessions
+from app.store.enqueueing import enqueue_audit, enqueue_edit, enqueue_shards, enqueue_validation
 from app.store.language_models import LanguageModel
-from app.store.lifecycle import enqueue_audit, enqueue_edit, enqueue_shards, enqueue_validation
 from migrations import ops
 from tests.integration.rows import add_audit_rows, add_edit, add_tenant
 from tests.live_service import until

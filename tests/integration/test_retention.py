@@ -15,11 +15,12 @@ from app.settings import Settings
 from app.store.core.sessions import async_engine, sync_engine
 from app.store.core.unit_of_work import Store
 from app.store.edits import Edit
+from app.store.enqueueing import enqueue_edit, enqueue_validation
 from app.store.jobs.kinds import PLAN_AUDIT
 from app.store.jobs.queue import JobState, add_job
 from app.store.jobs.sweeping import sweep_leases
 from app.store.language_models import LanguageModel, LanguageModelStatus
-from app.store.lifecycle import accept_language_model, enqueue_edit, enqueue_validation
+from app.store.lifecycle import accept_language_model
 from app.store.operations import OperationStatus
 from app.store.progress import count_jobs
 from tests.integration.rows import add_audit_rows, add_edit, add_ready_model, add_shard, add_tenant

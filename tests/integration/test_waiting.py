@@ -20,11 +20,12 @@ from app.store.audits import Audit
 from app.store.changes import CHANNEL
 from app.store.core.identifiers import Prefix, format_id
 from app.store.edits import Edit
+from app.store.enqueueing import enqueue_edit
 from app.store.jobs.claiming import claim
 from app.store.jobs.kinds import DERIVE_SHARD, SCORE_SHARD, JobKind
 from app.store.jobs.queue import Lease, add_job, heartbeat
 from app.store.language_models import LanguageModel
-from app.store.lifecycle import cancel_operation, enqueue_edit
+from app.store.lifecycle import cancel_operation
 from app.store.operations import OperationStatus
 from app.store.tenants import Tenant
 from tests.http_api import client_of, make_key, running_app

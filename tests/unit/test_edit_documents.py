@@ -13,12 +13,12 @@ from app.contracts.edits import EditEvaluation, EditSpec, Limits
 from app.contracts.texts import TextSetRole
 from app.store.core.identifiers import new_id
 from app.store.language_models import LanguageModel as LanguageModelRow
+from app.store.lineage import Ancestor
 from workers.audits.rows import TextFacts
 from workers.edits.comparison import compare
 from workers.edits.documents import model_card, write_receipt_and_card
 from workers.edits.evaluation import Readings, Scored
 from workers.edits.inputs import EditInputs
-from workers.edits.lineage import Ancestor
 from workers.edits.scores import ScoreFile
 from workers.science.scoring.texts import TextScore
 

@@ -16,9 +16,10 @@ from app.store.edits import Edit
 from app.store.jobs.owners import AUDIT, EDIT, LANGUAGE_MODEL
 from app.store.jobs.queue import LeaseLost
 from app.store.language_models import LanguageModel, LanguageModelStatus
-from app.store.lifecycle import end, take_active
+from app.store.lifecycle import end
 from app.store.operations import OperationStatus
 from app.store.scores import copy_scores
+from app.store.taking import take_active
 from workers.audits.rows import score_row
 from workers.edits.comparison import AFTER, BEFORE
 from workers.edits.evaluation import Readings, Scored

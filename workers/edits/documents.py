@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from app.store.lineage import Ancestor
 from workers.edits.comparison import AFTER, BEFORE
 from workers.edits.inputs import EditInputs
-from workers.edits.lineage import Ancestor
 
 JSONObject = dict[str, Any]
 

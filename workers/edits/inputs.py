@@ -16,10 +16,10 @@ from app.store.edits import Edit, EditTextSet, text_sets_of
 from app.store.jobs.queue import Lease, LeaseLost
 from app.store.language_models import LanguageModel as LanguageModelRow
 from app.store.lifecycle import begin_operation
+from app.store.lineage import Ancestor, lineage_of
 from app.store.text_sets import ClearText, TextSet, read_page, read_texts
 from workers.audits.plan import cut_text_set
 from workers.audits.score import scoring_options
-from workers.edits.lineage import Ancestor, lineage_of
 from workers.running.runtime import Runtime
 from workers.science.models.loading import LanguageModel
 from workers.science.scoring.texts import ScoringOptions

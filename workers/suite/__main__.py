@@ -1,5 +1,6 @@
 """`python -m workers.suite`: train a suite of models to audit, and report on what it memorized."""
 
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,10 @@ from workers.suite.errors import SuiteError
 from workers.suite.report.report import write_report
 from workers.suite.sizes import SIZES
 from workers.suite.variants import Variants
+
+JSONFlag = Annotated[
+    bool, typer.Option("--json", help="Print JSON for programs on stdout; all else goes to stderr.")
+]
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 # The tests have a size of their own.
@@ -61,6 +66,7 @@ def train(
     device: Annotated[
         Literal["cpu", "cuda"] | None, typer.Option(help="Default: a GPU if there is one.")
     ] = None,
+    as_json: JSONFlag = False,
 ) -> None:
     """Train a standard and a perturbed model and write their text sets.
 
@@ -95,6 +101,8 @@ def train(
         console.print(f"Trained {size} in {time.monotonic() - started:.0f} s: {out}")
     else:
         console.print(f"Cached: {out} already holds this suite.")
+    if as_json:
+        _print_json({"directory": str(out), "size": size, "trained": trained})
 
 
 @app.command()
@@ -105,6 +113,7 @@ def report(
     device: Annotated[
         Literal["cpu", "cuda"] | None, typer.Option(help="Default: a GPU if there is one.")
     ] = None,
+    as_json: JSONFlag = False,
 ) -> None:
     """Audit a trained suite and write HUBBLE's tables: report.md, report.csv and a plot of each.
 
@@ -117,6 +126,12 @@ def report(
         console.print(f"error: {error}", style="red", markup=False)
         raise typer.Exit(1) from error
     console.print(f"Report: {written}", markup=False)
+    if as_json:
+        _print_json({"report": str(written)})
+
+
+def _print_json(document: dict[str, str | bool]) -> None:
+    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ class Prefix(StrEnum):
     STUDY = "std"
     EDIT = "edt"
     ARTIFACT = "art"
+    POLICY = "pol"
+    GATE = "gat"
 
 
 def new_id() -> UUID:

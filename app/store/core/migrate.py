@@ -4,6 +4,7 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 
 from app.store.core.sessions import sqlalchemy_url
 
@@ -21,6 +22,11 @@ def alembic_config(database_url: str) -> Config:
 def upgrade(database_url: str, revision: str = "head") -> None:
     """Apply migrations up to `revision`."""
     command.upgrade(alembic_config(database_url), revision)
+
+
+def newest_revision(database_url: str) -> str | None:
+    """The newest revision that this release knows."""
+    return ScriptDirectory.from_config(alembic_config(database_url)).get_current_head()
 
 
 def downgrade(database_url: str, revision: str = "base") -> None:

@@ -1,8 +1,9 @@
 """One transaction a request: the API's async side runs the store's synchronous operations."""
 
 from collections.abc import Callable
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, Final, ParamSpec, TypeVar
 
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
 
@@ -10,6 +11,7 @@ from app.store.core.sessions import async_sessions
 
 P = ParamSpec("P")
 T = TypeVar("T")
+_SNAPSHOT: Final = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
 
 
 class Store:
@@ -31,4 +33,15 @@ class Store:
     ) -> T:
         """Run an operation in a transaction of its own and commit it; on any error nothing is changed."""
         async with self._sessions.begin() as session:
+            return await session.run_sync(operation, *args, **kwargs)
+
+    async def read(
+        self,
+        operation: Callable[Concatenate[Session, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Run an operation that only reads, of which all statements see the same snapshot."""
+        async with self._sessions.begin() as session:
+            await session.execute(_SNAPSHOT)
             return await session.run_sync(operation, *args, **kwargs)

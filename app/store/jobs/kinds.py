@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from app.settings import CPU_QUEUE, GPU_QUEUE, Queue
-from app.store.jobs.owners import AUDIT, EDIT, LANGUAGE_MODEL, STUDY, TEXT_SET, Owner
+from app.store.jobs.owners import AUDIT, EDIT, GATE, LANGUAGE_MODEL, STUDY, TEXT_SET, Owner
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,13 @@ FINISH_STUDY: Final = JobKind(
     queue=CPU_QUEUE,
     handler="workers.studies.job:finish_study",
 )
+# Observe what the rules of a gate ask for, decide and end it.
+EVALUATE_GATE: Final = JobKind(
+    "evaluate_gate",
+    owner=GATE,
+    queue=CPU_QUEUE,
+    handler="workers.gates.job:evaluate_gate",
+)
 # Edit a language model, prove what changed, write the artifact.
 RUN_EDIT: Final = JobKind(
     "run_edit",
@@ -102,6 +109,7 @@ KINDS: Final[dict[str, JobKind]] = {
         DERIVE_SHARD,
         SUMMARIZE_AUDIT,
         FINISH_STUDY,
+        EVALUATE_GATE,
         RUN_EDIT,
     )
 }

@@ -11,6 +11,7 @@ from app.errors import LanguageModelRejected
 from app.store.audits import Audit
 from app.store.core.base import JSONObject
 from app.store.edits import Edit
+from app.store.gates import Gate
 from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.operations import ACTIVE, Operation, OperationStatus
 from app.store.studies import Study
@@ -71,6 +72,8 @@ def _operation(table: type[Operation]) -> Owner:
 AUDIT: Final = replace(_operation(Audit), finished_by="summarize_audit", is_ready=Audit.is_scored)
 EDIT: Final = _operation(Edit)
 STUDY: Final = replace(_operation(Study), finished_by="finish_study")
+# It waits for no audits of its own but for its subject.
+GATE: Final = replace(_operation(Gate), finished_by="evaluate_gate")
 # A job of its own validates it.
 LANGUAGE_MODEL: Final = Owner(
     kind="language_model",
@@ -90,7 +93,7 @@ TEXT_SET: Final = Owner(
 )
 
 OWNERS: Final[dict[str, Owner]] = {
-    owner.kind: owner for owner in (AUDIT, EDIT, STUDY, LANGUAGE_MODEL, TEXT_SET)
+    owner.kind: owner for owner in (AUDIT, EDIT, STUDY, GATE, LANGUAGE_MODEL, TEXT_SET)
 }
 
 

@@ -69,3 +69,24 @@ def _acceptability(shares: npt.NDArray[np.float64], count: int, n: int) -> npt.N
     fewer = np.where(few > 0, special.bdtr(np.maximum(few - 1, 0), n, shares), 0.0)
     accepted: npt.NDArray[np.float64] = above + np.where(below <= above, below, fewer)
     return accepted
+
+
+def one_sided_bounds(count: int, n: int, confidence: float) -> tuple[float, float]:
+    """Below and above what a share is not, each at a confidence of its own (Clopper and Pearson 1934).
+
+    The upper bound is the share under which `count` or fewer come with probability 1 - confidence, the lower
+    one that under which as many or more do. Each is exact: whatever the true share is, it errs in a
+    share 1 - confidence of cases at most.
+
+    Args:
+        count: how many have the property.
+        n: of how many, at least one.
+        confidence: of each bound, in (0, 1).
+
+    Returns:
+        The lower and the upper bound, in [0, 1]: 0 where none has the property, 1 where all have.
+    """
+    error = 1 - confidence
+    low = 0.0 if count == 0 else float(special.betaincinv(count, n - count + 1, error))
+    high = 1.0 if count == n else float(special.betaincinv(count + 1, n - count, confidence))
+    return low, high

@@ -1,4 +1,4 @@
-"""What an edited model comes from, by the names that people know."""
+"""What a language model comes from, by the names that people know."""
 
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -6,12 +6,10 @@ from typing import Literal
 
 from sqlalchemy.orm import Session
 
-from app.contracts.sources import HubSource, PathSource
 from app.store.artifacts import Artifact
 from app.store.core.identifiers import Prefix, format_id, parse_id
 from app.store.language_models import LanguageModel
 from app.store.tenants import Tenant
-from workers.models.checkpoints import read_source
 
 
 @dataclass(frozen=True)
@@ -39,25 +37,26 @@ def lineage_of(session: Session, row: LanguageModel) -> tuple[Ancestor, ...]:
     ancestors = []
     following: LanguageModel | None = row
     while following is not None:
-        ancestors.append(_ancestor(session, following))
+        ancestors.append(ancestor_of(session, following))
         base = following.base_model_id
         following = None if base is None else session.get_one(LanguageModel, base)
     return tuple(ancestors)
 
 
-def _ancestor(session: Session, row: LanguageModel) -> Ancestor:
-    source = read_source(row)
-    if isinstance(source, HubSource):
-        name = source.repo
-    elif isinstance(source, PathSource):
-        name = PurePosixPath(source.path).name
+def ancestor_of(session: Session, row: LanguageModel) -> Ancestor:
+    """A language model by itself, as a lineage names it."""
+    source = row.source["type"]
+    if source == "hub":
+        name = row.source["repo"]
+    elif source == "path":
+        name = PurePosixPath(row.source["path"]).name
     else:
         tenant = session.get_one(Tenant, row.tenant_id)
-        artifact = session.get_one(Artifact, parse_id(Prefix.ARTIFACT, source.artifact))
+        artifact = session.get_one(Artifact, parse_id(Prefix.ARTIFACT, row.source["artifact"]))
         name = f"{tenant.name}/{artifact.name}"
     return Ancestor(
         model=format_id(Prefix.LANGUAGE_MODEL, row.id),
-        source=source.type,
+        source=source,
         name=name,
         revision=row.revision,
         digest=row.digest,

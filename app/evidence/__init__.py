@@ -1,0 +1,1 @@
+"""Documents about finished work that other tools read: one record, one file a format."""

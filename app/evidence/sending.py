@@ -1,0 +1,70 @@
+"""Evidence as an HTTP answer: rendered in a thread, streamed where it has a part for each text."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from fastapi import Response
+from fastapi.responses import StreamingResponse
+from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
+
+from app.artifacts.conditions import is_unmodified
+from app.artifacts.sending import begun
+from app.evidence.dsse import seal
+from app.evidence.format import EvidenceFormat
+from app.evidence.record import EvidenceRecord
+from app.evidence.signing import SigningKeys, read_signing_keys
+
+_HEADERS: Final = {"X-Content-Type-Options": "nosniff", "Cache-Control": "private, no-cache"}
+
+
+async def send_evidence(
+    wanted: EvidenceFormat,
+    record: EvidenceRecord,
+    signing_keys: Path,
+    if_none_match: str | None,
+    *,
+    head: bool,
+) -> Response:
+    """The answer to GET or HEAD for a document.
+
+    Its weak `ETag` is of what the document is made from, so that nothing is rendered for who has it.
+
+    Raises:
+        SigningUnavailable: the document is signed, and there is no key.
+    """
+    keys = None
+    if wanted.payload_type is not None:
+        keys = await run_in_threadpool(read_signing_keys, signing_keys)
+    tag = _tag(wanted, record, keys)
+    headers = {
+        **_HEADERS,
+        "ETag": f'W/"{tag}"',
+        "Content-Disposition": f'attachment; filename="{record.id}.{wanted.suffix}"',
+    }
+    if is_unmodified(if_none_match, tag):
+        return Response(status_code=304, headers=headers)
+    if head:
+        return Response(headers=headers, media_type=wanted.media_type)
+    # Threads of the event loop's own pool: rows are read through the loop.
+    document = await run_in_threadpool(_make, wanted, record, keys)
+    if isinstance(document, bytes):
+        return Response(document, headers=headers, media_type=wanted.media_type)
+    body = await begun(iterate_in_threadpool(document))
+    return StreamingResponse(body, headers=headers, media_type=wanted.media_type)
+
+
+def _make(
+    wanted: EvidenceFormat, record: EvidenceRecord, keys: SigningKeys | None
+) -> bytes | Iterator[bytes]:
+    document = wanted.render(record)
+    if wanted.payload_type is None or keys is None:
+        return document
+    return seal(wanted.payload_type, document if isinstance(document, bytes) else b"".join(document), keys)
+
+
+def _tag(wanted: EvidenceFormat, record: EvidenceRecord, keys: SigningKeys | None) -> str:
+    made_from = hashlib.sha256(record.canonical())
+    made_from.update(f"{wanted.name} {keys.public[0].key_id if keys else ''}".encode())
+    return made_from.hexdigest()

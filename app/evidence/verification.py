@@ -1,0 +1,193 @@
+"""Checking a signed statement without the service that made it.
+
+Everything is computed again from the numbers inside: digests, subjects, result. Only the keys are trusted.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import orjson
+from pydantic import ValidationError
+
+from app.contracts.policies.policy import RULE_LIST, policy_digest
+from app.contracts.results.gates import Observation, RuleOutcome, overall
+from app.evidence.dsse import EnvelopeInvalid, open_envelope
+from app.evidence.signing import PublicKey
+from app.evidence.statement import (
+    MEASUREMENT,
+    PAYLOAD_TYPE,
+    PREDICATE_TYPE,
+    STATEMENT_TYPE,
+    JSONObject,
+    state,
+)
+from app.store.artifacts import StoredFile, digest_manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Something that was checked: what, whether it holds, and what was found."""
+
+    name: str
+    passed: bool
+    found: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What became of a document: it is verified if every check passed.
+
+    Attributes:
+        checks: in the order in which they were made; the first that fails may be the last.
+        statement: what is said, once its signature was checked; empty before.
+    """
+
+    checks: tuple[Check, ...]
+    statement: JSONObject = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check passed."""
+        return all(check.passed for check in self.checks)
+
+
+def verify(document: bytes, trusted: Mapping[str, PublicKey], model: Path | None = None) -> Verification:
+    """Check a document of the format `in-toto`.
+
+    Args:
+        document: its bytes.
+        trusted: the keys that may have signed it, by their ids.
+        model: a directory that must hold the files of a language model that the document is about.
+    """
+    try:
+        opened = open_envelope(document, trusted)
+    except EnvelopeInvalid as error:
+        return Verification((Check("signature", passed=False, found=f"{error}"),))
+    until = "" if opened.key.valid_until is None else f", retired {opened.key.valid_until:%Y-%m-%d}"
+    signed = Check("signature", passed=True, found=f"Ed25519, key {opened.key.key_id[:16]}…{until}")
+    statement = _read_statement(opened.payload_type, opened.payload)
+    if statement is None:
+        return Verification((signed, Check("statement", passed=False, found="not one of memaudit's")))
+    checks = [signed, *_checks(statement)]
+    if model is not None:
+        checks.append(_check_directory(statement["predicate"][MEASUREMENT], model))
+    return Verification(tuple(checks), statement)
+
+
+def _read_statement(payload_type: str, payload: bytes) -> JSONObject | None:
+    if payload_type != PAYLOAD_TYPE:
+        return None
+    statement = orjson.loads(payload)
+    match statement:
+        case {"_type": type_, "predicateType": kind, "predicate": {**predicate}} if (type_, kind) == (
+            STATEMENT_TYPE,
+            PREDICATE_TYPE,
+        ) and MEASUREMENT in predicate:
+            return dict(statement)
+    return None
+
+
+def _checks(statement: JSONObject) -> Iterator[Check]:
+    predicate = statement["predicate"]
+    measurement = predicate[MEASUREMENT]
+    yield from _check_models(measurement)
+    yield from _check_text_sets(measurement)
+    if (artifact := measurement["artifact"]) is not None and artifact["files"]:
+        found = _digest(artifact["files"])
+        yield Check("artifact", found == artifact["manifest_sha256"], f"manifest {found[:16]}…")
+    for each in measurement["gates"]:
+        yield from _check_gate(each, measurement)
+    again = state(measurement)
+    subjects = statement["subject"]
+    yield Check("subjects", subjects == again["subject"], f"{len(subjects)} with their SHA-256")
+    same = {name: predicate[name] for name in again["predicate"]} == again["predicate"]
+    yield Check("result", same, f"{predicate['result']}, computed again from the numbers")
+
+
+def _check_models(measurement: JSONObject) -> Iterator[Check]:
+    """The digest of each model is that of its files."""
+    for model in measurement["models"]:
+        if model["files"]:
+            found = _digest(model["files"])
+            yield Check(f"model {model['label']}", found == model["digest"], f"{found[:16]}… of its files")
+
+
+def _check_text_sets(measurement: JSONObject) -> Iterator[Check]:
+    """What the work recorded of its texts is what the statement is about."""
+    work = measurement["work"]
+    recorded = work.get("text_set_sha256") or work.get("digests", {}).get("text_set")
+    if recorded is not None:
+        named = {each["role"]: each["sha256"] for each in measurement["text_sets"]}
+        yield Check("text set", named.get("audited") == recorded, f"{recorded[:16]}…")
+
+
+def _check_gate(recorded: JSONObject, measurement: JSONObject) -> Iterator[Check]:
+    """A gate's policy is the one that its digest names, and its outcome follows from what was observed."""
+    gate, policy = recorded["gate"], recorded["policy"]
+    name = f"policy {gate['policy_name']} {gate['policy_version']}"
+    rules = [rule["rule"] for rule in gate["rules"]]
+    digest = policy_digest(gate["policy_name"], gate["policy_version"], rules)
+    found = f"{digest[:16]}… of its canonical JSON"
+    yield Check(name, digest == gate["policy_sha256"] == policy["sha256"], found)
+    if recorded["preregistration"] is not None:
+        passed = _was_registered_before(recorded["preregistration"], gate, measurement)
+        yield Check(f"{name} pre-registered", passed, "with the texts' digest, before the first score")
+    outcomes = [_decide_again(rule) for rule in gate["rules"]]
+    for place, (rule, decided) in enumerate(zip(gate["rules"], outcomes, strict=True), 1):
+        found = f"{rule['outcome']}; {rule['statement']}"
+        yield Check(f"{name}, rule {place}", decided is not None and _says(rule, decided), found)
+    verdict = overall([decided.outcome for decided in outcomes if decided is not None])
+    yield Check(f"{name} outcome", None not in outcomes and verdict == gate["outcome"], gate["outcome"])
+
+
+def _was_registered_before(registered: JSONObject, gate: JSONObject, measurement: JSONObject) -> bool:
+    """Whether the policy and the texts that were written down are these, and before the work began."""
+    texts = {each["role"]: each["sha256"] for each in measurement["text_sets"]}
+    # Null while the texts were being imported, and of an edit.
+    same_texts = registered["text_set_sha256"] in {None, texts.get("audited")}
+    same_policy = registered["policy_sha256"] == gate["policy_sha256"]
+    began = datetime.fromisoformat(measurement["work"]["started_at"])
+    return same_texts and same_policy and datetime.fromisoformat(registered["registered_at"]) <= began
+
+
+def _decide_again(rule: JSONObject) -> RuleOutcome | None:
+    """What was observed for a rule, decided again; None for a rule that this release does not know."""
+    try:
+        (asked,) = RULE_LIST.validate_python([rule["rule"]])
+        observed = Observation.model_validate(rule["observed"])
+    except ValidationError:
+        return None
+    return RuleOutcome.of(asked, observed)
+
+
+def _says(rule: JSONObject, decided: RuleOutcome) -> bool:
+    """Whether a rule says what was decided again."""
+    again = decided.model_dump(mode="json", include={"outcome", "limit", "reason"})
+    return all(rule[name] == value for name, value in again.items())
+
+
+def _digest(files: list[JSONObject]) -> str:
+    return digest_manifest([StoredFile(file["path"], file["sha256"], 0) for file in files])
+
+
+def _check_directory(measurement: JSONObject, directory: Path) -> Check:
+    """Whether a directory holds the files of one of the models."""
+    wrong = {}
+    for model in measurement["models"]:
+        wrong[model["label"]] = [file["path"] for file in model["files"] if not _holds(directory, file)]
+        if model["files"] and not wrong[model["label"]]:
+            found = f"holds the {len(model['files'])} files of {model['label']}; others were not looked at"
+            return Check("directory", passed=True, found=found)
+    found = "; ".join(f"not {label}: {', '.join(paths)}" for label, paths in wrong.items())
+    return Check("directory", passed=False, found=found)
+
+
+def _holds(directory: Path, file: JSONObject) -> bool:
+    try:
+        with (directory / file["path"]).open("rb") as stream:
+            return bool(hashlib.file_digest(stream, "sha256").hexdigest() == file["sha256"])
+    except OSError:
+        return False

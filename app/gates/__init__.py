@@ -1,0 +1,1 @@
+"""Routes for gates: policies that judge audits, studies and edits."""

@@ -1,0 +1,86 @@
+"""Asking for gates and reading them."""
+
+from uuid import UUID
+
+from sqlalchemy import ColumnElement
+from sqlalchemy.orm import Session
+
+from app.errors import InsufficientScope
+from app.gates.schemas import GateCreate, GateOut
+from app.http.dependencies import ADMIN, EDIT_READ
+from app.http.idempotency import answer_once
+from app.http.pagination import Page, id_cursor, page_by_id
+from app.store.core.identifiers import Prefix, parse_id
+from app.store.gates import SUBJECT_PREFIXES, Gate
+from app.store.gating import add_gate
+from app.store.jobs.waiting import waiting_jobs
+from app.store.lifecycle import cancel_operation
+from app.store.operations import OperationFilter, get_operation, list_operations
+from app.store.policies import get_policy
+from app.store.tenants import Principal
+
+
+def request_gate(session: Session, principal: Principal, key: str, request: GateCreate) -> GateOut:
+    """Accept a gate. It decides at once, or when its subject has succeeded.
+
+    Raises:
+        InsufficientScope: it is on an edit, and the key may not read edits.
+        NotFound: no such policy or subject for this tenant.
+        NothingToJudge: the subject has failed or was cancelled.
+        ValidationFailed: a rule cannot judge such a subject.
+        IdempotencyInFlight, IdempotencyMismatch: see `answer_once`.
+    """
+    kind, public_id = request.subject()
+    if kind == "edit" and not principal.scopes & {EDIT_READ, ADMIN}:
+        raise InsufficientScope(f"A gate on an edit needs an API key with the scope {EDIT_READ} too.")
+
+    def create() -> GateOut:
+        policy = get_policy(session, principal.tenant_id, request.policy)
+        subject_id = parse_id(SUBJECT_PREFIXES[kind], public_id)
+        gate = add_gate(session, principal.tenant_id, policy, kind, subject_id, metadata=request.metadata)
+        return GateOut.of(gate)
+
+    return answer_once(session, principal, key, "gate", request, GateOut, create)
+
+
+def read_gate(session: Session, tenant_id: UUID, gate_id: UUID) -> GateOut:
+    """A gate, and what it waits for.
+
+    Raises:
+        NotFound: no such gate for this tenant.
+    """
+    row = get_operation(session, Gate, tenant_id, gate_id)
+    return GateOut.of(row, waiting_jobs(session, [row]).get(row.id))
+
+
+def cancel(session: Session, tenant_id: UUID, gate_id: UUID) -> GateOut:
+    """End a gate at the client's word; its subject goes on.
+
+    Raises:
+        NotFound: no such gate for this tenant.
+        AlreadyTerminal: the gate had ended before.
+    """
+    return GateOut.of(cancel_operation(session, Gate, tenant_id, gate_id))
+
+
+def list_page(
+    session: Session,
+    tenant_id: UUID,
+    wanted: OperationFilter,
+    limit: int,
+    cursor: str | None,
+    *,
+    policy: str | None,
+    subject: str | None,
+) -> Page[GateOut]:
+    """A tenant's gates that are wanted, all or those of a policy or on a subject, newest first."""
+    conditions: list[ColumnElement[bool]] = []
+    if policy is not None:
+        conditions.append(Gate.policy_id == parse_id(Prefix.POLICY, policy))
+    if subject is not None:
+        kinds = {prefix: kind for kind, prefix in SUBJECT_PREFIXES.items()}
+        prefix = Prefix(subject.partition("_")[0])
+        conditions += [Gate.subject_kind == kinds[prefix], Gate.subject_id == parse_id(prefix, subject)]
+    rows = list_operations(session, Gate, tenant_id, wanted, id_cursor(cursor), limit + 1, *conditions)
+    waiting = waiting_jobs(session, rows)
+    return page_by_id(rows, limit, lambda row: GateOut.of(row, waiting.get(row.id)))

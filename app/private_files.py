@@ -1,0 +1,13 @@
+"""Files that only their owner can read."""
+
+import os
+from pathlib import Path
+
+
+def write_private(path: Path, content: str) -> None:
+    """Write a file that only its owner can read, whole or not at all."""
+    unfinished = path.with_name(path.name + ".new")
+    unfinished.unlink(missing_ok=True)
+    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(content)
+    unfinished.rename(path)

@@ -1,0 +1,1 @@
+"""The client for asyncio. `memaudit.synchronous` is generated from it."""

@@ -1,0 +1,97 @@
+"""The client."""
+
+import ssl
+from types import TracebackType
+from typing import Self, Unpack
+
+import httpx
+
+from memaudit.answers import document, read_as
+from memaudit.calls import Call, work_headers
+from memaudit.connection import connection
+from memaudit.requests import ScoreRequest
+from memaudit.synchronous.artifacts import Artifacts
+from memaudit.synchronous.audits import Audits
+from memaudit.synchronous.edits import Edits
+from memaudit.synchronous.gates import Gates
+from memaudit.synchronous.language_models import LanguageModels
+from memaudit.synchronous.policies import Policies
+from memaudit.synchronous.presets import Presets
+from memaudit.synchronous.sender import Sender
+from memaudit.synchronous.studies import Studies
+from memaudit.synchronous.text_sets import TextSets
+from memaudit.types import Audit, Edit, Gate, LanguageModel, ScoreList, Study, TextSet
+
+
+class Client:
+    """A client of a memaudit service, as the owner of an API key. A context manager.
+
+    What is sent while the service is away is sent again, for as long as `patience` lasts; requests that
+    create work repeat their idempotency key, so they create it once. `memaudit.errors` shows what is raised.
+
+    Args:
+        url: base URL of the service; MEMAUDIT_URL unless given, else this machine's.
+        api_key: `mak_…`; MEMAUDIT_API_KEY unless given.
+        timeout: the longest silence of the service, in seconds.
+        patience: for how long a request is repeated while the service is away, in seconds; 0 for once.
+        verify: how the service's certificate is checked.
+        transport: what takes the place of the network.
+
+    Raises:
+        ValueError: there is no key.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        api_key: str | None = None,
+        *,
+        timeout: float = 90.0,
+        patience: float = 30.0,
+        verify: ssl.SSLContext | bool = True,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        found = connection(url, api_key, timeout=timeout, patience=patience, verify=verify)
+        sender = self._sender = Sender(found, transport)
+        self.models = LanguageModels(sender, "/v1/models", LanguageModel)
+        self.text_sets = TextSets(sender, "/v1/text-sets", TextSet)
+        self.audits = Audits(sender, "/v1/audits", Audit)
+        self.studies = Studies(sender, "/v1/studies", Study)
+        self.edits = Edits(sender, "/v1/edits", Edit)
+        self.policies = Policies(sender)
+        self.gates = Gates(sender, "/v1/gates", Gate)
+        self.artifacts = Artifacts(sender)
+        self.presets = Presets(sender)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._sender.connection.url!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._sender.close()
+
+    def score(
+        self, *, idempotency_key: str | None = None, **request: Unpack[ScoreRequest]
+    ) -> ScoreList | Audit:
+        """Score up to 64 short texts at once.
+
+        Args:
+            idempotency_key: the same key and request give the same scores; a fresh one unless given.
+            request: as of `POST /v1/score`.
+
+        Returns:
+            The scores; an audit to wait for where they did not come in `timeout` seconds of the request.
+        """
+        call = Call("POST", "/v1/score", json=request, headers=work_headers(idempotency_key))
+        answer = document(self._sender.send(call))
+        if answer["object"] == "audit":
+            return read_as(Audit, answer)
+        return read_as(ScoreList, answer)

@@ -1,0 +1,1 @@
+"""Gates: what the rules of a policy ask for, observed of a subject."""
