@@ -20,6 +20,7 @@ from workers.running.device import DeviceBroken, device_answers, device_is_broke
 from workers.running.handlers import handler_of
 from workers.running.lease_keeper import LeaseKeeper, Stopping
 from workers.running.runtime import Runtime
+from workers.running.throughput import record
 
 log = structlog.get_logger()
 
@@ -93,7 +94,10 @@ def run_job(runtime: Runtime, lease: Lease, stopping: SharedEvent) -> int:
             LeaseKeeper(runtime.sessions, runtime.settings, lease, stopping) as keeper,
             storage_full_named(),
         ):
-            enqueued = handler_of(lease.kind)(runtime, lease, keeper)
+            run = handler_of(lease.kind)
+            runtime.meter.begin()
+            enqueued = run(runtime, lease, keeper)
+            measured = runtime.meter.read(lease.kind)
     except LeaseLost:
         job_log.info("job_dropped")
         with runtime.sessions.begin() as session:
@@ -113,6 +117,7 @@ def run_job(runtime: Runtime, lease: Lease, stopping: SharedEvent) -> int:
             raise DeviceBroken from None
     else:
         job_log.info("job_succeeded")
+        record(runtime.sessions, runtime.machine, measured)
         return enqueued
     return 0
 

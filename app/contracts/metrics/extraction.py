@@ -64,4 +64,7 @@ EXTRACTION = Metric(
         schema=SplitCounts,
         description=f"What `strict` and `loose` rest on; null if not asked for, and {OLDER_SUMMARY}.",
     ),
+    # As if each suffix were decoded to its end: where texts are recited, less is.
+    more_tokens=lambda options, texts, _: float(texts * options.suffix_tokens),
+    sized_by=("prefix_tokens", "suffix_tokens"),
 )

@@ -1,12 +1,15 @@
 """`near_verbatim`: how likely a sample comes close to a text's suffix at least."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, Field
 
 from app.contracts.metrics.metric import OLDER_SUMMARY, Metric, SummaryObject
 from app.contracts.metrics.splits import SplitCounts, Status
 from app.contracts.results.intervals import MeanInterval
+
+if TYPE_CHECKING:
+    from app.contracts.audits import AuditOptions
 
 _NULL = "null where the split is not applicable"
 
@@ -57,6 +60,13 @@ class NearVerbatimSummary(BaseModel):
     ]
 
 
+def _beam_search(options: "AuditOptions", texts: int, tokens: float) -> float:  # noqa: ARG001 - of the suffix
+    from app.contracts.audits import NearVerbatimOptions  # noqa: PLC0415 - which knows the metrics
+
+    beams = (options.near_verbatim or NearVerbatimOptions()).beams
+    return float(texts * options.suffix_tokens * beams)
+
+
 NEAR_VERBATIM = Metric(
     name="near_verbatim",
     score=NearVerbatimScore,
@@ -65,4 +75,6 @@ NEAR_VERBATIM = Metric(
         schema=NearVerbatimSummary,
         description=f"Null if not asked for, and {OLDER_SUMMARY}.",
     ),
+    more_tokens=_beam_search,
+    sized_by=("prefix_tokens", "suffix_tokens", "near_verbatim"),
 )
