@@ -19,8 +19,8 @@ class Line:
     per_unit: float
 
     def seconds(self, jobs: int, units: float) -> float:
-        """Of so many jobs of so many units in all."""
-        return self.per_job * jobs + self.per_unit * units
+        """Of so many jobs of so many units in all; each has one at least, as those that were measured."""
+        return self.per_job * jobs + self.per_unit * max(units, float(jobs))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, Field
 
+from app.contracts.metrics.decoding import PASSES_PER_DECODED_TOKEN, suffix_tokens
 from app.contracts.metrics.metric import OLDER_SUMMARY, Metric, SummaryObject
 from app.contracts.metrics.splits import SplitCounts, Status
 from app.contracts.results.intervals import MeanInterval
@@ -60,11 +61,12 @@ class NearVerbatimSummary(BaseModel):
     ]
 
 
-def _beam_search(options: "AuditOptions", texts: int, tokens: float) -> float:  # noqa: ARG001 - of the suffix
+def _beam_search(options: "AuditOptions", texts: int, tokens: float) -> float:
+    """Every beam of every suffix, decoded to its end."""
     from app.contracts.audits import NearVerbatimOptions  # noqa: PLC0415 - which knows the metrics
 
     beams = (options.near_verbatim or NearVerbatimOptions()).beams
-    return float(texts * options.suffix_tokens * beams)
+    return PASSES_PER_DECODED_TOKEN * beams * suffix_tokens(options, texts, tokens)
 
 
 NEAR_VERBATIM = Metric(
