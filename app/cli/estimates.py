@@ -26,7 +26,7 @@ def show_estimate(estimate: Estimate, *, as_json: bool) -> None:
 def _table(estimate: Estimate) -> Table:
     tokens = "tokens unknown" if estimate.tokens is None else f"{estimate.tokens} tokens"
     needed = estimate.memory.bytes_needed
-    memory = "memory unknown" if needed is None else f"at least {needed / _GIB:.2f} GiB of memory"
+    memory = "memory unknown" if needed is None else f"at least {needed / _GIB:.3g} GiB of memory"
     table = Table(title=f"{estimate.texts} texts, {tokens}, {memory}")
     for heading in ("workers", "memory", "fits", "time", "loading", "basis"):
         table.add_column(heading, justify="left" if heading in {"workers", "basis"} else "right")

@@ -75,7 +75,7 @@ def test_smaller_units_cost_less_each() -> None:
 
 
 def test_loading_is_measured_apart() -> None:
-    times = iter([0.0, 10.0, 12.0, 14.0, 19.0])
+    times = iter([0.0, 10.0, 12.0, 14.0, 19.0, 20.0])
     meter = Meter(lambda: next(times))
     meter.begin()
     with meter.loading(_language_model()):

@@ -41,6 +41,7 @@ def run_jobs_until_idle(
     """
     while not stopping.is_set():
         try:
+            runtime.meter.begin()
             lease = _claim(runtime, queue)
             if lease is None:
                 return
@@ -94,8 +95,8 @@ def run_job(runtime: Runtime, lease: Lease, stopping: SharedEvent) -> int:
             LeaseKeeper(runtime.sessions, runtime.settings, lease, stopping) as keeper,
             storage_full_named(),
         ):
-            run = handler_of(lease.kind)
-            runtime.meter.begin()
+            with runtime.meter.apart():
+                run = handler_of(lease.kind)  # imports it, the first time
             enqueued = run(runtime, lease, keeper)
             measured = runtime.meter.read(lease.kind)
     except LeaseLost:

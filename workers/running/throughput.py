@@ -28,9 +28,9 @@ class Meter:
         self.begin()
 
     def begin(self) -> None:
-        """A job begins; what was noted of the one before is forgotten."""
+        """A job begins with its claim; what was noted of the one before is forgotten."""
         self._began = self._clock()
-        self._loading_seconds = 0.0
+        self._seconds_apart = 0.0
         self._loaded: list[MeasuredJob] = []
         self._size: tuple[float, str, LanguageModel | None] = (0.0, "", None)
 
@@ -45,20 +45,29 @@ class Meter:
         self._size = (units, measured, language_model)
 
     @contextmanager
-    def loading(self, language_model: LanguageModel) -> Iterator[None]:
-        """What happens within is no part of the job."""
+    def apart(self) -> Iterator[None]:
+        """What happens within is no part of the job: not every job of its kind has it."""
         began = self._clock()
         try:
             yield
         finally:
-            seconds = self._clock() - began
-            self._loading_seconds += seconds
+            self._seconds_apart += self._clock() - began
+
+    @contextmanager
+    def loading(self, language_model: LanguageModel) -> Iterator[None]:
+        """A language model is loaded within, which is measured by itself."""
+        before = self._seconds_apart
+        with self.apart():
+            yield
+        seconds = self._seconds_apart - before
         self._loaded.append(_measured(LOADING, seconds, 0.0, "", language_model))
 
     def read(self, kind: str) -> list[MeasuredJob]:
-        """The job that has just ended, and what was loaded for it."""
-        seconds = self._clock() - self._began - self._loading_seconds
-        return [_measured(kind, seconds, *self._size), *self._loaded]
+        """The job that has just ended, and what was loaded for it. The next one begins."""
+        seconds = self._clock() - self._began - self._seconds_apart
+        measured = [_measured(kind, seconds, *self._size), *self._loaded]
+        self.begin()
+        return measured
 
 
 def _measured(
