@@ -27,6 +27,7 @@
     ├── RangeNotSatisfiable       416
     ├── SigningUnavailable        503
     ├── ValidationFailed          422
+    │   ├── DoesNotFit
     │   ├── IdempotencyMismatch
     │   └── SourceNotAllowed
     └── JobFailed                 recorded on a resource; some are raised over HTTP too
@@ -306,6 +307,13 @@ class IdempotencyMismatch(ValidationFailed):
 
     slug = "idempotency-mismatch"
     title = "Idempotency-Key was used with another request"
+
+
+class DoesNotFit(ValidationFailed):
+    """The work takes more memory than any worker has."""
+
+    slug = "does-not-fit"
+    title = "Does not fit in memory"
 
 
 class SourceNotAllowed(ValidationFailed):

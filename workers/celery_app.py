@@ -49,15 +49,19 @@ def _trace(**_: Any) -> None:
 
 
 @worker_process_init.connect
-def _warm_up(**_: Any) -> None:
-    """In a fresh child: load torch while nothing waits for it yet. It must not be loaded before the fork.
+def _begin(**_: Any) -> None:
+    """In a fresh child, beside its first job: get ready, and say that it is there."""
+    threading.Thread(target=_warm_up_and_announce, args=(worker_class(),), daemon=True).start()
+
+
+def _warm_up_and_announce(queue: Queue) -> None:
+    """Load torch while nothing waits for it yet. It must not be loaded before the fork.
 
     A worker for `cpu` may have none.
     """
-    if worker_class() == CPU_QUEUE:
-        return
-    threading.Thread(target=_import_science, daemon=True).start()
+    if queue == GPU_QUEUE:
+        import workers.science.scoring.scorer  # noqa: F401, PLC0415 - torch is touched in the child only
+    from workers.running.presence import announce_forever  # noqa: PLC0415 - what jobs need, as above
+    from workers.running.runtime import get_runtime  # noqa: PLC0415 - as above
 
-
-def _import_science() -> None:
-    import workers.science.scoring.scorer  # noqa: F401, PLC0415 - torch is touched in the child only
+    announce_forever(get_runtime(queue))

@@ -22,18 +22,19 @@ def answer_doorbell(task: Any) -> None:
     from workers.running.device import DeviceBroken  # noqa: PLC0415
     from workers.running.loop import run_jobs_until_idle  # noqa: PLC0415
 
-    runtime = get_runtime()
+    queue = worker_class()
+    runtime = get_runtime(queue)
 
-    def ring_for_others(queue: Queue, times: int) -> None:
+    def ring_for_others(theirs: Queue, times: int) -> None:
         try:
             for _ in range(min(times, MOST_BELLS)):
-                task.apply_async(queue=queue, expires=2 * runtime.settings.lease_seconds, retry=False)
+                task.apply_async(queue=theirs, expires=2 * runtime.settings.lease_seconds, retry=False)
         except (BrokerError, OSError) as error:
             # The sweeper rings again.
-            log.warning("doorbell_not_rung", queue=queue, error=type(error).__name__)
+            log.warning("doorbell_not_rung", queue=theirs, error=type(error).__name__)
 
     try:
-        run_jobs_until_idle(runtime, stopping, queue=worker_class(), ring_for_others=ring_for_others)
+        run_jobs_until_idle(runtime, stopping, queue=queue, ring_for_others=ring_for_others)
     except DeviceBroken:
         # The pool starts a fresh process in place of one that ends, and that one takes what is left.
         ring_for_others(GPU_QUEUE, 1)

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 from uuid import UUID
 
 from fastapi import APIRouter, BackgroundTasks, Depends, Header, Query, Response
-from fastapi.responses import StreamingResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from app.audits import scores, service
@@ -15,18 +15,19 @@ from app.audits.schemas import AuditCreate, AuditOut, ScoreOut, TokenEvidenceOut
 from app.contracts.base import CleanStr
 from app.contracts.texts import TextId
 from app.errors import FieldError, ValidationFailed
+from app.estimates.answers import ESTIMATE, estimated
 from app.http.changes import Resource
 from app.http.dependencies import (
     AuditReader,
     AuditWriter,
     ChangesDependency,
     DoorbellDependency,
-    IdempotencyKey,
     PageCursor,
     PageLimit,
     SettingsDependency,
     StoreDependency,
     WaitSeconds,
+    WorkKey,
     read_id,
 )
 from app.http.filters import METADATA_PARAMETER, WantedOperations
@@ -45,18 +46,20 @@ _SCORES_A_PAGE: Final = 100
 router = APIRouter(prefix="/v1/audits", tags=["audits"], route_class=StrictJSONRoute)
 
 
-@router.post("", status_code=202, responses=problem_responses(409))
+@router.post("", status_code=202, response_model=AuditOut, responses=problem_responses(409) | ESTIMATE)
 async def request_audit(
     request: AuditCreate,
-    key: IdempotencyKey,
     principal: AuditWriter,
+    key: WorkKey,
     store: StoreDependency,
     settings: SettingsDependency,
     doorbell: DoorbellDependency,
     background: BackgroundTasks,
     response: Response,
-) -> AuditOut:
+) -> AuditOut | JSONResponse:
     """Request an audit: every text of a text set, or of a preset, is scored under a language model."""
+    if key is None:
+        return estimated(await store.run(service.estimate, principal, request, settings))
     audit = await store.run(service.request_audit, principal, key, request, settings.model_roots)
     if request.preset is not None:
         background.add_task(doorbell.ring, CPU_QUEUE)

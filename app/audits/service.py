@@ -9,13 +9,25 @@ from sqlalchemy.orm import Session
 from app.audits.schemas import AuditCreate, AuditOut
 from app.contracts.audits import AuditSpec, StoredAuditSpec
 from app.errors import FieldError, ValidationFailed
+from app.estimates.memory import held_by_audits, require_room
+from app.estimates.schemas import Estimate
+from app.estimates.service import estimate_audits
 from app.http.idempotency import answer_once
 from app.http.pagination import Page, id_cursor, page_by_id
 from app.language_models.service import require_prefix_token, resolve_language_model
-from app.policies.preregistration import preregister, preregistrations_of
+from app.policies.preregistration import Preregistration, preregister, preregistrations_of
+from app.settings import Settings
 from app.store.audits import Audit, audits_by_id
-from app.store.companions import CompanionRole, companions_of, is_companion, link_audit, owners_by_audit
+from app.store.companions import (
+    CompanionRole,
+    companion_audits,
+    companions_of,
+    is_companion,
+    link_audit,
+    owners_by_audit,
+)
 from app.store.core.identifiers import new_id
+from app.store.core.unit_of_work import undone
 from app.store.enqueueing import enqueue_audit
 from app.store.jobs.owners import AUDIT
 from app.store.jobs.waiting import waiting_jobs
@@ -40,30 +52,59 @@ def request_audit(
         SourceNotAllowed: an inline path outside the allow-listed roots.
         ValidationFailed: a language model is known to lack the prefix token, the texts or the language
             model are compared with themselves, or a rule of the policy cannot judge an audit.
+        DoesNotFit: a language model takes more memory than any worker has.
         IdempotencyInFlight, IdempotencyMismatch: see `answer_once`.
     """
 
     def create() -> AuditOut:
-        text_set = resolve_text_set(session, principal, text_set=request.text_set, preset=request.preset)
-        controls = None
-        if request.control_text_set is not None:
-            controls = resolve_text_set(session, principal, text_set=request.control_text_set, preset=None)
-            # The texts of the audit itself may be scored before those of its companions.
-            require_all_texts(controls)
-        language_model = resolve_language_model(session, principal, request.model, roots)
-        reference_model = None
-        if request.reference_model is not None:
-            reference_model = resolve_language_model(
-                session, principal, request.reference_model, roots, pointer="/reference_model"
-            )
-        require_other_texts(text_set, controls)
-        _require_another_model(language_model, reference_model)
-        audit = add_audit(session, language_model, text_set, request.spec(), metadata=request.metadata)
-        add_companions(session, audit, language_model, text_set, reference_model, controls)
-        registered = preregister(session, principal, request.policy, "audit", audit.id)
+        audit, registered = _create(session, principal, request, roots)
+        require_room(session, held_by_audits(session, _parts(session, audit)))
         return AuditOut.of(audit, companions_of(session, [audit.id])[audit.id], preregistration=registered)
 
     return answer_once(session, principal, key, "audit", request, AuditOut, create)
+
+
+def estimate(session: Session, principal: Principal, request: AuditCreate, settings: Settings) -> Estimate:
+    """What an audit takes. It is checked as it is requested; of what that writes nothing stays.
+
+    Raises:
+        NotFound, LanguageModelNotReady, TextSetNotReady, SourceNotAllowed, ValidationFailed: see
+            `request_audit`.
+    """
+
+    def look() -> Estimate:
+        audit, _ = _create(session, principal, request, settings.model_roots)
+        return estimate_audits(session, _parts(session, audit), settings)
+
+    return undone(session, look)
+
+
+def _parts(session: Session, audit: Audit) -> list[tuple[str, Audit]]:
+    """An audit and those that it waits for, each in its role."""
+    return [("audit", audit), *companion_audits(session, audit.id)]
+
+
+def _create(
+    session: Session, principal: Principal, request: AuditCreate, roots: list[Path]
+) -> tuple[Audit, Preregistration | None]:
+    """Write what was requested."""
+    text_set = resolve_text_set(session, principal, text_set=request.text_set, preset=request.preset)
+    controls = None
+    if request.control_text_set is not None:
+        controls = resolve_text_set(session, principal, text_set=request.control_text_set, preset=None)
+        # The texts of the audit itself may be scored before those of its companions.
+        require_all_texts(controls)
+    language_model = resolve_language_model(session, principal, request.model, roots)
+    reference_model = None
+    if request.reference_model is not None:
+        reference_model = resolve_language_model(
+            session, principal, request.reference_model, roots, pointer="/reference_model"
+        )
+    require_other_texts(text_set, controls)
+    _require_another_model(language_model, reference_model)
+    audit = add_audit(session, language_model, text_set, request.spec(), metadata=request.metadata)
+    add_companions(session, audit, language_model, text_set, reference_model, controls)
+    return audit, preregister(session, principal, request.policy, "audit", audit.id)
 
 
 def add_audit(

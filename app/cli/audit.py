@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from app.cli.estimates import show_estimate
 from app.cli.failures import ExitStatus, explained, fail
 from app.cli.following import follow_with_progress, progress_bars
 from app.cli.intervals import mean_cell, share_cell
@@ -18,7 +19,7 @@ from app.contracts.audits import PrefixTokenName
 from app.contracts.metrics.fields import MetricName
 from memaudit import Client
 from memaudit.formats import SUFFIXES, format_of
-from memaudit.types import Audit, AuditSummary, Calibration
+from memaudit.types import Audit, AuditSummary, Calibration, Estimate
 
 _DEFAULT_METRICS: Final = "nl,extraction"
 
@@ -67,6 +68,13 @@ def audit(
         str | None,
         typer.Option(help="A model like --model that never saw the texts, named as --model is."),
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Say what it would take, and do nothing. Texts are uploaded for it, then erased.",
+        ),
+    ] = False,
 ) -> None:
     """Audit a language model on a file of texts, or a published data set, and print what it memorized.
 
@@ -91,13 +99,13 @@ def audit(
         for path in files.values():
             _require_format(path)
         with client_at(url) as client:
-            for field, name in named.items():
-                body[field], words = find_model(client, name)
-                doing = "Auditing" if field == "model" else "Comparing it with"
-                screen.print(f"{doing} {words}", markup=False, highlight=False, soft_wrap=True)
+            body |= _find_models(client, named, screen)
             with progress_bars(screen) as progress:
                 for field, path in files.items():
                     body[field] = _upload(client, path, progress)
+                if dry_run:
+                    show_estimate(_estimate(client, body, files), as_json=as_json)
+                    return
                 accepted = client.audits.create(**body)
                 screen.print(f"Audit {accepted.id}")
                 ended = follow_with_progress(client.audits, accepted.id, progress, "Scoring texts")
@@ -147,6 +155,16 @@ def _prefix_token(choice: str) -> str | int:
     return choice
 
 
+def _find_models(client: Client, named: dict[str, str], screen: Console) -> dict[str, Any]:
+    """The language models by the field of the request that names them; says which they are."""
+    found = {}
+    for field, name in named.items():
+        found[field], words = find_model(client, name)
+        doing = "Auditing" if field == "model" else "Comparing it with"
+        screen.print(f"{doing} {words}", markup=False, highlight=False, soft_wrap=True)
+    return found
+
+
 def _require_format(texts: Path) -> None:
     if format_of(texts) is None:
         raise fail(f"{texts.name}: a file of texts ends in {', '.join(SUFFIXES)}", ExitStatus.USAGE)
@@ -164,6 +182,15 @@ def _save_scores(client: Client, audit_id: str, csv: Path) -> None:
         client.audits.save_scores(audit_id, csv, format="csv")
     except OSError as error:
         raise fail(f"{csv}: {error.strerror}", ExitStatus.FAILED) from error
+
+
+def _estimate(client: Client, body: Any, files: dict[str, Path]) -> Estimate:
+    """What an audit of texts that were uploaded would take; they are erased again."""
+    try:
+        return client.audits.estimate(**body)
+    finally:
+        for field in files:
+            client.text_sets.delete(body[field])
 
 
 def _why(audit: Audit) -> str:

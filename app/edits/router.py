@@ -5,22 +5,24 @@ from contextlib import aclosing
 from typing import Annotated
 
 from fastapi import APIRouter, BackgroundTasks, Depends, Header, Response
+from fastapi.responses import JSONResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from app.edits import service
 from app.edits.schemas import EditCreate, EditOut
+from app.estimates.answers import ESTIMATE, estimated
 from app.http.changes import Resource
 from app.http.dependencies import (
     ChangesDependency,
     DoorbellDependency,
     EditReader,
     EditWriter,
-    IdempotencyKey,
     PageCursor,
     PageLimit,
     SettingsDependency,
     StoreDependency,
     WaitSeconds,
+    WorkKey,
     read_id,
 )
 from app.http.filters import METADATA_PARAMETER, WantedOperations
@@ -34,18 +36,20 @@ from app.store.core.identifiers import Prefix
 router = APIRouter(prefix="/v1/edits", tags=["edits"], route_class=StrictJSONRoute)
 
 
-@router.post("", status_code=202, responses=problem_responses(409))
+@router.post("", status_code=202, response_model=EditOut, responses=problem_responses(409) | ESTIMATE)
 async def request_edit(
     request: EditCreate,
-    key: IdempotencyKey,
     principal: EditWriter,
+    key: WorkKey,
     store: StoreDependency,
     settings: SettingsDependency,
     doorbell: DoorbellDependency,
     background: BackgroundTasks,
     response: Response,
-) -> EditOut:
+) -> EditOut | JSONResponse:
     """Request an edited model: one that recites less, with the proof of what it forgot and what it kept."""
+    if key is None:
+        return estimated(await store.run(service.estimate, principal, request, settings))
     edit = await store.run(service.request_edit, principal, key, request, settings.model_roots)
     background.add_task(doorbell.ring, GPU_QUEUE)
     add_follow_headers(response, f"/v1/edits/{edit.id}")

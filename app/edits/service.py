@@ -5,14 +5,20 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from app.contracts.texts import TextSetRole
 from app.edits.schemas import EditCreate, EditOut
 from app.errors import ArtifactNameTaken
+from app.estimates.memory import held_by_edit, require_room
+from app.estimates.schemas import Estimate
+from app.estimates.service import estimate_edit
 from app.http.idempotency import answer_once
 from app.http.pagination import Page, id_cursor, page_by_id
 from app.language_models.service import require_prefix_token, resolve_language_model
-from app.policies.preregistration import preregister, preregistrations_of
+from app.policies.preregistration import Preregistration, preregister, preregistrations_of
+from app.settings import Settings
 from app.store.artifacts import artifact_exists
 from app.store.core.identifiers import Prefix, new_id, parse_id
+from app.store.core.unit_of_work import undone
 from app.store.edits import Edit, EditTextSet, name_is_taken, text_sets_of
 from app.store.enqueueing import enqueue_edit
 from app.store.jobs.waiting import waiting_jobs
@@ -21,7 +27,7 @@ from app.store.lifecycle import cancel_operation
 from app.store.operations import OperationFilter, list_operations
 from app.store.progress import read_edit_with_progress
 from app.store.tenants import Principal
-from app.store.text_sets import get_text_set, require_all_texts
+from app.store.text_sets import TextSet, get_text_set, require_all_texts
 
 
 def request_edit(
@@ -37,51 +43,71 @@ def request_edit(
         SourceNotAllowed: an inline path outside the allow-listed roots.
         ValidationFailed: the language model is known to lack the prefix token, or a rule of the policy cannot
             judge such an edit.
+        DoesNotFit: it takes more memory than any worker has.
         IdempotencyInFlight, IdempotencyMismatch: see `answer_once`.
     """
 
     def create() -> EditOut:
-        text_sets = {
-            role: get_text_set(
-                session, principal.tenant_id, parse_id(Prefix.TEXT_SET, public_id), share_lock=True
-            )
-            for role, public_id in request.text_sets().items()
-        }
-        for text_set in text_sets.values():
-            require_all_texts(text_set)
-        language_model = resolve_language_model(session, principal, request.model, roots)
-        require_prefix_token(
-            language_model, request.evaluation.prefix_token, pointer="/evaluation/prefix_token"
-        )
-        if name_is_taken(session, principal.tenant_id, request.name) or artifact_exists(
-            session, principal.tenant_id, request.name
-        ):
-            raise ArtifactNameTaken(
-                "An edited model of this name exists or is being made; choose another name."
-            )
-        edit = Edit(
-            id=new_id(),
-            tenant_id=principal.tenant_id,
-            language_model_id=language_model.id,
-            name=request.name,
-            spec=request.spec().model_dump(),
-            language_model_digest=language_model.digest,
-            metadata_=dict(request.metadata),
-        )
-        session.add(edit)
-        session.flush()
-        used = {
-            role: EditTextSet(edit_id=edit.id, role=role, text_set_id=text_set.id, sha256=text_set.sha256)
-            for role, text_set in text_sets.items()
-        }
-        session.add_all(used.values())
-        if language_model.status == LanguageModelStatus.READY:
-            enqueue_edit(session, edit)
-        session.flush()
-        registered = preregister(session, principal, request.policy, "edit", edit.id)
+        edit, _, registered = _create(session, principal, request, roots)
+        require_room(session, held_by_edit(session, edit))
+        used = text_sets_of(session, [edit.id])[edit.id]
         return EditOut.of(edit, used, principal.tenant_name, preregistration=registered)
 
     return answer_once(session, principal, key, "edit", request, EditOut, create)
+
+
+def estimate(session: Session, principal: Principal, request: EditCreate, settings: Settings) -> Estimate:
+    """What an edit takes. It is checked as it is requested; of what that writes nothing stays.
+
+    Raises:
+        NotFound, ArtifactNameTaken, LanguageModelNotReady, TextSetNotReady, SourceNotAllowed,
+            ValidationFailed: see `request_edit`.
+    """
+
+    def look() -> Estimate:
+        edit, text_sets, _ = _create(session, principal, request, settings.model_roots)
+        return estimate_edit(session, edit, text_sets)
+
+    return undone(session, look)
+
+
+def _create(
+    session: Session, principal: Principal, request: EditCreate, roots: list[Path]
+) -> tuple[Edit, dict[TextSetRole, TextSet], Preregistration | None]:
+    """Write what was requested."""
+    text_sets = {
+        role: get_text_set(
+            session, principal.tenant_id, parse_id(Prefix.TEXT_SET, public_id), share_lock=True
+        )
+        for role, public_id in request.text_sets().items()
+    }
+    for text_set in text_sets.values():
+        require_all_texts(text_set)
+    language_model = resolve_language_model(session, principal, request.model, roots)
+    require_prefix_token(language_model, request.evaluation.prefix_token, pointer="/evaluation/prefix_token")
+    if name_is_taken(session, principal.tenant_id, request.name) or artifact_exists(
+        session, principal.tenant_id, request.name
+    ):
+        raise ArtifactNameTaken("An edited model of this name exists or is being made; choose another name.")
+    edit = Edit(
+        id=new_id(),
+        tenant_id=principal.tenant_id,
+        language_model_id=language_model.id,
+        name=request.name,
+        spec=request.spec().model_dump(),
+        language_model_digest=language_model.digest,
+        metadata_=dict(request.metadata),
+    )
+    session.add(edit)
+    session.flush()
+    session.add_all(
+        EditTextSet(edit_id=edit.id, role=role, text_set_id=text_set.id, sha256=text_set.sha256)
+        for role, text_set in text_sets.items()
+    )
+    if language_model.status == LanguageModelStatus.READY:
+        enqueue_edit(session, edit)
+    session.flush()
+    return edit, text_sets, preregister(session, principal, request.policy, "edit", edit.id)
 
 
 def read_edit(session: Session, principal: Principal, edit_id: UUID) -> EditOut:

@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import Depends, Header, Query, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from app.errors import InsufficientScope, NotFound, Unauthorized
+from app.errors import IdempotencyKeyMissing, InsufficientScope, NotFound, Unauthorized
 from app.http.changes import Changes
 from app.maintenance.doorbell import Doorbell
 from app.settings import Settings
@@ -95,6 +95,26 @@ _idempotency_header = Header(
 )
 IdempotencyKey = Annotated[str, _idempotency_header]
 OptionalIdempotencyKey = Annotated[str | None, _idempotency_header]
+DryRun = Annotated[
+    bool,
+    Query(
+        description="Whether to answer 200 with an estimate of what this takes instead of doing it. The "
+        "request is checked just the same; nothing is written, and no Idempotency-Key is needed."
+    ),
+]
+
+
+async def _work_key(key: OptionalIdempotencyKey = None, *, dry_run: DryRun = False) -> str | None:
+    if dry_run:
+        return None
+    if key is None:
+        raise IdempotencyKeyMissing
+    return key
+
+
+# The key of a request for work; None if it is not to be done. Routes ask for it after the principal, so that
+# whoever may not ask is told that first.
+WorkKey = Annotated[str | None, Depends(_work_key)]
 WaitSeconds = Annotated[float, Query(ge=0, le=60, description="Long-poll: wait up to this many seconds.")]
 PageLimit = Annotated[int, Query(ge=1, le=100)]
 PageCursor = Annotated[str | None, Query(max_length=500)]

@@ -116,6 +116,17 @@ def companions_of(session: Session, owner_ids: Iterable[UUID]) -> dict[UUID, lis
     return found
 
 
+def companion_audits(session: Session, owner_id: UUID) -> list[tuple[str, Audit]]:
+    """The companions of an owner themselves, each in its role, in the order of `companions_of`."""
+    statement = (
+        select(OperationAudit.role, Audit)
+        .join(Audit, Audit.id == OperationAudit.audit_id)
+        .where(OperationAudit.owner_id == owner_id)
+        .order_by(OperationAudit.role, OperationAudit.position)
+    )
+    return [(role, audit) for role, audit in session.execute(statement)]
+
+
 def have_succeeded(session: Session, owner_id: UUID) -> bool:
     """Whether all companions of an owner have succeeded. The caller holds its row."""
     unfinished = exists().where(

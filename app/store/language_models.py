@@ -45,6 +45,8 @@ class LanguageModel(Base):
     context_length: Mapped[int | None]
     vocabulary_size: Mapped[int | None]
     tokenizer: Mapped[JSONObject | None]
+    # `hidden`, `intermediate` and `layers`; null where an older release validated it, or it does not say.
+    dimensions: Mapped[JSONObject | None]
     dtype: Mapped[str | None] = mapped_column(Text)
     error: Mapped[JSONObject | None]
     metadata_: Mapped[JSONObject] = mapped_column("metadata", default=dict)

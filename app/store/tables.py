@@ -18,6 +18,7 @@ from app.store import (  # noqa: F401 - for their tables
     studies,
     tenants,
     text_sets,
+    throughput,
 )
 from app.store.blobs import rows as blobs  # noqa: F401 - for its tables
 from app.store.core.base import Base

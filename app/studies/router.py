@@ -5,20 +5,22 @@ from contextlib import aclosing
 from typing import Annotated
 
 from fastapi import APIRouter, BackgroundTasks, Depends, Header, Query, Response
+from fastapi.responses import JSONResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
+from app.estimates.answers import ESTIMATE, estimated
 from app.http.changes import Resource
 from app.http.dependencies import (
     AuditReader,
     AuditWriter,
     ChangesDependency,
     DoorbellDependency,
-    IdempotencyKey,
     PageCursor,
     PageLimit,
     SettingsDependency,
     StoreDependency,
     WaitSeconds,
+    WorkKey,
     read_id,
 )
 from app.http.filters import METADATA_PARAMETER, WantedOperations
@@ -34,18 +36,20 @@ from app.studies.schemas import StudyCreate, StudyOut, StudyTextOut
 router = APIRouter(prefix="/v1/studies", tags=["studies"], route_class=StrictJSONRoute)
 
 
-@router.post("", status_code=202, responses=problem_responses(409))
+@router.post("", status_code=202, response_model=StudyOut, responses=problem_responses(409) | ESTIMATE)
 async def request_study(
     request: StudyCreate,
-    key: IdempotencyKey,
     principal: AuditWriter,
+    key: WorkKey,
     store: StoreDependency,
     settings: SettingsDependency,
     doorbell: DoorbellDependency,
     background: BackgroundTasks,
     response: Response,
-) -> StudyOut:
+) -> StudyOut | JSONResponse:
     """Request a study: a text set is scored under several language models, which are then compared."""
+    if key is None:
+        return estimated(await store.run(service.estimate, principal, request, settings))
     study = await store.run(service.request_study, principal, key, request, settings.model_roots)
     background.add_task(doorbell.ring, GPU_QUEUE)
     add_follow_headers(response, f"/v1/studies/{study.id}")

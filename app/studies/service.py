@@ -14,12 +14,17 @@ from app.contracts.audits import AuditSpec
 from app.contracts.metrics.fields import ALWAYS
 from app.contracts.studies import StoredStudyModel, StoredStudySpec, StudyModel
 from app.errors import FieldError, StudyNotSucceeded, ValidationFailed
+from app.estimates.memory import held_by_audits, require_room
+from app.estimates.schemas import Estimate
+from app.estimates.service import estimate_audits
 from app.http.idempotency import answer_once
 from app.http.pagination import Page, decode_cursor, encode_cursor, id_cursor, invalid_cursor, page_by_id
 from app.language_models.service import resolve_language_model
 from app.policies.preregistration import preregister, preregistrations_of
-from app.store.companions import companions_of, link_audit
+from app.settings import Settings
+from app.store.companions import companion_audits, companions_of, link_audit
 from app.store.core.identifiers import Prefix, format_id, new_id, parse_id
+from app.store.core.unit_of_work import undone
 from app.store.jobs.owners import STUDY
 from app.store.jobs.waiting import waiting_jobs
 from app.store.language_models import LanguageModel
@@ -48,29 +53,50 @@ def request_study(
         SourceNotAllowed: an inline path outside the allow-listed roots.
         ValidationFailed: a language model comes twice or is known to lack the prefix token, or the controls
             are the texts themselves; or a rule of the policy cannot judge such a study.
+        DoesNotFit: a language model takes more memory than any worker has.
         IdempotencyInFlight, IdempotencyMismatch: see `answer_once`.
     """
 
     def create() -> StudyOut:
-        text_set = _get_text_set(session, principal, request.text_set)
-        controls = None
-        if request.control_text_set is not None:
-            controls = _get_text_set(session, principal, request.control_text_set)
-            require_other_texts(text_set, controls)
-        models = _resolve(session, principal, request, roots)
-        stored = [
-            StoredStudyModel(model=format_id(Prefix.LANGUAGE_MODEL, row.id), label=each.label, step=each.step)
-            for row, each in models
-        ]
-        spec = StoredStudySpec(
-            metrics=request.metrics, options=request.options, kind=request.kind, models=stored
-        )
-        study = add_study(session, request.name, spec, text_set, controls, metadata=request.metadata)
-        _add_audits(session, study, request, [row for row, _ in models], text_set, controls)
-        preregister(session, principal, request.policy, "study", study.id)
+        study = _create(session, principal, request, roots)
+        require_room(session, held_by_audits(session, companion_audits(session, study.id)))
         return _answer(session, study)
 
     return answer_once(session, principal, key, "study", request, StudyOut, create)
+
+
+def estimate(session: Session, principal: Principal, request: StudyCreate, settings: Settings) -> Estimate:
+    """What a study takes. It is checked as it is requested; of what that writes nothing stays.
+
+    Raises:
+        NotFound, LanguageModelNotReady, TextSetNotReady, SourceNotAllowed, ValidationFailed: see
+            `request_study`.
+    """
+
+    def look() -> Estimate:
+        study = _create(session, principal, request, settings.model_roots)
+        return estimate_audits(session, companion_audits(session, study.id), settings, of_study=True)
+
+    return undone(session, look)
+
+
+def _create(session: Session, principal: Principal, request: StudyCreate, roots: list[Path]) -> Study:
+    """Write what was requested."""
+    text_set = _get_text_set(session, principal, request.text_set)
+    controls = None
+    if request.control_text_set is not None:
+        controls = _get_text_set(session, principal, request.control_text_set)
+        require_other_texts(text_set, controls)
+    models = _resolve(session, principal, request, roots)
+    stored = [
+        StoredStudyModel(model=format_id(Prefix.LANGUAGE_MODEL, row.id), label=each.label, step=each.step)
+        for row, each in models
+    ]
+    spec = StoredStudySpec(metrics=request.metrics, options=request.options, kind=request.kind, models=stored)
+    study = add_study(session, request.name, spec, text_set, controls, metadata=request.metadata)
+    _add_audits(session, study, request, [row for row, _ in models], text_set, controls)
+    preregister(session, principal, request.policy, "study", study.id)
+    return study
 
 
 def add_study(

@@ -8,7 +8,7 @@ from memaudit.calls import Call, work_headers
 from memaudit.formats import MEDIA_TYPES, Format
 from memaudit.requests import AuditCreate, ListAudits, ListScores
 from memaudit.synchronous.resources import Operations
-from memaudit.types import Audit, Score, TokenEvidence
+from memaudit.types import Audit, Estimate, Score, TokenEvidence
 
 
 class Audits(Operations[Audit]):
@@ -27,6 +27,16 @@ class Audits(Operations[Audit]):
         """
         call = Call("POST", self._path, json=request, headers=work_headers(idempotency_key))
         return self._sender.read(Audit, call)
+
+    def estimate(self, **request: Unpack[AuditCreate]) -> Estimate:
+        """What an audit would take: checked as the request itself, which is not made.
+
+        Args:
+            request: as of `POST /v1/audits`.
+        """
+        # Nothing is done, so that it may be asked again.
+        call = Call("POST", self._path, {"dry_run": True}, json=request, headers=work_headers(None))
+        return self._sender.read(Estimate, call)
 
     def list(self, *, page_size: int = 100, **filters: Unpack[ListAudits]) -> Iterator[Audit]:
         """All audits, newest first, page by page as they are reached."""

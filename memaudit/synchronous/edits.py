@@ -6,7 +6,7 @@ from typing import Unpack
 from memaudit.calls import Call, work_headers
 from memaudit.requests import EditCreate, ListEdits
 from memaudit.synchronous.resources import Operations
-from memaudit.types import Edit
+from memaudit.types import Edit, Estimate
 
 
 class Edits(Operations[Edit]):
@@ -21,6 +21,16 @@ class Edits(Operations[Edit]):
         """
         call = Call("POST", self._path, json=request, headers=work_headers(idempotency_key))
         return self._sender.read(Edit, call)
+
+    def estimate(self, **request: Unpack[EditCreate]) -> Estimate:
+        """What an edit would take: checked as the request itself, which is not made.
+
+        Args:
+            request: as of `POST /v1/edits`.
+        """
+        # Nothing is done, so that it may be asked again.
+        call = Call("POST", self._path, {"dry_run": True}, json=request, headers=work_headers(None))
+        return self._sender.read(Estimate, call)
 
     def list(self, *, page_size: int = 100, **filters: Unpack[ListEdits]) -> Iterator[Edit]:
         """All edits, newest first, page by page as they are reached."""

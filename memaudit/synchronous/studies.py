@@ -6,7 +6,7 @@ from typing import Unpack
 from memaudit.calls import Call, work_headers
 from memaudit.requests import ListStudies, StudyCreate
 from memaudit.synchronous.resources import Operations
-from memaudit.types import Study, StudyText
+from memaudit.types import Estimate, Study, StudyText
 
 
 class Studies(Operations[Study]):
@@ -21,6 +21,16 @@ class Studies(Operations[Study]):
         """
         call = Call("POST", self._path, json=request, headers=work_headers(idempotency_key))
         return self._sender.read(Study, call)
+
+    def estimate(self, **request: Unpack[StudyCreate]) -> Estimate:
+        """What a study would take: checked as the request itself, which is not made.
+
+        Args:
+            request: as of `POST /v1/studies`.
+        """
+        # Nothing is done, so that it may be asked again.
+        call = Call("POST", self._path, {"dry_run": True}, json=request, headers=work_headers(None))
+        return self._sender.read(Estimate, call)
 
     def list(self, *, page_size: int = 100, **filters: Unpack[ListStudies]) -> Iterator[Study]:
         """All studies, newest first, page by page as they are reached."""

@@ -92,6 +92,20 @@ def test_an_edit_recites_less_and_says_so(edited: dict[str, Any]) -> None:
         assert sorted(pairs.values()) == list(pairs.values())
 
 
+def test_what_an_edit_took_is_what_the_next_is_said_to_take(
+    service: LiveService, edited: dict[str, Any], base: str, sets: dict[str, str]
+) -> None:
+    """Tokens are those of the audits of its proof; the factors that it left are not foreseen."""
+    body = kfac_request(base, sets, "not-made")
+    body["evaluation"] |= {"stress": True}
+    answer = service.client.post("/v1/edits", params={"dry_run": True}, json=body)
+    assert answer.status_code == 200, answer.text
+    estimate = answer.json()
+    (worker,) = estimate["by_worker_class"]
+    assert (worker["basis"], worker["fits"], estimate["jobs"]) == ("measured", True, 1)
+    assert 0.2 < worker["seconds"] / edited["receipt"]["wall_seconds"] < 5
+
+
 def test_the_proof_rests_on_audits_that_anyone_can_repeat(
     service: LiveService, edited: dict[str, Any], sets: dict[str, str]
 ) -> None:

@@ -139,6 +139,19 @@ def test_the_table_shows_the_means_of_the_exported_scores(
     ]
 
 
+def test_a_dry_run_says_what_it_takes_and_leaves_nothing(
+    service: RunningService, models: Path, texts: Path
+) -> None:
+    before = [read(service, path)["data"] for path in ("/v1/audits", "/v1/text-sets")]
+    done = audit(service, "--model", models / "tiny", "--texts", texts, "--dry-run", "--json")
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert (answer["object"], answer["texts"], answer["jobs"]) == ("estimate", 4, 3)
+    shown = audit(service, "--model", models / "tiny", "--texts", texts, "--dry-run")
+    assert f"4 texts, {answer['tokens']} tokens" in shown.stdout
+    assert [read(service, path)["data"] for path in ("/v1/audits", "/v1/text-sets")] == before
+
+
 def test_json_is_the_audit_of_the_service_and_alone_on_stdout(
     service: RunningService, models: Path, texts: Path
 ) -> None:

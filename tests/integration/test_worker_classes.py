@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.embedded.programs import worker_command
@@ -17,6 +18,7 @@ from app.store.audits import Audit
 from app.store.jobs.kinds import SUMMARIZE_AUDIT
 from app.store.jobs.queue import add_job
 from app.store.operations import OperationStatus
+from app.store.throughput import WorkerClass
 from tests.integration.test_summaries import add_rows
 from tests.live_service import until
 
@@ -57,6 +59,11 @@ def worker(settings: Settings, queue: Queue, log: Path, *path: Path) -> Iterator
                 process.wait()
 
 
+def announced(sessions: sessionmaker[Session]) -> list[str]:
+    with sessions() as session:
+        return list(session.scalars(select(WorkerClass.queue)))
+
+
 @pytest.mark.parametrize("queue", ["cpu", "gpu"])
 def test_a_bell_of_the_queue_cpu_lets_a_worker_of_either_class_sum_an_audit_up(
     queue: Queue,
@@ -81,7 +88,8 @@ def test_a_bell_of_the_queue_cpu_lets_a_worker_of_either_class_sum_an_audit_up(
     log = tmp_path / "worker.log"
     try:
         with worker(settings, queue, log, *([without_torch] if queue == "cpu" else [])):
-            until(ended, "the audit has succeeded", 60)
+            until(ended, "the audit has succeeded")
+            until(lambda: announced(sessions) == [queue], "the worker has said that it is there")
     except AssertionError:
         raise AssertionError(log.read_text()) from None
     assert "Traceback" not in log.read_text()

@@ -104,6 +104,7 @@ def cut_text_set(
         starts = range(0, text_set.text_count, settings.shard_texts)
         return [(start, min(start + settings.shard_texts, text_set.text_count)) for start in starts]
     language_model = load()
+    runtime.meter.note(text_set.byte_count)
 
     def lengths() -> Iterator[int]:
         with runtime.sessions() as session:

@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 from app.contracts.audits import AuditSpec, StoredAuditSpec
 from app.contracts.metrics.fields import ALWAYS
+from app.contracts.workload import Texts, audit_tokens, what_is_measured
 from app.errors import NoSuchPrefixToken, ScoringFailed
 from app.store.audits import Audit, record_conditions
 from app.store.jobs.queue import Lease, LeaseLost
@@ -66,6 +67,10 @@ def score_shard(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
         raise NoSuchPrefixToken(error.detail) from None
     except ScoreNotFinite as error:
         raise ScoringFailed(str(error)) from None
+
+    size = Texts(len(texts), sum(score.n_tokens for score in scores))
+    units = audit_tokens(spec.metrics, spec.options, size)
+    runtime.meter.note(units, what_is_measured(spec), row)
 
     def write(session: Session) -> int:
         copy_scores(session, (score_row(audit_id, *pair) for pair in zip(texts, scores, strict=True)))

@@ -69,6 +69,7 @@ def summarize_audit(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
         to_calibrate = None if comparison is None else comparison.to_calibrate(options)
     result, fits = summary.result(), summary.fits()
     findings = Findings(audit_id, audit.texts_total)
+    runtime.meter.note(audit.texts_total)
     if comparison is not None:
         result["calibration"] = comparison.calibrate(to_calibrate, options, findings)
         result["reference_difference"] = comparison.reference_difference(findings)

@@ -72,6 +72,7 @@ def commit(session: Session, inputs: EditInputs, result: EditResult) -> int:
         context_length=description.context_length,
         vocabulary_size=description.vocabulary_size,
         tokenizer=asdict(description.tokenizer),
+        dimensions=None if description.dimensions is None else asdict(description.dimensions),
         dtype=description.dtype,
     )
     session.add(edited)

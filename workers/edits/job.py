@@ -27,6 +27,7 @@ from workers.edits.evaluation import Evaluation
 from workers.edits.inputs import SCRATCH, EditInputs, begin
 from workers.edits.methods import EditedWeights, find_method
 from workers.edits.progress import EditProgress
+from workers.edits.size import note_size
 from workers.models.artifact_files import store_directory
 from workers.running.finishing import finish
 from workers.running.lease_keeper import LeaseKeeper
@@ -98,6 +99,7 @@ class _Edit:
         before = evaluation.read(base)
         after = evaluation.read(written)
         stress = evaluation.stress(written) if inputs.spec.evaluation.stress else None
+        note_size(runtime, inputs, before)
         compared = compare(inputs, before, after, stress)
         receipt = self._receipt(base, edited)
         write_receipt_and_card(inputs, receipt, compared, checkpoint)

@@ -9,6 +9,7 @@ from app.errors import LanguageModelChanged, LanguageModelRejected
 from app.settings import Settings
 from app.store.language_models import LanguageModel as LanguageModelRow
 from workers.models.checkpoints import Checkpoints
+from workers.running.throughput import Meter
 from workers.science.errors import CheckpointRejected
 from workers.science.models.loading import LanguageModel, describe_checkpoint, load_language_model
 
@@ -18,9 +19,10 @@ log = structlog.get_logger()
 class ModelCache:
     """Loads checkpoints, after checking that their bytes are still those that were registered."""
 
-    def __init__(self, settings: Settings, checkpoints: Checkpoints) -> None:
+    def __init__(self, settings: Settings, checkpoints: Checkpoints, meter: Meter) -> None:
         self._settings = settings
         self._checkpoints = checkpoints
+        self._meter = meter
         self._loaded: OrderedDict[tuple[UUID, str], LanguageModel] = OrderedDict()
 
     @property
@@ -41,7 +43,8 @@ class ModelCache:
         if key not in self._loaded:
             while len(self._loaded) >= self._settings.loaded_models:
                 self._loaded.popitem(last=False)
-            self._loaded[key] = self._load(row, dtype)
+            with self._meter.loading(row):
+                self._loaded[key] = self._load(row, dtype)
             log.info("language_model_loaded", language_model=str(row.id), dtype=dtype)
         self._loaded.move_to_end(key)
         return self._loaded[key]

@@ -43,6 +43,7 @@ def validate_language_model(runtime: Runtime, lease: Lease, keeper: LeaseKeeper)
         "context_length": description.context_length,
         "vocabulary_size": description.vocabulary_size,
         "tokenizer": asdict(description.tokenizer),
+        "dimensions": None if description.dimensions is None else asdict(description.dimensions),
         "dtype": description.dtype,
     }
     return finish(runtime, lease, lambda session: accept_language_model(session, lease.owner_id, facts))

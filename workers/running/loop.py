@@ -22,6 +22,7 @@ from workers.running.device import DeviceBroken, device_answers, device_is_broke
 from workers.running.handlers import handler_of
 from workers.running.lease_keeper import LeaseKeeper, Stopping
 from workers.running.runtime import Runtime
+from workers.running.throughput import record
 
 log = structlog.get_logger()
 
@@ -42,6 +43,7 @@ def run_jobs_until_idle(
     """
     while not stopping.is_set():
         try:
+            runtime.meter.begin()
             lease = _claim(runtime, queue)
             if lease is None:
                 return
@@ -106,7 +108,10 @@ def _run_job(runtime: Runtime, lease: Lease, stopping: SharedEvent) -> int:
             LeaseKeeper(runtime.sessions, runtime.settings, lease, stopping) as keeper,
             storage_full_named(),
         ):
-            enqueued = handler_of(lease.kind)(runtime, lease, keeper)
+            with runtime.meter.apart():
+                run = handler_of(lease.kind)  # imports it, the first time
+            enqueued = run(runtime, lease, keeper)
+            measured = runtime.meter.read(lease.kind)
     except LeaseLost:
         job_log.info("job_dropped")
         note(outcome="dropped")
@@ -130,6 +135,7 @@ def _run_job(runtime: Runtime, lease: Lease, stopping: SharedEvent) -> int:
     else:
         job_log.info("job_succeeded")
         note(outcome="succeeded")
+        record(runtime.sessions, runtime.machine, measured)
         return enqueued
     return 0
 

@@ -2,7 +2,7 @@
 
 import os
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache, cached_property
 from typing import TYPE_CHECKING
@@ -10,9 +10,12 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session, sessionmaker
 
-from app.settings import Settings, get_settings
+from app.settings import GPU_QUEUE, Queue, Settings, get_settings
 from app.store.blobs.writing import BlobStore
 from app.store.core.sessions import sync_engine, sync_sessions
+from app.store.throughput import Machine
+from workers.running.machine import this_machine
+from workers.running.throughput import Meter
 from workers.running.turns import Turns
 
 if TYPE_CHECKING:
@@ -29,6 +32,13 @@ class Runtime:
     blobs: BlobStore
     turns: Turns
     name: str
+    queue: Queue = GPU_QUEUE
+    meter: Meter = field(default_factory=Meter)
+
+    @cached_property
+    def machine(self) -> Machine:
+        """What this process runs on."""
+        return this_machine(self.queue)
 
     @cached_property
     def checkpoints(self) -> "Checkpoints":
@@ -49,7 +59,7 @@ class Runtime:
         """The language models in memory."""
         from workers.models.cache import ModelCache  # noqa: PLC0415 - not every worker has torch
 
-        return ModelCache(self.settings, self.checkpoints)
+        return ModelCache(self.settings, self.checkpoints, self.meter)
 
     @property
     def loaded(self) -> list[UUID]:
@@ -58,12 +68,12 @@ class Runtime:
 
 
 @cache
-def get_runtime() -> Runtime:
-    """The runtime of this process, made when its first job begins (after the fork)."""
-    return make_runtime(get_settings())
+def get_runtime(queue: Queue) -> Runtime:
+    """The runtime of this process, a worker for a queue, made after the fork."""
+    return make_runtime(get_settings(), queue)
 
 
-def make_runtime(settings: Settings) -> Runtime:
+def make_runtime(settings: Settings, queue: Queue = GPU_QUEUE) -> Runtime:
     """A runtime of its own for these settings."""
     sessions = sync_sessions(sync_engine(settings.require_database_url()))
     return Runtime(
@@ -72,4 +82,5 @@ def make_runtime(settings: Settings) -> Runtime:
         blobs=BlobStore(settings.artifact_store, sessions),
         turns=Turns(settings.turn_seconds),
         name=f"{socket.gethostname()}:{os.getpid()}",
+        queue=queue,
     )

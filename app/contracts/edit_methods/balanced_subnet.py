@@ -1,13 +1,21 @@
 """BalancedSubnet: weights to zero are learnt, so that chosen texts are forgotten (arXiv 2410.02159)."""
 
-from typing import Annotated, Final, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import Field
 
 from app.contracts.base import Contract, Described
+from app.contracts.edit_methods.cost import FLOAT32_BYTES, TRAINING_PASSES, EditTexts, Matrix
 from app.contracts.edit_methods.registry import DefaultLayers, MethodContract, register
 from app.contracts.results.receipt_facts import EditedMatrix, ReceiptFacts
 from app.contracts.texts import TextSetRole
+
+if TYPE_CHECKING:
+    from app.contracts.edits import EditSpec
+
+# Scores of the weights, their gradients and their momentum.
+_NUMBERS_PER_WEIGHT: Final = 3
 
 
 class BalancedSubnetOptions(Contract):
@@ -56,6 +64,17 @@ class BalancedSubnetReceipt(ReceiptFacts):
     """Every matrix that was edited."""
 
 
+def _forward_tokens(edit: "EditSpec", texts: EditTexts) -> float:
+    """Passes forwards and backwards over both sets."""
+    retained = min(texts.calibration, float(edit.calibration_tokens))
+    return TRAINING_PASSES * edit.balanced_subnet.epochs * (retained + texts.forget)
+
+
+def _working_bytes(matrices: Sequence[Matrix]) -> int:
+    weights = sum(matrix.outputs * matrix.inputs for matrix in matrices)
+    return _NUMBERS_PER_WEIGHT * FLOAT32_BYTES * weights
+
+
 BALANCED_SUBNET: Final = register(
     MethodContract(
         name="balanced_subnet",
@@ -66,5 +85,7 @@ BALANCED_SUBNET: Final = register(
         default_projections=("gate", "up"),
         needs=frozenset({TextSetRole.CALIBRATION, TextSetRole.FORGET}),
         options=frozenset({"balanced_subnet", "calibration_tokens", "block_tokens"}),
+        forward_tokens=_forward_tokens,
+        working_bytes=_working_bytes,
     )
 )

@@ -1,13 +1,15 @@
 """K-FAC: weight directions of low loss curvature are dropped (arXiv 2510.24256)."""
 
+from collections.abc import Sequence
 from math import prod
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import Field
 
 from app.contracts.base import Contract, Described
+from app.contracts.edit_methods.cost import FLOAT32_BYTES, TRAINING_PASSES, EditTexts, Matrix
 from app.contracts.edit_methods.registry import DefaultLayers, MethodContract, Refusal, register
-from app.contracts.projections import Layers, Roles
+from app.contracts.projections import Layers, Role, Roles
 from app.contracts.results.receipt_facts import EditedMatrix, ReceiptFacts
 from app.contracts.texts import TextSetRole
 
@@ -18,6 +20,10 @@ Labels = Literal["sampled", "gold"]
 KeepMass = Annotated[float, Field(gt=0, le=1)]
 
 _MOST_SETTINGS: Final = 256
+# What `layers: "auto"` tries at most: six runs of layers with four masses each.
+_AUTOMATIC_SETTINGS: Final = 24
+# Of clean text, that a search measures perplexity on.
+_SEARCHED_TOKENS: Final = 200_000
 
 
 class Sweep(Contract):
@@ -91,8 +97,38 @@ class KFACReceipt(ReceiptFacts):
     """Every matrix that was edited."""
 
 
+# What the matrices of a layer read.
+_INPUTS: Final[dict[Role, str]] = {
+    "gate": "mlp",
+    "up": "mlp",
+    "down": "activations",
+    "q": "attention",
+    "k": "attention",
+    "v": "attention",
+    "qkv": "attention",
+    "o": "heads",
+}
+
+
 def _sweeps_too_much(edit: "EditSpec") -> bool:
     return edit.sweep is not None and edit.sweep.combinations > _MOST_SETTINGS
+
+
+def _forward_tokens(edit: "EditSpec", texts: EditTexts) -> float:
+    """A pass forwards and backwards for the factors; for each setting of a search its two measurements."""
+    collected = TRAINING_PASSES * min(texts.calibration, float(edit.calibration_tokens))
+    if not edit.searches:
+        return collected
+    settings = _AUTOMATIC_SETTINGS if edit.sweep is None else edit.sweep.combinations
+    return collected + settings * (min(texts.clean, float(_SEARCHED_TOKENS)) + texts.recited)
+
+
+def _working_bytes(matrices: Sequence[Matrix]) -> int:
+    """Both factors of each matrix and their eigenvectors, in float32; what reads one input shares one."""
+    inputs = {(matrix.layer, _INPUTS[matrix.role]): matrix for matrix in matrices}
+    entries = sum(matrix.inputs**2 for matrix in inputs.values())
+    entries += sum(matrix.outputs**2 for matrix in matrices)
+    return 2 * FLOAT32_BYTES * entries
 
 
 KFAC: Final = register(
@@ -110,6 +146,8 @@ KFAC: Final = register(
         options=frozenset(
             {"keep_mass", "labels", "sweep", "constraint", "calibration_tokens", "block_tokens"}
         ),
+        forward_tokens=_forward_tokens,
+        working_bytes=_working_bytes,
         refusals=(
             Refusal(
                 "auto_with_sweep",

@@ -1,11 +1,12 @@
 """What the service knows of edit methods without running them: one entry each, in the order of the API."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal, LiteralString, get_args
 
 from app.contracts.base import Contract
+from app.contracts.edit_methods.cost import EditTexts, Matrix
 from app.contracts.projections import Role
 from app.contracts.results.receipt_facts import ReceiptFacts
 from app.contracts.texts import TextSetRole
@@ -35,6 +36,14 @@ class DefaultLayers:
     count: int
 
 
+def _no_tokens(spec: "EditSpec", texts: EditTexts) -> float:  # noqa: ARG001 - whatever they are
+    return 0.0
+
+
+def _no_bytes(matrices: Sequence[Matrix]) -> int:  # noqa: ARG001 - whatever they are
+    return 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class MethodContract:
     """What a client may ask of an edit method, and what it is answered.
@@ -53,6 +62,8 @@ class MethodContract:
             is refused.
         own_options: what a request may give it under its own name, if that is no field of `EditSpec` itself.
         refusals: requests that contradict themselves in ways that only this method has.
+        forward_tokens: about how many tokens it sends through the model; none if it sees the weights only.
+        working_bytes: what it holds at once beside the weights, at least, for the matrices that it works on.
     """
 
     name: str
@@ -66,6 +77,8 @@ class MethodContract:
     options: frozenset[str] = frozenset()
     own_options: type[Contract] | None = None
     refusals: tuple[Refusal, ...] = ()
+    forward_tokens: Callable[["EditSpec", EditTexts], float] = _no_tokens
+    working_bytes: Callable[[Sequence[Matrix]], int] = _no_bytes
 
     @property
     def read_options(self) -> frozenset[str]:

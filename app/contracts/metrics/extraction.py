@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
+from app.contracts.metrics.decoding import PASSES_PER_DECODED_TOKEN, suffix_tokens
 from app.contracts.metrics.metric import OLDER_SUMMARY, Metric, SummaryNumber, SummaryObject
 from app.contracts.metrics.splits import SUFFIX_TOKENS, MatchedTokens, SplitCounts, Status, Strict
 
@@ -64,4 +65,7 @@ EXTRACTION = Metric(
         schema=SplitCounts,
         description=f"What `strict` and `loose` rest on; null if not asked for, and {OLDER_SUMMARY}.",
     ),
+    # As if each suffix were decoded to its end: where texts are recited, less is.
+    more_tokens=lambda *texts: PASSES_PER_DECODED_TOKEN * suffix_tokens(*texts),
+    sized_by=("prefix_tokens", "suffix_tokens"),
 )

@@ -103,4 +103,6 @@ FIELD_RECALL = Metric(
         schema=AskedCounts,
         description=f"What its numbers rest on; null if not asked for, and {OLDER_SUMMARY}.",
     ),
+    # The text again, and as much that is decoded.
+    more_tokens=lambda _, texts, tokens: 2 * tokens,  # noqa: ARG005 - as long as the texts are
 )

@@ -1,7 +1,11 @@
 """What the service says of a metric: its result for a text, and what becomes of that in a summary."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from app.contracts.audits import AuditOptions
 
 OLDER_SUMMARY = "null in audits that an older release ended"
 
@@ -52,6 +56,10 @@ class SummaryObject:
     description: str
 
 
+def _none(options: "AuditOptions", texts: int, tokens: float) -> float:  # noqa: ARG001 - whatever they are
+    return 0.0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
     """A metric that an audit can be asked for.
@@ -62,6 +70,9 @@ class Metric:
         description: of its field in a score, before that says why it may be null.
         numbers: the fields of a summary that are means and shares.
         summary: what it makes for a summary by itself; the worker's metric says how.
+        more_tokens: about how many tokens it sends through the model beside the one pass over the texts,
+            given the options, the number of texts and of their tokens in all.
+        sized_by: the options that this depends on.
     """
 
     name: str
@@ -69,3 +80,5 @@ class Metric:
     description: str = ""
     numbers: tuple[SummaryNumber, ...] = ()
     summary: SummaryObject | None = None
+    more_tokens: "Callable[[AuditOptions, int, float], float]" = _none
+    sized_by: tuple[str, ...] = ()

@@ -88,4 +88,6 @@ MULTIPLE_CHOICE = Metric(
         schema=AskedCounts,
         description=f"What `accuracy` rests on; null if not asked for, and {OLDER_SUMMARY}.",
     ),
+    # The text again with each of four choices, as most sets have them.
+    more_tokens=lambda _, texts, tokens: 4 * tokens,  # noqa: ARG005 - as long as the texts are
 )

@@ -1,12 +1,16 @@
 """`near_verbatim`: how likely a sample comes close to a text's suffix at least."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, Field
 
+from app.contracts.metrics.decoding import PASSES_PER_DECODED_TOKEN, suffix_tokens
 from app.contracts.metrics.metric import OLDER_SUMMARY, Metric, SummaryObject
 from app.contracts.metrics.splits import SplitCounts, Status
 from app.contracts.results.intervals import MeanInterval
+
+if TYPE_CHECKING:
+    from app.contracts.audits import AuditOptions
 
 _NULL = "null where the split is not applicable"
 
@@ -57,6 +61,14 @@ class NearVerbatimSummary(BaseModel):
     ]
 
 
+def _beam_search(options: "AuditOptions", texts: int, tokens: float) -> float:
+    """Every beam of every suffix, decoded to its end."""
+    from app.contracts.audits import NearVerbatimOptions  # noqa: PLC0415 - which knows the metrics
+
+    beams = (options.near_verbatim or NearVerbatimOptions()).beams
+    return PASSES_PER_DECODED_TOKEN * beams * suffix_tokens(options, texts, tokens)
+
+
 NEAR_VERBATIM = Metric(
     name="near_verbatim",
     score=NearVerbatimScore,
@@ -65,4 +77,6 @@ NEAR_VERBATIM = Metric(
         schema=NearVerbatimSummary,
         description=f"Null if not asked for, and {OLDER_SUMMARY}.",
     ),
+    more_tokens=_beam_search,
+    sized_by=("prefix_tokens", "suffix_tokens", "near_verbatim"),
 )

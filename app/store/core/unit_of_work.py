@@ -14,6 +14,15 @@ T = TypeVar("T")
 _SNAPSHOT: Final = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
 
 
+def undone(session: Session, look: Callable[[], T]) -> T:
+    """What is found in a transaction of which nothing stays, whatever was written in it."""
+    savepoint = session.begin_nested()
+    try:
+        return look()
+    finally:
+        savepoint.rollback()
+
+
 class Store:
     """Runs store operations, each in a transaction that commits before the caller goes on."""
 

@@ -43,6 +43,15 @@ class TokenizerDescription:
 
 
 @dataclass(frozen=True)
+class Dimensions:
+    """The shape of a decoder: the widths of its residual stream and of its MLPs, and how many layers."""
+
+    hidden: int
+    intermediate: int
+    layers: int
+
+
+@dataclass(frozen=True)
 class CheckpointDescription:
     """What a checkpoint is, read from its configuration, its safetensors headers and its bytes.
 
@@ -54,6 +63,7 @@ class CheckpointDescription:
         context_length: tokens that the model sees at once, the prefix token included.
         vocabulary_size: rows of the output embedding.
         tokenizer: what its tokenizer does before a text.
+        dimensions: its shape, if the configuration says it by the usual names.
         files: sha256 of every file that is used, by name.
         digest: one sha256 over the sorted names and digests.
     """
@@ -65,6 +75,7 @@ class CheckpointDescription:
     context_length: int
     vocabulary_size: int
     tokenizer: TokenizerDescription
+    dimensions: Dimensions | None
     files: dict[str, str]
     digest: str
 
@@ -126,6 +137,7 @@ def describe_checkpoint(directory: Path) -> CheckpointDescription:
             eos_token_id=tokenizer.eos_token_id,
             prefix_token_ids=tokens_put_in_front(tokenizer),
         ),
+        dimensions=_dimensions(config),
         files=files,
         digest=checkpoint_files.digest_of_digests(files),
     )
@@ -255,6 +267,23 @@ def _prefix_token_id(tokenizer: Any) -> int:
         "no_prefix_token",
         "The tokenizer has neither a BOS nor an EOS token, so a first token cannot be scored.",
     )
+
+
+def _dimensions(config: Any) -> Dimensions | None:
+    text_config = config.get_text_config()
+    hidden, layers = _whole(text_config, "hidden_size"), _whole(text_config, "num_hidden_layers")
+    intermediate = _whole(text_config, "intermediate_size")
+    if hidden is None or layers is None:
+        return None
+    if getattr(text_config, "intermediate_size", None) is None:
+        intermediate = 4 * hidden  # as GPT-2's configuration leaves it to the convention
+    return None if intermediate is None else Dimensions(hidden, intermediate, layers)
+
+
+def _whole(config: Any, name: str) -> int | None:
+    """A size; None where it is not said, or not one number."""
+    size = getattr(config, name, None)
+    return size if isinstance(size, int) else None
 
 
 def _context_length(config: Any, tokenizer: Any) -> int:

@@ -11,8 +11,8 @@ from sqlalchemy.dialects import postgresql
 
 from migrations.ops import alter, build_index
 
-revision = "0017"
-down_revision = "0019"
+revision = "0018"
+down_revision = "0017"
 branch_labels = None
 depends_on = None
 

@@ -10,7 +10,7 @@ from alembic import op
 
 from migrations.ops import alter
 
-revision = "0019"
+revision = "0016"
 down_revision = "0015"
 branch_labels = None
 depends_on = None

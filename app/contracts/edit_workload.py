@@ -1,0 +1,103 @@
+"""How much an edit costs: tokens that go through the model, and memory beside the weights."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from app.contracts.audits import AuditOptions
+from app.contracts.edit_methods import METHODS
+from app.contracts.edit_methods.cost import EditTexts, Matrix
+from app.contracts.edits import EditSpec
+from app.contracts.projections import Role
+from app.contracts.texts import TextSetRole
+from app.contracts.workload import NO_TEXTS, Texts, audit_tokens
+
+_EXTRACTED: Final = (TextSetRole.MEMORIZED, TextSetRole.UNSEEN, TextSetRole.CONTROL)
+_RECITED: Final = (TextSetRole.MEMORIZED, TextSetRole.UNSEEN)
+# Of a stress test: two changed prompts of both models, and three changes of the edited one.
+_STRESS_PASSES: Final = 7
+_DEPTH: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Dimensions:
+    """The shape of a decoder.
+
+    Attributes:
+        hidden: width of the residual stream.
+        intermediate: width of the MLPs.
+        layers: how many layers.
+    """
+
+    hidden: int
+    intermediate: int
+    layers: int
+
+
+def what_is_edited(spec: EditSpec) -> str:
+    """The name of what an edit does, as far as it costs time."""
+    search = ":search" if spec.searches else ""
+    stress = ":stress" if spec.evaluation.stress else ""
+    return f"{spec.method}{search}{stress}:{spec.dtype}"
+
+
+def edit_tokens(spec: EditSpec, texts: Mapping[TextSetRole, Texts]) -> float:
+    """Tokens that go through the model for an edit: for its method, and for the proof before and after.
+
+    A backward pass counts as two forward passes. How many settings a search gives up early is not foreseen.
+    """
+    evaluation = spec.evaluation
+    options = AuditOptions(prefix_tokens=evaluation.prefix_tokens, suffix_tokens=evaluation.suffix_tokens)
+
+    def tokens(role: TextSetRole) -> float:
+        return texts.get(role, NO_TEXTS).tokens
+
+    def recited(role: TextSetRole) -> float:
+        return audit_tokens(["extraction"], options, texts.get(role, NO_TEXTS))
+
+    method = METHODS[spec.method].forward_tokens(
+        spec,
+        EditTexts(
+            calibration=tokens(TextSetRole.CALIBRATION),
+            clean=tokens(TextSetRole.CLEAN),
+            forget=tokens(TextSetRole.FORGET),
+            recited=recited(TextSetRole.FORGET),
+        ),
+    )
+    # Clean text is scored, and its next tokens are ranked.
+    proof = 2 * (sum(map(recited, _EXTRACTED)) + 2 * tokens(TextSetRole.CLEAN) + tokens(TextSetRole.ITEMS))
+    stress = _STRESS_PASSES * sum(map(recited, _RECITED)) if evaluation.stress else 0.0
+    return method + proof + stress
+
+
+def edit_bytes(spec: EditSpec, dimensions: Dimensions) -> int:
+    """Bytes that the method holds beside the weights, at least."""
+    return METHODS[spec.method].working_bytes(_matrices(spec, dimensions))
+
+
+def _matrices(spec: EditSpec, dimensions: Dimensions) -> list[Matrix]:
+    """The matrices that the method works on at once. Those of attention are taken for square."""
+    shapes: dict[Role, tuple[int, int]] = {
+        "gate": (dimensions.intermediate, dimensions.hidden),
+        "up": (dimensions.intermediate, dimensions.hidden),
+        "down": (dimensions.hidden, dimensions.intermediate),
+    }
+    roles = spec.projections or METHODS[spec.method].default_projections or ()
+    square = (dimensions.hidden, dimensions.hidden)
+    return [
+        Matrix(layer, role, *shapes.get(role, square))
+        for layer in _layers(spec, dimensions)
+        for role in roles
+    ]
+
+
+def _layers(spec: EditSpec, dimensions: Dimensions) -> Sequence[int]:
+    if spec.layers == "auto":
+        return range(dimensions.layers)
+    if spec.sweep is not None and spec.sweep.layers is not None:
+        return sorted({layer for run in spec.sweep.layers for layer in run})
+    if spec.layers is not None:
+        return sorted(set(spec.layers))
+    default = METHODS[spec.method].default_layers
+    first = min(round(dimensions.layers * default.first / _DEPTH), dimensions.layers - 1)
+    return range(first, min(first + default.count, dimensions.layers))

@@ -1,0 +1,49 @@
+"""How much goes through a language model for an audit: the units in which jobs are measured and foreseen.
+
+A unit is a token in a forward pass. What decodes, or asks questions of its own, sends more tokens through the
+model than the texts have; how many depends on what it finds there, so that these are approximations. They
+bridge the gap between sets of metrics: where the same set was measured, they cancel out.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from app.contracts.metrics.registry import METRICS
+
+if TYPE_CHECKING:
+    from app.contracts.audits import AuditOptions, AuditSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """How many texts there are, and how many tokens they have in all."""
+
+    count: int
+    tokens: float
+
+
+NO_TEXTS: Final = Texts(0, 0.0)
+
+
+def what_is_measured(spec: "AuditSpec") -> str:
+    """The name of what an audit measures, as far as it costs time: metrics, options that they read, dtype."""
+    names = [_with_sizes(metric, spec.options) for metric in sorted(set(spec.metrics))]
+    kept = ":evidence" if spec.options.token_evidence else ""
+    return f"{'+'.join(names)}:{spec.options.dtype}{kept}"
+
+
+def _with_sizes(metric: str, options: "AuditOptions") -> str:
+    """A metric and the options that its cost depends on, as far as they were given."""
+    read = METRICS[metric].sized_by if metric in METRICS else ()
+    sizes = [value for option in read if (value := getattr(options, option)) is not None]
+    written = [str(size) if isinstance(size, int) else size.model_dump_json() for size in sizes]
+    return f"{metric}({','.join(written)})" if written else metric
+
+
+def audit_tokens(metrics: Sequence[str], options: "AuditOptions", texts: Texts) -> float:
+    """Tokens that go through the model for an audit of texts: a pass over all, and what metrics ask more."""
+    more = (
+        METRICS[name].more_tokens(options, texts.count, texts.tokens) for name in metrics if name in METRICS
+    )
+    return texts.tokens + sum(more)

@@ -1,0 +1,1 @@
+"""What work would take, before it is asked for."""

@@ -1,0 +1,146 @@
+"""What workers are there, and how fast they were: both are of the instance, and no tenant's."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from sqlalchemy import BigInteger, Text, func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from app.contracts.throughput import JobSums
+from app.settings import Queue
+from app.store.core.base import Base, CreatedAt
+
+# What each new job leaves of the weight of those before it: the last hundred or so decide.
+_KEPT: Final = 0.99
+# A class that was not seen for so long is no more counted on. Where workers are started as they are needed,
+# one may be away for days.
+_SEEN_LATELY: Final = timedelta(days=7)
+# The kind under which the loading of a language model is measured, beside those of jobs.
+LOADING: Final = "load_language_model"
+
+
+class WorkerClass(Base):
+    """Workers alike: of the same device, memory and queue."""
+
+    __tablename__ = "worker_classes"
+
+    name: Mapped[str] = mapped_column(Text, primary_key=True)
+    queue: Mapped[str] = mapped_column(Text, primary_key=True)
+    device: Mapped[str] = mapped_column(Text)
+    threads: Mapped[int]
+    memory_bytes: Mapped[int] = mapped_column(BigInteger)
+    last_seen_at: Mapped[CreatedAt]
+
+
+class Throughput(Base):
+    """Sums over the jobs of a kind that a class of workers has done: see `JobSums`."""
+
+    __tablename__ = "throughput"
+
+    worker_class: Mapped[str] = mapped_column(Text, primary_key=True)
+    kind: Mapped[str] = mapped_column(Text, primary_key=True)
+    # What was measured, and of which language model; empty where that makes no difference.
+    measured: Mapped[str] = mapped_column(Text, primary_key=True)
+    language_model_digest: Mapped[str] = mapped_column(Text, primary_key=True)
+    parameter_count: Mapped[int | None] = mapped_column(BigInteger)
+    jobs: Mapped[float]
+    units: Mapped[float]
+    seconds: Mapped[float]
+    inverse_units: Mapped[float]
+    seconds_per_unit: Mapped[float]
+    updated_at: Mapped[CreatedAt]
+
+    @property
+    def sums(self) -> JobSums:
+        """The sums by themselves."""
+        return JobSums(**{name: getattr(self, name) for name in JobSums.__slots__})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What tells a class of workers from another.
+
+    Attributes:
+        name: of the class.
+        device: the GPU, or the processor.
+        threads: that compute on the processor.
+        memory_bytes: of the GPU, or what the process may use.
+    """
+
+    name: str
+    device: str
+    threads: int
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredJob:
+    """A job that succeeded.
+
+    Attributes:
+        kind: of the job, or `LOADING`.
+        units: its size, as its kind counts it; 0 where all are alike.
+        seconds: how long it took, without the loading of a language model.
+        measured: what was measured; empty where there is nothing to tell.
+        language_model_digest: of the language model; empty where that makes no difference.
+        parameter_count: of the same.
+    """
+
+    kind: str
+    units: float
+    seconds: float
+    measured: str = ""
+    language_model_digest: str = ""
+    parameter_count: int | None = None
+
+
+def announce(session: Session, machine: Machine, queue: Queue) -> None:
+    """Note that a worker of a class is there now."""
+    values = {name: getattr(machine, name) for name in Machine.__slots__}
+    statement = insert(WorkerClass).values(queue=queue, **values)
+    session.execute(
+        statement.on_conflict_do_update(
+            index_elements=["name", "queue"],
+            set_={
+                "threads": statement.excluded.threads,
+                "memory_bytes": statement.excluded.memory_bytes,
+                "last_seen_at": func.clock_timestamp(),
+            },
+        )
+    )
+
+
+def seen_lately(session: Session, queue: Queue) -> list[WorkerClass]:
+    """The classes of workers of a queue that were there in the last days, those with most memory first."""
+    since = func.clock_timestamp() - _SEEN_LATELY
+    statement = select(WorkerClass).where(WorkerClass.queue == queue, WorkerClass.last_seen_at > since)
+    return list(session.scalars(statement.order_by(WorkerClass.memory_bytes.desc(), WorkerClass.name)))
+
+
+def add_measurement(session: Session, machine: Machine, job: MeasuredJob) -> None:
+    """Add a job to the sums of its like; each new one takes a little of the weight of the older ones."""
+    sums = JobSums.of(job.units, job.seconds)
+    values = {name: getattr(sums, name) for name in JobSums.__slots__}
+    statement = insert(Throughput).values(
+        worker_class=machine.name,
+        kind=job.kind,
+        measured=job.measured,
+        language_model_digest=job.language_model_digest,
+        parameter_count=job.parameter_count,
+        **values,
+    )
+    added = {name: getattr(Throughput, name) * _KEPT + statement.excluded[name] for name in values}
+    session.execute(
+        statement.on_conflict_do_update(
+            index_elements=["worker_class", "kind", "measured", "language_model_digest"],
+            set_={**added, "updated_at": func.clock_timestamp()},
+        )
+    )
+
+
+def read_throughput(session: Session, kinds: Collection[str]) -> list[Throughput]:
+    """All sums over jobs of these kinds."""
+    return list(session.scalars(select(Throughput).where(Throughput.kind.in_(kinds))))
