@@ -45,6 +45,11 @@ def percent(value: float | None, digits: int = 1) -> str:
     return ABSENT if value is None else f"{number(100 * value, digits)}{_THIN}%"
 
 
+def exact_percent(value: float | None) -> str:
+    """A share that was asked for, such as a confidence, as per cent: never rounded."""
+    return ABSENT if value is None else f"{100 * value:.10g}{_THIN}%"
+
+
 def signed_percent(value: float | None, digits: int = 1) -> str:
     """A change as per cent."""
     return ABSENT if value is None else f"{signed(100 * value, digits)}{_THIN}%"
@@ -190,6 +195,7 @@ FILTERS: Final[dict[str, Callable[..., Any]]] = {
         signed,
         count,
         percent,
+        exact_percent,
         signed_percent,
         probability,
         mean,

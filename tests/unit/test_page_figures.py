@@ -36,6 +36,8 @@ def token(place: int, log_likelihood: float | None, rank: int | None) -> Token:
         (figures.signed(0.001), "0.00"),
         (figures.signed(-0.5), "-0.50"),
         (figures.percent(0.0678), "6.8 %"),
+        (figures.exact_percent(0.995), "99.5 %"),
+        (figures.exact_percent(0.05), "5 %"),
         (figures.probability(0.0), "0"),
         (figures.probability(0.25), "0.250"),
         (figures.probability(2.4e-5), "2.4·10⁻⁵"),
