@@ -290,6 +290,11 @@ def test_a_list_and_a_page_follow_an_audit(visit: Visit, evidence: Evidence, ids
         visit.show("/audits")
         row = visit.page.locator(f"tr[hx-get='/audits/{audit}/row']")
         expect(row.locator("progress")).to_be_visible()
+        link = row.get_by_role("link")
+        link.focus()
+        for _ in range(2):
+            visit.page.wait_for_event("response", lambda answer: answer.url.endswith("/row"))
+        expect(link).to_be_focused()
         followed = visit.page.context.new_page()
         followed.goto(f"{visit.url}/audits/{audit}")
         expect(followed.locator("[aria-live] .status")).to_contain_text(re.compile("queued|running"))

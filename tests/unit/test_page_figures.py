@@ -57,6 +57,8 @@ def token(place: int, log_likelihood: float | None, rank: int | None) -> Token:
         (figures.seconds(125), "2 min 5 s"),
         (figures.seconds(7260), "2 h 1 min"),
         (figures.words("membership_auc"), "membership AUC"),
+        (figures.heading("strict"), "Recited exactly"),
+        (figures.heading("min_k_pp"), "Min-K%++"),
         (figures.gist("Mean `a.b`, in its unit; null if it was not asked for."), "Mean a.b, in its unit."),
         (str(figures.marked("`<b>` holds & stays")), "<code>&lt;b&gt;</code> holds &amp; stays"),
     ],
