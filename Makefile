@@ -37,7 +37,7 @@ $(DEV_STAMP): $(STAMP)
 hooks: $(DEV_STAMP) ## Let git run the checks before each commit, and the unit tests before each push
 	$(BIN)/pre-commit install
 
-demo: setup ## Train a small suite, start the service, audit both models, show the result
+demo: setup ## Train a small suite, start the service, audit, edit and judge its models, show the pages
 	$(BIN)/memaudit demo $(DEMO_ARGS)
 
 suite-report: setup ## Train the micro suite with its timing and dilution runs (1.5 hours on 2 cores, once) and report on it

@@ -13,7 +13,10 @@
     │   ├── EvidenceFormatNotInstalled
     │   ├── EvidenceNotReady
     │   ├── IdempotencyInFlight
+    │   ├── LabelTaken
     │   ├── LanguageModelNotReady
+    │   ├── LineNameTaken
+    │   ├── NothingToCompare
     │   ├── NothingToJudge
     │   ├── ResourceInUse
     │   ├── StudyNotSucceeded
@@ -35,6 +38,7 @@
         ├── ReferenceIsSame       422
         ├── CompanionFailed       424
         ├── SubjectFailed         424
+        ├── VersionIncomplete     424
         ├── EditFailed            422
         │   └── NoFeasibleSetting
         ├── ArtifactNameTaken     409
@@ -207,6 +211,27 @@ class NothingToJudge(Conflict):
 
     slug = "nothing-to-judge"
     title = "Nothing to judge"
+
+
+class NothingToCompare(Conflict):
+    """The first version of a model line has none before it."""
+
+    slug = "nothing-to-compare"
+    title = "Nothing to compare"
+
+
+class LineNameTaken(Conflict):
+    """The tenant has a model line of this name."""
+
+    slug = "line-name-taken"
+    title = "Model line name taken"
+
+
+class LabelTaken(Conflict):
+    """The model line has a version of this label, which has succeeded or may."""
+
+    slug = "label-taken"
+    title = "Version label taken"
 
 
 class ResourceInUse(Conflict):
@@ -390,6 +415,14 @@ class SubjectFailed(JobFailed):
     status = HTTPStatus.FAILED_DEPENDENCY
     slug = "subject-failed"
     title = "Subject of the gate failed"
+
+
+class VersionIncomplete(JobFailed):
+    """An audit, a study or a gate of a model version failed or was cancelled; the detail says which."""
+
+    status = HTTPStatus.FAILED_DEPENDENCY
+    slug = "version-incomplete"
+    title = "Model version incomplete"
 
 
 class JobCrashed(JobFailed):

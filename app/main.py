@@ -11,6 +11,7 @@ from app.artifacts.hub import router as hub
 from app.artifacts.router import router as artifacts
 from app.audits.router import router as audits
 from app.edits.router import router as edits
+from app.events.router import router as events
 from app.evidence.controls import read_control_mappings
 from app.evidence.router import keys_router as signing_keys
 from app.evidence.router import router as evidence
@@ -25,6 +26,7 @@ from app.logs import configure_logging
 from app.maintenance.doorbell import Doorbell
 from app.maintenance.retention import collect_forever
 from app.maintenance.sweeper import sweep_forever
+from app.model_lines.router import router as model_lines
 from app.pages.install import install_pages
 from app.policies.router import router as policies
 from app.presets.router import router as presets
@@ -109,6 +111,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         edits,
         policies,
         gates,
+        model_lines,
+        events,
         artifacts,
         hub,
         evidence,

@@ -12,7 +12,8 @@ RUN python -m venv /opt/memaudit \
 
 FROM python:3.11-slim
 RUN groupadd --system --gid 10001 memaudit \
-    && useradd --system --uid 10001 --gid 10001 --home-dir /var/lib/memaudit --create-home memaudit
+    && useradd --system --uid 10001 --gid 10001 --home-dir /var/lib/memaudit --create-home memaudit \
+    && install -d -o memaudit -g memaudit -m 700 /var/lib/memaudit/signing-keys
 COPY --from=build /opt/memaudit /opt/memaudit
 ENV PATH=/opt/memaudit/bin:/usr/local/bin:/usr/bin:/bin
 ENV PYTHONUNBUFFERED=1

@@ -16,17 +16,17 @@ A = TypeVar("A", bound=Answer)
 _AWAY: Final = frozenset({502, 503, 504})
 
 
-def document(response: httpx.Response) -> dict[str, Any]:
+def document(response: httpx.Response, *members: str) -> dict[str, Any]:
     """The JSON object of an answer.
 
     Raises:
-        AnswerNotUnderstood: it is none.
+        AnswerNotUnderstood: it is none, or lacks a member.
     """
     try:
         value = response.json()
     except (json.JSONDecodeError, UnicodeDecodeError):
         value = None
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or not value.keys() >= set(members):
         raise AnswerNotUnderstood(f"{response.url} answers, but not as a memaudit service does")
     return value
 
@@ -46,7 +46,7 @@ def read_as(kind: type[A], value: Any) -> A:
         ) from None
 
 
-def unreachable(url: str, error: httpx.TransportError) -> ServiceUnreachable:
+def unreachable(url: str, error: httpx.RequestError) -> ServiceUnreachable:
     """The error for a request that got no answer, or not all of it."""
     sent = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
     return ServiceUnreachable(f"no answer from {url} ({type(error).__name__})", sent=sent)

@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from tenacity import RetryCallState
-
-from memaudit.errors import RequestRefused, ServiceUnreachable, TooManyRequests
+from memaudit.errors import Conflict, RequestRefused, ServiceUnreachable, TooManyRequests
 
 Method = Literal["GET", "POST", "DELETE"]
 OnSent = Callable[[int], object]
 
+# The problem of a request whose like, with the same key, is still being answered.
+_IN_FLIGHT: Final = "/idempotency-in-flight"
 _FIRST_PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 5.0
 
@@ -62,6 +62,8 @@ class Call:
             return False
         if isinstance(error, ServiceUnreachable):
             return self.idempotent or not error.sent
+        if isinstance(error, Conflict):
+            return error.problem is not None and error.problem.type.endswith(_IN_FLIGHT)
         return isinstance(error, TooManyRequests) and error.retry_after is not None
 
 
@@ -75,9 +77,3 @@ def pause(attempt: int, error: BaseException | None) -> float:
     growing = min(_FIRST_PAUSE * 2.0 ** (attempt - 1), _LONGEST_PAUSE)
     asked = error.retry_after if isinstance(error, ServiceUnreachable | RequestRefused) else None
     return (asked or 0.0) + growing * random.uniform(0.5, 1)  # noqa: S311 - not a secret
-
-
-def pause_of(state: RetryCallState) -> float:
-    """`pause`, as tenacity asks for it."""
-    assert state.outcome is not None
-    return pause(state.attempt_number, state.outcome.exception())

@@ -58,7 +58,7 @@ def connection(
     Raises:
         ValueError: there is no key.
     """
-    key = api_key or os.environ.get("MEMAUDIT_API_KEY")
+    key = (api_key or os.environ.get("MEMAUDIT_API_KEY") or "").strip()
     if not key:
         raise ValueError("give api_key, or set MEMAUDIT_API_KEY")
     found = url or os.environ.get("MEMAUDIT_URL") or DEFAULT_URL

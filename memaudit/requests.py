@@ -340,6 +340,29 @@ class MembershipAUC(TypedDict):
     """What is near enough to 0.5."""
 
 
+class ModelLineCreate(TypedDict):
+    """A line of versions of a language model, all of which are judged by the same checks."""
+
+    name: str
+
+    description: NotRequired[str | None]
+
+    checks: Sequence[StandingCheck]
+    """They never change."""
+
+    metadata: NotRequired[dict[str, JsonValue]]
+
+
+class ModelVersionCreate(TypedDict):
+    """A version to register: its language model, an id or a source as in an audit; and what it is called."""
+
+    model: str | HubSource | PathSource
+
+    label: str
+
+    metadata: NotRequired[dict[str, JsonValue]]
+
+
 class NearVerbatimOptions(TypedDict):
     """When an output is near a suffix, and how thoroughly such outputs are looked for (arXiv 2603.24917)."""
 
@@ -365,7 +388,7 @@ class NoMemorizedText(TypedDict):
 
     detects: NotRequired[int]
     """How many texts, if they alone were above all controls, must have such a q-value for a pass to count: 1 for
-    a single one. That takes texts / (`detects` `q`) controls.
+    a single one. That takes texts / (`detects` q) controls, in each stratum.
     """
 
     groups: NotRequired[str | None]
@@ -375,12 +398,18 @@ class NoNewlyMemorized(TypedDict):
     """The last version of a release has memorized no text that an earlier one had not.
 
     By `newly_memorized` of a study of kind `release` that has a `control_text_set`, at its `options.fdr`. A
-    text that could not be judged makes it `inconclusive`, unless another fails it.
+    text that could not be judged makes it `inconclusive`, unless another fails it; so do controls that
+    are too few for so few texts as it `detects`.
     """
 
     kind: Literal["no_newly_memorized"]
 
     since: NotRequired[str | None]
+
+    detects: NotRequired[int]
+    """How many texts, if they alone were above all controls, must have such a q-value for a pass to count: 1 for
+    a single one. That takes texts / (`detects` q) controls, in each stratum.
+    """
 
 
 OperationStatus: TypeAlias = Literal["queued", "running", "succeeded", "failed", "cancelled"]
@@ -553,6 +582,44 @@ class ScoreRequest(TypedDict):
     texts: Sequence[TextRecord]
 
     timeout: NotRequired[float]
+
+
+class StandingCheck(TypedDict):
+    """An audit of every version of a line, and from the second on a study with the one before it.
+
+    `control_text_set` is as in an audit, and serves the study too.
+    """
+
+    metrics: NotRequired[
+        Sequence[
+            Literal[
+                "nl",
+                "extraction",
+                "verbatim",
+                "p_z",
+                "near_verbatim",
+                "windows",
+                "membership",
+                "multiple_choice",
+                "field_recall",
+                "paraphrase",
+            ]
+        ]
+    ]
+
+    options: NotRequired[AuditOptions]
+
+    text_set: str
+
+    control_text_set: NotRequired[str | None]
+
+    policies: NotRequired[Sequence[str]]
+    """Each judges the audit of every version, and is pre-registered."""
+
+    study_policies: NotRequired[Sequence[str]]
+    """Each judges the study of every version with the one before it: `no_newly_memorized` and other rules that
+    apply to a `release`.
+    """
 
 
 class StudyCreate(TypedDict):
@@ -835,3 +902,32 @@ class ListGates(TypedDict):
     """`metadata[key]=value`: resources whose metadata has this string, number or boolean under this key. Up to
     8, all of which must hold.
     """
+
+
+class ListModelLines(TypedDict):
+    """List model lines, newest first; that of a name, with some metadata."""
+
+    name: NotRequired[str | None]
+
+    metadata: NotRequired[dict[str, str]]
+    """`metadata[key]=value`: resources whose metadata has this string, number or boolean under this key. Up to
+    8, all of which must hold.
+    """
+
+
+class ListModelVersions(TypedDict):
+    """List the versions of a line, newest first; of a status, with some metadata."""
+
+    status: NotRequired[OperationStatus | None]
+
+    metadata: NotRequired[dict[str, str]]
+    """`metadata[key]=value`: resources whose metadata has this string, number or boolean under this key. Up to
+    8, all of which must hold.
+    """
+
+
+class ListEvents(TypedDict):
+    """List events, the oldest first: what ended and how, in the order in which it was committed."""
+
+    after: NotRequired[str | None]
+    """The id of an event, `evt_…`: those that came later."""

@@ -587,6 +587,11 @@ class Calibration(Answer):
     is known.
     """
 
+    least_p_of_all: float | None = None
+    """The same of the smallest stratum: a p-value that every text can have which has one at all. Null where
+    `reason` is known, and in older results.
+    """
+
     least_memorized: int | None = None
     """How many texts must exceed all controls before any of them can be `memorized`; 1 means that each can
     alone. Null where `reason` is known.
@@ -704,6 +709,21 @@ class Check(Answer):
 
     passed: bool | None = None
     """True for `pass`, false for `fail`, null for `inconclusive`."""
+
+
+class CheckDiff(Answer):
+    """What changed in a standing check."""
+
+    text_set: str
+
+    study: str
+    """Where all of it is from."""
+
+    comparison: Comparison
+    """Differences of mean NL and of recited texts: of all texts, by duplicates, by group."""
+
+    change: Change
+    """What became of single texts."""
 
 
 class CodeVersions(Answer):
@@ -964,6 +984,38 @@ class Evaluation(Answer):
 
     verdict: EvaluationsVerdict
     """The client's limits against all this."""
+
+
+class Event(Answer):
+    """Something that happened. It never changes, and holds no text."""
+
+    object: Literal["event"] = "event"
+
+    id: str
+
+    type: str
+    """What happened, as `gate.failed` or `version.succeeded`."""
+
+    subject: EventSubject
+
+    model_version: str | None = None
+    """The version of a model line that it is news of; null if it is of none."""
+
+    data: dict[str, JsonValue]
+    """`status` of the subject, and what else a reader acts on: the `outcome` of gates and versions, ids, the
+    `label`.
+    """
+
+    created_at: datetime
+
+
+class EventSubject(Answer):
+    """What an event is about."""
+
+    kind: str
+    """`audit`, `study`, `edit`, `gate` or `model_version`."""
+
+    id: str
 
 
 class EvidenceFormat(Answer):
@@ -1305,6 +1357,11 @@ class Judgement(Answer):
 
     verdicts: VerdictCounts
     """How many texts have each verdict; `uncalibrated` are not judged, as too few controls are like them."""
+
+    least_p_of_all: float | None = None
+    """The least p-value that every text can have which has one at all: 1 / (controls + 1), of the smallest
+    stratum. Null where `reason` is known, and in older results.
+    """
 
     check: ComparisonCheck | None = None
     """Whether a classifier tells texts from controls; null without texts or controls."""
@@ -1729,6 +1786,89 @@ class MembershipSummary(Answer):
     """How well it tells members from others; null unless both are known and have it."""
 
 
+class ModelLine(Answer):
+    """A line of versions. It never changes: other checks are another line."""
+
+    object: Literal["model_line"] = "model_line"
+
+    id: str
+
+    name: str
+    """No other line of the tenant has it."""
+
+    description: str | None = None
+
+    checks: list[StandingCheck]
+
+    metadata: dict[str, JsonValue]
+
+    created_at: datetime
+
+
+class ModelVersionDiff(Answer):
+    """What changed from one version of a line to the next."""
+
+    object: Literal["model_version_diff"] = "model_version_diff"
+
+    version: str
+
+    label: str
+
+    previous: str
+
+    previous_label: str
+
+    checks: list[CheckDiff]
+    """In the line's order."""
+
+
+class ModelVersion(Work):
+    """A version of a model line. The resource is the operation: it ends when all that it made has ended."""
+
+    object: Literal["model_version"] = "model_version"
+
+    id: str
+
+    line: str
+
+    label: str
+
+    status: str
+    """`succeeded` once all its audits, studies and gates have; one that has not fails it."""
+
+    outcome: Literal["pass", "fail", "inconclusive"] | str | None = None
+    """`fail` if a gate fails, else `inconclusive` if one is, else `pass`; null until it has succeeded, and if
+    the line names no policy.
+    """
+
+    model: str
+
+    previous: str | None = None
+    """The version that it is compared with: the newest before it that had not failed nor been cancelled."""
+
+    checks: list[VersionCheck]
+    """In the line's order."""
+
+    gates: list[VersionGate]
+
+    progress: Progress
+    """Over all audits that it waits for."""
+
+    waiting: Waiting | None = None
+    """What it waits for, if something that one of its audits needs is away; else null."""
+
+    error: Problem | None = None
+    """Why it failed; null unless it did."""
+
+    metadata: dict[str, JsonValue]
+
+    created_at: datetime
+
+    started_at: datetime | None = None
+
+    finished_at: datetime | None = None
+
+
 class MultipleChoiceScore(Answer):
     """Which of a text's `choices` is likeliest after its question (lm-evaluation-harness, `multiple_choice`).
 
@@ -1840,7 +1980,7 @@ class NoMemorizedText(Answer):
 
     detects: int = 1
     """How many texts, if they alone were above all controls, must have such a q-value for a pass to count: 1 for
-    a single one. That takes texts / (`detects` `q`) controls.
+    a single one. That takes texts / (`detects` q) controls, in each stratum.
     """
 
     groups: str | None = None
@@ -1850,12 +1990,18 @@ class NoNewlyMemorized(Answer):
     """The last version of a release has memorized no text that an earlier one had not.
 
     By `newly_memorized` of a study of kind `release` that has a `control_text_set`, at its `options.fdr`. A
-    text that could not be judged makes it `inconclusive`, unless another fails it.
+    text that could not be judged makes it `inconclusive`, unless another fails it; so do controls that
+    are too few for so few texts as it `detects`.
     """
 
     kind: Literal["no_newly_memorized"]
 
     since: str | None = None
+
+    detects: int = 1
+    """How many texts, if they alone were above all controls, must have such a q-value for a pass to count: 1 for
+    a single one. That takes texts / (`detects` q) controls, in each stratum.
+    """
 
 
 class Observation(Answer):
@@ -2646,6 +2792,46 @@ class SplitCounts(Answer):
     """Texts too short to be split."""
 
 
+class StandingCheck(Answer):
+    """An audit of every version of a line, and from the second on a study with the one before it.
+
+    `control_text_set` is as in an audit, and serves the study too.
+    """
+
+    metrics: (
+        list[
+            Literal[
+                "nl",
+                "extraction",
+                "verbatim",
+                "p_z",
+                "near_verbatim",
+                "windows",
+                "membership",
+                "multiple_choice",
+                "field_recall",
+                "paraphrase",
+            ]
+            | str
+        ]
+        | None
+    ) = None
+
+    options: AuditOptions | None = None
+
+    text_set: str
+
+    control_text_set: str | None = None
+
+    policies: list[str] = []
+    """Each judges the audit of every version, and is pre-registered."""
+
+    study_policies: list[str] = []
+    """Each judges the study of every version with the one before it: `no_newly_memorized` and other rules that
+    apply to a `release`.
+    """
+
+
 class StressChange(Answer):
     """The share of texts that are recited exactly although something was changed."""
 
@@ -3070,6 +3256,41 @@ class VerdictCounts(Answer):
 
     uncalibrated: int
     """There is no control text that they can be compared with."""
+
+
+class VersionCheck(Answer):
+    """A standing check of a version."""
+
+    text_set: str
+
+    control_text_set: str | None = None
+
+    audit: str
+    """Of this version."""
+
+    study: str | None = None
+    """Of this version with the one before it; null of the first."""
+
+
+class VersionGate(Answer):
+    """A gate of a version."""
+
+    gate: str
+
+    policy: str
+
+    policy_name: str
+
+    policy_version: int
+
+    subject_kind: Literal["audit", "study", "edit"] | str
+
+    subject: str
+
+    status: str
+
+    outcome: Literal["pass", "fail", "inconclusive"] | str | None = None
+    """Null until it was decided."""
 
 
 class Waiting(Answer):

@@ -59,7 +59,7 @@ def request_audit(
         require_other_texts(text_set, controls)
         _require_another_model(language_model, reference_model)
         audit = add_audit(session, language_model, text_set, request.spec(), metadata=request.metadata)
-        _add_companions(session, audit, language_model, text_set, reference_model, controls)
+        add_companions(session, audit, language_model, text_set, reference_model, controls)
         registered = preregister(session, principal, request.policy, "audit", audit.id)
         return AuditOut.of(audit, companions_of(session, [audit.id])[audit.id], preregistration=registered)
 
@@ -100,14 +100,16 @@ def add_audit(
     return audit
 
 
-def require_other_texts(text_set: TextSet, controls: TextSet | None) -> None:
+def require_other_texts(
+    text_set: TextSet, controls: TextSet | None, *, pointer: str = "/control_text_set"
+) -> None:
     """Refuse controls that are the texts themselves.
 
     Raises:
         ValidationFailed: they have the same id or the same texts.
     """
     if controls is not None and (controls.id == text_set.id or controls.sha256 == text_set.sha256 != ""):
-        raise _same("/control_text_set", "same_as_text_set")
+        raise _same(pointer, "same_as_text_set")
 
 
 def _require_another_model(language_model: LanguageModel, reference_model: LanguageModel | None) -> None:
@@ -124,7 +126,7 @@ def _same(pointer: str, code: str) -> ValidationFailed:
     )
 
 
-def _add_companions(
+def add_companions(
     session: Session,
     audit: Audit,
     language_model: LanguageModel,

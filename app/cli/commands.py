@@ -18,6 +18,7 @@ from app.cli.found_settings import find_settings
 from app.cli.gate import GateCommand, gate
 from app.cli.output import JSONFlag, print_json
 from app.cli.pull import pull
+from app.cli.release import release
 from app.cli.verify import verify
 from app.embedded.programs import api_command, worker_command
 from app.embedded.supervisor import Ready, supervise
@@ -36,6 +37,7 @@ cli.command()(demo)
 cli.command()(evidence)
 cli.command(cls=GateCommand)(gate)
 cli.command()(pull)
+cli.command(cls=GateCommand)(release)
 cli.command()(verify)
 
 HomeOption = Annotated[

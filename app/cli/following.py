@@ -6,10 +6,10 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from memaudit.synchronous.resources import Operations
-from memaudit.types import Audit, Edit, Gate, Study
+from memaudit.synchronous.resources import Resources
+from memaudit.types import Audit, Edit, Gate, ModelVersion, Study
 
-W = TypeVar("W", Audit, Edit, Gate, Study)
+W = TypeVar("W", Audit, Edit, Gate, ModelVersion, Study)
 
 
 def progress_bars(screen: Console) -> Progress:
@@ -23,8 +23,8 @@ def progress_bars(screen: Console) -> Progress:
     )
 
 
-def follow_with_progress(operations: Operations[W], work_id: str, progress: Progress, description: str) -> W:
-    """Show the progress of an audit, an edit, a study or a gate until it ends; the ended resource."""
+def follow_with_progress(operations: Resources[W], work_id: str, progress: Progress, description: str) -> W:
+    """Show the progress of work until it ends; the ended resource."""
     bar = progress.add_task(description, total=None)
     said: datetime | None = None
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
@@ -18,6 +19,7 @@ from app.cli.following import follow_with_progress, progress_bars
 from app.cli.output import JSONFlag, print_json
 from app.cli.service import URLOption, client_at
 from memaudit import Client
+from memaudit.requests import PolicyCreate
 from memaudit.types import Gate, RuleOutcome
 
 
@@ -31,7 +33,7 @@ class GateStatus(IntEnum):
     UNDECIDED = 4
 
 
-_STATUSES: Final = {"pass": GateStatus.PASS, "fail": GateStatus.FAIL, "inconclusive": GateStatus.INCONCLUSIVE}
+STATUSES: Final = {"pass": GateStatus.PASS, "fail": GateStatus.FAIL, "inconclusive": GateStatus.INCONCLUSIVE}
 
 
 class GateCommand(TyperCommand):
@@ -49,13 +51,16 @@ class GateCommand(TyperCommand):
 
 @contextmanager
 def undecided() -> Iterator[None]:
-    """Turn the status of a failure into that of a gate which was not decided."""
+    """Turn the status of a failure, a defect included, into that of a gate which was not decided."""
     try:
         yield
     except typer.Exit as ended:
         if ended.exit_code == ExitStatus.UNREACHABLE:
             raise
         raise typer.Exit(GateStatus.UNDECIDED) from ended
+    except Exception as error:
+        traceback.print_exc()
+        raise typer.Exit(GateStatus.UNDECIDED) from error
 
 
 def gate(
@@ -96,7 +101,7 @@ def gate(
             raise fail(f"the gate {ended.status}{why}", ExitStatus.FAILED)
     if not as_json:
         Console().print(_table(ended))
-    raise typer.Exit(_STATUSES.get(ended.outcome, GateStatus.UNDECIDED))
+    raise typer.Exit(STATUSES.get(ended.outcome, GateStatus.UNDECIDED))
 
 
 def _subject(**given: str | None) -> dict[str, Any]:
@@ -122,6 +127,8 @@ def _policy(policy: str | None, template: str | None) -> str | dict[str, Any]:
         raise fail(f"{policy} is neither a policy's id nor a readable JSON file", ExitStatus.USAGE) from None
     if not isinstance(content, dict):
         raise fail(f"{policy} holds no JSON object", ExitStatus.USAGE)
+    if unknown := sorted(content.keys() - PolicyCreate.__annotations__.keys()):
+        raise fail(f"{policy}: a policy has no {', '.join(unknown)}", ExitStatus.USAGE)
     return content
 
 

@@ -36,11 +36,15 @@ def authenticated(payload_type: str, payload: bytes) -> bytes:
 def seal(payload_type: str, payload: bytes, keys: SigningKeys) -> bytes:
     """A payload in an envelope that the newest key signs; the same each time."""
     signature = keys.private.sign(authenticated(payload_type, payload))
+    return _write(payload_type, payload, keys.public[0].key_id, signature)
+
+
+def _write(payload_type: str, payload: bytes, key_id: str, signature: bytes) -> bytes:
     return orjson.dumps(
         {
             "payload": base64.b64encode(payload).decode(),
             "payloadType": payload_type,
-            "signatures": [{"keyid": keys.public[0].key_id, "sig": base64.b64encode(signature).decode()}],
+            "signatures": [{"keyid": key_id, "sig": base64.b64encode(signature).decode()}],
         }
     )
 
@@ -77,11 +81,15 @@ def _parse(document: bytes) -> tuple[str, bytes, str, bytes]:
         case {
             "payload": str(payload),
             "payloadType": str(payload_type),
-            "signatures": [{"keyid": str(key_id), "sig": str(signature), **others}],
-            **more,
-        } if not others and not more:
-            return payload_type, _decode(payload), key_id, _decode(signature)
-    raise EnvelopeInvalid("it is not a DSSE envelope with one signature")
+            "signatures": [{"keyid": str(key_id), "sig": str(signature)}],
+        }:
+            parsed = payload_type, _decode(payload), key_id, _decode(signature)
+        case _:
+            raise EnvelopeInvalid("it is not a DSSE envelope with one signature")
+    # A field that stands twice would be another one to who reads the first.
+    if _write(*parsed) != document:
+        raise EnvelopeInvalid("it holds more than an envelope, or is written in an unusual way")
+    return parsed
 
 
 def _load(document: bytes) -> object:
@@ -92,15 +100,12 @@ def _load(document: bytes) -> object:
 
 
 def _decode(text: str) -> bytes:
-    """What base64 says; of several spellings of the same bytes only the usual one is taken.
+    """What base64 says.
 
     Raises:
-        EnvelopeInvalid: it is not base64, or another spelling.
+        EnvelopeInvalid: it is not base64.
     """
     try:
-        decoded = base64.b64decode(text, validate=True)
+        return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         raise EnvelopeInvalid("it holds something that is not base64") from None
-    if base64.b64encode(decoded).decode() != text:
-        raise EnvelopeInvalid("it holds base64 in an unusual spelling")
-    return decoded

@@ -38,7 +38,7 @@ async def send_evidence(
     keys = None
     if wanted.payload_type is not None:
         keys = await run_in_threadpool(read_signing_keys, signing_keys)
-    tag = _tag(wanted, record, keys)
+    tag = await run_in_threadpool(_tag, wanted, record, keys)
     headers = {
         **_HEADERS,
         "ETag": f'W/"{tag}"',

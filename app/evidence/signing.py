@@ -109,7 +109,10 @@ def _times(path: Path) -> tuple[datetime, datetime | None]:
     if named is None:
         raise SigningUnavailable(f"A signing key's file is called like 20260101T000000Z.pem. {_HOW}")
     begin, end = named.groups()
-    return _time(begin), None if end is None else _time(end)
+    try:
+        return _time(begin), None if end is None else _time(end)
+    except ValueError:
+        raise SigningUnavailable(f"A signing key's file is called by a time that there is. {_HOW}") from None
 
 
 def _time(text: str) -> datetime:

@@ -13,9 +13,11 @@ import orjson
 from pydantic import ValidationError
 
 from app.contracts.policies.policy import RULE_LIST, policy_digest
+from app.contracts.results.evaluations import PASSED
+from app.contracts.results.evaluations import Check as Limit
 from app.contracts.results.gates import Observation, RuleOutcome, overall
 from app.evidence.dsse import EnvelopeInvalid, open_envelope
-from app.evidence.record import ModelRole, SubjectKind
+from app.evidence.record import AuditRole, ModelRole, SubjectKind
 from app.evidence.signing import PublicKey
 from app.evidence.statement import (
     MEASUREMENT,
@@ -72,16 +74,24 @@ def verify(document: bytes, trusted: Mapping[str, PublicKey], model: Path | None
     statement = _read_statement(opened.payload_type, opened.payload)
     if statement is None:
         return Verification((signed, Check("statement", passed=False, found="not one of memaudit's")))
-    checks = [signed, *_checks(statement)]
-    if model is not None:
-        checks.append(_check_directory(statement["predicate"][MEASUREMENT], model))
+    checks = [signed]
+    try:
+        checks += _checks(statement)
+        if model is not None:
+            checks.append(_check_directory(statement["predicate"][MEASUREMENT], model))
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, AssertionError):
+        # It is signed, so that the release which wrote it knew other fields.
+        checks.append(Check("statement", passed=False, found="not of a form that this release reads"))
     return Verification(tuple(checks), statement)
 
 
 def _read_statement(payload_type: str, payload: bytes) -> JSONObject | None:
     if payload_type != PAYLOAD_TYPE:
         return None
-    statement = orjson.loads(payload)
+    try:
+        statement = orjson.loads(payload)
+    except orjson.JSONDecodeError:
+        return None
     match statement:
         case {"_type": type_, "predicateType": kind, "predicate": {**predicate}} if (type_, kind) == (
             STATEMENT_TYPE,
@@ -99,6 +109,8 @@ def _checks(statement: JSONObject) -> Iterator[Check]:
     if (artifact := measurement["artifact"]) is not None and artifact["files"]:
         found = _digest(artifact["files"])
         yield Check("artifact", found == artifact["manifest_sha256"], f"manifest {found[:16]}…")
+    if measurement["work"]["object"] == SubjectKind.EDIT:
+        yield from _check_limits(measurement["work"]["evaluation"]["verdict"])
     for each in measurement["gates"]:
         yield from _check_gate(each, measurement)
     again = state(measurement)
@@ -128,7 +140,13 @@ def _check_recorded(measurement: JSONObject) -> Iterator[Check]:
             (f"{role} texts", used["sha256"], texts.get(role)) for role, used in receipt["text_sets"].items()
         ]
     elif work["object"] == SubjectKind.STUDY:
+        studied = {each["label"]: each["digest"] for each in measurement["models"]}
         pairs = [("texts", work["text_set_sha256"], texts.get("audited"))]
+        pairs += [
+            (f"model {each['label']}", each["digests"]["model"], studied.get(each["label"]))
+            for each in measurement["audits"]
+            if each["role"] == AuditRole.STUDIED
+        ]
     else:
         pairs = [
             ("model", work["digests"]["model"], models.get(ModelRole.AUDITED)),
@@ -136,6 +154,21 @@ def _check_recorded(measurement: JSONObject) -> Iterator[Check]:
         ]
     for name, recorded, named in pairs:
         yield Check(f"recorded {name}", recorded == named, f"{recorded[:16]}…")
+
+
+def _check_limits(verdict: JSONObject) -> Iterator[Check]:
+    """What each limit of an edit came to follows from its interval, and the verdict from them all."""
+    outcomes = []
+    for each in verdict["checks"]:
+        limit = Limit.model_validate(each)
+        decided = limit.decide()
+        outcomes.append(decided)
+        same = limit.outcome in {decided, None} and limit.passed == PASSED.get(decided)
+        yield Check(f"limit {limit.name}", same, decided)
+    if outcomes:
+        found = overall(outcomes)
+        same = verdict["outcome"] in {found, None} and verdict["passed"] == PASSED.get(found)
+        yield Check("limits", same, found)
 
 
 def _check_gate(recorded: JSONObject, measurement: JSONObject) -> Iterator[Check]:
@@ -151,10 +184,11 @@ def _check_gate(recorded: JSONObject, measurement: JSONObject) -> Iterator[Check
         yield Check(f"{name} pre-registered", passed, "with the texts' digest, before the first score")
     outcomes = [_decide_again(rule) for rule in gate["rules"]]
     for place, (rule, decided) in enumerate(zip(gate["rules"], outcomes, strict=True), 1):
-        found = f"{rule['outcome']}; {rule['statement']}"
+        found = "not known" if decided is None else f"{decided.outcome}; {decided.statement}"
         yield Check(f"{name}, rule {place}", decided is not None and _says(rule, decided), found)
     verdict = overall([decided.outcome for decided in outcomes if decided is not None])
-    yield Check(f"{name} outcome", None not in outcomes and verdict == gate["outcome"], gate["outcome"])
+    same = verdict == gate["outcome"] and gate["subject"]["id"] == measurement["work"]["id"]
+    yield Check(f"{name} outcome", same and None not in outcomes, gate["outcome"])
 
 
 def _was_registered_before(registered: JSONObject, gate: JSONObject, measurement: JSONObject) -> bool:

@@ -2,12 +2,12 @@
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Annotated, Final
+from typing import Annotated
 
 from fastapi import APIRouter, BackgroundTasks, Depends, Header, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from app.contracts.results.gates import Outcome
+from app.contracts.results.gates import GATE_EVENTS
 from app.gates import service
 from app.gates.schemas import GateCreate, GateOut
 from app.http.changes import Resource
@@ -30,12 +30,6 @@ from app.http.pagination import Page
 from app.http.problems import problem_responses
 from app.settings import CPU_QUEUE
 from app.store.core.identifiers import Prefix
-
-_EVENTS: Final[dict[Outcome, str]] = {
-    "pass": "gate.passed",
-    "fail": "gate.failed",
-    "inconclusive": "gate.inconclusive",
-}
 
 router = APIRouter(prefix="/v1/gates", tags=["gates"], route_class=StrictJSONRoute)
 
@@ -136,7 +130,7 @@ async def follow_gate(
 
 
 def _event(gate: GateOut) -> str:
-    return gate.status if gate.outcome is None else _EVENTS[gate.outcome]
+    return gate.status if gate.outcome is None else GATE_EVENTS[gate.outcome]
 
 
 def _event_id(gate: GateOut) -> str:

@@ -15,12 +15,15 @@ from app.store.audits import Audit
 from app.store.edits import Edit
 from app.store.gates import Gate
 from app.store.language_models import LanguageModel
+from app.store.model_lines import ModelLine, ModelVersion
 from app.store.policies import Policy
 from app.store.studies import Study
 from app.store.text_sets import TextSet
 
 Item = TypeVar("Item", bound=BaseModel)
-Row = TypeVar("Row", LanguageModel, TextSet, Audit, Study, Edit, Artifact, Policy, Gate)
+Row = TypeVar(
+    "Row", LanguageModel, TextSet, Audit, Study, Edit, Artifact, Policy, Gate, ModelLine, ModelVersion
+)
 
 
 class Page(BaseModel, Generic[Item]):

@@ -1,7 +1,8 @@
 """Companion audits: ordinary audits that something else waits for, as its finishing job makes use of them.
 
 An audit waits for those of its control texts and of its reference model, a study for one of each of its
-language models. What waits is called an owner here; `lifecycle` keeps the rule by which it ends.
+language models, a version of a model line for those of its checks. What waits is called an owner here;
+`lifecycle` keeps the rule by which it ends.
 """
 
 from collections.abc import Iterable, Sequence
@@ -27,7 +28,7 @@ from sqlalchemy.orm import Mapped, Session, aliased, mapped_column
 from app.store.audits import Audit
 from app.store.core.base import Base
 from app.store.core.identifiers import Prefix, format_id
-from app.store.jobs.owners import AUDIT, OWNERS, STUDY, Owner
+from app.store.jobs.owners import AUDIT, MODEL_VERSION, OWNERS, STUDY, Owner
 from app.store.jobs.queue import Job, JobState
 from app.store.operations import OperationStatus, is_active
 
@@ -44,7 +45,11 @@ class CompanionRole(StrEnum):
 CONTROL_ROLES: Final = (CompanionRole.CONTROL, CompanionRole.REFERENCE_CONTROL)
 
 
-_PREFIXES: Final = {AUDIT.kind: Prefix.AUDIT, STUDY.kind: Prefix.STUDY}
+_PREFIXES: Final = {
+    AUDIT.kind: Prefix.AUDIT,
+    STUDY.kind: Prefix.STUDY,
+    MODEL_VERSION.kind: Prefix.MODEL_VERSION,
+}
 
 
 # How a companion ends that its owner cannot do with.
@@ -66,7 +71,7 @@ class OperationAudit(Base):
 def link_audit(
     session: Session, owner: Owner, owner_id: UUID, audit: Audit, role: str, position: int = 0
 ) -> None:
-    """Let something wait for an audit that was made for it in the same transaction."""
+    """Let something wait for an audit, which the same transaction has made or keeps from ending."""
     session.add(
         OperationAudit(
             owner_kind=owner.kind, owner_id=owner_id, role=role, position=position, audit_id=audit.id
@@ -151,13 +156,18 @@ def take_owners(session: Session, audit_ids: Select[UUID]) -> None:
 
     Every transaction that ends an audit takes its owners before it, so that none waits for the other in turn.
     """
-    for owner in (STUDY, AUDIT):
+    take_heads(session, audit_ids)
+    _take_owners_of_kind(session, AUDIT, audit_ids)
+
+
+def take_heads(session: Session, audit_ids: Select[UUID]) -> None:
+    """Lock the versions and the studies that wait for some audits, which no audit waits for in turn.
+
+    Whoever registers a version holds the one before it. So that is taken first, and those that came meanwhile
+    after it.
+    """
+    for owner in (MODEL_VERSION, MODEL_VERSION, STUDY):
         _take_owners_of_kind(session, owner, audit_ids)
-
-
-def take_studies(session: Session, audit_ids: Select[UUID]) -> None:
-    """Lock the studies that wait for some audits."""
-    _take_owners_of_kind(session, STUDY, audit_ids)
 
 
 def _take_owners_of_kind(session: Session, owner: Owner, audit_ids: Select[UUID]) -> None:

@@ -47,6 +47,8 @@ class Gate(Operation):
     # is null while these are being imported: recorded before the first score.
     preregistered: Mapped[bool] = mapped_column(default=False)
     text_set_sha256: Mapped[str | None] = mapped_column(Text)
+    # For which version of a model line it was made; null if it was not.
+    model_version_id: Mapped[UUID | None] = mapped_column(ForeignKey("model_versions.id"), index=True)
     outcome: Mapped[str | None] = mapped_column(Text)
     result: Mapped[JSONObject | None]
 

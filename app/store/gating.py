@@ -53,7 +53,7 @@ def add_gate(
         ValidationFailed: a rule cannot judge such a subject.
     """
     subject = _take_subject(session, tenant_id, subject_kind, subject_id)
-    _require_rules_apply(session, policy, subject)
+    require_rules_apply(policy, _facts_of(session, subject))
     if subject.status in _BROKEN:
         raise NothingToJudge(f"The {subject.noun} is {subject.status}, so that no gate can judge it.")
     gate = Gate(
@@ -92,14 +92,18 @@ def _take_subject(
     return row
 
 
-def _require_rules_apply(session: Session, policy: Policy, row: SubjectRow) -> None:
-    subject = _facts_of(session, row)
+def require_rules_apply(policy: Policy, subject: Subject, *, pointer: str = "/policy") -> None:
+    """Refuse a policy that cannot judge such a subject.
+
+    Raises:
+        ValidationFailed: one of its rules cannot.
+    """
     for place, rule in enumerate(RULE_LIST.validate_python(policy.rules), start=1):
         code = rule.refusal(subject)
         if code is not None:
             raise ValidationFailed(
-                f"Rule {place} of the policy, `{rule.kind}`, cannot judge this {row.noun}.",
-                [FieldError("/policy", code)],
+                f"Rule {place} of the policy, `{rule.kind}`, cannot judge this {subject.kind}.",
+                [FieldError(pointer, code)],
             )
 
 

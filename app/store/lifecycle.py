@@ -14,10 +14,23 @@ from app.store.companions import owners_of, take_owners, take_unwanted_companion
 from app.store.core.base import JSONObject
 from app.store.edits import Edit
 from app.store.enqueueing import enqueue_audit, enqueue_edit, enqueue_finishing, enqueue_shards
+from app.store.events import record_end
+from app.store.gates import Gate
 from app.store.gating import record_digest
-from app.store.jobs.owners import AUDIT, GATE, LANGUAGE_MODEL, OWNERS, STUDY, TEXT_SET, Owner, owner_of
+from app.store.jobs.owners import (
+    AUDIT,
+    GATE,
+    LANGUAGE_MODEL,
+    MODEL_VERSION,
+    OWNERS,
+    STUDY,
+    TEXT_SET,
+    Owner,
+    owner_of,
+)
 from app.store.jobs.queue import Job, Lease, LeaseLost, cancel_jobs, close_failed
 from app.store.language_models import LanguageModelStatus
+from app.store.model_lines import begin_version
 from app.store.operations import (
     LanguageModelOperationT,
     Operation,
@@ -27,10 +40,11 @@ from app.store.operations import (
     is_active,
 )
 from app.store.prerequisites import startable, waiting_for
-from app.store.studies import begin_study
+from app.store.studies import Study, begin_study
 from app.store.taking import take_active
 from app.store.telling import Ending, tell_late, tell_waiting
 from app.store.text_sets import TextSet, TextSetStatus
+from app.store.version_parts import open_parts, take_version_of
 
 
 def end(
@@ -59,6 +73,7 @@ def end(
     """
     if owner is AUDIT:
         take_owners(session, select(Audit.id).where(Audit.id == owner_id))
+    take_version_of(session, owner, owner_id)
     ended_at = owner.ended_at[status]
     times = {} if ended_at is None else {ended_at: func.clock_timestamp()}
     statement = (
@@ -71,10 +86,20 @@ def end(
         return False
     cancel_jobs(session, owner, owner_id)
     if issubclass(owner.table, Operation):
+        if owner is MODEL_VERSION:
+            _cancel_parts(session, owner_id)
+        record_end(session, owner, owner_id, status)
         _end_all(session, tell_waiting(session, owner, owner_id, OperationStatus(status), error))
-    if owner.finished_by is not None and status != OperationStatus.SUCCEEDED:
-        cancel_audits(session, take_unwanted_companions(session, owner_id))
+        if status != OperationStatus.SUCCEEDED:
+            cancel_audits(session, take_unwanted_companions(session, owner_id))
     return True
+
+
+def _cancel_parts(session: Session, version_id: UUID) -> None:
+    """End the gates and studies of a version that was cancelled; of one that ended otherwise none is open."""
+    for kind in (Gate, Study):
+        for part_id in open_parts(session, version_id, kind):
+            end(session, owner_of(kind), part_id, OperationStatus.CANCELLED)
 
 
 def tell(session: Session, owner: Owner, owner_id: UUID) -> None:
@@ -84,7 +109,8 @@ def tell(session: Session, owner: Owner, owner_id: UUID) -> None:
 
 def _end_all(session: Session, endings: Iterable[Ending]) -> None:
     for ending in endings:
-        end(session, ending.owner, ending.owner_id, ending.owner.failed, error=ending.error)
+        status = ending.owner.failed if ending.error else OperationStatus.SUCCEEDED
+        end(session, ending.owner, ending.owner_id, status, error=ending.error, findings=ending.findings)
 
 
 def cancel_audits(session: Session, audit_ids: Iterable[UUID]) -> None:
@@ -98,7 +124,7 @@ def begin_operation(
 ) -> LanguageModelOperationT:
     """Mark an audit or edit as running and record which bytes of the language model it will use.
 
-    A study whose audit it is has then begun too.
+    A study or a version whose audit it is has then begun too.
 
     Raises:
         LeaseLost: it has ended, so its jobs are not wanted any more.
@@ -107,6 +133,8 @@ def begin_operation(
     for link in owners_of(session, operation_id):
         if link.owner_kind == STUDY.kind:
             begin_study(session, link.owner_id)
+        elif link.owner_kind == MODEL_VERSION.kind:
+            begin_version(session, link.owner_id)
     operation = take_active(session, kind, operation_id)
     if operation.status == OperationStatus.QUEUED:
         operation.status = OperationStatus.RUNNING

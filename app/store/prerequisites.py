@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, and_, exists, or_, select
 from sqlalchemy.orm import Session
 
 from app.store.audits import Audit
-from app.store.companions import OperationAudit, take_studies
+from app.store.companions import OperationAudit, take_heads
 from app.store.jobs.owners import LANGUAGE_MODEL, TEXT_SET, Owner, owner_of
 from app.store.jobs.queue import owned_by
 from app.store.language_models import LanguageModel, LanguageModelStatus
@@ -38,7 +38,7 @@ def waiting_for(
     if kind is Audit:
         # With their owners, all audits in the order of their ids: an owner is older than its companions.
         found = select(Audit.id).where(condition)
-        take_studies(session, found)
+        take_heads(session, found)
         owners = select(OperationAudit.owner_id).where(OperationAudit.audit_id.in_(found))
         both = select(Audit.id).where(or_(Audit.id.in_(found), Audit.id.in_(owners)), is_active(Audit))
         session.execute(both.order_by(Audit.id).with_for_update(key_share=True))

@@ -1,7 +1,9 @@
 """Requesting and reading studies."""
 
+from collections.abc import Mapping
 from itertools import groupby
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 from uuid import UUID
 
@@ -63,23 +65,37 @@ def request_study(
         spec = StoredStudySpec(
             metrics=request.metrics, options=request.options, kind=request.kind, models=stored
         )
-        study = Study(
-            id=new_id(),
-            tenant_id=principal.tenant_id,
-            name=request.name,
-            text_set_id=text_set.id,
-            control_text_set_id=controls.id if controls else None,
-            text_set_sha256=text_set.sha256,
-            spec=spec.model_dump(),
-            metadata_=dict(request.metadata),
-        )
-        session.add(study)
-        session.flush()
+        study = add_study(session, request.name, spec, text_set, controls, metadata=request.metadata)
         _add_audits(session, study, request, [row for row, _ in models], text_set, controls)
         preregister(session, principal, request.policy, "study", study.id)
         return _answer(session, study)
 
     return answer_once(session, principal, key, "study", request, StudyOut, create)
+
+
+def add_study(
+    session: Session,
+    name: str,
+    spec: StoredStudySpec,
+    text_set: TextSet,
+    controls: TextSet | None,
+    *,
+    metadata: Mapping[str, object] = MappingProxyType({}),
+) -> Study:
+    """Write a study of text sets that are ready. The caller links its audits to it."""
+    study = Study(
+        id=new_id(),
+        tenant_id=text_set.tenant_id,
+        name=name,
+        text_set_id=text_set.id,
+        control_text_set_id=controls.id if controls else None,
+        text_set_sha256=text_set.sha256,
+        spec=spec.model_dump(),
+        metadata_=dict(metadata),
+    )
+    session.add(study)
+    session.flush()
+    return study
 
 
 def _resolve(

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from memaudit.asynchronous.blocking import blocking
 from memaudit.asynchronous.sender import Sender
 from memaudit.calls import Call
-from memaudit.errors import DownloadCorrupt, ServiceUnreachable
+from memaudit.errors import DownloadCorrupt, MemauditError
 from memaudit.types import Artifact, ArtifactFile
 
 _PATH: Final = "/v1/artifacts"
@@ -98,7 +98,7 @@ class Artifacts:
             call = Call("GET", url, headers=rest | {"Accept-Encoding": "identity"})
             try:
                 await self._fetch(call, before, unfinished, on_bytes)
-            except ServiceUnreachable as error:
+            except MemauditError as error:
                 if unfinished.stat().st_size > before:
                     patience.renew()
                 await patience.pause(call, error)

@@ -1,6 +1,7 @@
 """The client."""
 
 import ssl
+from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Self, Unpack
 
@@ -12,6 +13,7 @@ from memaudit.asynchronous.audits import Audits
 from memaudit.asynchronous.edits import Edits
 from memaudit.asynchronous.gates import Gates
 from memaudit.asynchronous.language_models import LanguageModels
+from memaudit.asynchronous.model_lines import ModelLines, ModelVersions
 from memaudit.asynchronous.policies import Policies
 from memaudit.asynchronous.presets import Presets
 from memaudit.asynchronous.sender import Sender
@@ -19,8 +21,8 @@ from memaudit.asynchronous.studies import Studies
 from memaudit.asynchronous.text_sets import TextSets
 from memaudit.calls import Call, work_headers
 from memaudit.connection import connection
-from memaudit.requests import ScoreRequest
-from memaudit.types import Audit, Edit, Gate, LanguageModel, ScoreList, Study, TextSet
+from memaudit.requests import ListEvents, ScoreRequest
+from memaudit.types import Audit, Edit, Event, Gate, LanguageModel, ModelVersion, ScoreList, Study, TextSet
 
 
 class AsyncClient:
@@ -60,6 +62,8 @@ class AsyncClient:
         self.edits = Edits(sender, "/v1/edits", Edit)
         self.policies = Policies(sender)
         self.gates = Gates(sender, "/v1/gates", Gate)
+        self.model_lines = ModelLines(sender)
+        self.model_versions = ModelVersions(sender, "/v1/model-versions", ModelVersion)
         self.artifacts = Artifacts(sender)
         self.presets = Presets(sender)
 
@@ -78,6 +82,10 @@ class AsyncClient:
         """Give the connections back."""
         await self._sender.aclose()
 
+    def events(self, *, page_size: int = 100, **filters: Unpack[ListEvents]) -> AsyncIterator[Event]:
+        """What has ended and how, the oldest first, page by page as it is reached."""
+        return self._sender.pages(Event, "/v1/events", filters, page_size)
+
     async def score(
         self, *, idempotency_key: str | None = None, **request: Unpack[ScoreRequest]
     ) -> ScoreList | Audit:
@@ -91,7 +99,7 @@ class AsyncClient:
             The scores; an audit to wait for where they did not come in `timeout` seconds of the request.
         """
         call = Call("POST", "/v1/score", json=request, headers=work_headers(idempotency_key))
-        answer = document(await self._sender.send(call))
+        answer = document(await self._sender.send(call), "object")
         if answer["object"] == "audit":
             return read_as(Audit, answer)
         return read_as(ScoreList, answer)

@@ -2,25 +2,70 @@
 
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from pathlib import Path
 from typing import Final, Generic, Literal, TypeVar
 from urllib.parse import quote
 
 from memaudit.answers import read_as
 from memaudit.asynchronous.sender import Sender
+from memaudit.base import Answer
 from memaudit.calls import Call
-from memaudit.errors import ServiceUnreachable, WaitTimedOut, WorkFailed
-from memaudit.events import Event, EventLines
+from memaudit.errors import MemauditError, WaitTimedOut, WorkFailed
+from memaudit.events import Event, EventStream
 from memaudit.types import EvidenceFormat, Work
 
 W = TypeVar("W", bound=Work)
+A = TypeVar("A", bound=Answer)
 
-_UNENDED: Final = frozenset({"queued", "running", "importing"})
 _GOOD: Final = frozenset({"succeeded", "ready"})
+# A newer service may know more ways of not having ended.
+_ENDED: Final = _GOOD | {"failed", "cancelled", "rejected"}
 # How long one request waits, where nobody looks on, and where somebody does.
 _LONG_POLL_SECONDS: Final = 20.0
 _SHORT_POLL_SECONDS: Final = 1.0
+
+
+async def follow(
+    sender: Sender,
+    path: str,
+    kind: type[A],
+    status_of: Callable[[A], str],
+    last_event_id: str | None,
+    ends: Collection[str],
+) -> AsyncIterator[Event[A]]:
+    """The events of a stream, each as it happens. A broken connection is taken up again.
+
+    Args:
+        sender: of the client.
+        path: of the stream.
+        kind: of what the events carry.
+        status_of: what has become of what one carries.
+        last_event_id: of an event that was seen; it is not told again.
+        ends: what becomes of a stream's subject last, so that nothing more is told.
+
+    Raises:
+        ServiceUnreachable: for as long as the client's patience lasted.
+    """
+    patience = sender.patience()
+    while True:
+        seen = {} if last_event_id is None else {"Last-Event-ID": last_event_id}
+        call = Call("GET", path, headers=seen)
+        stream, status = EventStream(), None
+        try:
+            async with sender.stream(call) as response:
+                async for block in response.aiter_bytes():
+                    for event in stream.feed(block):
+                        patience.renew()
+                        told = read_as(kind, json.loads(event.data))
+                        last_event_id, status = event.id, status_of(told)
+                        yield Event(event.id, status, told)
+        except MemauditError as error:
+            await patience.pause(call, error)
+        else:
+            # Whoever stands before the service may end it early; with nothing to tell, the end was seen.
+            if status is None or status in ends:
+                return
 
 
 class Resources(Generic[W]):
@@ -61,13 +106,14 @@ class Resources(Generic[W]):
         """
         deadline = float("inf") if timeout is None else time.monotonic() + timeout
         at_once = _LONG_POLL_SECONDS if on_progress is None else _SHORT_POLL_SECONDS
+        at_once = min(at_once, self._sender.connection.timeout / 2)  # it is silent meanwhile
         while True:
             seconds = max(0.0, min(at_once, deadline - time.monotonic()))
             call = Call("GET", self._path_of(id), {"wait": seconds})
             work = await self._sender.read(self._kind, call)
             if on_progress is not None:
                 on_progress(work)
-            if work.status not in _UNENDED:
+            if work.status in _ENDED:
                 break
             if time.monotonic() >= deadline:
                 raise WaitTimedOut(f"{id} is {work.status} after {timeout:g} s", work)
@@ -91,7 +137,7 @@ class Operations(Resources[W]):
         """
         return await self._sender.read(self._kind, Call("POST", self._path_of(id, "cancel")))
 
-    async def events(
+    def events(
         self,
         id: str,
         *,
@@ -106,23 +152,8 @@ class Operations(Resources[W]):
         Raises:
             ServiceUnreachable: for as long as the client's patience lasted.
         """
-        patience = self._sender.patience()
-        while True:
-            seen = {} if last_event_id is None else {"Last-Event-ID": last_event_id}
-            call = Call("GET", self._path_of(id, "events"), headers=seen)
-            told = EventLines()
-            try:
-                async with self._sender.stream(call) as response:
-                    async for line in response.aiter_lines():
-                        if (event := told.feed(line)) is not None:
-                            patience.renew()
-                            last_event_id = event.id
-                            work = read_as(self._kind, json.loads(event.data))
-                            yield Event(event.id, event.status, work)
-            except ServiceUnreachable as error:
-                await patience.pause(call, error)
-            else:
-                return  # a stream that is not cut ends with the work
+        path = self._path_of(id, "events")
+        return follow(self._sender, path, self._kind, lambda work: work.status, last_event_id, _ENDED)
 
     def evidence_formats(self, id: str) -> AsyncIterator[EvidenceFormat]:
         """The documents that there are of it."""

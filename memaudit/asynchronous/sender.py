@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import httpx
-from tenacity import AsyncRetrying, retry_if_exception, stop_before_delay
 
 from memaudit.answers import document, failure, read_as, unreachable
 from memaudit.asynchronous.blocking import blocking, sleep
 from memaudit.base import Answer
-from memaudit.calls import Call, OnSent, pause, pause_of
+from memaudit.calls import Call, OnSent, pause
 from memaudit.connection import Connection
 from memaudit.errors import MemauditError
 
@@ -40,13 +39,12 @@ class Sender:
             ServiceUnreachable: for as long as the connection's patience lasted.
             RequestRefused: the service refused it.
         """
-        patiently = AsyncRetrying(
-            retry=retry_if_exception(call.may_repeat_after),
-            stop=stop_before_delay(self.connection.patience),
-            wait=pause_of,
-            reraise=True,
-        )
-        return await patiently(self._send_once, call)
+        patience = self.patience()
+        while True:
+            try:
+                return await self._send_once(call)
+            except MemauditError as error:
+                await patience.pause(call, error)
 
     async def read(self, kind: type[A], call: Call) -> A:
         """The answer to a call as one of `memaudit.types`."""
@@ -59,7 +57,7 @@ class Sender:
         cursor: str | None = None
         while True:
             call = Call("GET", path, {**params, "limit": page_size, "cursor": cursor})
-            page = document(await self.send(call))
+            page = document(await self.send(call), "data", "has_more")
             for item in page["data"]:
                 yield read_as(kind, item)
             if not page["has_more"]:
@@ -80,7 +78,7 @@ class Sender:
                     await response.aread()
                     raise failure(response)
                 yield response
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise unreachable(self.connection.url, error) from error
 
     async def save(self, call: Call, target: Path) -> None:
@@ -107,7 +105,7 @@ class Sender:
     async def _send_once(self, call: Call) -> httpx.Response:
         try:
             response = await self._http.request(**self._request(call))
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise unreachable(self.connection.url, error) from error
         if not response.is_success:
             raise failure(response)
@@ -128,7 +126,7 @@ class Sender:
 
 
 class Patience:
-    """How long something is tried again that gets no further. Progress renews it."""
+    """How long something is tried again that gets no further, from its first failure. Progress renews it."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -136,7 +134,7 @@ class Patience:
 
     def renew(self) -> None:
         """It got further."""
-        self._deadline = time.monotonic() + self._seconds
+        self._deadline: float | None = None
         self._attempts = 0
 
     async def pause(self, call: Call, error: MemauditError) -> None:
@@ -147,6 +145,8 @@ class Patience:
         """
         self._attempts += 1
         seconds = pause(self._attempts, error)
+        if self._deadline is None:
+            self._deadline = time.monotonic() + self._seconds
         if not call.may_repeat_after(error) or time.monotonic() + seconds > self._deadline:
             raise error
         await sleep(seconds)

@@ -9,7 +9,7 @@ from typing import Final
 from urllib.parse import quote
 
 from memaudit.calls import Call
-from memaudit.errors import DownloadCorrupt, ServiceUnreachable
+from memaudit.errors import DownloadCorrupt, MemauditError
 from memaudit.synchronous.blocking import blocking
 from memaudit.synchronous.sender import Sender
 from memaudit.types import Artifact, ArtifactFile
@@ -96,7 +96,7 @@ class Artifacts:
             call = Call("GET", url, headers=rest | {"Accept-Encoding": "identity"})
             try:
                 self._fetch(call, before, unfinished, on_bytes)
-            except ServiceUnreachable as error:
+            except MemauditError as error:
                 if unfinished.stat().st_size > before:
                     patience.renew()
                 patience.pause(call, error)

@@ -1,6 +1,7 @@
 """The client."""
 
 import ssl
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Self, Unpack
 
@@ -9,18 +10,19 @@ import httpx
 from memaudit.answers import document, read_as
 from memaudit.calls import Call, work_headers
 from memaudit.connection import connection
-from memaudit.requests import ScoreRequest
+from memaudit.requests import ListEvents, ScoreRequest
 from memaudit.synchronous.artifacts import Artifacts
 from memaudit.synchronous.audits import Audits
 from memaudit.synchronous.edits import Edits
 from memaudit.synchronous.gates import Gates
 from memaudit.synchronous.language_models import LanguageModels
+from memaudit.synchronous.model_lines import ModelLines, ModelVersions
 from memaudit.synchronous.policies import Policies
 from memaudit.synchronous.presets import Presets
 from memaudit.synchronous.sender import Sender
 from memaudit.synchronous.studies import Studies
 from memaudit.synchronous.text_sets import TextSets
-from memaudit.types import Audit, Edit, Gate, LanguageModel, ScoreList, Study, TextSet
+from memaudit.types import Audit, Edit, Event, Gate, LanguageModel, ModelVersion, ScoreList, Study, TextSet
 
 
 class Client:
@@ -60,6 +62,8 @@ class Client:
         self.edits = Edits(sender, "/v1/edits", Edit)
         self.policies = Policies(sender)
         self.gates = Gates(sender, "/v1/gates", Gate)
+        self.model_lines = ModelLines(sender)
+        self.model_versions = ModelVersions(sender, "/v1/model-versions", ModelVersion)
         self.artifacts = Artifacts(sender)
         self.presets = Presets(sender)
 
@@ -78,6 +82,10 @@ class Client:
         """Give the connections back."""
         self._sender.close()
 
+    def events(self, *, page_size: int = 100, **filters: Unpack[ListEvents]) -> Iterator[Event]:
+        """What has ended and how, the oldest first, page by page as it is reached."""
+        return self._sender.pages(Event, "/v1/events", filters, page_size)
+
     def score(
         self, *, idempotency_key: str | None = None, **request: Unpack[ScoreRequest]
     ) -> ScoreList | Audit:
@@ -91,7 +99,7 @@ class Client:
             The scores; an audit to wait for where they did not come in `timeout` seconds of the request.
         """
         call = Call("POST", "/v1/score", json=request, headers=work_headers(idempotency_key))
-        answer = document(self._sender.send(call))
+        answer = document(self._sender.send(call), "object")
         if answer["object"] == "audit":
             return read_as(Audit, answer)
         return read_as(ScoreList, answer)

@@ -25,7 +25,7 @@ class Presets:
 
     def get(self, name: str) -> Preset:
         """A preset by its name, as `hubble/wikipedia`."""
-        found = document(self._sender.send(Call("GET", f"{_PATH}/{quote(name)}")))
+        found = document(self._sender.send(Call("GET", f"{_PATH}/{quote(name)}")), "object")
         if found["object"] == "text_set_preset":
             return read_as(TextSetPreset, found)
         return read_as(LanguageModelPreset, found)

@@ -209,6 +209,30 @@ async def test_a_policy_decided_for_an_audit_and_its_evidence(client: Any, audit
         await client.audits.evidence(audit.id, "papyrus")
 
 
+async def test_a_version_of_a_line_and_what_happens_to_it(client: Any, audit: Audit, face: str) -> None:
+    policy = await client.policies.create(
+        name=f"release-{face}", rules=[{"kind": "rate", "metric": "strict", "at_most": 0.001}]
+    )
+    check = {"text_set": audit.text_set, "metrics": ["nl", "extraction"], "policies": [policy.id]}
+    line = await client.model_lines.create(name=f"line-{face}", checks=[check])
+    assert line == await client.model_lines.get(line.id)
+    assert [each.id async for each in client.model_lines.list(name=line.name)] == [line.id]
+    asked = await client.model_lines.register(line.id, model=audit.model, label="1")
+    version = await client.model_versions.wait(asked.id, must_succeed=True)
+    assert (version.outcome, version.gates[0].outcome) == ("inconclusive", "inconclusive")
+    told = await items(client.model_versions.events(version.id))
+    kinds = ["version.registered", "gate.inconclusive", "version.succeeded"]
+    assert [event.status for event in told] == [event.data.type for event in told] == kinds
+    assert await items(client.model_versions.events(version.id, last_event_id=told[1].id)) == told[2:]
+    listed = [event async for event in client.events(page_size=2) if event.model_version == version.id]
+    assert listed == [event.data for event in told]
+    assert [each.id async for each in client.model_lines.versions(line.id)] == [version.id]
+    with pytest.raises(Conflict):
+        await client.model_versions.diff(version.id)
+    with pytest.raises(Conflict):
+        await client.model_versions.cancel(version.id)
+
+
 async def test_refusals_say_what_and_where(client: Any, audit: Audit) -> None:
     with pytest.raises(NotFound, match="audit") as absent:
         await client.audits.get(NOBODY)

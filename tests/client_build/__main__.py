@@ -55,14 +55,12 @@ _WORDS: Final = {
     "asynchronous": "synchronous",
     "AsyncClient": "Client",
     "AsyncBaseTransport": "BaseTransport",
-    "AsyncRetrying": "Retrying",
     "AsyncIterator": "Iterator",
     "AsyncIterable": "Iterable",
     "asynccontextmanager": "contextmanager",
     "aclose": "close",
     "aread": "read",
     "aiter_bytes": "iter_bytes",
-    "aiter_lines": "iter_lines",
 }
 
 

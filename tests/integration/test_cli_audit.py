@@ -20,6 +20,7 @@ from app.cli.commands import cli
 from app.embedded.supervisor import SERVICE_FILE
 from app.store.core.identifiers import Prefix, format_id
 from app.store.core.sessions import sync_engine, sync_sessions
+from memaudit import Client
 from tests.artifacts import make_artifact
 from tests.integration.rows import add_ready_model
 from tests.servers import RunningService, memaudit_up, temporary_home
@@ -39,6 +40,7 @@ TEXTS = [
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("models")
     save_tiny_model(root / "tiny")
+    save_tiny_model(root / "next", seed=1)
     (root / "hollow").mkdir()
     return root
 
@@ -248,9 +250,13 @@ def test_an_unknown_key_is_refused(service: RunningService, models: Path, texts:
 
 
 def gate(service: RunningService, *arguments: str | Path) -> Result:
-    """The command in this process, as the owner of the service."""
+    return here(service, "gate", *arguments)
+
+
+def here(service: RunningService, *arguments: str | Path) -> Result:
+    """A command in this process, as the owner of the service."""
     environment = {"MEMAUDIT_HOME": str(service.home), "MEMAUDIT_URL": service.url, "COLUMNS": "200"}
-    return CliRunner().invoke(cli, ["gate", *map(str, arguments)], env=environment)
+    return CliRunner().invoke(cli, [*map(str, arguments)], env=environment)
 
 
 @pytest.fixture(scope="module")
@@ -305,4 +311,45 @@ def test_a_gate_that_decides_nothing_is_exit_status_4(service: RunningService, s
         (["--policy", "no such file", "--audit", sampled], "nor a readable JSON file"),
     ):
         done = gate(service, *arguments)
+        assert (done.exit_code, words in " ".join(done.stderr.split())) == (4, True), done.stderr
+
+
+def test_a_release_exits_with_what_its_gates_decide(service: RunningService, models: Path) -> None:
+    """The first version recites little; the second is compared without controls, which decides nothing."""
+    with Client(service.url, service.key) as client:
+        rules = ({"kind": "rate", "metric": "strict", "at_most": 0.995}, {"kind": "no_newly_memorized"})
+        little, nothing_new = (client.policies.create(name="ours", rules=[rule]).id for rule in rules)
+        check = {
+            "text_set": client.text_sets.create(name="four", texts=TEXTS).id,
+            "metrics": ["nl", "extraction"],
+            "options": {"prefix_tokens": 4, "suffix_tokens": 1},
+            "policies": [little],
+            "study_policies": [nothing_new],
+        }
+        client.model_lines.create(name="chat", checks=[check])
+        named = ("release", "--line", "chat", "--json")
+        first = here(service, *named, "--label", "1.0", "--model", models / "tiny")
+        assert first.exit_code == 0, first.stderr
+        released = json.loads(first.stdout)
+        assert (released["status"], released["outcome"], released["label"]) == ("succeeded", "pass", "1.0")
+        assert released == read(service, f"/v1/model-versions/{released['id']}")
+        again = here(service, "release", "--line", "chat", "--label", "1.1", "--model", models / "next")
+        assert again.exit_code == 2, again.stderr
+        words = " ".join(again.stdout.split())
+        assert "inconclusive: 1.1 (ver_" in words
+        (second, _) = client.model_lines.versions(next(client.model_lines.list(name="chat")).id)
+        diff = client.model_versions.diff(second.id)
+        nl = [
+            [score.nl for score in client.audits.scores(version.checks[0].audit)]
+            for version in (client.model_versions.get(released["id"]), second)
+        ]
+        difference = diff.checks[0].comparison.levels[0].difference
+        assert difference.mean == pytest.approx(fmean(b - a for a, b in zip(*nl, strict=True)))
+    for arguments, words in (
+        (("--line", "other", "--label", "1", "--model", models / "tiny"), "no model line other"),
+        (("--line", "chat", "--label", "1.1", "--model", models / "tiny"), "label taken"),
+        (("--line", "chat", "--label", "2", "--model", models / "hollow"), "the version failed: The audit"),
+        (("--bogus",), "No such option"),
+    ):
+        done = here(service, "release", *arguments)
         assert (done.exit_code, words in " ".join(done.stderr.split())) == (4, True), done.stderr

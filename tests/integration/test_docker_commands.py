@@ -56,6 +56,18 @@ def test_servers_have_health_checks(service: str) -> None:
     assert in_image or COMPOSE["services"][service]["healthcheck"]["test"]
 
 
+def test_there_is_a_place_for_signing_keys_that_the_api_may_write_to() -> None:
+    place = f"{image_environment('api')['MEMAUDIT_HOME']}/signing-keys"
+    volumes = dict(each.split(":")[:2] for each in COMPOSE["services"]["api"]["volumes"])
+    (volume,) = [name for name, target in volumes.items() if target == place]
+    assert volume in COMPOSE["volumes"]
+    # A volume takes over the owner of what the image has in its place.
+    assert any(
+        f"install -d -o memaudit -g memaudit -m 700 {place}" in run
+        for run in instructions("api.Dockerfile", "RUN")
+    )
+
+
 def test_the_api_image_has_no_torch() -> None:
     installed = [line for line in instructions("api.Dockerfile", "RUN") if "pip install" in line]
     assert installed

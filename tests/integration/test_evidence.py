@@ -25,6 +25,7 @@ from app.store.operations import OperationStatus
 from app.store.scores import copy_scores
 from app.store.tenants import Tenant
 from app.store.text_sets import TextSet
+from tests.evidence_records import audit_out
 from tests.http_api import client_of, make_key
 from tests.integration.rows import add_audit, add_edit, score_row
 
@@ -55,6 +56,9 @@ async def scored_audit(
         session.add(audit)
         audit.finished_at = audit.created_at
         audit.metadata_ = {"note": TEXTS[0]}
+        summary = audit_out(1, 1, 1, texts=len(TEXTS)).summary
+        assert summary is not None
+        audit.summary = summary.model_dump(mode="json")
         count = len(TEXTS)
         copy_scores(session, (score_row(audit.id, place, place - float(count)) for place in range(count)))
         public_id = format_id(Prefix.AUDIT, audit.id)

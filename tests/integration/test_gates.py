@@ -188,7 +188,7 @@ def a_hundred_texts() -> list[JSON]:
     return rows
 
 
-CALIBRATION = {"reason": None, "least_p": 0.0005, "verdicts": {"memorized": 10, "not_shown": 88}}
+CALIBRATION = {"reason": None, "least_p_of_all": 0.0005, "verdicts": {"memorized": 10, "not_shown": 88}}
 LEAKING = [f"t{place}" for place in range(0, 40, 4)]
 
 
@@ -562,6 +562,42 @@ async def test_a_study_is_judged_by_the_numbers_of_a_model_and_by_what_changed(
         ("inconclusive", "interval_spans_limit"),
         ("inconclusive", "no_texts"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("judged", "detects", "expected"),
+    [
+        # One of 40 texts alone above all of 99 controls has a q-value of 0.4, ten such have 0.04.
+        ({}, 1, ("inconclusive", "too_few_controls")),
+        ({}, 10, ("pass", None)),
+        ({"n_controls": 799}, 1, ("pass", None)),
+        # In the smallest of two strata are 49 controls, however many are in the other.
+        ({"n_controls": 5000, "strata": 2, "least_p_of_all": 0.02}, 1, ("inconclusive", "too_few_controls")),
+        ({"n_controls": 5000, "strata": 2, "least_p_of_all": 0.001}, 1, ("pass", None)),
+        # Of an older release, which did not say so.
+        ({"n_controls": 5000, "strata": 2}, 1, ("inconclusive", "too_few_controls")),
+    ],
+)
+async def test_nothing_is_newly_memorized_only_if_controls_are_enough_to_tell(
+    client: httpx.AsyncClient,
+    runtime: Runtime,
+    sessions: Sessions,
+    release: str,
+    judged: JSON,
+    detects: int,
+    expected: tuple[str, str | None],
+) -> None:
+    with sessions.begin() as session:
+        study = session.get_one(Study, parse_id(Prefix.STUDY, release))
+        assert study.result is not None
+        change = dict(study.result["changes"][0])
+        verdicts = {"memorized": 0, "not_shown": 40, "uncalibrated": 0}
+        change |= {"newly_memorized": {"count": 0, "texts": []}}
+        change |= {"rise": change["rise"] | {"verdicts": verdicts} | judged}
+        study.result = {**study.result, "changes": [change]}
+    policy = await policy_of(client, {"kind": "no_newly_memorized", "detects": detects})
+    (rule,) = (await decided(client, runtime, policy, study=release))["rules"]
+    assert (rule["outcome"], rule["reason"]) == expected
 
 
 async def test_an_edit_is_judged_by_its_evaluation_and_the_edited_models_rows(

@@ -4,14 +4,16 @@ import inspect
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import httpx
 import pytest
 
 import memaudit.types
-from memaudit import AnswerNotUnderstood, Client, MemauditError, ServiceUnreachable, TooManyRequests
+from app.errors import PROBLEM_BASE, IdempotencyInFlight
+from memaudit import AnswerNotUnderstood, Client, Conflict, MemauditError, ServiceUnreachable, TooManyRequests
 from memaudit.base import Answer
 from memaudit.types import Audit, Edit, LanguageModel, PresetList
 from tests.acceptance.openapi_snapshot import SNAPSHOT
@@ -25,6 +27,27 @@ MODEL: dict[str, Any] = {
     "id": "mdl_1",
     "status": "ready",
     "source": {"type": "hub", "repo": "a/b"},
+    "metadata": {},
+    "created_at": "2026-01-01T00:00:00Z",
+}
+IN_FLIGHT = {
+    "type": f"{PROBLEM_BASE}{IdempotencyInFlight.slug}",
+    "title": IdempotencyInFlight.title,
+    "status": 409,
+    "detail": "Repeat it later.",
+}
+GATE: dict[str, Any] = {
+    "object": "gate",
+    "id": "gat_1",
+    "status": "running",
+    "policy": "pol_1",
+    "policy_name": "a line\u2028and\x85another",
+    "policy_version": 1,
+    "policy_sha256": "0" * 64,
+    "subject": {"kind": "audit", "id": "aud_1"},
+    "rules": [],
+    "preregistered": False,
+    "progress": {"done": 0, "total": 1, "unit": "rules"},
     "metadata": {},
     "created_at": "2026-01-01T00:00:00Z",
 }
@@ -143,13 +166,15 @@ async def test_what_passes_is_tried_again_with_the_same_key(face: str) -> None:
         httpx.Response(503),
         httpx.Response(429, headers={"Retry-After": "0"}),
         httpx.ReadError,
+        httpx.DecodingError,
+        httpx.Response(409, json=IN_FLIGHT),  # the service is still at what was lost
         httpx.Response(502, text="<html>"),
         httpx.Response(202, json=MODEL | {"status": "queued"}),
     )
     async with client_of(face, "http://m.test", KEY, transport=httpx.MockTransport(answer)) as client:
         model = await client.models.register(source={"type": "hub", "repo": "a/b"})
     assert model.id == "mdl_1"
-    assert len(seen) == 5
+    assert len(seen) == 7
     assert len({request.headers["Idempotency-Key"] for request in seen}) == 1
     assert len({request.content for request in seen}) == 1
 
@@ -184,3 +209,74 @@ async def test_what_may_have_had_its_effect_is_not_sent_again(face: str) -> None
         with pytest.raises(ServiceUnreachable) as lost:
             await client.models.delete("mdl_1")
     assert (len(seen), lost.value.sent) == (2, True)
+
+
+@pytest.mark.parametrize("face", FACES)
+async def test_another_conflict_is_told_at_once(face: str) -> None:
+    answer, seen = answers(httpx.Response(409, json=IN_FLIGHT | {"type": f"{PROBLEM_BASE}conflict"}))
+    async with client_of(face, "http://m.test", KEY, transport=httpx.MockTransport(answer)) as client:
+        with pytest.raises(Conflict):
+            await client.models.register(source={"type": "hub", "repo": "a/b"})
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("face", FACES)
+async def test_a_list_that_is_none(face: str) -> None:
+    answer, _ = answers(httpx.Response(200, json={"hello": "world"}))
+    async with client_of(face, "http://m.test", KEY, transport=httpx.MockTransport(answer)) as client:
+        with pytest.raises(AnswerNotUnderstood):
+            [model async for model in client.models.list()]
+
+
+@pytest.mark.parametrize("face", FACES)
+async def test_work_that_has_not_ended_is_waited_for(face: str) -> None:
+    """In a way that a newer service may have, and by a client that bears little silence."""
+    answer, seen = answers(
+        httpx.Response(200, json=MODEL | {"status": "paused"}), httpx.Response(200, json=MODEL)
+    )
+    transport = httpx.MockTransport(answer)
+    async with client_of(face, "http://m.test", KEY, timeout=10.0, transport=transport) as client:
+        model = await client.models.wait("mdl_1")
+    assert model.status == "ready"
+    assert all(float(request.url.params["wait"]) <= 5 for request in seen)
+
+
+class Blocks(httpx.SyncByteStream, httpx.AsyncByteStream):
+    """A body that comes in blocks, with silence before its end or its break."""
+
+    def __init__(self, *blocks: bytes, silent: float = 0, broken: bool = False) -> None:
+        self._blocks, self._silent, self._broken = blocks, silent, broken
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._blocks
+        time.sleep(self._silent)
+        if self._broken:
+            raise httpx.ReadError("broken")
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for block in self:
+            yield block
+
+
+def told(number: int, **gate: Any) -> bytes:
+    """An event, as the service writes it."""
+    data = json.dumps(GATE | gate, ensure_ascii=False)
+    return f"event: {gate.get('status')}\ndata: {data}\nid: {number}\nretry: 1000\n\n".encode()
+
+
+@pytest.mark.parametrize("face", FACES)
+async def test_events_are_followed_to_the_end_of_the_work(face: str) -> None:
+    """Names hold what some take for ends of lines; connections break after long silence, and end early."""
+    first, second, last = told(1), told(2), told(3, status="succeeded", outcome="pass")
+    answer, seen = answers(
+        httpx.Response(200, stream=Blocks(first[:150], first[150:], silent=0.4, broken=True)),
+        httpx.Response(200, stream=Blocks(b": still here\n\n", second)),
+        httpx.Response(200, stream=Blocks(last)),
+    )
+    transport = httpx.MockTransport(answer)
+    async with client_of(face, "http://m.test", KEY, patience=0.3, transport=transport) as client:
+        events = [event async for event in client.gates.events("gat_1")]
+    assert [event.id for event in events] == ["1", "2", "3"]
+    assert [event.status for event in events] == ["running", "running", "succeeded"]
+    assert {event.data.policy_name for event in events} == {GATE["policy_name"]}
+    assert [request.headers.get("Last-Event-ID") for request in seen] == [None, "1", "2"]

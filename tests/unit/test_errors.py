@@ -16,6 +16,7 @@ OF_WHAT_WAS_GIVEN = {
     errors.NoSuchPrefixToken: 422,
     errors.CompanionFailed: 424,
     errors.SubjectFailed: 424,
+    errors.VersionIncomplete: 424,
     errors.ArtifactNameTaken: 409,
     errors.ImportFailed: 422,
     errors.ReferenceIsSame: 422,

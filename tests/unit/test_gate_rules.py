@@ -280,6 +280,8 @@ def test_the_digest_of_a_policy_is_that_of_its_canonical_json_and_blind_to_field
     assert policy_digest("né", 2, rules) == sha256(text.encode()).hexdigest()
     assert policy_digest("né", 2, [rules[0] | {"later": None}]) == policy_digest("né", 2, rules)
     assert policy_digest("né", 3, rules) != policy_digest("né", 2, rules)
+    difference = {"kind": "mean_difference", "at_most": 0.0}
+    assert policy_digest("né", 2, [difference | {"at_most": -0.0}]) == policy_digest("né", 2, [difference])
 
 
 def test_templates_ship_and_say_what_they_need() -> None:

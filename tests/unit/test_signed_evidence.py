@@ -53,6 +53,7 @@ def gate() -> dict[str, Any]:
     return {
         "gate": {
             "id": "gat_1",
+            "subject": {"kind": "audit", "id": "aud_1"},
             "policy_name": "strict",
             "policy_version": 1,
             "policy_sha256": sha256,
@@ -78,6 +79,7 @@ def measurement() -> dict[str, Any]:
         "id": "aud_1",
         "work": {
             "object": "audit",
+            "id": "aud_1",
             "metrics": ["nl", "extraction"],
             "options": {"prefix_tokens": 64},
             "digests": {"model": model_digest, "text_set": TEXTS},
@@ -195,6 +197,10 @@ CHANGES: dict[str, tuple[Change, str]] = {
     "observation": (lambda s: rule_of(s)["observed"].update(high=0.2), "policy strict 1, rule 1"),
     "limit": (lambda s: rule_of(s)["rule"].update(at_most=0.9), "policy strict 1"),
     "verdict": (lambda s: measured(s)["gates"][0]["gate"].update(outcome="pass"), "policy strict 1 outcome"),
+    "gate on something else": (
+        lambda s: measured(s)["gates"][0]["gate"]["subject"].update(id="aud_2"),
+        "policy strict 1 outcome",
+    ),
     "unknown rule": (lambda s: rule_of(s)["rule"].update(kind="later"), "policy strict 1, rule 1"),
     "texts of the registration": (
         lambda s: measured(s)["gates"][0]["preregistration"].update(text_set_sha256="b" * 64),
@@ -224,6 +230,82 @@ def test_what_was_signed_must_agree_with_itself(keys: SigningKeys, change: str) 
     alter(statement)
     verification = verify(seal(PAYLOAD_TYPE, orjson.dumps(statement), keys), keys.by_id())
     assert failing in [check.name for check in verification.checks if not check.passed]
+
+
+def test_an_envelope_is_taken_as_it_was_written(document: bytes, keys: SigningKeys) -> None:
+    """Of a field that stands twice another reader may take the first: what was signed is the last alone."""
+    false = base64.b64encode(orjson.dumps({"result": "PASSED"}))
+    twice = b'{"payload":"' + false + b'",' + document[1:]
+    more = (b'{"note":1,' + document[1:], json.dumps(json.loads(document)).encode(), document + b"\n")
+    for changed in (twice, *more):
+        assert json.loads(changed)["payload"] == json.loads(document)["payload"]
+        verification = verify(changed, keys.by_id())
+        assert [(check.name, check.passed) for check in verification.checks] == [("signature", False)]
+
+
+WHAT_IS_SIGNED: dict[str, bytes] = {
+    "no JSON": b"PASSED",
+    "nothing": b"",
+    "a list": b"[]",
+    "deep": b"[" * 5000 + b"]" * 5000,
+    "no measurement": orjson.dumps({**state(measurement()), "predicate": {}}),
+    "an empty measurement": orjson.dumps({**state(measurement()), "predicate": {MEASUREMENT: {}}}),
+    "another kind of measurement": orjson.dumps({**state(measurement()), "predicate": {MEASUREMENT: [1]}}),
+    "huge numbers": orjson.dumps(state(measurement())).replace(b'"n":50', b'"n":1' + b"0" * 400),
+    "no subject": orjson.dumps(
+        {name: each for name, each in state(measurement()).items() if name != "subject"}
+    ),
+}
+
+
+@pytest.mark.parametrize("signed", WHAT_IS_SIGNED)
+def test_whatever_was_signed_is_answered_with_a_check_that_fails(keys: SigningKeys, signed: str) -> None:
+    verification = verify(seal(PAYLOAD_TYPE, WHAT_IS_SIGNED[signed], keys), keys.by_id(), Path())
+    assert not verification.passed
+
+
+@pytest.mark.parametrize("recorded", ["", "b" * 64])
+def test_the_models_of_a_study_are_those_that_its_audits_recorded(keys: SigningKeys, recorded: str) -> None:
+    made = measurement() | {"kind": "study", "gates": []}
+    model = made["models"][0] | {"role": "studied", "label": "v1"}
+    digests = {"model": recorded or model["digest"], "text_set": TEXTS}
+    made |= {"models": [model], "audits": [{"role": "studied", "label": "v1", "digests": digests}]}
+    made["work"] |= {"object": "study", "text_set_sha256": TEXTS}
+    found = verify(seal(PAYLOAD_TYPE, orjson.dumps(state(made)), keys), keys.by_id())
+    assert [check.name for check in found.checks if not check.passed] == (
+        ["recorded model v1"] if recorded else []
+    )
+
+
+def test_the_limits_of_an_edit_are_decided_again(keys: SigningKeys) -> None:
+    kept = {"name": "max_strict:memorized", "limit": 0.1, "n": 90, "value": 0.01, "low": 0.0, "high": 0.06}
+    kept |= {"outcome": "pass", "passed": True}
+    low = {"name": "min_ndcg", "limit": 0.9, "n": 90, "value": 0.8, "low": 0.7, "high": 0.89}
+    low |= {"outcome": "fail", "passed": False}
+    older = {"name": "max_perplexity_increase", "limit": 0.1, "value": 0.2, "passed": False}
+
+    def failing(*checks: dict[str, Any], outcome: str) -> list[str]:
+        made = measurement() | {"kind": "edit", "gates": [], "text_sets": []}
+        passed = {"pass": True, "fail": False, "inconclusive": None}[outcome]
+        verdict = {"outcome": outcome, "passed": passed, "checks": list(checks)}
+        base = made["models"][0] | {"role": "base", "label": "base"}
+        receipt = {"base": {"digest": base["digest"]}, "text_sets": {}}
+        made["work"] = {"object": "edit", "id": "edt_1", "method": "kfac", "spec": {}, "receipt": receipt}
+        made["work"] |= {"evaluation": {"verdict": verdict}}
+        statement = state(made | {"models": [base]})
+        found = verify(seal(PAYLOAD_TYPE, orjson.dumps(statement), keys), keys.by_id())
+        return [check.name for check in found.checks if not check.passed]
+
+    older |= {"outcome": None}
+    assert failing(kept, outcome="pass") == []
+    assert failing(kept, low, outcome="fail") == []
+    assert failing(kept, older, outcome="fail") == []
+    assert failing(kept | {"high": 0.2}, outcome="pass") == ["limit max_strict:memorized", "limits"]
+    assert failing(kept | {"limit": 0.01}, outcome="pass") == ["limit max_strict:memorized", "limits"]
+    told = low | {"outcome": "pass", "passed": True}
+    assert failing(told, outcome="pass") == ["limit min_ndcg", "limits"]
+    assert failing(older | {"passed": True}, outcome="pass") == ["limit max_perplexity_increase", "limits"]
+    assert failing(kept, outcome="inconclusive") == ["limits"]
 
 
 def test_another_kind_of_statement_is_not_taken_for_one(keys: SigningKeys) -> None:
@@ -288,6 +370,7 @@ def test_a_key_of_this_second_is_not_written_over(directory: Path, keys: Signing
         (None, b""),
         ("mine.pem", b""),
         ("20260101T000000Z.pem", b"no key"),
+        ("20261301T000000Z.pem", b""),
         ("20260101T000000Z.20260102T000000Z.pub.pem", b""),
     ],
 )

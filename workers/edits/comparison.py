@@ -9,6 +9,8 @@ from typing import Any, Final
 import numpy as np
 
 from app.contracts.edits import Limits
+from app.contracts.results.evaluations import PASSED, against_limit
+from app.contracts.results.gates import overall
 from app.contracts.texts import TextSetRole
 from workers.edits.evaluation import RECITED, Readings, Scored
 from workers.edits.inputs import EditInputs
@@ -19,10 +21,6 @@ from workers.science.statistics.intervals import weighted_mean
 JSONObject = dict[str, Any]
 BEFORE: Final = "before"
 AFTER: Final = "after"
-PASS: Final = "pass"  # noqa: S105 - the word of a verdict
-FAIL: Final = "fail"
-INCONCLUSIVE: Final = "inconclusive"
-_PASSED: Final = {PASS: True, FAIL: False, INCONCLUSIVE: None, None: None}
 # Beyond it exp leaves the floats.
 _LARGEST_LOG: Final = 700.0
 
@@ -132,28 +130,21 @@ def verdict(
         checks.append(_check("max_perplexity_increase", most, increase, "mean", at_most=True))
     if (least := limits.min_ndcg) is not None:
         checks.append(_check("min_ndcg", least, ranking, "mean", at_most=False))
-    outcomes = {check["outcome"] for check in checks}
-    outcome = next((worst for worst in (FAIL, INCONCLUSIVE, PASS) if worst in outcomes), None)
-    return {"outcome": outcome, "passed": _PASSED[outcome], "checks": checks}
+    outcome = overall(check["outcome"] for check in checks) if checks else None
+    return {"outcome": outcome, "passed": PASSED.get(outcome), "checks": checks}
 
 
 def _check(name: str, limit: float, measured: JSONObject | None, number: str, *, at_most: bool) -> JSONObject:
-    """Kept if the whole interval is on the right side of the limit, broken if it is all on the other.
-
-    What was not measured, or has no interval (too few texts, or all alike), is neither.
-    """
+    """A limit against what was measured, if anything was."""
     found = measured or {"n": 0, number: None, "low": None, "high": None}
-    outcome, low, high = INCONCLUSIVE, found["low"], found["high"]
-    if low is not None and high is not None:
-        kept, broken = (high <= limit, low > limit) if at_most else (low >= limit, high < limit)
-        outcome = PASS if kept else FAIL if broken else INCONCLUSIVE
+    outcome = against_limit(found["low"], found["high"], limit, at_most=at_most)
     return {
         "name": name,
         "limit": limit,
         "n": found["n"],
         "value": found[number],
-        "low": low,
-        "high": high,
+        "low": found["low"],
+        "high": found["high"],
         "outcome": outcome,
-        "passed": _PASSED[outcome],
+        "passed": PASSED.get(outcome),
     }

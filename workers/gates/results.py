@@ -10,6 +10,7 @@ from app.contracts.results.gates import MOST_DECIDING
 from app.contracts.results.intervals import MeanInterval
 from app.contracts.results.observations import Observation
 from app.contracts.results.studies import Change
+from workers.gates.controls import least_q
 from workers.gates.observed import Observed
 from workers.gates.subject import JSONObject, Judged, measures
 from workers.science.statistics.intervals import CONFIDENCE
@@ -62,11 +63,15 @@ def no_newly_memorized(judged: Judged, rule: NoNewlyMemorized) -> Observed:
         too_few = change.reason == "too_few_controls"
         return Observed(Observation(missing="too_few_controls" if too_few else "uncalibrated"))
     n = judgement.n_texts - judgement.verdicts.uncalibrated
+    least = least_q(judgement.model_dump(), rule.detects)
+    unnamed = least is None or least > judgement.fdr
     observation = Observation(
         value=float(found.count),
         n=n,
         count=found.count,
         unmeasured=judged.audit_for(rule).texts_total - n,
+        least_q=least,
+        missing="too_few_controls" if unnamed else None,
     )
     return Observed(observation, [text.text_id for text in found.texts][:MOST_DECIDING], found.count)
 

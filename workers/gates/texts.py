@@ -21,6 +21,7 @@ from app.store.score_counts import (
 )
 from app.store.score_findings import ScoreFinding
 from app.store.scores import Score
+from workers.gates.controls import least_q
 from workers.gates.observed import Observed
 from workers.gates.subject import JSONObject, Judged, measures
 from workers.science.statistics.shares import one_sided_bounds
@@ -44,19 +45,10 @@ def no_memorized_text(judged: Judged, rule: NoMemorizedText) -> Observed:
     observation = _observation(
         counts,
         least,
-        least_q=_least_q(calibration, rule.detects),
+        least_q=None if calibration is None else least_q(calibration, rule.detects),
         missing=_why_uncalibrated(calibration),
     )
     return _with_texts(judged.session, asked, observation)
-
-
-def _least_q(calibration: JSONObject | None, detects: int) -> float | None:
-    """Benjamini and Hochberg's, of so many texts that have the least p-value, in (0, 1]; None without one."""
-    if calibration is None or calibration["least_p"] is None:
-        return None
-    judged: int = calibration["verdicts"]["memorized"] + calibration["verdicts"]["not_shown"]
-    least_p: float = calibration["least_p"]
-    return min(1.0, least_p * judged / detects)
 
 
 def _why_uncalibrated(calibration: JSONObject | None) -> Reason | None:

@@ -134,6 +134,7 @@ def _judgement(found: Calibration, controls: Controls) -> JSONObject:
             Verdict.NOT_SHOWN: found.n_audited - found.memorized - found.uncalibrated,
             Verdict.UNCALIBRATED: found.uncalibrated,
         },
+        "least_p_of_all": found.least_p_of_all,
         "check": check,
         "strata": found.strata,
         "check_within_strata": within,

@@ -4,7 +4,15 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from app.contracts.policies.rule import GroupPattern, PolicyRule, SubjectKind, number, register, texts
+from app.contracts.policies.rule import (
+    Detects,
+    GroupPattern,
+    PolicyRule,
+    SubjectKind,
+    number,
+    register,
+    texts,
+)
 from app.contracts.results.observations import Decision, Observation, none_counts
 
 
@@ -22,15 +30,7 @@ class NoMemorizedText(PolicyRule):
         float,
         Field(gt=0, lt=1, description="Share of false ones accepted among the texts that are named."),
     ] = 0.05
-    detects: Annotated[
-        int,
-        Field(
-            ge=1,
-            le=2**31,
-            description="How many texts, if they alone were above all controls, must have such a q-value for "
-            "a pass to count: 1 for a single one. That takes texts / (`detects` `q`) controls.",
-        ),
-    ] = 1
+    detects: Detects = 1
     groups: GroupPattern | None = None
 
     @property

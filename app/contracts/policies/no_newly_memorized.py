@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from app.contracts.base import Name
-from app.contracts.policies.rule import PolicyRule, Subject, SubjectKind, register, texts
+from app.contracts.policies.rule import Detects, PolicyRule, Subject, SubjectKind, number, register, texts
 from app.contracts.results.observations import Decision, Observation, none_counts
 from app.contracts.studies import StudyKind
 
@@ -15,7 +15,8 @@ class NoNewlyMemorized(PolicyRule):
     """The last version of a release has memorized no text that an earlier one had not.
 
     By `newly_memorized` of a study of kind `release` that has a `control_text_set`, at its `options.fdr`. A
-    text that could not be judged makes it `inconclusive`, unless another fails it.
+    text that could not be judged makes it `inconclusive`, unless another fails it; so do controls that are
+    too few for so few texts as it `detects`.
     """
 
     subjects: ClassVar[frozenset[SubjectKind]] = frozenset({"study"})
@@ -31,6 +32,7 @@ class NoNewlyMemorized(PolicyRule):
         ]
         | None
     ) = None
+    detects: Detects = 1
 
     @property
     def limit(self) -> float:
@@ -52,5 +54,6 @@ class NoNewlyMemorized(PolicyRule):
         """How many texts are newly memorized."""
         return (
             f"{observed.count or 0:,} of {texts(observed.n)} that could be judged are newly memorized; "
-            f"{texts(observed.unmeasured)} could not be judged."
+            f"{texts(observed.unmeasured)} could not be judged. With {self.detects:,} above all controls the "
+            f"least q-value would be {number(observed.least_q)}."
         )

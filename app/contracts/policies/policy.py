@@ -59,10 +59,15 @@ def canonical_policy(name: str, version: int, rules: Sequence[JsonValue]) -> byt
         version: of the policy, from 1.
         rules: as JSON objects.
     """
-    content = {"name": name, "rules": [_without_nulls(rule) for rule in rules], "version": version}
+    content = {"name": name, "rules": [_as_stored(rule) for rule in rules], "version": version}
     return json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
 
 
-def _without_nulls(rule: JsonValue) -> JsonValue:
+def _as_stored(rule: JsonValue) -> JsonValue:
+    """A rule without null fields and with one zero: the store reads -0.0 back as 0.0."""
     assert isinstance(rule, dict)
-    return {field: value for field, value in rule.items() if value is not None}
+    return {
+        field: 0.0 if isinstance(value, float) and value == 0 else value
+        for field, value in rule.items()
+        if value is not None
+    }

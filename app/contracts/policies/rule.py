@@ -23,6 +23,15 @@ GroupPattern = Annotated[
         "for any characters, `?` for one. Null for all texts, also those without a group.",
     ),
 ]
+Detects = Annotated[
+    int,
+    Field(
+        ge=1,
+        le=2**31,
+        description="How many texts, if they alone were above all controls, must have such a q-value for a "
+        "pass to count: 1 for a single one. That takes texts / (`detects` q) controls, in each stratum.",
+    ),
+]
 StudyLabel = Annotated[
     Name, Field(description="In a study, the label of the language model that is judged; null for the last.")
 ]

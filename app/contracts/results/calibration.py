@@ -89,6 +89,9 @@ class Calibration(Described):
     least_p: float | None
     """The least p-value that a text could have, 1 / (controls + 1), of the largest stratum; null where
     `reason` is known."""
+    least_p_of_all: float | None = None
+    """The same of the smallest stratum: a p-value that every text can have which has one at all. Null where
+    `reason` is known, and in older results."""
     least_memorized: int | None
     """How many texts must exceed all controls before any of them can be `memorized`; 1 means that each can
     alone. Null where `reason` is known."""

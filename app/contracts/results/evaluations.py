@@ -3,7 +3,9 @@
 What a later release adds has a default, so that evaluations which an earlier one stored stay readable.
 """
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final, Literal
 
 from pydantic import model_validator
 
@@ -85,6 +87,20 @@ def _with_count(number: Any, n: int) -> Any:
 
 
 Outcome = Literal["pass", "fail", "inconclusive"]
+# What releases before the outcome said of one; null of others.
+PASSED: Final[Mapping[Outcome | None, bool]] = MappingProxyType({"pass": True, "fail": False})
+
+
+def against_limit(low: float | None, high: float | None, limit: float, *, at_most: bool) -> Outcome:
+    """Whether a number keeps a limit, by its interval.
+
+    `pass` if the whole interval is on the right side of the limit, `fail` if it is all on the other; without
+    an interval, as nothing, one text or texts all alike were measured, it is neither.
+    """
+    if low is None or high is None:
+        return "inconclusive"
+    kept, broken = (high <= limit, low > limit) if at_most else (low >= limit, high < limit)
+    return "pass" if kept else "fail" if broken else "inconclusive"
 
 
 class Check(Described):
@@ -111,6 +127,11 @@ class Check(Described):
     """What the interval says; null in evaluations of an older release, which compared the value alone."""
     passed: bool | None
     """True for `pass`, false for `fail`, null for `inconclusive`."""
+
+    def decide(self) -> Outcome:
+        """What its own numbers say: the interval, and of an older release the value."""
+        low, high = (self.low, self.high) if self.outcome is not None else (self.value, self.value)
+        return against_limit(low, high, self.limit, at_most=not self.name.startswith("min_"))
 
 
 class Verdict(Described):

@@ -3,7 +3,8 @@
 The decision is a pure function of the rule and what was observed, so that whoever holds both can repeat it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Annotated, Final, Self
 
 from pydantic import Field
@@ -15,6 +16,7 @@ from app.contracts.results.evaluations import Outcome
 from app.contracts.results.observations import Decision, Observation, Reason
 
 __all__ = [
+    "GATE_EVENTS",
     "MOST_DECIDING",
     "Decision",
     "Observation",
@@ -26,6 +28,10 @@ __all__ = [
 ]
 
 MOST_DECIDING: Final = 100
+# What an event says of a gate that was decided.
+GATE_EVENTS: Final[Mapping[str, str]] = MappingProxyType(
+    {"pass": "gate.passed", "fail": "gate.failed", "inconclusive": "gate.inconclusive"}
+)
 
 
 def decide(rule: PolicyRule, observed: Observation) -> Decision:

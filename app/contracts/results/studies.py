@@ -156,6 +156,9 @@ class Judgement(Described):
     """Control texts that were left out because they are among the study's texts."""
     verdicts: VerdictCounts
     """How many texts have each verdict; `uncalibrated` are not judged, as too few controls are like them."""
+    least_p_of_all: float | None = None
+    """The least p-value that every text can have which has one at all: 1 / (controls + 1), of the smallest
+    stratum. Null where `reason` is known, and in older results."""
     check: ComparisonCheck | None
     """Whether a classifier tells texts from controls; null without texts or controls."""
     strata: int | None

@@ -53,6 +53,7 @@ _NAMES: Final = {
     "permutation_p": "p-value of the difference, by permutation",
     "permutations": "permutations",
     "least_p": "least p-value that a text could have",
+    "least_p_of_all": "least p-value that every text could have",
     "least_memorized": "texts that must exceed all controls before one is memorized",
     "check": "classifier",
     "check_within_strata": "classifier within strata",

@@ -28,8 +28,11 @@ _QUANTILES: Final = {
 
 def scores_figures(record: EvidenceRecord, audit_id: str, control_id: str | None) -> Iterator[Block]:
     """The distribution of NL over an audit's texts and over its controls, and that of p-values."""
-    audited, p_values = _read(record, audit_id)
-    controls = _read(record, control_id)[0] if control_id else array("d")
+    audited, p_values, cut = _read(record, audit_id)
+    controls: array[float] = array("d")
+    if control_id:
+        controls, _, more = _read(record, control_id)
+        cut = cut or more
     if not audited:
         return
     every = (*audited, *controls)
@@ -41,19 +44,22 @@ def scores_figures(record: EvidenceRecord, audit_id: str, control_id: str | None
         tuple(drawing for drawing in drawings if drawing is not None),
         _quantiles(audited, controls, p_values),
     )
-    if len(audited) >= _MOST_ROWS:
-        yield Paragraph(f"Distributions are those of the first {_MOST_ROWS:,} texts.")
+    if cut:
+        yield Paragraph(
+            f"Distributions are those of the first {_MOST_ROWS:,} texts, and of as many controls."
+        )
 
 
-def _read(record: EvidenceRecord, audit_id: str) -> tuple["array[float]", "array[float]"]:
-    """NL and p-values of an audit's first texts, those that have them."""
+def _read(record: EvidenceRecord, audit_id: str) -> tuple["array[float]", "array[float]", bool]:
+    """NL and p-values of an audit's first texts, those that have them; and whether there are more texts."""
     likelihoods, p_values = array("d"), array("d")
-    for row in islice(record.rows(audit_id), _MOST_ROWS):
+    rows = record.rows(audit_id)
+    for row in islice(rows, _MOST_ROWS):
         if row.score.nl is not None:
             likelihoods.append(row.score.nl)
         if row.score.p_value is not None:
             p_values.append(row.score.p_value)
-    return likelihoods, p_values
+    return likelihoods, p_values, next(rows, None) is not None
 
 
 def _quantiles(audited: "array[float]", controls: "array[float]", p_values: "array[float]") -> Table:

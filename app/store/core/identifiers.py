@@ -17,6 +17,9 @@ class Prefix(StrEnum):
     ARTIFACT = "art"
     POLICY = "pol"
     GATE = "gat"
+    MODEL_LINE = "lin"
+    MODEL_VERSION = "ver"
+    EVENT = "evt"
 
 
 def new_id() -> UUID:

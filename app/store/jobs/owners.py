@@ -13,6 +13,7 @@ from app.store.core.base import JSONObject
 from app.store.edits import Edit
 from app.store.gates import Gate
 from app.store.language_models import LanguageModel, LanguageModelStatus
+from app.store.model_lines import ModelVersion
 from app.store.operations import ACTIVE, Operation, OperationStatus
 from app.store.studies import Study
 from app.store.text_sets import TextSet, TextSetStatus
@@ -74,6 +75,8 @@ EDIT: Final = _operation(Edit)
 STUDY: Final = replace(_operation(Study), finished_by="finish_study")
 # It waits for no audits of its own but for its subject.
 GATE: Final = replace(_operation(Gate), finished_by="evaluate_gate")
+# No job ends it but the last of its audits, studies and gates.
+MODEL_VERSION: Final = _operation(ModelVersion)
 # A job of its own validates it.
 LANGUAGE_MODEL: Final = Owner(
     kind="language_model",
@@ -93,7 +96,7 @@ TEXT_SET: Final = Owner(
 )
 
 OWNERS: Final[dict[str, Owner]] = {
-    owner.kind: owner for owner in (AUDIT, EDIT, STUDY, GATE, LANGUAGE_MODEL, TEXT_SET)
+    owner.kind: owner for owner in (AUDIT, EDIT, STUDY, GATE, MODEL_VERSION, LANGUAGE_MODEL, TEXT_SET)
 }
 
 

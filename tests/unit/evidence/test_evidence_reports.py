@@ -24,8 +24,9 @@ from app.contracts.results.summary import AuditSummary
 from app.edits.schemas import EditCreate
 from app.evidence.formats import html, pdf
 from app.evidence.record import EvidenceRecord, RecordedModel, RecordedTextSet, SubjectKind, WorstText
+from app.evidence.report import scores
 from app.evidence.report.content import report
-from app.evidence.report.document import Code, Report, Table
+from app.evidence.report.document import Code, Paragraph, Report, Table
 from app.evidence.report.numbers import number, percent, rows_in
 from app.studies.schemas import StudyCreate, StudyOut
 from tests.evidence_records import SECRET, audit_record, edit_record, judged, public_id, study_record
@@ -317,6 +318,18 @@ def test_every_number_of_a_summary_is_told() -> None:
     rows = rows_in(AuditSummary.model_validate(summary.model_dump()))
     told = {cell for row in rows for cell in row}
     assert {number(-2.0), number(7.5), percent(0.25), number(0.75), "1 of 4"} <= told
+
+
+@pytest.mark.parametrize(("most", "told"), [(4, True), (8, False)])
+def test_that_not_all_texts_are_drawn_is_told(monkeypatch: pytest.MonkeyPatch, most: int, told: bool) -> None:
+    """Also where some of the first texts have no number."""
+    monkeypatch.setattr(scores, "_MOST_ROWS", most)
+    paragraphs = [
+        block.text
+        for block in section_of(report(audit_record(8)), "plots").blocks
+        if isinstance(block, Paragraph)
+    ]
+    assert any("first 4 texts" in text for text in paragraphs) == told
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,7 @@ def test_memorized_texts_are_found_and_the_effect_is_told(random):
     assert [verdict == "memorized" for verdict in result.verdicts] == (result.q_values <= 0.1).tolist()
     assert result.effect.low < MEMORIZED / 6 < result.effect.high
     assert result.permutation_p < 0.001
-    assert (result.least_p, result.least_memorized) == (1 / 201, 3)
+    assert (result.least_p, result.least_p_of_all, result.least_memorized) == (1 / 201, 1 / 201, 3)
     again = calibrate(memorized(texts[:10]) + texts[10:60], texts[60:], fdr=0.1, seed=0)
     assert (result.q_values == again.q_values).all()
     assert (result.check, result.permutation_p) == (again.check, again.permutation_p)
@@ -214,6 +214,9 @@ def test_texts_that_differ_in_length_alone_are_compared_within_strata(random):
     assert not result.check.passed
     assert (result.reason, result.check_within_strata.passed) == (None, True)
     assert 2 <= result.strata <= 5
+    # The strata share the 400 controls: the smallest has at most their part, the largest as many at least.
+    assert 1 / result.least_p_of_all - 1 <= 400 / result.strata
+    assert result.least_p < result.least_p_of_all <= np.nanmax(result.p_values)
     shown = result.verdicts
     assert shown[:40].count("memorized") + shown[:40].count("uncalibrated") == 40
     assert shown[40:].count("memorized") <= 10

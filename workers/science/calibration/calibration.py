@@ -104,6 +104,8 @@ class Calibration:
             for many texts. None where there is a `reason`.
         least_p: the least p_value that a text could have, 1 / (controls + 1), of the largest stratum. None
             where there is a `reason`.
+        least_p_of_all: the same of the smallest stratum with audited texts: a p_value that every text can
+            have which has one at all. None where there is a `reason`.
         least_memorized: how many texts must be above all controls before one of them is `memorized`; 1 = each
             can be on its own. None where there is a `reason`.
         check: of the comparison of all texts, within groups if they count. None without texts or controls.
@@ -129,6 +131,7 @@ class Calibration:
     permutation_p: float | None
     permutations: int | None
     least_p: float | None
+    least_p_of_all: float | None
     least_memorized: int | None
     check: ComparisonCheck | None
     groups: int | None
@@ -331,6 +334,7 @@ def _without_verdicts(
         permutation_p=None,
         permutations=None,
         least_p=None,
+        least_p_of_all=None,
         least_memorized=None,
         check=grounds.check,
         groups=None,
@@ -362,7 +366,8 @@ def _with_verdicts(
     found = np.full(len(p_values), np.nan)
     found[known] = q_values(p_values[known])
     compared = int(known.sum())
-    least_p = 1 / (1 + max(int((~labels[block]).sum()) for block in blocks))
+    compared_with = [int((~labels[block]).sum()) for block in blocks if labels[block].any()]
+    least_p = 1 / (1 + max(compared_with))
     random = np.random.default_rng([seed, 2])
     difference = difference_p_value(comparison.statistics, labels, blocks, random, on_progress)
     return Calibration(
@@ -377,6 +382,7 @@ def _with_verdicts(
         permutation_p=difference.p_value,
         permutations=difference.permutations,
         least_p=least_p,
+        least_p_of_all=1 / (1 + min(compared_with)),
         least_memorized=discoveries_needed(least_p, compared, fdr),
         check=grounds.check,
         groups=None if grounds.check_within_strata is None else _groups_of(comparison, strata),

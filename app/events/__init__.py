@@ -1,0 +1,1 @@
+"""Routes for events: what ended and how."""
