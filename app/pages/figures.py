@@ -15,7 +15,17 @@ _THIN: Final = "\u202f"
 _KILO: Final = 1000
 _SMALL: Final = 0.001
 _MINUTE, _HOUR = 60, 3600
-_ACRONYMS: Final = {"auc": "AUC", "nl": "NL", "pp": "++"}
+_ACRONYMS: Final = {"auc": "AUC", "nl": "NL"}
+# What is called otherwise than its field.
+_NAMES: Final = {
+    "strict": "recited exactly",
+    "loose": "recited nearly",
+    "min_k": "Min-K%",
+    "min_k_pp": "Min-K%++",
+    "kfac": "K-FAC",
+    "balanced_subnet": "BalancedSubnet",
+    "svd": "truncated SVD",
+}
 
 
 def number(value: float | None, digits: int = 2) -> str:
@@ -43,6 +53,11 @@ def count(value: int | None) -> str:
 def percent(value: float | None, digits: int = 1) -> str:
     """A share as per cent."""
     return ABSENT if value is None else f"{number(100 * value, digits)}{_THIN}%"
+
+
+def exact_percent(value: float | None) -> str:
+    """A share that was asked for, such as a confidence, as per cent: never rounded."""
+    return ABSENT if value is None else f"{100 * value:.10g}{_THIN}%"
 
 
 def signed_percent(value: float | None, digits: int = 1) -> str:
@@ -141,7 +156,7 @@ def token_probability(log_likelihood: float | None) -> str:
 
 def words(name: str) -> str:
     """A field's name or a code as words."""
-    return " ".join(_ACRONYMS.get(word, word) for word in name.split("_"))
+    return _NAMES.get(name) or " ".join(_ACRONYMS.get(word, word) for word in name.split("_"))
 
 
 def heading(name: str) -> str:
@@ -190,6 +205,7 @@ FILTERS: Final[dict[str, Callable[..., Any]]] = {
         signed,
         count,
         percent,
+        exact_percent,
         signed_percent,
         probability,
         mean,

@@ -47,6 +47,8 @@ async def sign_in(
     principal = await store.run(find_principal, key.strip())
     if principal is None:
         return render(request, "sign_in.html", status=401, next=local_path(next), refused=True)
+    if former := request.cookies.get(COOKIE):
+        await store.run(end_session, former)
     token = await store.run(begin_session, principal, timedelta(seconds=LIFETIME_SECONDS))
     response = redirect(local_path(next))
     keep_session(request, response, token)

@@ -17,6 +17,7 @@ from app.plots.drawing import (
     columns,
     draw,
     height_with_legend,
+    left_out,
     values,
 )
 
@@ -202,7 +203,8 @@ def spectrum(matrices: Sequence[KFACMatrix]) -> Drawing | None:
     Returns:
         None without a spectrum: receipts of older releases have none.
     """
-    shown = [matrix for matrix in matrices if matrix.spectrum][:MAX_SERIES]
+    known = [matrix for matrix in matrices if matrix.spectrum]
+    shown = known[:MAX_SERIES]
     if not shown:
         return None
     names = [f"layer {matrix.layer} {matrix.role}" for matrix in shown]
@@ -252,7 +254,7 @@ def spectrum(matrices: Sequence[KFACMatrix]) -> Drawing | None:
     return draw(
         {"data": values(rows), "layer": [line, point]},
         title=title,
-        subtitle="share of curvature mass; marks: the cut",
+        subtitle=f"curvature mass; marks: the cut{left_out(len(shown), len(known))}",
         alt=f"{title}: {told}.",
         height=height_with_legend(names),
     )

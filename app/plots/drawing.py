@@ -128,6 +128,11 @@ def _tidied(svg: str, alt: str) -> str:
     return ET.tostring(root, encoding="unicode")
 
 
+def left_out(shown: int, found: int) -> str:
+    """What a subtitle adds where not all series are drawn."""
+    return "" if shown == found else f"; first {shown} of {found}"
+
+
 def height_with_legend(series: Sequence[str], height: int = HEIGHT) -> int:
     """The height of a drawing with room below it for a legend of these names."""
     if len(series) < 2:  # noqa: PLR2004 - one needs none

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from app.plots.drawing import MAX_SERIES, Drawing, Spec, channels, draw, height_with_legend, values
+from app.plots.drawing import MAX_SERIES, Drawing, Spec, channels, draw, height_with_legend, left_out, values
 
 # `doses` spaces numbers of insertions as log(1 + x), in which fits are interpolated.
 XScale = Literal["doses", "steps", "labels"]
@@ -53,7 +53,8 @@ def draw_lines(
         baseline: a number to compare with, as a dashed rule.
         legend: what tells the lines apart.
     """
-    shown = [line for line in lines if line.points][:MAX_SERIES]
+    known = [line for line in lines if line.points]
+    shown = known[:MAX_SERIES]
     if not shown:
         return None
     names = [line.name for line in shown]
@@ -73,7 +74,7 @@ def draw_lines(
         {"data": values(rows), "layer": layers},
         title=title,
         alt=_alt(shown, title, x_title, y_title, share=share),
-        subtitle=f"{y_title}; dashed: monotone fit" if fitted else y_title,
+        subtitle=f"{y_title}{'; dashed: monotone fit' if fitted else ''}{left_out(len(shown), len(known))}",
         height=height_with_legend(names),
     )
 

@@ -1,4 +1,4 @@
-"""What people call language models and text sets, as the ids of results say nothing to them."""
+"""What people call things of a tenant, as ids say nothing to them."""
 
 from collections.abc import Collection, Iterable
 from pathlib import PurePosixPath
@@ -8,9 +8,12 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.store.artifacts import Artifact
+from app.store.audits import Audit
 from app.store.core.base import JSONObject
 from app.store.core.identifiers import Prefix, parse_id
+from app.store.edits import Edit
 from app.store.language_models import LanguageModel
+from app.store.studies import Study
 from app.store.tenants import Tenant
 from app.store.text_sets import TextSet
 
@@ -33,6 +36,26 @@ def name_text_sets(session: Session, tenant_id: UUID, ids: Collection[UUID]) -> 
     """The names of a tenant's text sets, also of those that were erased."""
     statement = select(TextSet.id, TextSet.name).where(TextSet.tenant_id == tenant_id, TextSet.id.in_(ids))
     return {row.id: row.name for row in session.execute(statement)}
+
+
+def name_studies(session: Session, tenant_id: UUID, ids: Collection[UUID]) -> dict[UUID, str]:
+    """The names of a tenant's studies."""
+    statement = select(Study.id, Study.name).where(Study.tenant_id == tenant_id, Study.id.in_(ids))
+    return {row.id: row.name for row in session.execute(statement)}
+
+
+def name_edits(session: Session, tenant_id: UUID, ids: Collection[UUID]) -> dict[UUID, str]:
+    """The names of a tenant's edits."""
+    statement = select(Edit.id, Edit.name).where(Edit.tenant_id == tenant_id, Edit.id.in_(ids))
+    return {row.id: row.name for row in session.execute(statement)}
+
+
+def audited_in(session: Session, tenant_id: UUID, ids: Collection[UUID]) -> dict[UUID, tuple[UUID, UUID]]:
+    """The language model and the text set of a tenant's audits: these have no name of their own."""
+    statement = select(Audit.id, Audit.language_model_id, Audit.text_set_id).where(
+        Audit.tenant_id == tenant_id, Audit.id.in_(ids)
+    )
+    return {row.id: (row.language_model_id, row.text_set_id) for row in session.execute(statement)}
 
 
 def _name(source: JSONObject, artifacts: dict[str, str]) -> str:

@@ -217,6 +217,27 @@ def test_another_tenant_finds_nothing(evidence: Evidence, ids: dict[str, str]) -
         assert [name for name, each in ids.items() if name != "group" and each in lists] == []
 
 
+def test_what_a_key_may_not_read_is_not_named(evidence: Evidence, ids: dict[str, str]) -> None:
+    for scopes, called in ((SCOPES, "evidence"), (["audit:read"], ids["edit"])):
+        key = make_key(evidence.service.database_url, scopes=scopes)
+        url = evidence.service.url
+        with httpx.Client(base_url=url, headers={"Origin": url}) as client:
+            client.post("/sign-in", data={"key": key})
+            assert f"on the edit {called}" in client.get("/gates").text
+
+
+def test_answers_with_numbers_are_kept_for_nobody_else(evidence: Evidence, ids: dict[str, str]) -> None:
+    """Who signs in after somebody at the same browser is not shown what that one saw."""
+    url = evidence.service.url
+    key = make_key(evidence.service.database_url, scopes=SCOPES)
+    with httpx.Client(base_url=url, headers={"Origin": url}) as client:
+        client.post("/sign-in", data={"key": key})
+        plot = client.get(f"/audits/{ids['audit']}/plots/dose-nl.svg").headers
+        assert (plot["vary"], plot["cache-control"]) == ("Cookie", "private, max-age=300")
+        for document in ("evidence/html", "scores.csv"):
+            assert client.get(f"/audits/{ids['audit']}/{document}").headers["cache-control"] == "no-store"
+
+
 def test_tokens_are_read_with_the_pointer_and_the_keyboard(visit: Visit, ids: dict[str, str]) -> None:
     visit.page.set_viewport_size({"width": 1280, "height": 900})
     visit.show(f"/audits/{ids['audit']}/text?id={ids['text']}")
@@ -269,6 +290,11 @@ def test_a_list_and_a_page_follow_an_audit(visit: Visit, evidence: Evidence, ids
         visit.show("/audits")
         row = visit.page.locator(f"tr[hx-get='/audits/{audit}/row']")
         expect(row.locator("progress")).to_be_visible()
+        link = row.get_by_role("link")
+        link.focus()
+        for _ in range(2):
+            visit.page.wait_for_event("response", lambda answer: answer.url.endswith("/row"))
+        expect(link).to_be_focused()
         followed = visit.page.context.new_page()
         followed.goto(f"{visit.url}/audits/{audit}")
         expect(followed.locator("[aria-live] .status")).to_contain_text(re.compile("queued|running"))

@@ -77,6 +77,16 @@ async def test_an_unknown_key_is_refused_and_not_shown_again(browser: httpx.Asyn
     assert "set-cookie" not in refused.headers
 
 
+async def test_signing_in_again_ends_the_session_before(
+    browser: httpx.AsyncClient, key: str, settings: Settings
+) -> None:
+    await sign_in(browser, key)
+    former = browser.cookies["memaudit_session"]
+    await sign_in(browser, make_key(settings, scopes=SCOPES))
+    browser.cookies.clear()
+    assert (await browser.get("/audits", headers={"Cookie": f"memaudit_session={former}"})).status_code == 303
+
+
 ENDINGS = (
     "UPDATE page_sessions SET expires_at = now() - interval '1 second'",
     "UPDATE api_keys SET revoked_at = now()",

@@ -280,3 +280,15 @@ def test_the_api_starts_without_what_draws() -> None:
     heavy = "{'vl_convert', 'altair', 'typst'}"
     code = f"import sys, app.main; assert not {heavy} & set(sys.modules), {heavy} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_plot_says_of_how_many_series_it_is() -> None:
+    matrices = [matrix(layer) for layer in range(8)]
+    several, all_of_them = plots.spectrum(matrices), plots.spectrum(matrices[:7])
+    assert several is not None
+    assert all_of_them is not None
+    assert "first 7 of 8" in several.svg
+    assert "; first" not in all_of_them.svg
+    doses = plots.dose_response([level for group in range(9) for level in levels(f"group {group}")])
+    assert doses is not None
+    assert "first 7 of 9" in doses.svg

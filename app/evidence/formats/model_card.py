@@ -111,7 +111,7 @@ def _plain(text: str) -> str:
 
 FORMAT = EvidenceFormat(
     name="model-card",
-    title="section of a model card",
+    title="Section of a model card",
     media_type="text/markdown; charset=utf-8",
     suffix="model-card.md",
     render=render,

@@ -10,6 +10,7 @@ from app.contracts.metrics.registry import METRICS
 from app.edits.schemas import EditOut
 from app.evidence.record import EvidenceRecord
 from app.evidence.report.document import Block, Formula, Heading, Paragraph
+from app.evidence.report.numbers import exact_percent
 from app.studies.schemas import StudyOut
 
 
@@ -144,10 +145,10 @@ def _membership(options: AuditOptions) -> Method:
     return Method(
         "Membership",
         "Scores that are higher for texts more likely trained on: the loss itself, the loss over the "
-        f"compressed size (zlib), the mean over the {options.min_k:.0%} least likely tokens (Min-K%), the "
-        "same of tokens standardized over the vocabulary (Min-K%++), and the difference from a reference "
-        "model where there is one. Where texts are labelled, the ROC AUC is the probability that a member "
-        "scores higher than another.",
+        f"compressed size (zlib), the mean over the {exact_percent(options.min_k)} least likely tokens "
+        "(Min-K%), the same of tokens standardized over the vocabulary (Min-K%++), and the difference from a "
+        "reference model where there is one. Where texts are labelled, the ROC AUC is the probability that "
+        "a member scores higher than another.",
         "arXiv 1709.01604, 2012.07805, 2310.16789, 2404.02936, 2406.15968",
     )
 

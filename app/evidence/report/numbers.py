@@ -83,6 +83,11 @@ def percent(value: float | None) -> str:
     return f"{100 * value:.3g}\u00a0%".replace("-", _MINUS)
 
 
+def exact_percent(value: float) -> str:
+    """A share that was asked for, such as a confidence, in per cent as it was asked for: never rounded."""
+    return f"{100 * value:.10g}\u00a0%"
+
+
 def interval(estimate: Any, *, share: bool | None = None) -> str:
     """The 95 % interval of an estimate, or a dash."""
     if estimate is None or estimate.low is None or estimate.high is None:

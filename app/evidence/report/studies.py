@@ -27,6 +27,14 @@ _ASKED = {
     "release": "Which texts of {set} were newly memorized from version to version of {models}?",
 }
 
+# Why the changes of a release could not be judged, by `Change.reason`.
+_UNJUDGED = {
+    "no_controls": "retraining moves every text a little, and without control texts nothing tells how much",
+    "too_few_controls": "there are too few control texts",
+    "too_few_texts": "there are too few texts that are no near-duplicates of each other",
+    "controls_differ": "texts and controls can be told apart without the language models",
+}
+
 
 def study_account(record: EvidenceRecord, study: StudyOut) -> Account:
     """What is told of a study that has succeeded."""
@@ -227,11 +235,9 @@ def _difference_table(comparison: Comparison) -> Table:
 
 
 def _limits(study: StudyOut, result: StudyResult) -> Iterator[str]:
-    if any(change.verdict == "uncalibrated" for change in result.changes or ()):
-        yield (
-            "Which texts were newly memorized is not known: without control texts a release is "
-            "uncalibrated, as retraining moves every text a little."
-        )
+    reasons = [change.reason for change in result.changes or () if change.reason is not None]
+    for reason in dict.fromkeys(reasons):
+        yield f"Which texts were newly memorized is not known{_between(result, reason)}: {_UNJUDGED[reason]}."
     if not any(level.duplicates is not None for model in result.models for level in model.levels):
         yield "How memorization rises with insertions is not known: no numbers of insertions were given."
     elif all(level.excess is None for comparison in result.comparisons for level in comparison.levels):
@@ -239,6 +245,15 @@ def _limits(study: StudyOut, result: StudyResult) -> Iterator[str]:
     unmeasured = [name for name in METRICS if name not in study.metrics]
     if unmeasured:
         yield f"Nothing is known of what was not measured: {', '.join(unmeasured)} were not asked for."
+
+
+def _between(result: StudyResult, reason: str) -> str:
+    """Between which language models, where a reason is not that of all changes."""
+    changes = result.changes or ()
+    found = [change for change in changes if change.reason == reason]
+    if len(found) == len(changes):
+        return ""
+    return f" from {listed([f'{change.from_label} to {change.to_label}' for change in found])}"
 
 
 def _request(study: StudyOut) -> dict[str, Any]:

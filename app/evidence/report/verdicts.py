@@ -7,7 +7,7 @@ from typing import Final
 from app.contracts.results.gates import RuleOutcome
 from app.evidence.record import RecordedGate
 from app.evidence.report.document import Block, Bullets, Heading, Paragraph, Table, Verdict
-from app.evidence.report.numbers import NOTHING, counted, number
+from app.evidence.report.numbers import NOTHING, counted, exact_percent, number
 
 _REASONS: Final = {
     "not_measured": "it was not measured",
@@ -102,7 +102,7 @@ def _row(place: int, rule: RuleOutcome) -> tuple[str, ...]:
     between = NOTHING
     if observed.low is not None and observed.high is not None:
         between = f"[{number(observed.low)}, {number(observed.high)}]"
-        between += f" at {observed.confidence:.0%}" if observed.confidence else ""
+        between += f" at {exact_percent(observed.confidence)}" if observed.confidence else ""
     return (
         f"{place}. {rule.rule.kind.replace('_', ' ')}",
         rule.outcome,

@@ -1,8 +1,8 @@
 """Files that pages offer: what the API gives for a key, given for a session."""
 
-from typing import Annotated, Final, Literal
+from typing import Final, Literal
 
-from fastapi import Header, Response
+from fastapi import Response
 from starlette.concurrency import run_in_threadpool
 
 from app.artifacts.router import download_archive
@@ -40,7 +40,6 @@ async def download_evidence(
     store: StoreDependency,
     settings: SettingsDependency,
     texts: Literal["redacted", "full"] = "redacted",
-    if_none_match: Annotated[str | None, Header(max_length=8192)] = None,
 ) -> Response:
     """A document of evidence."""
     require_scope(principal, "audit:read")
@@ -53,7 +52,10 @@ async def download_evidence(
     identifier = read_id(SUBJECTS[kind].prefix, subject)
     controls = await run_in_threadpool(read_control_mappings, settings.control_mappings)
     record = await read_record(store, principal, kind, identifier, controls, texts=texts == "full")
-    return await send_evidence(wanted, record, settings.signing_keys_directory, if_none_match, head=False)
+    answer = await send_evidence(wanted, record, settings.signing_keys_directory, None, head=False)
+    # It may hold texts; no browser keeps them for who uses it next.
+    answer.headers["Cache-Control"] = "no-store"
+    return answer
 
 
 @router.get("/audits/{audit_id}/scores.{suffix}")

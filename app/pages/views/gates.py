@@ -7,7 +7,6 @@ from uuid import UUID
 from fastapi import Request, Response
 from sqlalchemy.orm import Session
 
-from app.audits.service import read_audit
 from app.contracts.policies import PolicyRule
 from app.contracts.policies.rule import ROLES
 from app.edits.service import read_edit
@@ -20,7 +19,7 @@ from app.http.dependencies import PageCursor, StoreDependency, read_id
 from app.http.long_running import has_ended
 from app.http.pagination import Page
 from app.pages.evidence import Signed
-from app.pages.names import find_names
+from app.pages.names import Names, title_subjects
 from app.pages.page_route import RELOAD, page_router
 from app.pages.rendering import may, render
 from app.pages.visitors import AuditVisitor
@@ -106,10 +105,10 @@ async def show_gates(
 
 def _read_list(
     session: Session, principal: Principal, wanted: OperationFilter, cursor: str | None
-) -> tuple[Page[GateOut], Page[PolicyOut], dict[str, str]]:
+) -> tuple[Page[GateOut], Page[PolicyOut], Names]:
     page = gates.list_page(session, principal.tenant_id, wanted, _A_PAGE, cursor, policy=None, subject=None)
     policies = list_policies(session, principal.tenant_id, None, {}, _A_PAGE, None)
-    titles = {each.subject.id: _title(session, principal, each) for each in page.data}
+    titles = title_subjects(session, principal, [each.subject for each in page.data])
     return page, policies, titles
 
 
@@ -156,43 +155,33 @@ async def show_policy(
     request: Request, policy_id: str, principal: AuditVisitor, store: StoreDependency
 ) -> Response:
     """A policy: its rules and the gates that decided by it."""
-    policy, page = await store.run(_read_policy, principal, policy_id)
-    return render(request, "policy.html", policy=policy, page=page)
+    policy, page, titles = await store.run(_read_policy, principal, policy_id)
+    return render(request, "policy.html", policy=policy, page=page, titles=titles)
 
 
-def _read_policy(session: Session, principal: Principal, policy_id: str) -> tuple[PolicyOut, Page[GateOut]]:
+def _read_policy(
+    session: Session, principal: Principal, policy_id: str
+) -> tuple[PolicyOut, Page[GateOut], Names]:
     policy = read_policy(session, principal.tenant_id, policy_id)
     page = gates.list_page(
         session, principal.tenant_id, OperationFilter(), _MOST_GATES, None, policy=policy.id, subject=None
     )
-    return policy, page
+    return policy, page, title_subjects(session, principal, [each.subject for each in page.data])
 
 
-def _read(session: Session, principal: Principal, gate_id: UUID) -> tuple[GateOut, dict[str, str]]:
+def _read(session: Session, principal: Principal, gate_id: UUID) -> tuple[GateOut, Names]:
     gate = gates.read_gate(session, principal.tenant_id, gate_id)
-    return gate, {gate.subject.id: _title(session, principal, gate)}
+    return gate, title_subjects(session, principal, [gate.subject])
 
 
 def _read_view(session: Session, principal: Principal, gate_id: UUID, signed: bool) -> GateView:
     gate, titles = _read(session, principal, gate_id)
     return GateView(
         gate=gate,
-        title=titles[gate.subject.id],
+        title=titles(gate.subject.id),
         audits=[_audit_of_texts(session, principal, gate, each.rule) for each in gate.rules],
         evidence=list_formats(session, principal, SubjectKind.GATE, gate_id, signed=signed),
     )
-
-
-def _title(session: Session, principal: Principal, gate: GateOut) -> str:
-    """What people call the subject of a gate."""
-    kind, public_id = gate.subject.kind, gate.subject.id
-    if kind == "study":
-        return read_study(session, principal.tenant_id, read_id(Prefix.STUDY, public_id)).name
-    if kind == "edit":
-        return read_edit(session, principal, read_id(Prefix.EDIT, public_id)).name
-    audit = read_audit(session, principal.tenant_id, read_id(Prefix.AUDIT, public_id))
-    names = find_names(session, principal.tenant_id, [audit.model, audit.text_set])
-    return f"{names(audit.model)} on {names(audit.text_set)}"
 
 
 def _audit_of_texts(session: Session, principal: Principal, gate: GateOut, rule: PolicyRule) -> str | None:

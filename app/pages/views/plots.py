@@ -43,8 +43,9 @@ _HEADERS: Final = {
     # It is a document too, where it is opened by itself.
     "Content-Security-Policy": "default-src 'none'",
     "X-Content-Type-Options": "nosniff",
-    # Results do not change; whoever signs out leaves no numbers behind for long.
+    # Results do not change; they are kept for the session that asked, and for no other.
     "Cache-Control": "private, max-age=300",
+    "Vary": "Cookie",
 }
 
 Draw = Callable[[], Drawing | None]

@@ -16,6 +16,10 @@ import pypdf
 import pytest
 
 from app.audits.schemas import AuditCreate
+from app.contracts.policies.rate import Rate
+from app.contracts.results.gates import RuleOutcome
+from app.contracts.results.observations import Observation
+from app.contracts.results.studies import Change
 from app.contracts.results.summary import AuditSummary
 from app.edits.schemas import EditCreate
 from app.evidence.formats import html, pdf
@@ -24,7 +28,7 @@ from app.evidence.report import scores
 from app.evidence.report.content import report
 from app.evidence.report.document import Code, Paragraph, Report, Table
 from app.evidence.report.numbers import number, percent, rows_in
-from app.studies.schemas import StudyCreate
+from app.studies.schemas import StudyCreate, StudyOut
 from tests.evidence_records import SECRET, audit_record, edit_record, judged, public_id, study_record
 
 SECTIONS = ["question", "verdict", "numbers", "plots", "texts", "methods", "limits", "digests", "reproduce"]
@@ -238,6 +242,45 @@ def test_the_verdict_tells_rules_reasons_and_deciding_texts(reports: dict[str, R
 def test_without_a_policy_it_says_that_no_verdict_was_asked_for() -> None:
     found = " ".join(strings(section_of(report(audit_record()), "verdict").blocks))
     assert "No verdict was asked for" in found
+
+
+def test_a_confidence_is_never_rounded() -> None:
+    rule = RuleOutcome.of(
+        Rate(kind="rate", metric="strict", at_most=0.01, confidence=0.9995),
+        Observation(value=0.0, n=100, count=0, low=0.0, high=0.07, confidence=0.9995),
+        (),
+    )
+    record = judged(audit_record())
+    (recorded,) = record.gates
+    gate = recorded.gate.model_copy(update={"rules": [rule]})
+    found = " ".join(strings(report(replace(record, gates=(replace(recorded, gate=gate),)))))
+    assert "at 99.95\u00a0%" in found
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [("no_controls", "without control texts"), ("controls_differ", "can be told apart")],
+)
+def test_a_release_says_why_its_changes_are_not_judged(reason: str, told: str) -> None:
+    record = study_record()
+    assert isinstance(record.resource, StudyOut)
+    assert record.resource.result is not None
+    change = Change(
+        from_label="standard",
+        to_label="perturbed",
+        verdict="uncalibrated",
+        reason=reason,
+        newly_memorized=None,
+        no_longer_memorized=None,
+        newly_recited=None,
+        no_longer_recited=None,
+    )
+    result = record.resource.result.model_copy(update={"kind": "release", "changes": [change]})
+    study = record.resource.model_copy(update={"kind": "release", "result": result})
+    told_of = report(replace(record, resource=study, work=study))
+    limits = " ".join(strings(section_of(told_of, "limits").blocks))
+    assert told in limits
+    assert ("without control texts" in limits) == (reason == "no_controls")
 
 
 def section_of(content: Report, name: str) -> Any:
