@@ -93,7 +93,7 @@ def _routes_of(kind: SubjectKind) -> APIRouter:
     )
     async def download_evidence(
         identifier: Identifier,
-        name: Annotated[str, Path(alias="format", max_length=100)],
+        name: Annotated[str, Path(alias="format")],
         principal: Reader,
         store: StoreDependency,
         settings: SettingsDependency,

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from app.evidence.signing import ensure_signing_key
 from tests.live_service import LiveService
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -15,6 +16,7 @@ NOT_PROMISED = "positive_data_acceptance,ensure_resource_availability"
 
 
 def test_generated_requests(database_url: str, broker_url: str, tmp_path: Path) -> None:
+    ensure_signing_key(tmp_path / "signing-keys")
     with LiveService(tmp_path, database_url=database_url, broker_url=broker_url, model_roots=[]) as service:
         schemathesis = [
             str(Path(sys.executable).with_name("schemathesis")),

@@ -26,7 +26,7 @@ from tests.integration.rows import add_audit, add_edit, add_ready_model, add_stu
 
 CANARY = "canary-7f3a9"
 MAX_REQUEST = 20_000
-OPEN = {"GET /healthz", "GET /readyz", "GET /metrics"}
+OPEN = {"GET /healthz", "GET /readyz", "GET /metrics", "GET /.well-known/memaudit-keys.json"}
 NO_SUCH_UUID = "0" * 32
 
 
@@ -34,7 +34,8 @@ NO_SUCH_UUID = "0" * 32
 class Case:
     """A valid request: what its key needs, its body, and the ids in its body that belong to the tenant.
 
-    What is `shared` belongs to no tenant.
+    What is `shared` belongs to no tenant. The valid request is answered with `answered`, where that is known;
+    what is `endless` is answered for as long as the client listens.
     """
 
     scope: str
@@ -43,6 +44,8 @@ class Case:
     needs_key: bool = False
     lists: bool = False
     shared: bool = False
+    answered: int | None = None
+    endless: bool = False
 
 
 @dataclass
@@ -163,6 +166,49 @@ def cases(ids: dict[str, str]) -> dict[str, Case]:
         "POST /v1/studies/{study_id}/cancel": Case(write),
         "GET /v1/studies/{study_id}/events": Case(read),
         "GET /v1/studies/{study_id}/texts": Case(read, lists=True),
+        "POST /v1/policies": Case(write, policy_request() | {"metadata": metadata}, needs_key=True),
+        "GET /v1/policies": Case(read, lists=True),
+        "GET /v1/policies/{policy_id}": Case(read),
+        "GET /v1/policy-templates": Case(read, shared=True),
+        "POST /v1/gates": Case(
+            write,
+            {"policy": ids["policy_id"], "audit": ids["audit_id"], "metadata": metadata},
+            owned=("policy", "audit"),
+            needs_key=True,
+        ),
+        "GET /v1/gates": Case(read, lists=True),
+        "GET /v1/gates/{gate_id}": Case(read),
+        "POST /v1/gates/{gate_id}/cancel": Case(write),
+        "GET /v1/gates/{gate_id}/events": Case(read),
+        "POST /v1/model-lines": Case(
+            write,
+            line_request(ids, CANARY) | {"metadata": metadata},
+            owned=("checks",),
+            needs_key=True,
+        ),
+        "GET /v1/model-lines": Case(read, lists=True),
+        "GET /v1/model-lines/{line_id}": Case(read),
+        "GET /v1/model-lines/{line_id}/events": Case(read, endless=True),
+        "POST /v1/model-lines/{line_id}/versions": Case(
+            write,
+            {"model": ids["model_id"], "label": CANARY, "metadata": metadata},
+            owned=("model",),
+            needs_key=True,
+        ),
+        "GET /v1/model-lines/{line_id}/versions": Case(read, lists=True),
+        "GET /v1/model-versions/{version_id}": Case(read),
+        "GET /v1/model-versions/{version_id}/diff": Case(read, answered=409),
+        "GET /v1/model-versions/{version_id}/events": Case(read),
+        "POST /v1/model-versions/{version_id}/cancel": Case(write),
+        "GET /v1/events": Case(read, lists=True),
+        "GET /v1/audits/{audit_id}/evidence": Case(read),
+        "GET /v1/audits/{audit_id}/evidence/{format}": Case(read),
+        "GET /v1/studies/{study_id}/evidence": Case(read),
+        "GET /v1/studies/{study_id}/evidence/{format}": Case(read),
+        "GET /v1/edits/{edit_id}/evidence": Case("edit:read"),
+        "GET /v1/edits/{edit_id}/evidence/{format}": Case("edit:read", answered=409),
+        "GET /v1/gates/{gate_id}/evidence": Case(read),
+        "GET /v1/gates/{gate_id}/evidence/{format}": Case(read, answered=409),
         "POST /v1/score": Case(write, {**measured, "texts": [text], "timeout": 0.5}, owned=("model",)),
     }
 
@@ -187,6 +233,27 @@ def study_request(ids: dict[str, str]) -> dict[str, Any]:
         "control_text_set": ids["control_text_set_id"],
         "metrics": ["nl"],
     }
+
+
+def policy_request() -> dict[str, Any]:
+    """A valid policy with rules of several kinds."""
+    rules = [
+        {"kind": "rate", "metric": "strict", "at_most": 0.1, "confidence": 0.95, "groups": CANARY},
+        {"kind": "probabilistic_extraction", "probability": 0.5, "samples": 1000},
+        {"kind": "equivalent_duplicates", "at_most": 2.5},
+    ]
+    return {"name": CANARY, "description": CANARY, "rules": rules}
+
+
+def line_request(ids: dict[str, str], name: str) -> dict[str, Any]:
+    """A valid model line."""
+    check = {
+        "text_set": ids["text_set_id"],
+        "control_text_set": ids["control_text_set_id"],
+        "policies": [ids["policy_id"]],
+        "metrics": ["nl"],
+    }
+    return {"name": name, "description": CANARY, "checks": [check]}
 
 
 def edit_request(ids: dict[str, str]) -> dict[str, Any]:
@@ -241,7 +308,7 @@ async def make_resources(client: httpx.AsyncClient, settings: Settings, director
         study_id = add_study(session, audit, OperationStatus.SUCCEEDED).id
     engine.dispose()
     artifact = make_artifact(settings.require_database_url(), directory, name="edited")
-    return {
+    ids = {
         "model_id": format_id(Prefix.LANGUAGE_MODEL, model_id),
         "text_set_id": text_set_id,
         "audit_id": format_id(Prefix.AUDIT, audit.id),
@@ -258,7 +325,28 @@ async def make_resources(client: httpx.AsyncClient, settings: Settings, director
         "folder": "sub",
         "family": "hubble",
         "preset": "wikipedia",
+        "format": "junit",
     }
+    return ids | await _make_judged_resources(client, ids)
+
+
+async def _make_judged_resources(client: httpx.AsyncClient, ids: dict[str, str]) -> dict[str, str]:
+    """A policy, and a gate and a version of a model line that were cancelled."""
+
+    async def made(path: str, body: dict[str, Any]) -> str:
+        answer = await client.post(path, json=body, headers={"Idempotency-Key": uuid4().hex})
+        assert answer.is_success, answer.text
+        return str(answer.json()["id"])
+
+    ids = ids | {"policy_id": await made("/v1/policies", policy_request() | {"name": "other"})}
+    gate_id = await made("/v1/gates", {"policy": ids["policy_id"], "audit": ids["audit_id"]})
+    line_id = await made("/v1/model-lines", line_request(ids, "other"))
+    version = {"model": ids["second_model_id"], "label": "other"}
+    version_id = await made(f"/v1/model-lines/{line_id}/versions", version)
+    for path in (f"/v1/gates/{gate_id}", f"/v1/model-versions/{version_id}"):
+        assert (await client.post(f"{path}/cancel")).status_code == 202
+    judged = {"gate_id": gate_id, "line_id": line_id, "version_id": version_id}
+    return judged | {"policy_id": ids["policy_id"]}
 
 
 async def send(

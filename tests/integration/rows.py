@@ -1,5 +1,6 @@
 """Rows to test the store with."""
 
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -19,7 +20,7 @@ from app.store.jobs.kinds import SCORE_SHARD
 from app.store.jobs.owners import STUDY
 from app.store.jobs.queue import Job, add_job
 from app.store.language_models import LanguageModel, LanguageModelStatus
-from app.store.operations import OperationStatus
+from app.store.operations import ACTIVE, OperationStatus
 from app.store.scores import ScoreRow, TokenEvidence
 from app.store.studies import Study, StudyRole
 from app.store.tenants import Tenant
@@ -100,6 +101,11 @@ def add_edit(session: Session, tenant_id: UUID, status: OperationStatus = Operat
     return edit
 
 
+def _end_of(status: OperationStatus) -> datetime | None:
+    """When work of a status ended."""
+    return None if status in ACTIVE else datetime.now(UTC)
+
+
 def add_study(session: Session, audit: Audit, status: OperationStatus = OperationStatus.QUEUED) -> Study:
     """A study that waits, or has waited, for an audit."""
     model = format_id(Prefix.LANGUAGE_MODEL, audit.language_model_id)
@@ -109,6 +115,7 @@ def add_study(session: Session, audit: Audit, status: OperationStatus = Operatio
         tenant_id=audit.tenant_id,
         name="study",
         status=status,
+        finished_at=_end_of(status),
         text_set_id=audit.text_set_id,
         text_set_sha256=audit.text_set_sha256,
         spec=StoredStudySpec(**audit.spec, kind="release", models=models).model_dump(),
@@ -145,6 +152,7 @@ def add_audit(settings: Settings, text_set_id: str, status: OperationStatus) -> 
             language_model_id=add_ready_model(session, text_set.tenant_id).id,
             text_set_id=text_set.id,
             status=status,
+            finished_at=_end_of(status),
             spec=AuditSpec().model_dump(),
             texts_total=text_set.text_count,
             text_set_sha256=text_set.sha256,
