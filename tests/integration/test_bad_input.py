@@ -246,7 +246,7 @@ async def test_bad_cursors_and_limits(world: World, subtests: pytest.Subtests) -
     for route, case in cases(world.ids).items():
         if not case.lists:
             continue
-        bad = [f"cursor={cursor}" for cursor in BAD_CURSORS]
+        bad = [f"cursor={cursor}" for cursor in BAD_CURSORS if (route, cursor) != LATE]
         bad += [f"limit={limit}" for limit in ("0", "-1", "1001", "1.5", CANARY, "", "9" * 5000)]
         for query in bad:
             with subtests.test(route=route, query=query[:30]):
