@@ -22,13 +22,13 @@ from app.evidence.service import list_formats
 from app.gates.schemas import GateOut
 from app.http.dependencies import PageCursor, StoreDependency, read_id
 from app.http.filters import LanguageModelIdQuery
-from app.http.long_running import has_ended
 from app.http.pagination import Page
 from app.language_models.schemas import LanguageModelOut
 from app.language_models.service import list_page as list_language_models
 from app.pages.evidence import Signed
 from app.pages.names import Names, find_names
-from app.pages.page_route import RELOAD, page_router
+from app.pages.page_route import page_router
+from app.pages.progress import render_progress
 from app.pages.rendering import render
 from app.pages.views.gates import gates_on
 from app.pages.visitors import AuditVisitor
@@ -145,10 +145,7 @@ async def show_progress(
 ) -> Response:
     """How far an audit has come. When it has ended, its page is loaded anew."""
     audit, _ = await store.run(_read, principal, read_id(Prefix.AUDIT, audit_id))
-    response = render(request, "progress.html", work=audit, address=f"/audits/{audit_id}/progress")
-    if has_ended(audit):
-        response.headers.update(RELOAD)
-    return response
+    return render_progress(request, audit, f"/audits/{audit_id}/progress")
 
 
 @router.get("/audits/{audit_id}")

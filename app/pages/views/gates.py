@@ -16,11 +16,11 @@ from app.evidence.service import list_formats
 from app.gates import service as gates
 from app.gates.schemas import GateOut
 from app.http.dependencies import PageCursor, StoreDependency, read_id
-from app.http.long_running import has_ended
 from app.http.pagination import Page
 from app.pages.evidence import Signed
 from app.pages.names import Names, title_subjects
-from app.pages.page_route import RELOAD, page_router
+from app.pages.page_route import page_router
+from app.pages.progress import render_progress
 from app.pages.rendering import may, render
 from app.pages.visitors import AuditVisitor
 from app.policies.schemas import PolicyOut
@@ -127,10 +127,7 @@ async def show_progress(
 ) -> Response:
     """How far a gate has come. When it has ended, its page is loaded anew."""
     gate, _ = await store.run(_read, principal, read_id(Prefix.GATE, gate_id))
-    response = render(request, "progress.html", work=gate, address=f"/gates/{gate_id}/progress")
-    if has_ended(gate):
-        response.headers.update(RELOAD)
-    return response
+    return render_progress(request, gate, f"/gates/{gate_id}/progress")
 
 
 @router.get("/gates/{gate_id}")

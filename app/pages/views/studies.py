@@ -12,11 +12,11 @@ from app.evidence.schemas import EvidenceFormatOut
 from app.evidence.service import list_formats
 from app.gates.schemas import GateOut
 from app.http.dependencies import PageCursor, StoreDependency, read_id
-from app.http.long_running import has_ended
 from app.http.pagination import Page
 from app.pages.evidence import Signed
 from app.pages.names import Names, find_names
-from app.pages.page_route import RELOAD, page_router
+from app.pages.page_route import page_router
+from app.pages.progress import render_progress
 from app.pages.rendering import render
 from app.pages.views.gates import gates_on
 from app.pages.visitors import AuditVisitor
@@ -88,10 +88,7 @@ async def show_progress(
 ) -> Response:
     """How far a study has come. When it has ended, its page is loaded anew."""
     study, _ = await store.run(_read, principal, read_id(Prefix.STUDY, study_id))
-    response = render(request, "progress.html", work=study, address=f"/studies/{study_id}/progress")
-    if has_ended(study):
-        response.headers.update(RELOAD)
-    return response
+    return render_progress(request, study, f"/studies/{study_id}/progress")
 
 
 @router.get("/studies/{study_id}")

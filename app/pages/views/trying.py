@@ -23,11 +23,12 @@ from app.http.dependencies import (
     read_id,
     require_scope,
 )
-from app.http.long_running import has_ended, wait_until_ended
+from app.http.long_running import wait_until_ended
 from app.language_models.schemas import LanguageModelOut
 from app.language_models.service import list_page as list_language_models
 from app.pages.names import Names, find_names
-from app.pages.page_route import RELOAD, page_router, redirect
+from app.pages.page_route import page_router, redirect
+from app.pages.progress import render_progress
 from app.pages.rendering import render
 from app.pages.views.texts import TextView, heat_context, read_text
 from app.pages.visitors import AuditingVisitor, FromOurPages
@@ -81,10 +82,7 @@ async def show_progress(
     """How far it has come. When it has ended, the page is loaded anew."""
     require_scope(principal, "audit:read")
     work = await store.run(read_audit, principal.tenant_id, read_id(Prefix.AUDIT, audit))
-    response = render(request, "progress.html", work=work, address=f"/try/progress?audit={work.id}")
-    if has_ended(work):
-        response.headers.update(RELOAD)
-    return response
+    return render_progress(request, work, f"/try/progress?audit={work.id}")
 
 
 @router.post("/try", dependencies=[FromOurPages])
