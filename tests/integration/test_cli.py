@@ -10,12 +10,12 @@ import psycopg
 import pytest
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from app import __version__
-from app.cli.commands import cli
 from app.embedded.postgres_server import PostgresServer
 from app.store.tenants import Principal, find_principal
+from tests.command_line import invoke
 from tests.servers import free_port
 
 EMPTY_DATABASE = "never_migrated"
@@ -43,7 +43,7 @@ def empty_database_url(postgres_server: PostgresServer) -> Iterator[str]:
 
 
 def memaudit(*arguments: str) -> Result:
-    return CliRunner().invoke(cli, arguments)
+    return invoke(*arguments)
 
 
 def principal_of(database_url: str, key: str) -> Principal | None:

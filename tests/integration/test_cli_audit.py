@@ -14,14 +14,14 @@ from typing import Any
 
 import httpx
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from app.cli.commands import cli
 from app.embedded.supervisor import SERVICE_FILE
 from app.store.core.identifiers import Prefix, format_id
 from app.store.core.sessions import sync_engine, sync_sessions
 from memaudit import Client
 from tests.artifacts import make_artifact
+from tests.command_line import invoke
 from tests.integration.rows import add_ready_model
 from tests.servers import RunningService, memaudit_up, temporary_home
 from tests.tiny_models import save_tiny_model
@@ -269,7 +269,7 @@ def gate(service: RunningService, *arguments: str | Path) -> Result:
 def here(service: RunningService, *arguments: str | Path) -> Result:
     """A command in this process, as the owner of the service."""
     environment = {"MEMAUDIT_HOME": str(service.home), "MEMAUDIT_URL": service.url, "COLUMNS": "200"}
-    return CliRunner().invoke(cli, [*map(str, arguments)], env=environment)
+    return invoke(*arguments, environment=environment)
 
 
 @pytest.fixture(scope="module")

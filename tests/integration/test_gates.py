@@ -304,15 +304,16 @@ async def test_a_gate_waits_for_its_subject_and_says_what_was_decided(
     with sessions() as session:
         assert session.scalars(select(Job.kind)).all() == []
     waiting = asyncio.create_task(remote.get(f"/v1/gates/{gate['id']}", params={"wait": 30}))
-    following = asyncio.create_task(remote.get(f"/v1/gates/{gate['id']}/events", timeout=60))
-    await asyncio.sleep(0.3)
-    with sessions.begin() as session:
-        succeed_audit(session, audit.id, {})
-    assert await asyncio.to_thread(run_next, runtime) == "evaluate_gate"
-    ended = (await waiting).json()
+    async with remote.stream("GET", f"/v1/gates/{gate['id']}/events", timeout=60) as stream:
+        told = stream.aiter_text()
+        events = await anext(told)
+        with sessions.begin() as session:
+            succeed_audit(session, audit.id, {})
+        assert await asyncio.to_thread(run_next, runtime) == "evaluate_gate"
+        ended = (await waiting).json()
+        events += "".join([part async for part in told])
     assert (ended["status"], ended["outcome"], ended["metadata"]) == ("succeeded", "pass", {"run": 7})
     assert ended["created_at"] <= ended["started_at"] <= ended["finished_at"]
-    events = (await following).text
     assert events.count("event: queued") == events.count("event: gate.passed") == 1
     assert "event: succeeded" not in events
     with sessions() as session:

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import pytest
 import typer
-from typer.testing import CliRunner
 
-from app.cli.commands import cli
 from app.cli.failures import explained
 from app.cli.gate import undecided
 from memaudit import RequestRefused, ServiceUnreachable
+from tests.command_line import invoke
 
 
 @pytest.mark.parametrize(
@@ -32,6 +31,6 @@ def test_a_failure_is_not_taken_for_a_decision(error: Exception, status: int) ->
 def test_a_file_with_what_no_policy_has_is_refused(key: str, tmp_path: Path) -> None:
     policy = tmp_path / "policy.json"
     policy.write_text(json.dumps({"name": "strict", "rules": [], key: "mine"}))
-    done = CliRunner().invoke(cli, ["gate", "--policy", str(policy), "--audit", f"aud_{'0' * 32}"])
+    done = invoke("gate", "--policy", policy, "--audit", f"aud_{'0' * 32}")
     assert done.exit_code == 4
     assert key in done.stderr

@@ -13,9 +13,7 @@ import orjson
 import pytest
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from typer.testing import CliRunner
 
-from app.cli.commands import cli
 from app.contracts.policies.policy import RULE_LIST, policy_digest
 from app.contracts.results.gates import Observation, RuleOutcome, overall
 from app.errors import SigningUnavailable
@@ -29,6 +27,7 @@ from app.evidence.signing import (
 )
 from app.evidence.statement import MEASUREMENT, PAYLOAD_TYPE, state
 from app.evidence.verification import verify
+from tests.command_line import invoke
 
 RULES = [
     {"kind": "rate", "metric": "strict", "at_most": 0.1},
@@ -399,16 +398,15 @@ def test_the_command_checks_a_file_with_published_keys(
     model.mkdir()
     (model / "config.json").write_bytes(b"{}")
     (model / "model.safetensors").write_bytes(WEIGHTS)
-    run = CliRunner().invoke
-    arguments = ["verify", str(file), "--keys", str(published), "--model", str(model)]
+    arguments = ["verify", file, "--keys", published, "--model", model]
 
-    good = run(cli, arguments)
+    good = invoke(*arguments)
     assert good.exit_code == 0, good.output
     assert "ok    directory: holds the 2 files of audited" in good.output
     assert good.output.endswith("Verified. The result is WARNED.\n")
 
     (model / "model.safetensors").write_bytes(WEIGHTS + b"!")
-    bad = run(cli, [*arguments, "--json"])
+    bad = invoke(*arguments, "--json")
     assert bad.exit_code == 1
     said = json.loads(bad.output)
     assert not said["verified"]
@@ -420,4 +418,4 @@ def test_the_command_checks_a_file_with_published_keys(
     assert said["statement"]["predicate"]["result"] == "WARNED"
 
     published.write_text("{}")
-    assert run(cli, arguments).exit_code == 2
+    assert invoke(*arguments).exit_code == 2
