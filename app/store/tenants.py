@@ -10,7 +10,8 @@ from sqlalchemy import ARRAY, ForeignKey, Text, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from app.store.core.base import Base, CreatedAt, PrimaryKey
+from app.store.core.base import Base, CreatedAt, JSONObject, PrimaryKey
+from app.store.core.identifiers import Prefix, format_id
 
 KEY_PREFIX = "mak_"
 SCOPES = ("audit:read", "audit:write", "audit:evidence", "edit:read", "edit:write", "admin")
@@ -23,7 +24,10 @@ class Tenant(Base):
 
     id: Mapped[PrimaryKey]
     name: Mapped[str] = mapped_column(Text, unique=True)
+    quotas: Mapped[JSONObject] = mapped_column(default=dict, server_default="{}")
+    retention: Mapped[JSONObject] = mapped_column(default=dict, server_default="{}")
     created_at: Mapped[CreatedAt]
+    disabled_at: Mapped[datetime | None]
 
 
 class APIKey(Base):
@@ -38,17 +42,27 @@ class APIKey(Base):
     hint: Mapped[str] = mapped_column(Text)
     scopes: Mapped[list[str]] = mapped_column(ARRAY(Text))
     created_at: Mapped[CreatedAt]
+    expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
 
 
 @dataclass(frozen=True)
 class Principal:
-    """Who is asking: the tenant and what the key may do."""
+    """Who is asking: the tenant, what may be done, and by what that was shown: an API key or a signed token."""
 
     tenant_id: UUID
     tenant_name: str
-    key_id: UUID
+    key_id: UUID | None
     scopes: frozenset[str]
+    token_subject: str | None = None
+
+    @property
+    def actor(self) -> str:
+        """Who it is in the trail: the id of the key, or the subject of the token."""
+        if self.key_id is None:
+            return f"oidc:{self.token_subject}"
+        return format_id(Prefix.API_KEY, self.key_id)
 
 
 def digest_key(key: str) -> str:
