@@ -1,6 +1,7 @@
 """All tables, imported so that `metadata` is complete."""
 
 from app.store import (  # noqa: F401 - for their tables
+    api_keys,
     artifacts,
     audits,
     companions,

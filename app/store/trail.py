@@ -13,6 +13,7 @@ from sqlalchemy import BigInteger, Index, Text, insert, text
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.store.core.base import Base, CreatedAt, JSONObject, PrimaryKey
+from app.store.tenants import Principal
 
 # Whoever is no principal: a command on the machine, or the service itself.
 COMMAND_LINE: Final = "command-line"
@@ -87,4 +88,24 @@ def record(
         insert(TrailEntry).values(
             tenant_id=tenant_id, actor=actor, action=action, subject=subject, facts=dict(facts or {})
         )
+    )
+
+
+def record_request(
+    session: Session,
+    principal: Principal,
+    action: Action,
+    subject: str | None,
+    facts: Mapping[str, Fact] | None = None,
+    *,
+    tenant_id: UUID | None = None,
+) -> None:
+    """Write down what a principal did: to what is its own, or to what another tenant has."""
+    record(
+        session,
+        tenant_id=tenant_id or principal.tenant_id,
+        actor=principal.actor,
+        action=action,
+        subject=subject,
+        facts=facts,
     )
