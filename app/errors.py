@@ -18,13 +18,17 @@
     │   ├── LineNameTaken
     │   ├── NothingToCompare
     │   ├── NothingToJudge
+    │   ├── OwnTenant
     │   ├── ResourceInUse
     │   ├── StudyNotSucceeded
-    │   └── TextSetNotReady
+    │   ├── TenantNameTaken
+    │   ├── TextSetNotReady
+    │   └── TooManyKeys
     ├── PreconditionFailed        412
     ├── BodyTooLarge              413
     ├── UnsupportedMediaType      415
     ├── RangeNotSatisfiable       416
+    ├── TooManyWrongKeys          429
     ├── SigningUnavailable        503
     ├── ValidationFailed          422
     │   ├── DoesNotFit
@@ -543,6 +547,18 @@ class TooManyKeys(Conflict):
 
     def __init__(self) -> None:
         super().__init__("Two keys of this name live; revoke one of them first, or choose another name.")
+
+
+class TooManyWrongKeys(MemauditError):
+    """Too many keys from one address were wrong; further ones are not looked at for `retry_after` seconds."""
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    slug = "too-many-wrong-keys"
+    title = "Too many wrong keys"
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__("Too many keys from this address were wrong; repeat the request later.")
+        self.retry_after = retry_after
 
 
 class OwnTenant(Conflict):

@@ -100,6 +100,9 @@ class Settings(BaseSettings):
     # A JSON file that says which controls the rules of policies bear on; None for the mappings that ship.
     control_mappings: AbsolutePath | None = None
 
+    # Wrong API keys from one address; further ones are not looked at.
+    wrong_keys_a_minute: int = Field(default=30, ge=1)
+
     # A JSON request; a text set in one JSON document, or one record of a stream; a whole stream.
     max_request_bytes: int = Field(default=2**20, ge=1)
     max_json_bytes: int = Field(default=64 * 2**20, ge=1)

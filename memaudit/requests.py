@@ -25,7 +25,7 @@ class APIKeyCreate(TypedDict):
     ]
     """What it may do. No scope comes twice."""
 
-    expires_at: NotRequired[datetime | None]
+    expires_at: NotRequired[str | None]
     """When it ends by itself; null for never."""
 
 

@@ -5,7 +5,9 @@ from typing import Annotated, Final
 
 from fastapi import Form, Request, Response
 
-from app.http.dependencies import StoreDependency
+from app.errors import Unauthorized
+from app.http.dependencies import PrincipalsDependency, StoreDependency, admit
+from app.http.principals import Credential, Kind
 from app.pages.page_route import page_router, redirect
 from app.pages.rendering import render
 from app.pages.visitors import (
@@ -16,7 +18,6 @@ from app.pages.visitors import (
     keep_session,
     local_path,
 )
-from app.store.api_keys import find_principal
 from app.store.page_sessions import begin_session, end_session
 
 _MOST_KEY_CHARS: Final = 500
@@ -40,15 +41,18 @@ async def show_sign_in(request: Request, next: str | None = None) -> Response:  
 async def sign_in(
     request: Request,
     store: StoreDependency,
+    principals: PrincipalsDependency,
     key: Annotated[str, Form(max_length=_MOST_KEY_CHARS)] = "",
     next: Annotated[str | None, Form()] = None,  # noqa: A002 - its usual name
 ) -> Response:
     """Begin a session of a key."""
-    principal = await store.run(find_principal, key.strip())
-    if principal is None:
+    try:
+        principal = await admit(request, Credential(Kind.API_KEY, key.strip()))
+    except Unauthorized:
         return render(request, "sign_in.html", status=401, next=local_path(next), refused=True)
     if former := request.cookies.get(COOKIE):
         await store.run(end_session, former)
+        principals.forget()
     token = await store.run(begin_session, principal, timedelta(seconds=LIFETIME_SECONDS))
     response = redirect(local_path(next))
     keep_session(request, response, token)
@@ -56,10 +60,11 @@ async def sign_in(
 
 
 @router.post("/sign-out", dependencies=[FromOurPages])
-async def sign_out(request: Request, store: StoreDependency) -> Response:
+async def sign_out(request: Request, store: StoreDependency, principals: PrincipalsDependency) -> Response:
     """End the session."""
     if token := request.cookies.get(COOKIE):
         await store.run(end_session, token)
+        principals.forget()
     response = redirect("/sign-in")
     response.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
     return response

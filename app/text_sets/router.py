@@ -22,6 +22,7 @@ from app.http.dependencies import (
     StoreDependency,
     WaitSeconds,
     read_id,
+    require_still,
 )
 from app.http.filters import METADATA_PARAMETER, MetadataQuery, NameQuery, PresetQuery
 from app.http.json_body import bounded
@@ -102,6 +103,7 @@ async def create_text_set(
             sha256=sha256,
             max_record=settings.max_json_bytes,
         )
+        await require_still(request)  # the body may have taken long
         if isinstance(submission, TextSetImport):
             text_set = await store.run(service.request_import, principal, key, submission)
             background.add_task(doorbell.ring, CPU_QUEUE)
