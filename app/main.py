@@ -29,6 +29,7 @@ from app.logs import configure_logging
 from app.maintenance.doorbell import Doorbell
 from app.maintenance.retention import collect_forever
 from app.maintenance.sweeper import sweep_forever
+from app.maintenance.trail import chain_forever
 from app.model_lines.router import router as model_lines
 from app.pages.install import install_pages
 from app.policies.router import router as policies
@@ -42,6 +43,7 @@ from app.studies.router import router as studies
 from app.tenants.router import router as tenants
 from app.text_sets.router import router as text_sets
 from app.tracing import start_tracing
+from app.trail.router import router as trail
 
 DESCRIPTION = """
 memaudit audits language models for memorization: it scores texts under a language model and reports how
@@ -71,6 +73,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             ),
             collect_forever(app.state.store, settings),
             app.state.changes.listen_forever(),
+            chain_forever(app.state.store),
             app.state.open_requests.end_revoked_forever(app.state.principals),
         )
     ]
@@ -124,6 +127,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         hub,
         evidence,
         tenants,
+        trail,
     ):
         v1.include_router(router)
     app.include_router(v1)

@@ -29,6 +29,30 @@ class APIKeyCreate(TypedDict):
     """When it ends by itself; null for never."""
 
 
+Action: TypeAlias = Literal[
+    "tenant.created",
+    "tenant.changed",
+    "key.created",
+    "key.revoked",
+    "session.begun",
+    "session.ended",
+    "model.registered",
+    "model.deleted",
+    "text_set.created",
+    "text_set.read",
+    "text_set.erased",
+    "work.requested",
+    "work.cancelled",
+    "scores.exported",
+    "tokens.read",
+    "evidence_with_texts.read",
+    "gate.decided",
+    "artifact.downloaded",
+    "artifact.deleted",
+]
+"""What can be in the trail."""
+
+
 class AuditCreate(TypedDict):
     """An audit to run.
 
@@ -990,3 +1014,13 @@ class ListTenants(TypedDict):
     """List tenants, newest first. Without the scope `admin` only the own one is there."""
 
     name: NotRequired[str | None]
+
+
+class ListTrail(TypedDict):
+    """List who did what, the oldest first: in the own tenant, or with the scope `admin` in all of them."""
+
+    tenant: NotRequired[str | None]
+    """The id of a tenant, `tnt_…`."""
+
+    action: NotRequired[Action | None]
+    """What was done."""

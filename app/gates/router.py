@@ -93,7 +93,7 @@ async def read_gate(
 @router.post("/{gate_id}/cancel", status_code=202, responses=problem_responses(409))
 async def cancel_gate(gate_id: str, principal: AuditWriter, store: StoreDependency) -> GateOut:
     """Cancel a gate. It ends at once; its subject goes on."""
-    return await store.run(service.cancel, principal.tenant_id, read_id(Prefix.GATE, gate_id))
+    return await store.run(service.cancel, principal, read_id(Prefix.GATE, gate_id))
 
 
 async def _existing_gate(gate_id: str, principal: AuditReader, store: StoreDependency) -> None:

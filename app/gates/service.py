@@ -18,6 +18,7 @@ from app.store.lifecycle import cancel_operation
 from app.store.operations import OperationFilter, get_operation, list_operations
 from app.store.policies import get_policy
 from app.store.tenants import Principal
+from app.store.trail import Action, record_request
 
 
 def request_gate(session: Session, principal: Principal, key: str, request: GateCreate) -> GateOut:
@@ -38,7 +39,9 @@ def request_gate(session: Session, principal: Principal, key: str, request: Gate
         policy = get_policy(session, principal.tenant_id, request.policy)
         subject_id = parse_id(SUBJECT_PREFIXES[kind], public_id)
         gate = add_gate(session, principal.tenant_id, policy, kind, subject_id, metadata=request.metadata)
-        return GateOut.of(gate)
+        answer = GateOut.of(gate)
+        record_request(session, principal, Action.WORK_REQUESTED, answer.id)
+        return answer
 
     return answer_once(session, principal, key, "gate", request, GateOut, create)
 
@@ -53,14 +56,16 @@ def read_gate(session: Session, tenant_id: UUID, gate_id: UUID) -> GateOut:
     return GateOut.of(row, waiting_jobs(session, [row]).get(row.id))
 
 
-def cancel(session: Session, tenant_id: UUID, gate_id: UUID) -> GateOut:
+def cancel(session: Session, principal: Principal, gate_id: UUID) -> GateOut:
     """End a gate at the client's word; its subject goes on.
 
     Raises:
         NotFound: no such gate for this tenant.
         AlreadyTerminal: the gate had ended before.
     """
-    return GateOut.of(cancel_operation(session, Gate, tenant_id, gate_id))
+    answer = GateOut.of(cancel_operation(session, Gate, principal.tenant_id, gate_id))
+    record_request(session, principal, Action.WORK_CANCELLED, answer.id)
+    return answer
 
 
 def list_page(

@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Annotated, Final
 
 from fastapi import Form, Request, Response
+from sqlalchemy.orm import Session
 
 from app.errors import Unauthorized
 from app.http.dependencies import PrincipalsDependency, StoreDependency, admit
@@ -19,6 +20,8 @@ from app.pages.visitors import (
     local_path,
 )
 from app.store.page_sessions import begin_session, end_session
+from app.store.tenants import Principal
+from app.store.trail import Action, record_request
 
 _MOST_KEY_CHARS: Final = 500
 
@@ -53,16 +56,23 @@ async def sign_in(
     if former := request.cookies.get(COOKIE):
         await store.run(end_session, former)
         principals.forget()
-    token = await store.run(begin_session, principal, timedelta(seconds=LIFETIME_SECONDS))
+    token = await store.run(_begin, principal)
     response = redirect(local_path(next))
     keep_session(request, response, token)
     return response
+
+
+def _begin(session: Session, principal: Principal) -> str:
+    record_request(session, principal, Action.SIGNED_IN, principal.actor)
+    return begin_session(session, principal, timedelta(seconds=LIFETIME_SECONDS))
 
 
 @router.post("/sign-out", dependencies=[FromOurPages])
 async def sign_out(request: Request, store: StoreDependency, principals: PrincipalsDependency) -> Response:
     """End the session."""
     if token := request.cookies.get(COOKIE):
+        if principal := await principals.find(Credential(Kind.PAGE_SESSION, token)):
+            await store.run(record_request, principal, Action.SIGNED_OUT, principal.actor)
         await store.run(end_session, token)
         principals.forget()
     response = redirect("/sign-in")

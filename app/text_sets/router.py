@@ -32,7 +32,6 @@ from app.http.problems import problem_responses
 from app.intake.formats import READERS
 from app.settings import CPU_QUEUE
 from app.store.core.identifiers import Prefix
-from app.store.deletion import erase_text_set
 from app.store.text_sets import TextSetFilter, TextSetStatus
 from app.text_sets import service
 from app.text_sets.schemas import TextOut, TextSetCreate, TextSetImport, TextSetOut, TextSetReceipt
@@ -168,7 +167,7 @@ async def list_texts(
 ) -> Page[TextOut]:
     """List the texts of a set, in order. A page of long texts holds fewer than `limit`."""
     identifier = read_id(Prefix.TEXT_SET, text_set_id)
-    return await store.run(service.texts_page, principal.tenant_id, identifier, limit, cursor)
+    return await store.run(service.texts_page, principal, identifier, limit, cursor)
 
 
 @router.delete("/{text_set_id}", responses=problem_responses(409))
@@ -177,5 +176,4 @@ async def erase(text_set_id: str, principal: AuditWriter, store: StoreDependency
 
     A set that unfinished work needs answers 409.
     """
-    row = await store.run(erase_text_set, principal.tenant_id, read_id(Prefix.TEXT_SET, text_set_id))
-    return TextSetReceipt.of(row)
+    return await store.run(service.erase, principal, read_id(Prefix.TEXT_SET, text_set_id))
