@@ -23,6 +23,7 @@ from app.http.observability import RequestObserver, ServiceMetrics
 from app.http.open_requests import OpenRequests, RevocationGuard
 from app.http.principals import Principals
 from app.http.problems import install_problem_handlers, problem_responses
+from app.http.signed_tokens import SignedTokens
 from app.http.wrong_keys import WrongKeys
 from app.language_models.router import router as language_models
 from app.logs import configure_logging
@@ -60,7 +61,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     stop_tracing = start_tracing("memaudit-api")
     engine = async_engine(settings.require_database_url(), pool_size=settings.database_pool_size)
     app.state.store = Store(engine)
-    app.state.principals = Principals(app.state.store, WrongKeys(settings.wrong_keys_a_minute))
+    tokens = None if settings.oidc is None else SignedTokens(settings.oidc)
+    app.state.principals = Principals(app.state.store, WrongKeys(settings.wrong_keys_a_minute), tokens)
     # Storing a text set holds a connection for minutes; half of the pool stays free for other requests.
     app.state.text_set_writers = asyncio.Semaphore(max(1, settings.database_pool_size // 2))
     app.state.doorbell = Doorbell(settings)
@@ -86,6 +88,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
                 await task
         await app.state.changes.close()
         app.state.doorbell.close()
+        if tokens is not None:
+            await tokens.aclose()
         await engine.dispose()
         await asyncio.to_thread(stop_tracing)
 

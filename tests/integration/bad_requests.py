@@ -209,6 +209,17 @@ def cases(ids: dict[str, str]) -> dict[str, Case]:
         "GET /v1/edits/{edit_id}/evidence/{format}": Case("edit:read", answered=409),
         "GET /v1/gates/{gate_id}/evidence": Case(read),
         "GET /v1/gates/{gate_id}/evidence/{format}": Case(read, answered=409),
+        "POST /v1/tenants": Case("admin", {"name": "tenant-to-be", "quotas": {}, "retention": {}}),
+        "GET /v1/tenants": Case("keys:write", lists=True),
+        "GET /v1/tenants/{tenant_id}": Case("keys:write"),
+        "PATCH /v1/tenants/{tenant_id}": Case("admin", {"name": "acme", "quotas": {}, "disabled": False}),
+        "POST /v1/tenants/{tenant_id}/keys": Case(
+            "keys:write", {"name": CANARY, "scopes": ["audit:read"], "expires_at": "2099-01-01T00:00:00Z"}
+        ),
+        "GET /v1/tenants/{tenant_id}/keys": Case("keys:write", lists=True),
+        "DELETE /v1/keys/{key_id}": Case("keys:write"),
+        "GET /v1/trail": Case("trail:read", lists=True),
+        "GET /v1/trail/head": Case("admin", shared=True),
         "POST /v1/score": Case(write, {**measured, "texts": [text], "timeout": 0.5}, owned=("model",)),
     }
 
