@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.contracts.policies import PolicyRule
 from app.contracts.policies.rule import ROLES
+from app.contracts.results.reasons import REASONS
 from app.edits.service import read_edit
 from app.evidence.record import SubjectKind
 from app.evidence.schemas import EvidenceFormatOut
@@ -35,19 +36,6 @@ from app.studies.service import read_study
 
 _A_PAGE: Final = 25
 _MOST_GATES: Final = 20
-# Why a rule is inconclusive, and what would change that.
-_REASONS: Final = {
-    "not_measured": "The metric that it needs was not asked for; ask for it and audit again.",
-    "no_texts": "No text is in scope.",
-    "no_labels": "No text says whether it is a member of the training data.",
-    "no_interval": "There are too few texts for an interval, or they are all alike.",
-    "uncalibrated": "There are no control texts that the texts can be compared with.",
-    "too_few_controls": "There are too few control texts for any text to be found.",
-    "too_few_texts": "There are too few texts for the claimed confidence.",
-    "texts_unmeasured": "Some texts in scope could not be measured.",
-    "texts_undecided": "The limit lies within the intervals of some texts.",
-    "interval_spans_limit": "The limit lies within the interval: more texts would make that narrower.",
-}
 _PLURALS: Final = {"audit": "audits", "study": "studies", "edit": "edits"}
 
 router = page_router()
@@ -143,7 +131,7 @@ async def show_gate(
         view=view,
         gate=view.gate,
         plural=_PLURALS[view.gate.subject.kind],
-        reasons=_REASONS,
+        reasons=REASONS,
     )
 
 
