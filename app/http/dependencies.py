@@ -70,13 +70,18 @@ class RequireScope:
         return principal
 
 
+def has_scope(principal: Principal, scope: str) -> bool:
+    """Whether a principal's key has a scope (or `admin`)."""
+    return bool(principal.scopes & {scope, ADMIN})
+
+
 def require_scope(principal: Principal, scope: str) -> None:
     """Refuse a principal whose key has neither a scope nor `admin`.
 
     Raises:
         InsufficientScope: it has neither.
     """
-    if not principal.scopes & {scope, ADMIN}:
+    if not has_scope(principal, scope):
         raise InsufficientScope(f"This needs an API key with the scope {scope}.")
 
 

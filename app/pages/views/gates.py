@@ -22,7 +22,7 @@ from app.pages.evidence import Signed
 from app.pages.names import Names, title_subjects
 from app.pages.page_route import page_router
 from app.pages.progress import render_progress
-from app.pages.rendering import may, render
+from app.pages.rendering import render
 from app.pages.visitors import AuditVisitor
 from app.policies.schemas import PolicyOut
 from app.policies.service import list_page as list_policies
@@ -61,7 +61,7 @@ class GateView:
 def gates_on(session: Session, principal: Principal, subject: str) -> list[GateOut]:
     """The newest gates on an audit, a study or an edit."""
     page = gates.list_page(
-        session, principal.tenant_id, OperationFilter(), _MOST_GATES, None, policy=None, subject=subject
+        session, principal, OperationFilter(), _MOST_GATES, None, policy=None, subject=subject
     )
     return page.data
 
@@ -94,9 +94,9 @@ async def show_gates(
 def _read_list(
     session: Session, principal: Principal, wanted: OperationFilter, cursor: str | None
 ) -> tuple[Page[GateOut], Page[PolicyOut], Names]:
-    page = gates.list_page(session, principal.tenant_id, wanted, _A_PAGE, cursor, policy=None, subject=None)
+    page = gates.list_page(session, principal, wanted, _A_PAGE, cursor, policy=None, subject=None)
     policies = list_policies(session, principal.tenant_id, None, {}, _A_PAGE, None)
-    titles = title_subjects(session, principal, [each.subject for each in page.data])
+    titles = title_subjects(session, principal.tenant_id, [each.subject for each in page.data])
     return page, policies, titles
 
 
@@ -149,14 +149,14 @@ def _read_policy(
 ) -> tuple[PolicyOut, Page[GateOut], Names]:
     policy = read_policy(session, principal.tenant_id, policy_id)
     page = gates.list_page(
-        session, principal.tenant_id, OperationFilter(), _MOST_GATES, None, policy=policy.id, subject=None
+        session, principal, OperationFilter(), _MOST_GATES, None, policy=policy.id, subject=None
     )
-    return policy, page, title_subjects(session, principal, [each.subject for each in page.data])
+    return policy, page, title_subjects(session, principal.tenant_id, [each.subject for each in page.data])
 
 
 def _read(session: Session, principal: Principal, gate_id: UUID) -> tuple[GateOut, Names]:
-    gate = gates.read_gate(session, principal.tenant_id, gate_id)
-    return gate, title_subjects(session, principal, [gate.subject])
+    gate = gates.read_gate(session, principal, gate_id)
+    return gate, title_subjects(session, principal.tenant_id, [gate.subject])
 
 
 def _read_view(session: Session, principal: Principal, gate_id: UUID, signed: bool) -> GateView:
@@ -177,8 +177,6 @@ def _audit_of_texts(session: Session, principal: Principal, gate: GateOut, rule:
     if kind == "study":
         study = read_study(session, principal.tenant_id, read_id(Prefix.STUDY, public_id))
         return _audit_of_label(study, getattr(rule, "model", None))
-    if not may(principal, "edit:read"):
-        return None
     evaluation = read_edit(session, principal, read_id(Prefix.EDIT, public_id)).evaluation
     role = ROLES.get(getattr(rule, "texts", None) or "seen")
     measured = evaluation.sets.get(role) if evaluation and role else None
