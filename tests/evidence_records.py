@@ -5,7 +5,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from app.audits.schemas import AuditOut, Progress, ScoreOut
+from app.audits.schemas import AuditOut, Progress
+from app.audits.score_schemas import ScoreOut
 from app.contracts.audits import AuditOptions
 from app.contracts.policies.probabilistic_extraction import ProbabilisticExtraction
 from app.contracts.policies.rate import Rate
