@@ -20,7 +20,7 @@ from app.policies.preregistration import Preregistration
 from app.store.audits import Audit
 from app.store.companions import Companion, CompanionRole
 from app.store.core.identifiers import Prefix, format_id
-from app.store.jobs.queue import Job
+from app.store.jobs.job import Job
 
 
 class AuditCreate(AuditSpec):

@@ -23,8 +23,8 @@ from app.store.companions import link_audit
 from app.store.core.identifiers import Prefix, format_id, parse_id
 from app.store.edits import Edit, EditTextSet
 from app.store.gating import add_gate
+from app.store.jobs.job import Job
 from app.store.jobs.owners import AUDIT, EDIT, STUDY
-from app.store.jobs.queue import Job
 from app.store.lifecycle import accept_text_set, end, succeed_audit, tell
 from app.store.operations import OperationStatus
 from app.store.policies import get_policy

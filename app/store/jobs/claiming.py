@@ -7,8 +7,9 @@ from sqlalchemy import ARRAY, Uuid, false, func, literal, select, update
 from sqlalchemy.orm import Session
 
 from app.settings import SERVED_BY, Queue
+from app.store.jobs.job import Job, JobState
 from app.store.jobs.kinds import KINDS
-from app.store.jobs.queue import Job, JobState, Lease, lease_end
+from app.store.jobs.leases import Lease, lease_end
 
 
 def claim(
