@@ -8,7 +8,7 @@ LOCKED.
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, and_, func, select, update
@@ -45,6 +45,26 @@ class Lease:
     language_model_id: UUID | None
     payload: dict[str, Any]
     traceparent: str | None
+
+    @classmethod
+    def of(cls, job: Job, *, waited_seconds: float) -> Self:
+        """The lease of a job that was claimed just now."""
+        return cls(
+            job_id=job.id,
+            epoch=job.epoch,
+            attempts=job.attempts,
+            waits=job.waits,
+            waits_for=job.error["type"] if job.waits and job.error else None,
+            waited_seconds=waited_seconds,
+            kind=job.kind,
+            queue=job.queue,
+            tenant_id=job.tenant_id,
+            owner_kind=job.owner_kind,
+            owner_id=job.owner_id,
+            language_model_id=job.language_model_id,
+            payload=job.payload,
+            traceparent=job.traceparent,
+        )
 
     def has_waited_for(self, error: JSONObject) -> bool:
         """Whether what is away now was already away at the try before: else another outage begins."""
