@@ -26,6 +26,7 @@
     ├── UnsupportedMediaType      415
     ├── RangeNotSatisfiable       416
     ├── SigningUnavailable        503
+    ├── RenderingTimedOut         503
     ├── ValidationFailed          422
     │   ├── DoesNotFit
     │   ├── IdempotencyMismatch
@@ -331,6 +332,20 @@ class SigningUnavailable(MemauditError):
     title = "Signing unavailable"
 
 
+class RenderingTimedOut(MemauditError):
+    """A document takes longer to draw than this instance allows."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    slug = "rendering-timed-out"
+    title = "Rendering timed out"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            f"The document was not drawn within {seconds:g} seconds. Ask for another format, or no texts; "
+            "whoever runs the service can allow more with MEMAUDIT_RENDERING_SECONDS."
+        )
+
+
 class JobFailed(MemauditError):
     """Work ended without a result.
 
@@ -517,7 +532,7 @@ class StorageUnavailable(JobFailed):
 
 
 class ServiceUnavailable(JobFailed):
-    """The database cannot be reached right now; the request changed nothing and can be repeated."""
+    """What the request needs is away or busy right now; it changed nothing and can be repeated."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     slug = "service-unavailable"
