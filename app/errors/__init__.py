@@ -26,6 +26,7 @@
     ├── UnsupportedMediaType      415
     ├── RangeNotSatisfiable       416
     ├── SigningUnavailable        503
+    ├── RenderingTimedOut         503
     ├── ValidationFailed          422
     │   ├── DoesNotFit
     │   ├── IdempotencyMismatch
@@ -71,6 +72,7 @@ from app.errors.base import (
 from app.errors.evidence import (
     EvidenceFormatNotInstalled,
     EvidenceNotReady,
+    RenderingTimedOut,
     SigningUnavailable,
 )
 from app.errors.gates import (
@@ -172,6 +174,7 @@ __all__ = [
     "PreconditionFailed",
     "RangeNotSatisfiable",
     "ReferenceIsSame",
+    "RenderingTimedOut",
     "ResourceInUse",
     "ScoresMissing",
     "ScoringFailed",

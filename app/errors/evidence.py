@@ -25,3 +25,17 @@ class SigningUnavailable(MemauditError):
     status = HTTPStatus.SERVICE_UNAVAILABLE
     slug = "signing-unavailable"
     title = "Signing unavailable"
+
+
+class RenderingTimedOut(MemauditError):
+    """A document takes longer to draw than this instance allows."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    slug = "rendering-timed-out"
+    title = "Rendering timed out"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            f"The document was not drawn within {seconds:g} seconds. Ask for another format, or no texts; "
+            "whoever runs the service can allow more with MEMAUDIT_RENDERING_SECONDS."
+        )

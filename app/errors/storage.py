@@ -46,7 +46,7 @@ class StorageUnavailable(JobFailed):
 
 
 class ServiceUnavailable(JobFailed):
-    """The database cannot be reached right now; the request changed nothing and can be repeated."""
+    """What the request needs is away or busy right now; it changed nothing and can be repeated."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     slug = "service-unavailable"
