@@ -11,6 +11,7 @@ from app.http.changes import Changes
 from app.http.open_requests import OpenRequests
 from app.http.principals import Credential, Principals
 from app.maintenance.doorbell import Doorbell
+from app.rendering.pool import Renderings
 from app.settings import Settings
 from app.store.core.identifiers import Prefix, parse_id
 from app.store.core.unit_of_work import Store
@@ -50,11 +51,17 @@ async def _changes(request: Request) -> Changes:
     return changes
 
 
+async def _renderings(request: Request) -> Renderings:
+    renderings: Renderings = request.app.state.renderings
+    return renderings
+
+
 SettingsDependency = Annotated[Settings, Depends(_settings)]
 StoreDependency = Annotated[Store, Depends(_store)]
 DoorbellDependency = Annotated[Doorbell, Depends(_doorbell)]
 PrincipalsDependency = Annotated[Principals, Depends(_principals)]
 ChangesDependency = Annotated[Changes, Depends(_changes)]
+RenderingsDependency = Annotated[Renderings, Depends(_renderings)]
 
 
 async def admit(request: Request, credential: Credential) -> Principal:
@@ -106,13 +113,18 @@ class RequireScope:
         return principal
 
 
+def has_scope(principal: Principal, scope: str) -> bool:
+    """Whether a principal's key has a scope (or `admin`)."""
+    return bool(principal.scopes & {scope, ADMIN})
+
+
 def require_scope(principal: Principal, scope: str) -> None:
     """Refuse a principal whose key has neither a scope nor `admin`.
 
     Raises:
         InsufficientScope: it has neither.
     """
-    if not principal.scopes & {scope, ADMIN}:
+    if not has_scope(principal, scope):
         raise InsufficientScope(f"This needs an API key with the scope {scope}.")
 
 

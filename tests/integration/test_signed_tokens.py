@@ -183,7 +183,9 @@ REFUSED: dict[str, Callable[[Issuer], str]] = {
     "of a list of tenants": lambda issuer: issuer.token(tenant=["acme"]),
     "with another algorithm's key": lambda issuer: issuer.token("ES256", {"kid": "RS256"}),
     "without a key's id": lambda issuer: issuer.token("ES256", {}),
-    "with something critical": lambda issuer: issuer.token("ES256", {"kid": "ES256", "crit": ["b64"], "b64": True}),
+    "with something critical": lambda issuer: issuer.token(
+        "ES256", {"kid": "ES256", "crit": ["b64"], "b64": True}
+    ),
     "too long": lambda issuer: issuer.token(more="x" * 9000),
     "no token": lambda _: "a.b.c",
     "no base64": lambda _: "é.é.é",
