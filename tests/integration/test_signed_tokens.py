@@ -160,6 +160,7 @@ def spliced(issuer: Issuer) -> str:
     return ".".join([ours[0], theirs[1], ours[2]])
 
 
+CRITICAL = {"kid": "ES256", "crit": ["b64"], "b64": True}
 REFUSED: dict[str, Callable[[Issuer], str]] = {
     "alg none": unsigned,
     "HS256 with the public key": confused,
@@ -183,9 +184,7 @@ REFUSED: dict[str, Callable[[Issuer], str]] = {
     "of a list of tenants": lambda issuer: issuer.token(tenant=["acme"]),
     "with another algorithm's key": lambda issuer: issuer.token("ES256", {"kid": "RS256"}),
     "without a key's id": lambda issuer: issuer.token("ES256", {}),
-    "with something critical": lambda issuer: issuer.token(
-        "ES256", {"kid": "ES256", "crit": ["b64"], "b64": True}
-    ),
+    "with something critical": lambda issuer: issuer.token(headers=CRITICAL),
     "too long": lambda issuer: issuer.token(more="x" * 9000),
     "no token": lambda _: "a.b.c",
     "no base64": lambda _: "é.é.é",
