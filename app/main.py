@@ -19,6 +19,7 @@ from app.gates.router import router as gates
 from app.http.api_page import install_api_page
 from app.http.changes import Changes
 from app.http.health import router as operations
+from app.http.hosts import OneHost
 from app.http.observability import RequestObserver, ServiceMetrics
 from app.http.open_requests import OpenRequests, RevocationGuard
 from app.http.principals import Principals
@@ -117,7 +118,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.metrics = ServiceMetrics(settings.artifact_store)
     app.state.open_requests = OpenRequests()
     install_problem_handlers(app)
-    v1 = APIRouter(responses=problem_responses(400, 401, 403, 404, 413, 422, 429, 503))
+    v1 = APIRouter(responses=problem_responses(400, 401, 403, 404, 413, 415, 422, 429, 503))
     for router in (
         language_models,
         text_sets,
@@ -143,5 +144,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     install_api_page(app)
     install_pages(app)
     app.add_middleware(RevocationGuard, open_requests=app.state.open_requests)
+    app.add_middleware(OneHost)
     app.add_middleware(RequestObserver, metrics=app.state.metrics)
     return app
