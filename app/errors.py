@@ -52,7 +52,9 @@
         ├── BlobMissing           500
         ├── StorageFull           507
         ├── StorageUnavailable    503
+        ├── SealBroken            500
         └── ServiceUnavailable    503
+            └── KeyUnavailable
 
 No message may contain a submitted text: they are logged, stored and answered.
 """
@@ -523,3 +525,20 @@ class ServiceUnavailable(JobFailed):
     slug = "service-unavailable"
     title = "Service unavailable"
     transient = True
+
+
+# Texts at rest.
+
+
+class KeyUnavailable(ServiceUnavailable):
+    """A key that texts or secrets are sealed with cannot be had; the detail says which, and what to set."""
+
+    slug = "key-unavailable"
+    title = "Key unavailable"
+
+
+class SealBroken(JobFailed):
+    """Something sealed does not open with its key: it was changed, moved, or is another's."""
+
+    slug = "seal-broken"
+    title = "Seal broken"

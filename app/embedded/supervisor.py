@@ -33,6 +33,7 @@ from app.embedded.programs import (
 from app.embedded.redis_server import RedisServer
 from app.evidence.signing import ensure_signing_key
 from app.private_files import write_private
+from app.sealing.master_keys import ensure_master_key
 from app.settings import GPU_QUEUE, Settings
 from app.store.core.migrate import upgrade
 
@@ -95,6 +96,8 @@ def supervise(settings: Settings, announce: Announce, on_ready: Callable[[Ready]
             children.append(redis)
         key_path = ensure_owner_key(settings)
         ensure_signing_key(settings.signing_keys_directory)
+        if settings.master_key is None and settings.key_command is None:
+            ensure_master_key(settings.master_keys_directory)
         running.enter_context(_service_file(settings))
         announce("Starting the worker and the API")
         worker, api = _programs(settings, layout)
