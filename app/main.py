@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from fastapi import APIRouter, FastAPI
+from sqlalchemy.exc import SQLAlchemyError
 
 from app import __version__
 from app.artifacts.hub import router as hub
@@ -31,10 +32,12 @@ from app.pages.install import install_pages
 from app.policies.router import router as policies
 from app.presets.router import router as presets
 from app.scoring.router import router as scoring
+from app.sealing.keyring import Keyring
 from app.settings import Settings, get_settings
 from app.store.blobs.objects import open_location
 from app.store.core.sessions import async_engine
 from app.store.core.unit_of_work import Store
+from app.store.data_keys import require_keys, with_keyring
 from app.studies.router import router as studies
 from app.text_sets.router import router as text_sets
 from app.tracing import start_tracing
@@ -51,9 +54,14 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     open_location(settings.artifact_store)
     read_control_mappings(settings.control_mappings)  # a wrong one is told at the start
+    keyring = Keyring(settings)
+    keyring.require()
     stop_tracing = start_tracing("memaudit-api")
     engine = async_engine(settings.require_database_url(), pool_size=settings.database_pool_size)
-    app.state.store = Store(engine)
+    app.state.store = Store(engine, with_keyring(keyring))
+    # While the database is away it cannot be told whether these are the keys.
+    with suppress(SQLAlchemyError):
+        await app.state.store.run(require_keys)
     # Storing a text set holds a connection for minutes; half of the pool stays free for other requests.
     app.state.text_set_writers = asyncio.Semaphore(max(1, settings.database_pool_size // 2))
     app.state.doorbell = Doorbell(settings)

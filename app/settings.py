@@ -97,8 +97,8 @@ class Settings(BaseSettings):
 
     # A directory of PEM files: the key that evidence is signed with, and those that were before it.
     signing_keys: AbsolutePath | None = None
-    # What wraps the keys of texts: a directory of key files, of which the newest wraps; keys in base64, of which
-    # the first wraps; or a program that wraps and unwraps, as that of a key management service.
+    # What wraps the keys of texts: a directory of key files, of which the newest wraps; keys in base64, of
+    # which the first wraps; or a program that wraps and unwraps, as that of a key management service.
     master_keys: AbsolutePath | None = None
     master_key: SecretStr | None = None
     key_command: str | None = None

@@ -13,8 +13,9 @@ from app.store.core.identifiers import Prefix, format_id
 from app.store.operations import OperationStatus, get_operation
 from app.store.score_findings import read_findings
 from app.store.score_pages import list_by_q_value, list_recited, list_scores
-from app.store.scores import Score, ScoreOrder, find_score, read_evidence
-from app.store.text_sets import find_text
+from app.store.scores import Score, ScoreOrder, find_score
+from app.store.texts import find_text
+from app.store.token_evidence import read_evidence
 
 
 def get_succeeded_audit(session: Session, tenant_id: UUID, audit_id: UUID) -> Audit:

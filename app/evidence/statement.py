@@ -69,7 +69,10 @@ def state(measurement: JSONObject) -> JSONObject:
 
 
 def subjects_of(measurement: JSONObject) -> Iterator[JSONObject]:
-    """What a statement is about, each with its SHA-256: files of models, text sets, an artifact."""
+    """What a statement is about, each with its digest: files of models, text sets, an artifact.
+
+    That of texts is under a key of their owner. In a measurement of an older release it was under none.
+    """
     for model in measurement["models"]:
         if model["role"] == ModelRole.REFERENCE:
             continue
@@ -77,13 +80,14 @@ def subjects_of(measurement: JSONObject) -> Iterator[JSONObject]:
         for file in model["files"]:
             yield _resource(before + file["path"], file["sha256"], model["id"])
     for text_set in measurement["text_sets"]:
-        yield _resource(f"text-set/{text_set['role']}", text_set["sha256"], text_set["id"])
+        keyed = "hmac_sha256" if "hmac_sha256" in text_set else "sha256"
+        yield _resource(f"text-set/{text_set['role']}", text_set[keyed], text_set["id"], keyed)
     if (artifact := measurement["artifact"]) is not None:
         yield _resource(f"artifact/{artifact['name']}", artifact["manifest_sha256"], artifact["id"])
 
 
-def _resource(name: str, sha256: str, of: str) -> JSONObject:
-    return {"name": name, "digest": {"sha256": sha256}, "annotations": {"of": of}}
+def _resource(name: str, digest: str, of: str, algorithm: str = "sha256") -> JSONObject:
+    return {"name": name, "digest": {algorithm: digest}, "annotations": {"of": of}}
 
 
 def _configuration(measurement: JSONObject) -> Iterator[JSONObject]:

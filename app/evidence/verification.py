@@ -132,16 +132,17 @@ def _check_recorded(measurement: JSONObject) -> Iterator[Check]:
     """The model and the texts are those that the work recorded the digests of while it ran."""
     work = measurement["work"]
     models = {each["role"]: each["digest"] for each in measurement["models"]}
-    texts = {each["role"]: each["sha256"] for each in measurement["text_sets"]}
+    texts = _digests_of_texts(measurement)
     if work["object"] == SubjectKind.EDIT:
         receipt = work["receipt"]
         pairs = [("base", receipt["base"]["digest"], models.get(ModelRole.BASE))]
         pairs += [
-            (f"{role} texts", used["sha256"], texts.get(role)) for role, used in receipt["text_sets"].items()
+            (f"{role} texts", _digest_of_texts(used), texts.get(role))
+            for role, used in receipt["text_sets"].items()
         ]
     elif work["object"] == SubjectKind.STUDY:
         studied = {each["label"]: each["digest"] for each in measurement["models"]}
-        pairs = [("texts", work["text_set_sha256"], texts.get("audited"))]
+        pairs = [("texts", _digest_of_texts(work, "text_set_"), texts.get("audited"))]
         pairs += [
             (f"model {each['label']}", each["digests"]["model"], studied.get(each["label"]))
             for each in measurement["audits"]
@@ -154,6 +155,17 @@ def _check_recorded(measurement: JSONObject) -> Iterator[Check]:
         ]
     for name, recorded, named in pairs:
         yield Check(f"recorded {name}", recorded == named, f"{recorded[:16]}…")
+
+
+def _digests_of_texts(measurement: JSONObject) -> dict[str, str | None]:
+    """By role."""
+    return {each["role"]: _digest_of_texts(each) for each in measurement["text_sets"]}
+
+
+def _digest_of_texts(facts: JSONObject, whose: str = "") -> str | None:
+    """The digest of a text set. Releases before it was keyed called it by another name."""
+    digest: str | None = facts.get(f"{whose}hmac_sha256", facts.get(f"{whose}sha256"))
+    return digest
 
 
 def _check_limits(verdict: JSONObject) -> Iterator[Check]:
@@ -193,9 +205,9 @@ def _check_gate(recorded: JSONObject, measurement: JSONObject) -> Iterator[Check
 
 def _was_registered_before(registered: JSONObject, gate: JSONObject, measurement: JSONObject) -> bool:
     """Whether the policy and the texts that were written down are these, and before the work began."""
-    texts = {each["role"]: each["sha256"] for each in measurement["text_sets"]}
+    texts = _digests_of_texts(measurement)
     # Null while the texts were being imported, and of an edit.
-    same_texts = registered["text_set_sha256"] in {None, texts.get("audited")}
+    same_texts = _digest_of_texts(registered, "text_set_") in {None, texts.get("audited")}
     same_policy = registered["policy_sha256"] == gate["policy_sha256"]
     began = datetime.fromisoformat(measurement["work"]["started_at"])
     return same_texts and same_policy and datetime.fromisoformat(registered["registered_at"]) <= began

@@ -1,8 +1,8 @@
 """Boxes: bytes under a 256-bit key that open only in the place that they were sealed for (AES-256-GCM).
 
-A box is a nonce of 12 random bytes, then the ciphertext with its tag of 16 bytes. A key seals fewer than 2^32
-boxes, so that two have the same nonce with a probability below 2^-32 (NIST SP 800-38D, section 8.3): what grows
-with the texts of a set has a key of its own, derived for it.
+A box is a nonce of 12 random bytes, then the ciphertext with its tag of 16 bytes. A key seals fewer than
+2^32 boxes, so that two have the same nonce with a probability below 2^-32 (NIST SP 800-38D, section 8.3):
+what grows with the audits of a set has keys of its own, derived for them.
 """
 
 import os

@@ -1,12 +1,13 @@
 """The hook for a key management service: a program that wraps and unwraps keys, so that none is kept here.
 
-It is run once a question. On its standard input is one JSON document, and it writes one to its standard output:
+It is run once a question. On its standard input is one JSON document, and it writes one to its standard
+output:
 
-    {"operation": "wrap", "key": "<base64>"}                        → {"wrapped": "<base64>", "key_id": "<name>"}
-    {"operation": "unwrap", "wrapped": "<base64>", "key_id": "…"}   → {"key": "<base64>"}
+    {"operation": "wrap", "key": "<base64>"}                       -> {"wrapped": "<base64>", "key_id": "..."}
+    {"operation": "unwrap", "wrapped": "<base64>", "key_id": "..."} -> {"key": "<base64>"}
 
-`key_id` names the key of the service, up to 100 of `A–Z a–z 0–9 . _ : / -`. A program that cannot answer exits
-with another status than 0; what it writes to standard error goes to the log of the process.
+`key_id` names the key of the service, in up to 100 letters, digits and `._:/-`. A program that cannot answer
+exits with another status than 0; what it writes to standard error goes to the log of the process.
 """
 
 import base64

@@ -142,8 +142,8 @@ class Keyring:
             if key.key_id == wrapped.key_id:
                 return key.sealer.open(wrapped.box, place)
         raise KeyUnavailable(
-            f"The master key {wrapped.key_id} is not among the keys of this process, which cannot open what it "
-            "wrapped. Give it back: `memaudit keys master` says which keys are needed."
+            f"The master key {wrapped.key_id} is not among the keys of this process, which cannot open what "
+            "it wrapped. Give it back: `memaudit keys master` says which keys are needed."
         )
 
     def _kept(self, what: tuple[bytes, bytes]) -> bytes | None:

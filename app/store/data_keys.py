@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, LargeBinary, Text, select
+from sqlalchemy import ForeignKey, LargeBinary, Text, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -19,6 +19,7 @@ from app.store.core.base import Base
 T = TypeVar("T")
 KEYRING: Final = "keyring"  # under which a session may carry its own
 DIGESTS: Final = "digests"
+KEYED_MARK: Final = "hmac-sha256:"
 
 
 class TextSetKey(Base):
@@ -43,6 +44,11 @@ class InstanceKey(Base):
     master_key_id: Mapped[str] = mapped_column(Text)
 
 
+def with_keyring(keyring: Keyring) -> dict[str, Keyring]:
+    """The `info` of sessions that work with some master keys."""
+    return {KEYRING: keyring}
+
+
 def keyring_of(session: Session) -> Keyring:
     """The master keys that a session works with: those of the process, unless it carries its own."""
     return session.info.get(KEYRING) or get_keyring()
@@ -56,9 +62,24 @@ def make_text_set_key(session: Session, text_set_id: UUID) -> TextSetSealer:
     """
     key = new_key()
     wrapped = _aside(session, lambda: keyring_of(session).wrap(key, place_of_text_set(text_set_id)))
-    session.add(TextSetKey(text_set_id=text_set_id, wrapped=wrapped.write(), master_key_id=wrapped.key_id))
-    session.flush()
+    row = {"text_set_id": text_set_id, "wrapped": wrapped.write(), "master_key_id": wrapped.key_id}
+    session.execute(insert(TextSetKey).values(row))
     return TextSetSealer(key, text_set_id)
+
+
+def ensure_text_set_sealer(session: Session, text_set_id: UUID) -> TextSetSealer:
+    """What seals and opens for a text set. A set of an older release gets its key when it is first needed.
+
+    Raises:
+        KeyUnavailable: there is no master key, or not the one that wraps its key.
+    """
+    sealer = text_set_sealer(session, text_set_id)
+    if sealer is not None:
+        return sealer
+    # Whoever else finds none waits here.
+    lock = func.hashtextextended(f"key:{text_set_id}", 0)
+    session.execute(select(func.pg_advisory_xact_lock(lock)))
+    return text_set_sealer(session, text_set_id) or make_text_set_key(session, text_set_id)
 
 
 def text_set_sealer(session: Session, text_set_id: UUID) -> TextSetSealer | None:
@@ -97,14 +118,14 @@ def keyed_digest(session: Session, tenant_id: UUID, sha256: str) -> str:
     return hmac.digest(key, bytes.fromhex(sha256), hashlib.sha256).hex()
 
 
-def keyed_fingerprint(session: Session, request: bytes) -> str:
-    """The HMAC-SHA-256 of a request under a key of the instance, hexadecimal.
+def keyed_fingerprint(session: Session, sha256: str) -> str:
+    """What is kept of a request: the HMAC-SHA-256 of its SHA-256 under a key of the instance, and a mark.
 
     Raises:
         KeyUnavailable: the key of the instance cannot be opened.
     """
     key = derive_key(_instance_key(session, DIGESTS), b"memaudit requests")
-    return hmac.digest(key, request, hashlib.sha256).hex()
+    return KEYED_MARK + hmac.digest(key, bytes.fromhex(sha256), hashlib.sha256).hex()
 
 
 def require_keys(session: Session) -> None:

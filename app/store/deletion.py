@@ -13,8 +13,9 @@ from app.store.jobs.owners import TEXT_SET
 from app.store.language_models import LanguageModel, get_language_model
 from app.store.lifecycle import end
 from app.store.operations import is_active
-from app.store.scores import TokenEvidence
-from app.store.text_sets import TextRow, TextSet, TextSetStatus, get_text_set
+from app.store.text_sets import TextSet, TextSetStatus, get_text_set
+from app.store.texts import TextRow
+from app.store.token_evidence import TokenEvidence
 
 
 def delete_language_model(session: Session, tenant_id: UUID, model_id: UUID | None) -> None:

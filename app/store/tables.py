@@ -6,6 +6,7 @@ from app.store import (  # noqa: F401 - for their tables
     companions,
     data_keys,
     edits,
+    erasure_receipts,
     events,
     factors,
     gates,
@@ -19,7 +20,9 @@ from app.store import (  # noqa: F401 - for their tables
     studies,
     tenants,
     text_sets,
+    texts,
     throughput,
+    token_evidence,
 )
 from app.store.blobs import rows as blobs  # noqa: F401 - for its tables
 from app.store.core.base import Base

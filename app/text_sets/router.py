@@ -1,7 +1,6 @@
 """`/v1/text-sets`."""
 
 from asyncio import Semaphore, to_thread
-from tempfile import TemporaryFile
 from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
@@ -29,6 +28,7 @@ from app.http.long_running import add_follow_headers, answer_when_ended
 from app.http.pagination import Page
 from app.http.problems import problem_responses
 from app.intake.formats import READERS
+from app.sealing.spool import spooled
 from app.settings import CPU_QUEUE
 from app.store.core.identifiers import Prefix
 from app.store.deletion import erase_text_set
@@ -89,9 +89,9 @@ async def create_text_set(
     """
     media_type = read_media_type(request.headers.get("content-type", ""))
     limit = settings.max_json_bytes if media_type == JSON_MEDIA_TYPE else settings.max_upload_bytes
-    with TemporaryFile() as file:
+    with spooled() as spool:
         try:
-            sha256 = await receive(bounded(request.stream(), limit), file)
+            file, sha256 = await receive(bounded(request.stream(), limit), spool)
         except ClientDisconnect:
             raise BadRequest("The connection ended before the body did.") from None
         submission = await to_thread(

@@ -14,6 +14,7 @@ from app.intake.formats import Row
 from app.intake.records import Intake
 from app.settings import Settings
 from app.store.core.identifiers import Prefix, new_id, parse_id
+from app.store.data_keys import make_text_set_key
 from app.store.enqueueing import enqueue_import
 from app.store.jobs.waiting import waiting_imports
 from app.store.tenants import Principal
@@ -22,14 +23,13 @@ from app.store.text_sets import (
     TextSet,
     TextSetFilter,
     TextSetStatus,
-    end_of_page,
     get_text_set,
     list_text_sets,
-    read_texts,
     require_all_texts,
     require_texts,
     take_import,
 )
+from app.store.texts import end_of_page, read_texts
 from app.text_sets.schemas import TextOut, TextSetImport, TextSetOut
 from app.text_sets.submission import Submission
 
@@ -80,11 +80,12 @@ def store_texts(
     Raises:
         ValidationFailed: a text breaks the contract, a limit, or has another's id.
         ServiceUnavailable: the database broke off or is full.
+        KeyUnavailable: there is no key to seal the texts with.
     """
     row = _add(session, principal, name=name, metadata_=metadata)
-    intake = Intake(row.id, settings)
+    intake = Intake(row.id, make_text_set_key(session, row.id), settings)
     copy_texts(session, _in_thread(intake.batches(rows)))
-    for column, value in intake.facts.items():
+    for column, value in intake.facts(session, row.tenant_id).items():
         setattr(row, column, value)
     session.flush()
     return row
@@ -152,7 +153,8 @@ def _add(session: Session, principal: Principal, **columns: Any) -> TextSet:
     row = TextSet(
         id=new_id(),
         tenant_id=principal.tenant_id,
-        sha256="",
+        hmac_sha256="",
+        digest_is_keyed=True,
         text_count=0,
         byte_count=0,
         group_counts={},
