@@ -15,7 +15,7 @@ from app.cli.failures import ExitStatus, explained, fail
 from app.cli.found_settings import find_settings
 from app.cli.output import JSONFlag, print_json
 from app.errors import SigningUnavailable
-from app.evidence.signing import rotate_signing_key, to_json_web_key
+from app.signing.keys import rotate_signing_key, to_json_web_key
 from app.store.core.sessions import sync_engine, sync_sessions
 from app.store.tenants import SCOPES, APIKey, create_key, list_keys, revoke_key
 

@@ -31,10 +31,10 @@ from app.embedded.programs import (
     worker_command,
 )
 from app.embedded.redis_server import RedisServer
-from app.evidence.signing import ensure_signing_key
 from app.private_files import write_private
 from app.sealing.master_keys import ensure_master_key
 from app.settings import GPU_QUEUE, Settings
+from app.signing.keys import ensure_signing_key
 from app.store.core.migrate import upgrade
 
 # Holds, while the service runs, the variables that lead the other commands to it.

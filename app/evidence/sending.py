@@ -11,10 +11,10 @@ from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 
 from app.artifacts.conditions import is_unmodified
 from app.artifacts.sending import begun
-from app.evidence.dsse import seal
 from app.evidence.format import EvidenceFormat
 from app.evidence.record import EvidenceRecord
-from app.evidence.signing import SigningKeys, read_signing_keys
+from app.signing.dsse import seal
+from app.signing.keys import SigningKeys, read_signing_keys
 
 _BLOCK_BYTES: Final = 2**16
 _HEADERS: Final = {"X-Content-Type-Options": "nosniff", "Cache-Control": "private, no-cache"}

@@ -13,14 +13,13 @@ import orjson
 from app.contracts.policies.policy import canonical_policy
 from app.contracts.results.gates import Outcome, overall
 from app.evidence.record import EvidenceRecord, ModelRole, RecordedAudit, SubjectKind, to_plain
+from app.signing.in_toto import STATEMENT_TYPE
 
 JSONObject = dict[str, Any]
 
-STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE: Final = "https://in-toto.io/attestation/test-result/v0.1"
 # An extension field of the predicate: all that the result rests on.
 MEASUREMENT: Final = "https://memaudit.dev/attestation/measurement/v0.1"
-PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
 
 _RESULTS: Final = {"pass": "PASSED", "inconclusive": "WARNED", "fail": "FAILED"}
 # The language model whose files are named by their paths alone; of others the label stands before them.

@@ -16,17 +16,17 @@ from app.contracts.policies.policy import RULE_LIST, policy_digest
 from app.contracts.results.evaluations import PASSED
 from app.contracts.results.evaluations import Check as Limit
 from app.contracts.results.gates import Observation, RuleOutcome, overall
-from app.evidence.dsse import EnvelopeInvalid, open_envelope
 from app.evidence.record import AuditRole, ModelRole, SubjectKind
-from app.evidence.signing import PublicKey
 from app.evidence.statement import (
     MEASUREMENT,
-    PAYLOAD_TYPE,
     PREDICATE_TYPE,
-    STATEMENT_TYPE,
     JSONObject,
     state,
 )
+from app.signing import erasure
+from app.signing.dsse import EnvelopeInvalid, open_envelope
+from app.signing.in_toto import PAYLOAD_TYPE, STATEMENT_TYPE
+from app.signing.keys import PublicKey
 from app.store.artifacts import StoredFile, digest_manifest
 
 
@@ -93,16 +93,25 @@ def _read_statement(payload_type: str, payload: bytes) -> JSONObject | None:
     except orjson.JSONDecodeError:
         return None
     match statement:
-        case {"_type": type_, "predicateType": kind, "predicate": {**predicate}} if (type_, kind) == (
-            STATEMENT_TYPE,
-            PREDICATE_TYPE,
-        ) and MEASUREMENT in predicate:
-            return dict(statement)
+        case {"_type": str(type_), "predicateType": str(kind), "predicate": {**predicate}} if (
+            type_ == STATEMENT_TYPE
+        ):
+            known = kind == erasure.PREDICATE_TYPE or (kind == PREDICATE_TYPE and MEASUREMENT in predicate)
+            return dict(statement) if known else None
     return None
+
+
+def is_receipt(statement: JSONObject) -> bool:
+    """Whether a statement says that texts were erased, and not what was measured."""
+    return bool(statement.get("predicateType") == erasure.PREDICATE_TYPE)
 
 
 def _checks(statement: JSONObject) -> Iterator[Check]:
     predicate = statement["predicate"]
+    if is_receipt(statement):
+        subject = erasure.subject_of(predicate["text_set"], predicate["hmac_sha256"])
+        yield Check("subjects", statement["subject"] == [subject], "the text set that was erased")
+        return
     measurement = predicate[MEASUREMENT]
     yield from _check_models(measurement)
     yield from _check_recorded(measurement)

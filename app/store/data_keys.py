@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, LargeBinary, Text, func, select
+from sqlalchemy import ForeignKey, LargeBinary, Text, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -94,6 +94,15 @@ def text_set_sealer(session: Session, text_set_id: UUID) -> TextSetSealer | None
         return None
     place = place_of_text_set(text_set_id)
     return TextSetSealer(_aside(session, lambda: keyring_of(session).unwrap(wrapped, place)), text_set_id)
+
+
+def erase_text_set_key(session: Session, text_set_id: UUID) -> None:
+    """Take the key of a text set away for good. No process can open its texts once this is committed."""
+    wrapped = session.scalar(
+        delete(TextSetKey).where(TextSetKey.text_set_id == text_set_id).returning(TextSetKey.wrapped)
+    )
+    if wrapped is not None:
+        keyring_of(session).forget(wrapped, place_of_text_set(text_set_id))
 
 
 def place_of_text_set(text_set_id: UUID) -> bytes:

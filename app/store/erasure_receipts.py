@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from sqlalchemy import ForeignKey
+from sqlalchemy import ForeignKey, LargeBinary
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.store.core.base import Base, CreatedAt, JSONObject
@@ -18,5 +18,5 @@ class ErasureReceipt(Base):
     )
     tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"), index=True)
     statement: Mapped[JSONObject]
-    envelope: Mapped[JSONObject | None]
+    envelope: Mapped[bytes | None] = mapped_column(LargeBinary)
     created_at: Mapped[CreatedAt]

@@ -11,6 +11,7 @@ from app.contracts.texts import TextRecord
 from app.http.problems import Problem
 from app.http.waiting import Waiting
 from app.store.core.identifiers import Prefix, format_id
+from app.store.erasure_receipts import ErasureReceipt
 from app.store.jobs.queue import Job
 from app.store.text_sets import TextSet, TextSetStatus
 from app.store.texts import ClearText
@@ -118,8 +119,20 @@ class TextOut(BaseModel):
         )
 
 
+class Envelope(BaseModel):
+    """A signed statement: DSSE v1. Its file is this object as compact JSON, in this order."""
+
+    payload: str
+    payloadType: str  # noqa: N815 - DSSE's own word
+    signatures: list[dict[str, str]]
+
+
 class TextSetReceipt(BaseModel):
-    """Proof that the texts of a set were erased. `hmac_sha256` is null if it was erased before it had any."""
+    """Proof that the texts of a set were erased, with the token evidence and the key that opened both.
+
+    `hmac_sha256` is null if it was erased before it had any texts. `envelope` is the same signed, as
+    `GET …/receipt` gives it; null where this instance has no key to sign with.
+    """
 
     object: Literal["text_set_receipt"] = "text_set_receipt"
     id: str
@@ -128,11 +141,13 @@ class TextSetReceipt(BaseModel):
     text_count: int
     byte_count: int
     deleted_at: datetime
+    envelope: Envelope | None = None
 
     @classmethod
-    def of(cls, row: TextSet) -> Self:
+    def of(cls, row: TextSet, receipt: ErasureReceipt) -> Self:
         """The receipt for an erased row."""
         assert row.deleted_at is not None
+        envelope = None if receipt.envelope is None else Envelope.model_validate_json(receipt.envelope)
         return cls(
             id=format_id(Prefix.TEXT_SET, row.id),
             name=row.name,
@@ -140,4 +155,5 @@ class TextSetReceipt(BaseModel):
             text_count=row.text_count,
             byte_count=row.byte_count,
             deleted_at=row.deleted_at,
+            envelope=envelope,
         )

@@ -83,7 +83,7 @@ def _create_receipts() -> None:
         sa.Column("text_set_id", sa.Uuid(), nullable=False),
         sa.Column("tenant_id", sa.Uuid(), nullable=False),
         sa.Column("statement", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
-        sa.Column("envelope", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
+        sa.Column("envelope", sa.LargeBinary(), nullable=True),
         sa.Column("created_at", TIME, server_default=NOW, nullable=False),
         sa.ForeignKeyConstraint(
             ["text_set_id"],

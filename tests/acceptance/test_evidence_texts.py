@@ -17,8 +17,8 @@ import pytest
 from pypdf import PdfReader
 
 from app.evidence.registry import FORMATS
-from app.evidence.signing import from_json_web_key
 from app.evidence.verification import verify
+from app.signing.keys import from_json_web_key
 from tests.acceptance.evidence_fixture import Evidence
 
 PIECE = 20

@@ -17,8 +17,8 @@ from app.evidence import rows, service
 from app.evidence.format import EvidenceFormat
 from app.evidence.record import EvidenceRecord
 from app.evidence.registry import FORMATS
-from app.evidence.signing import ensure_signing_key, read_signing_keys
 from app.settings import Settings
+from app.signing.keys import ensure_signing_key, read_signing_keys
 from app.store.core.identifiers import Prefix, format_id, new_id, parse_id
 from app.store.core.sessions import sync_engine
 from app.store.operations import OperationStatus

@@ -17,16 +17,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from app.contracts.policies.policy import RULE_LIST, policy_digest
 from app.contracts.results.gates import Observation, RuleOutcome, overall
 from app.errors import SigningUnavailable
-from app.evidence.dsse import authenticated, seal
-from app.evidence.signing import (
+from app.evidence.statement import MEASUREMENT, state
+from app.evidence.verification import verify
+from app.signing.dsse import authenticated, seal
+from app.signing.in_toto import PAYLOAD_TYPE
+from app.signing.keys import (
     SigningKeys,
     from_json_web_key,
     read_signing_keys,
     rotate_signing_key,
     to_json_web_key,
 )
-from app.evidence.statement import MEASUREMENT, PAYLOAD_TYPE, state
-from app.evidence.verification import verify
 from tests.command_line import invoke
 
 RULES = [
