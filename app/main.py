@@ -39,6 +39,7 @@ from app.store.core.sessions import async_engine
 from app.store.core.unit_of_work import Store
 from app.store.data_keys import require_keys, with_keyring
 from app.studies.router import router as studies
+from app.tenants.router import router as tenants
 from app.text_sets.router import router as text_sets
 from app.tracing import start_tracing
 
@@ -124,6 +125,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         artifacts,
         hub,
         evidence,
+        tenants,
     ):
         v1.include_router(router)
     app.include_router(v1)

@@ -6,6 +6,29 @@ from collections.abc import Sequence
 from typing import Any, Literal, NotRequired, TypeAlias, TypedDict
 
 
+class APIKeyCreate(TypedDict):
+    """An API key to be. Two of one name may live at a time: the one in use, and the one to change over to."""
+
+    name: str
+
+    scopes: Sequence[
+        Literal[
+            "audit:read",
+            "audit:write",
+            "audit:evidence",
+            "edit:read",
+            "edit:write",
+            "keys:write",
+            "trail:read",
+            "admin",
+        ]
+    ]
+    """What it may do. No scope comes twice."""
+
+    expires_at: NotRequired[datetime | None]
+    """When it ends by itself; null for never."""
+
+
 class AuditCreate(TypedDict):
     """An audit to run.
 
@@ -488,6 +511,10 @@ class ProbabilisticExtraction(TypedDict):
     groups: NotRequired[str | None]
 
 
+class Quotas(TypedDict):
+    """How much of the instance a tenant may use; null is the instance's default."""
+
+
 class RankRatios(TypedDict):
     """What SVD keeps of a projection's singular values, as a share of its full rank.
 
@@ -549,6 +576,10 @@ class Rate(TypedDict):
     groups: NotRequired[str | None]
 
     texts: NotRequired[Literal["seen", "unseen", "control"] | None]
+
+
+class Retention(TypedDict):
+    """How long what a tenant submits is kept, in days; null is for ever."""
 
 
 ScoreOrder: TypeAlias = Literal["ordinal", "nl", "-nl"]
@@ -687,6 +718,28 @@ class Sweep(TypedDict):
     projections: NotRequired[
         Sequence[Sequence[Literal["gate", "up", "down", "q", "k", "v", "qkv", "o"]]] | None
     ]
+
+
+class TenantChange(TypedDict):
+    """What is to change of a tenant. What is given takes the place of what was; the rest stays."""
+
+    name: NotRequired[str | None]
+
+    quotas: NotRequired[Quotas | None]
+
+    retention: NotRequired[Retention | None]
+
+    disabled: NotRequired[bool | None]
+
+
+class TenantCreate(TypedDict):
+    """A tenant to be."""
+
+    name: str
+
+    quotas: NotRequired[Quotas]
+
+    retention: NotRequired[Retention]
 
 
 class TextRecord(TypedDict):
@@ -931,3 +984,9 @@ class ListEvents(TypedDict):
 
     after: NotRequired[str | None]
     """The id of an event, `evt_…`: those that came later."""
+
+
+class ListTenants(TypedDict):
+    """List tenants, newest first. Without the scope `admin` only the own one is there."""
+
+    name: NotRequired[str | None]

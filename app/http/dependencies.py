@@ -10,9 +10,10 @@ from app.errors import IdempotencyKeyMissing, InsufficientScope, NotFound, Unaut
 from app.http.changes import Changes
 from app.maintenance.doorbell import Doorbell
 from app.settings import Settings
+from app.store.api_keys import find_principal
 from app.store.core.identifiers import Prefix, parse_id
 from app.store.core.unit_of_work import Store
-from app.store.tenants import Principal, find_principal
+from app.store.tenants import Principal
 
 ADMIN = "admin"
 EDIT_READ = "edit:read"
@@ -84,6 +85,8 @@ AuditReader = Annotated[Principal, Depends(RequireScope("audit:read"))]
 AuditWriter = Annotated[Principal, Depends(RequireScope("audit:write"))]
 EditReader = Annotated[Principal, Depends(RequireScope(EDIT_READ))]
 EditWriter = Annotated[Principal, Depends(RequireScope("edit:write"))]
+KeyWriter = Annotated[Principal, Depends(RequireScope("keys:write"))]
+Admin = Annotated[Principal, Depends(RequireScope(ADMIN))]
 
 
 _idempotency_header = Header(

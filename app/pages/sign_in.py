@@ -16,8 +16,8 @@ from app.pages.visitors import (
     keep_session,
     local_path,
 )
+from app.store.api_keys import find_principal
 from app.store.page_sessions import begin_session, end_session
-from app.store.tenants import find_principal
 
 _MOST_KEY_CHARS: Final = 500
 
