@@ -22,7 +22,9 @@ from app.cli.release import release
 from app.cli.verify import verify
 from app.embedded.programs import api_command, worker_command
 from app.embedded.supervisor import Ready, supervise
+from app.sealing.keyring import Keyring
 from app.settings import GPU_QUEUE, Queue, Settings
+from app.store.conversion import convert_all
 from app.store.core.migrate import newest_revision, upgrade
 
 cli = typer.Typer(
@@ -107,12 +109,20 @@ def worker(
 
 @cli.command()
 def migrate(*, as_json: JSONFlag = False) -> None:
-    """Bring the database to the newest schema. With --json its revision goes to stdout."""
+    """Bring the database to the newest schema, and seal what older releases stored in clear.
+
+    With --json its revision and how many rows were converted go to stdout. What is broken off goes on when it
+    is asked for again; the API goes on with it too.
+    """
     with explained():
-        database_url = find_settings().require_database_url()
+        settings = find_settings()
+        keyring = Keyring(settings)
+        keyring.require()
+        database_url = settings.require_database_url()
         upgrade(database_url)
+        converted = convert_all(database_url, keyring)
     if as_json:
-        print_json({"revision": newest_revision(database_url)})
+        print_json({"revision": newest_revision(database_url), "converted": converted})
 
 
 @cli.command(
@@ -134,14 +144,16 @@ def version(*, as_json: JSONFlag = False) -> None:
 
 
 def _service_settings() -> Settings:
-    """The settings of a process that needs both Postgres and Redis.
+    """The settings of a process that needs Postgres, Redis and a master key.
 
     Raises:
-        ValueError: if one of them is not set.
+        ValueError: if one of the servers is not set.
+        KeyUnavailable: if there is no master key.
     """
     settings = find_settings()
     settings.require_database_url()
     settings.require_broker_url()
+    Keyring(settings).require()
     return settings
 
 

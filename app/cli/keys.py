@@ -1,4 +1,4 @@
-"""`memaudit keys`: API keys, straight in the database, and the keys that evidence is signed with."""
+"""`memaudit keys`: API keys, straight in the database, and the keys of the instance."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from app.cli.failures import ExitStatus, explained, fail
 from app.cli.found_settings import find_settings
+from app.cli.master_keys import master, rotate_master
 from app.cli.output import JSONFlag, print_json
 from app.contracts.tenants import SCOPES
 from app.errors import MemauditError, SigningUnavailable
@@ -27,7 +28,9 @@ from app.store.trail import COMMAND_LINE, Action, Fact, record
 _LIST_CHARACTERS: Final = 400
 _DATES: Final = ("created_at", "expires_at", "revoked_at", "last_used_at")
 
-cli = typer.Typer(help="Create, list and revoke API keys; rotate the key for evidence.", no_args_is_help=True)
+cli = typer.Typer(
+    help="Create, list and revoke API keys; rotate the keys for evidence and for texts.", no_args_is_help=True
+)
 
 
 @contextmanager
@@ -113,6 +116,10 @@ def revoke(
         print_json({"id": key_id, "revoked": True})
     else:
         typer.echo("Revoked.")
+
+
+cli.command()(master)
+cli.command("rotate-master")(rotate_master)
 
 
 @cli.command("rotate-signing")

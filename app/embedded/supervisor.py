@@ -32,9 +32,11 @@ from app.embedded.programs import (
 )
 from app.embedded.redis_server import RedisServer
 from app.private_files import write_private
+from app.sealing.keyring import Keyring
 from app.sealing.master_keys import ensure_master_key
 from app.settings import GPU_QUEUE, Settings
 from app.signing.keys import ensure_signing_key
+from app.store.conversion import convert_all
 from app.store.core.migrate import upgrade
 
 # Holds, while the service runs, the variables that lead the other commands to it.
@@ -88,7 +90,10 @@ def supervise(settings: Settings, announce: Announce, on_ready: Callable[[Ready]
             postgres = running.enter_context(PostgresServer(layout))
             settings = settings.model_copy(update={"database_url": SecretStr(postgres.url)})
             children.append(postgres)
+        if settings.master_key is None and settings.key_command is None:
+            ensure_master_key(settings.master_keys_directory)
         upgrade(settings.require_database_url())
+        convert_all(settings.require_database_url(), Keyring(settings))
         if settings.broker_url is None:
             announce("Starting Redis")
             redis = running.enter_context(RedisServer(layout))
@@ -96,8 +101,6 @@ def supervise(settings: Settings, announce: Announce, on_ready: Callable[[Ready]
             children.append(redis)
         key_path = ensure_owner_key(settings)
         ensure_signing_key(settings.signing_keys_directory)
-        if settings.master_key is None and settings.key_command is None:
-            ensure_master_key(settings.master_keys_directory)
         running.enter_context(_service_file(settings))
         announce("Starting the worker and the API")
         worker, api = _programs(settings, layout)

@@ -74,7 +74,7 @@ class Keyring:
         """Whether to wrap, and to unwrap what is not kept, takes as long as a program."""
         return self._command is not None
 
-    def keys(self) -> list[MasterKey]:
+    def held(self) -> list[MasterKey]:
         """The keys that this process holds, those that wrap first.
 
         Raises:
@@ -92,7 +92,7 @@ class Keyring:
         Raises:
             KeyUnavailable: there is none; the detail says what to set.
         """
-        if self._command is None and not self.keys():
+        if self._command is None and not self.held():
             raise KeyUnavailable(f"This instance has no master key, so that no text can be stored. {HOW}")
 
     def wrap(self, secret: bytes, place: bytes) -> Wrapped:
@@ -106,7 +106,7 @@ class Keyring:
             key_id, box = self._command.wrap(_with_place(secret, place))
             return Wrapped(key_id, box)
         self.require()
-        newest = self.keys()[0]
+        newest = self.held()[0]
         return Wrapped(newest.key_id, newest.sealer.seal(secret, place))
 
     def unwrap(self, stored: bytes, place: bytes) -> bytes:
@@ -127,9 +127,17 @@ class Keyring:
         with self._lock:
             self._opened.pop((stored, place), None)
 
-    def wraps_with(self, key_id: str) -> bool:
-        """Whether what is wrapped now has this key. What a program wraps with is known only to it: False."""
-        return self._command is None and [key.key_id for key in self.keys()[:1]] == [key_id]
+    def wraps_with(self) -> str:
+        """The id of the master key that wraps now; a program is asked.
+
+        Raises:
+            KeyUnavailable: there is none.
+        """
+        return self.wrap(b"", b"").key_id
+
+    def makes_keys(self) -> bool:
+        """Whether the key that wraps is one of the directory, so that a new one there takes its place."""
+        return self._command is None and not self._of_setting
 
     def _unwrap(self, wrapped: Wrapped, place: bytes) -> bytes:
         if wrapped.key_id.startswith(PREFIX):
@@ -138,7 +146,7 @@ class Keyring:
                     f"A key is wrapped by {wrapped.key_id}, and MEMAUDIT_KEY_COMMAND is not set."
                 )
             return _without_place(self._command.unwrap(wrapped.key_id, wrapped.box), place)
-        for key in self.keys():
+        for key in self.held():
             if key.key_id == wrapped.key_id:
                 return key.sealer.open(wrapped.box, place)
         raise KeyUnavailable(

@@ -48,7 +48,7 @@ def erase_text_set(
 ) -> tuple[TextSet, ErasureReceipt]:
     """Erase the texts, the token evidence that they could be read from, and the key of both.
 
-    Scores, which hold no text, stay. The row of the set stays, and a receipt that is signed if there are keys.
+    Scores, which hold no text, stay. The row of the set stays, and a receipt, signed if there are keys.
     An import under way ends.
 
     Raises:

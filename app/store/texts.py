@@ -10,11 +10,13 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     ForeignKey,
+    Index,
     LargeBinary,
     Text,
     UniqueConstraint,
     cast,
     func,
+    literal_column,
     or_,
     select,
 )
@@ -37,7 +39,15 @@ class TextRow(Base):
     """
 
     __tablename__ = "texts"
-    __table_args__ = (UniqueConstraint("text_set_id", "text_id"),)
+    __table_args__ = (
+        UniqueConstraint("text_set_id", "text_id"),
+        Index(
+            "ix_texts_unsealed",
+            "text_set_id",
+            "ordinal",
+            postgresql_where=literal_column("sealed_text IS NULL"),
+        ),
+    )
 
     text_set_id: Mapped[UUID] = mapped_column(
         ForeignKey("text_sets.id", ondelete="CASCADE"), primary_key=True

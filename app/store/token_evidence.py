@@ -8,7 +8,7 @@ from uuid import UUID
 
 import psycopg
 from psycopg import sql
-from sqlalchemy import ForeignKey, LargeBinary, select
+from sqlalchemy import ForeignKey, Index, LargeBinary, select, text
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.errors import SealBroken
@@ -77,6 +77,9 @@ class TokenEvidence(Base):
     """
 
     __tablename__ = "token_evidence"
+    __table_args__ = (
+        Index("ix_token_evidence_unsealed", "audit_id", "ordinal", postgresql_where=text("sealed IS NULL")),
+    )
 
     audit_id: Mapped[UUID] = mapped_column(ForeignKey("audits.id", ondelete="CASCADE"), primary_key=True)
     ordinal: Mapped[int] = mapped_column(primary_key=True)
@@ -105,6 +108,13 @@ class TokenEvidence(Base):
             deviations=self.deviations,
             sampling_log_likelihoods=self.sampling_log_likelihoods,
         )
+
+
+def seal_row(row: TokenEvidence, sealer: EvidenceSealer) -> None:
+    """Seal a row of an older release."""
+    row.sealed = sealer.seal(row.unsealed().pack(), row.ordinal)
+    row.token_ids = row.log_likelihoods = row.ranks = row.spans = None
+    row.means = row.deviations = row.sampling_log_likelihoods = None
 
 
 def copy_evidence(session: Session, audit_id: UUID, rows: Iterable[Evidence]) -> None:

@@ -41,6 +41,7 @@ class Action(StrEnum):
     SCORES_EXPORTED = "scores.exported"
     EVIDENCE_READ_IN_FULL = "evidence.read_in_full"
     GATE_DECIDED = "gate.decided"
+    MASTER_KEY_ROTATED = "master_key.rotated"
     ARTIFACT_DOWNLOADED = "artifact.downloaded"
 
 

@@ -50,6 +50,9 @@ def upgrade() -> None:
                 for column in CLEAR[table]
             ),
         )
+    # Of what is left to be sealed: nothing is in them once all of it is.
+    build_index("ix_texts_unsealed", "texts", ["text_set_id", "ordinal"], "sealed_text IS NULL")
+    build_index("ix_token_evidence_unsealed", "token_evidence", ["audit_id", "ordinal"], "sealed IS NULL")
 
 
 def _create_text_set_keys() -> None:
@@ -104,6 +107,7 @@ def downgrade() -> None:
     if sealed:
         raise RuntimeError("There are sealed texts, which an older release cannot read; restore a backup.")
     for table, columns in SEALED.items():
+        op.drop_index(f"ix_{table}_unsealed", table)
         for column in columns:
             op.drop_column(table, column)
         for column in CLEAR[table]:
