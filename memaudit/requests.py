@@ -581,6 +581,12 @@ class Rate(TypedDict):
 class Retention(TypedDict):
     """How long what a tenant submits is kept, in days; null is for ever."""
 
+    text_sets_days: NotRequired[int | None]
+
+    evidence_days: NotRequired[int | None]
+
+    events_days: NotRequired[int | None]
+
 
 ScoreOrder: TypeAlias = Literal["ordinal", "nl", "-nl"]
 """In which order scores are listed."""
