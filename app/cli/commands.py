@@ -108,7 +108,13 @@ def worker(
 
 
 @cli.command()
-def migrate(*, as_json: JSONFlag = False) -> None:
+def migrate(
+    *,
+    schema_only: Annotated[
+        bool, typer.Option("--schema-only", help="Seal nothing yet: processes of an older release go on.")
+    ] = False,
+    as_json: JSONFlag = False,
+) -> None:
     """Bring the database to the newest schema, and seal what older releases stored in clear.
 
     With --json its revision and how many rows were converted go to stdout. What is broken off goes on when it
@@ -120,7 +126,7 @@ def migrate(*, as_json: JSONFlag = False) -> None:
         keyring.require()
         database_url = settings.require_database_url()
         upgrade(database_url)
-        converted = convert_all(database_url, keyring)
+        converted = 0 if schema_only else convert_all(database_url, keyring)
     if as_json:
         print_json({"revision": newest_revision(database_url), "converted": converted})
 

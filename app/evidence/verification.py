@@ -124,7 +124,7 @@ def _checks(statement: JSONObject) -> Iterator[Check]:
         yield from _check_gate(each, measurement)
     again = state(measurement)
     subjects = statement["subject"]
-    yield Check("subjects", subjects == again["subject"], f"{len(subjects)} with their SHA-256")
+    yield Check("subjects", subjects == again["subject"], f"{len(subjects)} with their digests")
     same = {name: predicate[name] for name in again["predicate"]} == again["predicate"]
     yield Check("result", same, f"{predicate['result']}, computed again from the numbers")
 
