@@ -21,16 +21,22 @@ from app.http.api_page import install_api_page
 from app.http.changes import Changes
 from app.http.health import router as operations
 from app.http.observability import RequestObserver, ServiceMetrics
+from app.http.open_requests import OpenRequests, RevocationGuard
+from app.http.principals import Principals
 from app.http.problems import install_problem_handlers, problem_responses
+from app.http.signed_tokens import SignedTokens
+from app.http.wrong_keys import WrongKeys
 from app.language_models.router import router as language_models
 from app.logs import configure_logging
 from app.maintenance.doorbell import Doorbell
 from app.maintenance.retention import collect_forever
 from app.maintenance.sweeper import sweep_forever
+from app.maintenance.trail import chain_forever
 from app.model_lines.router import router as model_lines
 from app.pages.install import install_pages
 from app.policies.router import router as policies
 from app.presets.router import router as presets
+from app.rendering.pool import Renderings
 from app.scoring.router import router as scoring
 from app.sealing.keyring import Keyring
 from app.settings import Settings, get_settings
@@ -42,6 +48,7 @@ from app.studies.router import router as studies
 from app.tenants.router import router as tenants
 from app.text_sets.router import router as text_sets
 from app.tracing import start_tracing
+from app.trail.router import router as trail
 
 DESCRIPTION = """
 memaudit audits language models for memorization: it scores texts under a language model and reports how
@@ -63,8 +70,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     # While the database is away it cannot be told whether these are the keys.
     with suppress(SQLAlchemyError):
         await app.state.store.run(require_keys)
+    tokens = None if settings.oidc is None else SignedTokens(settings.oidc)
+    app.state.principals = Principals(app.state.store, WrongKeys(settings.wrong_keys_a_minute), tokens)
     # Storing a text set holds a connection for minutes; half of the pool stays free for other requests.
     app.state.text_set_writers = asyncio.Semaphore(max(1, settings.database_pool_size // 2))
+    app.state.renderings = Renderings(settings.renderings, settings.rendering_seconds)
     app.state.doorbell = Doorbell(settings)
     app.state.changes = Changes(settings.require_database_url())
     tasks = [
@@ -75,6 +85,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             ),
             collect_forever(app.state.store, settings),
             app.state.changes.listen_forever(),
+            chain_forever(app.state.store),
+            app.state.open_requests.end_revoked_forever(app.state.principals),
         )
     ]
     try:
@@ -85,7 +97,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             with suppress(asyncio.CancelledError):
                 await task
         await app.state.changes.close()
+        await app.state.renderings.close()
         app.state.doorbell.close()
+        if tokens is not None:
+            await tokens.aclose()
         await engine.dispose()
         await asyncio.to_thread(stop_tracing)
 
@@ -108,8 +123,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.settings = settings
     app.state.metrics = ServiceMetrics(settings.artifact_store)
+    app.state.open_requests = OpenRequests()
     install_problem_handlers(app)
-    v1 = APIRouter(responses=problem_responses(400, 401, 403, 404, 413, 422, 503))
+    v1 = APIRouter(responses=problem_responses(400, 401, 403, 404, 413, 422, 429, 503))
     for router in (
         language_models,
         text_sets,
@@ -126,6 +142,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         hub,
         evidence,
         tenants,
+        trail,
     ):
         v1.include_router(router)
     app.include_router(v1)
@@ -133,5 +150,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(signing_keys)
     install_api_page(app)
     install_pages(app)
+    app.add_middleware(RevocationGuard, open_requests=app.state.open_requests)
     app.add_middleware(RequestObserver, metrics=app.state.metrics)
     return app

@@ -25,8 +25,33 @@ class APIKeyCreate(TypedDict):
     ]
     """What it may do. No scope comes twice."""
 
-    expires_at: NotRequired[datetime | None]
+    expires_at: NotRequired[str | None]
     """When it ends by itself; null for never."""
+
+
+Action: TypeAlias = Literal[
+    "tenant.created",
+    "tenant.changed",
+    "key.created",
+    "key.revoked",
+    "session.begun",
+    "session.ended",
+    "model.registered",
+    "model.deleted",
+    "text_set.created",
+    "text_set.read",
+    "text_set.erased",
+    "work.requested",
+    "work.cancelled",
+    "scores.exported",
+    "tokens.read",
+    "evidence_with_texts.read",
+    "gate.decided",
+    "master_key.rotated",
+    "artifact.downloaded",
+    "artifact.deleted",
+]
+"""What can be in the trail."""
 
 
 class AuditCreate(TypedDict):
@@ -996,3 +1021,13 @@ class ListTenants(TypedDict):
     """List tenants, newest first. Without the scope `admin` only the own one is there."""
 
     name: NotRequired[str | None]
+
+
+class ListTrail(TypedDict):
+    """List who did what, the oldest first: in the own tenant, or with the scope `admin` in all of them."""
+
+    tenant: NotRequired[str | None]
+    """The id of a tenant, `tnt_…`."""
+
+    action: NotRequired[Action | None]
+    """What was done."""

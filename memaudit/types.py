@@ -3358,6 +3358,41 @@ class Tokenizer(Answer):
     prefix_token_ids: list[int]
 
 
+class TrailEntry(Answer):
+    """Something that somebody did. It names resources by their ids and holds no text."""
+
+    object: Literal["trail_entry"] = "trail_entry"
+
+    id: str
+
+    place: int
+    """In the trail of the whole instance, from 1 on. Those between are of other tenants."""
+
+    tenant: str | None = None
+    """Whose it is; null if it concerns the instance."""
+
+    actor: str
+    """The id of an API key, `oidc:` and the subject of a signed token, `command-line` or `service`."""
+
+    action: str
+    """What was done, as `key.revoked` or `text_set.erased`."""
+
+    subject: str | None = None
+    """The id of what it was done to."""
+
+    facts: dict[str, JsonValue]
+
+    created_at: datetime
+
+    previous_sha256: str
+    """`sha256` of the entry at the place before; 64 noughts for the first."""
+
+    sha256: str
+    """SHA-256 of all fields but `object` and this one as canonical JSON in UTF-8: keys sorted, no blanks,
+    `created_at` in UTC with six digits of its second.
+    """
+
+
 class Transitions(Answer):
     """How many texts two language models recite exactly, and McNemar's test of whether one recites more."""
 

@@ -8,9 +8,11 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from app.errors import IdempotencyKeyMissing, InsufficientScope, NotFound, Unauthorized
 from app.http.changes import Changes
+from app.http.open_requests import OpenRequests
+from app.http.principals import Credential, Principals
 from app.maintenance.doorbell import Doorbell
+from app.rendering.pool import Renderings
 from app.settings import Settings
-from app.store.api_keys import find_principal
 from app.store.core.identifiers import Prefix, parse_id
 from app.store.core.unit_of_work import Store
 from app.store.tenants import Principal
@@ -18,7 +20,10 @@ from app.store.tenants import Principal
 ADMIN = "admin"
 EDIT_READ = "edit:read"
 
-_bearer = HTTPBearer(auto_error=False, description="An API key: `Authorization: Bearer mak_…`")
+_bearer = HTTPBearer(
+    auto_error=False,
+    description="An API key: `Authorization: Bearer mak_…`; where an issuer is set, or one of its tokens.",
+)
 
 
 async def _settings(request: Request) -> Settings:
@@ -36,27 +41,64 @@ async def _doorbell(request: Request) -> Doorbell:
     return doorbell
 
 
+async def _principals(request: Request) -> Principals:
+    principals: Principals = request.app.state.principals
+    return principals
+
+
 async def _changes(request: Request) -> Changes:
     changes: Changes = request.app.state.changes
     return changes
 
 
+async def _renderings(request: Request) -> Renderings:
+    renderings: Renderings = request.app.state.renderings
+    return renderings
+
+
 SettingsDependency = Annotated[Settings, Depends(_settings)]
 StoreDependency = Annotated[Store, Depends(_store)]
 DoorbellDependency = Annotated[Doorbell, Depends(_doorbell)]
+PrincipalsDependency = Annotated[Principals, Depends(_principals)]
 ChangesDependency = Annotated[Changes, Depends(_changes)]
+RenderingsDependency = Annotated[Renderings, Depends(_renderings)]
+
+
+async def admit(request: Request, credential: Credential) -> Principal:
+    """Who asks by a credential. When it is no good any more, the request ends if it still goes on.
+
+    Raises:
+        Unauthorized: the credential is none, or no good any more.
+        TooManyWrongKeys: too many from this address were none.
+    """
+    principals: Principals = request.app.state.principals
+    principal = await principals.require(credential, request.client.host if request.client else "")
+    open_requests: OpenRequests = request.app.state.open_requests
+    open_requests.enter(request, credential)
+    request.state.credential = credential
+    return principal
+
+
+async def require_still(request: Request) -> None:
+    """Refuse what took long to come if the key that it came with has ended meanwhile.
+
+    Raises:
+        Unauthorized: it has.
+    """
+    credential: Credential = request.state.credential
+    principals: Principals = request.app.state.principals
+    if await principals.find(credential) is None:
+        raise Unauthorized("The API key or session ended while the request was under way.")
 
 
 async def _principal(
-    store: StoreDependency,
+    request: Request,
+    principals: PrincipalsDependency,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
 ) -> Principal:
     if credentials is None:
         raise Unauthorized("Send an API key: Authorization: Bearer mak_…")
-    principal = await store.run(find_principal, credentials.credentials)
-    if principal is None:
-        raise Unauthorized("The API key is unknown or revoked.")
-    return principal
+    return await admit(request, principals.bearer(credentials.credentials))
 
 
 class RequireScope:
@@ -71,13 +113,18 @@ class RequireScope:
         return principal
 
 
+def has_scope(principal: Principal, scope: str) -> bool:
+    """Whether a principal's key has a scope (or `admin`)."""
+    return bool(principal.scopes & {scope, ADMIN})
+
+
 def require_scope(principal: Principal, scope: str) -> None:
     """Refuse a principal whose key has neither a scope nor `admin`.
 
     Raises:
         InsufficientScope: it has neither.
     """
-    if not principal.scopes & {scope, ADMIN}:
+    if not has_scope(principal, scope):
         raise InsufficientScope(f"This needs an API key with the scope {scope}.")
 
 

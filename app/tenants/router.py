@@ -2,7 +2,15 @@
 
 from fastapi import APIRouter, Response
 
-from app.http.dependencies import Admin, KeyWriter, PageCursor, PageLimit, StoreDependency, read_id
+from app.http.dependencies import (
+    Admin,
+    KeyWriter,
+    PageCursor,
+    PageLimit,
+    PrincipalsDependency,
+    StoreDependency,
+    read_id,
+)
 from app.http.filters import NameQuery
 from app.http.json_body import StrictJSONRoute
 from app.http.pagination import Page
@@ -51,14 +59,20 @@ async def read_tenant(tenant_id: str, principal: KeyWriter, store: StoreDependen
 
 @router.patch("/tenants/{tenant_id}", responses=problem_responses(409))
 async def change_tenant(
-    tenant_id: str, request: TenantChange, principal: Admin, store: StoreDependency
+    tenant_id: str,
+    request: TenantChange,
+    principal: Admin,
+    store: StoreDependency,
+    principals: PrincipalsDependency,
 ) -> TenantOut:
     """Change a tenant. What is given takes the place of what was.
 
     A disabled tenant's keys and sessions are refused within seconds. What it asked for before goes on, and
     its results are there when it is enabled again.
     """
-    return await store.run(service.change_tenant, principal, read_id(Prefix.TENANT, tenant_id), request)
+    tenant = await store.run(service.change_tenant, principal, read_id(Prefix.TENANT, tenant_id), request)
+    principals.forget()
+    return tenant
 
 
 @router.post("/tenants/{tenant_id}/keys", status_code=201, responses=problem_responses(409))
@@ -89,6 +103,10 @@ async def list_keys(
 
 
 @router.delete("/keys/{key_id}")
-async def revoke_key(key_id: str, principal: KeyWriter, store: StoreDependency) -> APIKeyOut:
+async def revoke_key(
+    key_id: str, principal: KeyWriter, store: StoreDependency, principals: PrincipalsDependency
+) -> APIKeyOut:
     """Revoke an API key for good. Within five seconds no process takes it any more, and open streams end."""
-    return await store.run(service.revoke, principal, read_id(Prefix.API_KEY, key_id))
+    key = await store.run(service.revoke, principal, read_id(Prefix.API_KEY, key_id))
+    principals.forget()
+    return key

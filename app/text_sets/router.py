@@ -21,6 +21,7 @@ from app.http.dependencies import (
     StoreDependency,
     WaitSeconds,
     read_id,
+    require_still,
 )
 from app.http.filters import METADATA_PARAMETER, MetadataQuery, NameQuery, PresetQuery
 from app.http.json_body import bounded
@@ -32,7 +33,7 @@ from app.sealing.spool import spooled
 from app.settings import CPU_QUEUE
 from app.signing.keys import read_signing_keys, signing_keys_if_any
 from app.store.core.identifiers import Prefix
-from app.store.deletion import erase_text_set, get_receipt
+from app.store.deletion import get_receipt
 from app.store.text_sets import TextSetFilter, TextSetStatus
 from app.text_sets import service
 from app.text_sets.schemas import TextOut, TextSetCreate, TextSetImport, TextSetOut, TextSetReceipt
@@ -104,6 +105,7 @@ async def create_text_set(
             sha256=sha256,
             max_record=settings.max_json_bytes,
         )
+        await require_still(request)  # the body may have taken long
         if isinstance(submission, TextSetImport):
             text_set = await store.run(service.request_import, principal, key, submission)
             background.add_task(doorbell.ring, CPU_QUEUE)
@@ -168,7 +170,7 @@ async def list_texts(
 ) -> Page[TextOut]:
     """List the texts of a set, in order. A page of long texts holds fewer than `limit`."""
     identifier = read_id(Prefix.TEXT_SET, text_set_id)
-    return await store.run(service.texts_page, principal.tenant_id, identifier, limit, cursor)
+    return await store.run(service.texts_page, principal, identifier, limit, cursor)
 
 
 _RECEIPT: dict[int | str, dict[str, Any]] = {
@@ -188,9 +190,7 @@ async def erase(
     Scores stay. A set that unfinished work needs answers 409.
     """
     keys = await to_thread(signing_keys_if_any, settings.signing_keys_directory)
-    identifier = read_id(Prefix.TEXT_SET, text_set_id)
-    row, receipt = await store.run(erase_text_set, principal.tenant_id, identifier, keys)
-    return TextSetReceipt.of(row, receipt)
+    return await store.run(service.erase, principal, read_id(Prefix.TEXT_SET, text_set_id), keys)
 
 
 @router.get("/{text_set_id}/receipt", response_class=Response, responses=_RECEIPT)

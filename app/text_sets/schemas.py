@@ -12,7 +12,7 @@ from app.http.problems import Problem
 from app.http.waiting import Waiting
 from app.store.core.identifiers import Prefix, format_id
 from app.store.erasure_receipts import ErasureReceipt
-from app.store.jobs.queue import Job
+from app.store.jobs.job import Job
 from app.store.text_sets import TextSet, TextSetStatus
 from app.store.texts import ClearText
 

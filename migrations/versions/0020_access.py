@@ -1,6 +1,6 @@
 """Tenants with quotas, retention and an end; keys that expire; the trail of who did what.
 
-A row of the trail is written once. A sealing step gives it its place and chains it to the one before.
+A row of the trail is written once; later it is given its place and chained to the one before.
 """
 
 from functools import partial
@@ -25,7 +25,7 @@ TENANT_COLUMNS = (
 )
 KEY_COLUMNS = ("expires_at TIMESTAMPTZ", "last_used_at TIMESTAMPTZ")
 
-# What is let through is the one change that sealing makes.
+# What is let through, beside new rows, is that one is chained.
 KEEP_TRAIL = (
     "CREATE OR REPLACE FUNCTION keep_trail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
     "IF TG_OP = 'INSERT' AND NEW.place IS NULL AND NEW.previous_sha256 IS NULL AND NEW.sha256 IS NULL THEN "
@@ -63,7 +63,7 @@ def upgrade() -> None:
         if_not_exists=True,
     )
     build_index("ix_trail_tenant_id_place", "trail", ["tenant_id", "place"])
-    build_index("ix_trail_unsealed", "trail", ["id"], "place IS NULL")
+    build_index("ix_trail_unchained", "trail", ["id"], "place IS NULL")
     op.execute(KEEP_TRAIL)
     op.execute(
         "CREATE OR REPLACE TRIGGER keep_trail BEFORE INSERT OR UPDATE OR DELETE ON trail "

@@ -15,7 +15,7 @@ from app.contracts.edit_methods import METHODS
 from app.settings import Settings
 from app.store.api_keys import find_principal
 from app.store.edits import Edit
-from app.store.jobs.queue import Job, JobState
+from app.store.jobs.job import Job, JobState
 from app.store.language_models import LanguageModel
 from app.store.lifecycle import cancel_operation
 from tests.http_api import client_of, make_key

@@ -124,7 +124,7 @@ async def test_an_import_is_what_an_upload_of_the_same_texts_would_be(
         for number, passage in enumerate(PASSAGES)
     ]
     uploaded = (await client.post("/v1/text-sets", json={"name": "rivers", "texts": texts})).json()
-    same = ("name", "sha256", "text_count", "byte_count", "group_counts", "duplicate_counts")
+    same = ("name", "hmac_sha256", "text_count", "byte_count", "group_counts", "duplicate_counts")
     assert {field: imported[field] for field in same} == {field: uploaded[field] for field in same}
     assert imported["metadata"] == {"of": "mine"}
     pages = [await read(client, f"/v1/text-sets/{each['id']}/texts") for each in (imported, uploaded)]

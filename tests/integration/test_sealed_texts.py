@@ -28,7 +28,7 @@ from app.settings import Settings
 from app.store.core.identifiers import Prefix, parse_id
 from app.store.core.sessions import sync_engine, sync_sessions
 from app.store.data_keys import require_keys, with_keyring
-from app.store.jobs.queue import Job, JobState
+from app.store.jobs.job import Job, JobState
 from app.store.rewrapping import master_keys_needed, rewrap_text_set_keys
 from app.store.texts import iterate_text_batches, read_texts
 from app.store.token_evidence import read_evidence

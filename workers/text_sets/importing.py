@@ -19,7 +19,7 @@ from app.intake.records import Intake
 from app.intake.source_rows import ColumnMissing
 from app.settings import Settings
 from app.store.data_keys import make_text_set_key
-from app.store.jobs.queue import Lease, LeaseLost
+from app.store.jobs.leases import Lease, LeaseLost
 from app.store.lifecycle import accept_text_set
 from app.store.text_copy import copy_texts_of_worker
 from app.store.text_sets import TextSet

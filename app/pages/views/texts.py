@@ -7,7 +7,8 @@ from uuid import UUID
 from fastapi import Query, Request, Response
 from sqlalchemy.orm import Session
 
-from app.audits.schemas import AuditOut, ScoreOut, Token
+from app.audits.schemas import AuditOut
+from app.audits.score_schemas import ScoreOut, Token
 from app.audits.scores import read_score, read_tokens
 from app.audits.service import read_audit
 from app.contracts.texts import TextId
@@ -73,7 +74,7 @@ def read_text(session: Session, principal: Principal, audit_id: UUID, text_id: s
     audit = read_audit(session, principal.tenant_id, audit_id)
     score = read_score(session, principal.tenant_id, audit_id, text_id)
     try:
-        tokens = read_tokens(session, principal.tenant_id, audit_id, text_id).tokens
+        tokens = read_tokens(session, principal, audit_id, text_id).tokens
     except NotFound:
         tokens = None
     names = find_names(session, principal.tenant_id, [audit.model, audit.text_set])
