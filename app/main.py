@@ -12,6 +12,7 @@ from app.artifacts.hub import router as hub
 from app.artifacts.router import router as artifacts
 from app.audits.router import router as audits
 from app.edits.router import router as edits
+from app.errors import MemauditError
 from app.events.router import router as events
 from app.evidence.controls import read_control_mappings
 from app.evidence.router import keys_router as signing_keys
@@ -57,6 +58,21 @@ RFC 9457 problem document; no submitted text appears in an error.
 """
 
 
+async def _require_keys(store: Store) -> None:
+    """Refuse to start with other master keys than what is stored needs.
+
+    Raises:
+        KeyUnavailable: these open nothing here. While the database is away that cannot be told.
+    """
+    try:
+        await store.run(require_keys)
+    except SQLAlchemyError:
+        return
+    except MemauditError:
+        await store.engine.dispose()
+        raise
+
+
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
@@ -64,12 +80,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     read_control_mappings(settings.control_mappings)  # a wrong one is told at the start
     keyring = Keyring(settings)
     keyring.require()
-    stop_tracing = start_tracing("memaudit-api")
     engine = async_engine(settings.require_database_url(), pool_size=settings.database_pool_size)
     app.state.store = Store(engine, with_keyring(keyring))
-    # While the database is away it cannot be told whether these are the keys.
-    with suppress(SQLAlchemyError):
-        await app.state.store.run(require_keys)
+    await _require_keys(app.state.store)
+    stop_tracing = start_tracing("memaudit-api")
     tokens = None if settings.oidc is None else SignedTokens(settings.oidc)
     app.state.principals = Principals(app.state.store, WrongKeys(settings.wrong_keys_a_minute), tokens)
     # Storing a text set holds a connection for minutes; half of the pool stays free for other requests.

@@ -2,11 +2,13 @@
 
 import os
 import sys
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from sqlalchemy.exc import SQLAlchemyError
 
 from app import __version__
 from app.cli import keys, tenants, trail
@@ -26,6 +28,8 @@ from app.sealing.keyring import Keyring
 from app.settings import GPU_QUEUE, Queue, Settings
 from app.store.conversion import convert_all
 from app.store.core.migrate import newest_revision, upgrade
+from app.store.core.sessions import sync_engine, sync_sessions
+from app.store.data_keys import require_keys, with_keyring
 
 cli = typer.Typer(
     help="Audit language models for memorization.",
@@ -156,13 +160,30 @@ def _service_settings() -> Settings:
 
     Raises:
         ValueError: if one of the servers is not set.
-        KeyUnavailable: if there is no master key.
+        KeyUnavailable: if there is no master key, or not the one that is needed.
     """
     settings = find_settings()
     settings.require_database_url()
     settings.require_broker_url()
-    Keyring(settings).require()
+    _require_keys(settings)
     return settings
+
+
+def _require_keys(settings: Settings) -> None:
+    """Refuse to start a process with other master keys than what is stored needs.
+
+    Raises:
+        KeyUnavailable: there are none, or these open nothing here. That cannot be told while the database is
+            away or has no tables yet.
+    """
+    keyring = Keyring(settings)
+    keyring.require()
+    engine = sync_engine(settings.require_database_url())
+    try:
+        with suppress(SQLAlchemyError), sync_sessions(engine, with_keyring(keyring)).begin() as session:
+            require_keys(session)
+    finally:
+        engine.dispose()
 
 
 def _with_given(settings: Settings, **given: Path | str | int | None) -> Settings:

@@ -95,7 +95,7 @@ def _seal_evidence(session: Session, limit: int) -> int:
     sets = select(Audit.id, Audit.text_set_id).where(Audit.id.in_({row.audit_id for row in rows}))
     sealers = {
         audit_id: ensure_text_set_sealer(session, text_set_id).of_audit(audit_id)
-        for audit_id, text_set_id in session.execute(sets).tuples()
+        for audit_id, text_set_id in session.execute(sets)
     }
     for row in rows:
         seal_row(row, sealers[row.audit_id])

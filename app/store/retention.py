@@ -32,7 +32,7 @@ from app.store.trail import SERVICE, Action, record
 
 def tenants_that_expire(session: Session) -> list[tuple[UUID, Retention]]:
     """The tenants that do not keep everything for ever, and for how long they keep what."""
-    rows = session.execute(select(Tenant.id, Tenant.retention).where(Tenant.retention != {})).tuples()
+    rows = session.execute(select(Tenant.id, Tenant.retention).where(Tenant.retention != {}))
     return [(tenant_id, Retention.model_validate(stored)) for tenant_id, stored in rows]
 
 

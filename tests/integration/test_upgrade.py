@@ -225,7 +225,7 @@ def test_what_was_stored_in_clear_is_sealed(postgres_server: PostgresServer) -> 
             found = read_evidence(session, audit_id, ordinal)
             assert found is not None
             assert [found.token_ids, found.ranks, found.spans] == arrays
-        keyed = dict(session.execute(select(TextSet.id, TextSet.hmac_sha256)).tuples().all())
+        keyed = {row.id: row.hmac_sha256 for row in session.scalars(select(TextSet))}
         tenant_id = session.scalars(select(Tenant.id)).one()
         for text_set_id, plain in digests.items():
             assert keyed[text_set_id] == keyed_digest(session, tenant_id, plain) != plain
