@@ -57,7 +57,9 @@
         ├── BlobMissing           500
         ├── StorageFull           507
         ├── StorageUnavailable    503
+        ├── SealBroken            500
         └── ServiceUnavailable    503
+            └── KeyUnavailable
 
 Each stands in the file of its subject, and is imported from here.
 
@@ -116,6 +118,8 @@ from app.errors.storage import (
     ArtifactNameTaken,
     BlobMissing,
     HubUnreachable,
+    KeyUnavailable,
+    SealBroken,
     ServiceUnavailable,
     StorageFull,
     StorageUnavailable,
@@ -165,6 +169,7 @@ __all__ = [
     "InsufficientScope",
     "JobCrashed",
     "JobFailed",
+    "KeyUnavailable",
     "LabelTaken",
     "LanguageModelChanged",
     "LanguageModelNotReady",
@@ -184,6 +189,7 @@ __all__ = [
     "ResourceInUse",
     "ScoresMissing",
     "ScoringFailed",
+    "SealBroken",
     "ServiceUnavailable",
     "ShardPoisoned",
     "SigningUnavailable",

@@ -55,7 +55,7 @@ def answer_once(
     if sent == request.model_dump_json(exclude_unset=True, exclude=_ADDED):
         earlier.add(_fingerprint(operation, request.model_dump_json(exclude=_ADDED)))
     tenant_id = principal.tenant_id
-    first = recall(session, tenant_id=tenant_id, key=key, fingerprints={fingerprint, *earlier})
+    first = recall(session, tenant_id=tenant_id, key=key, digests={fingerprint, *earlier})
     if first is not None:
         return resource.model_validate(first)
     answer = create()
@@ -63,7 +63,7 @@ def answer_once(
         session,
         tenant_id=tenant_id,
         key=key,
-        fingerprint=fingerprint,
+        digest=fingerprint,
         response=answer.model_dump(mode="json"),
     )
     return answer

@@ -3,16 +3,25 @@
 import asyncio
 from datetime import timedelta
 from typing import Final
+from uuid import UUID
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.errors import MemauditError
 from app.settings import Settings
+from app.signing.keys import signing_keys_if_any
 from app.store.blobs.collecting import collect_garbage, collect_unfinished
+from app.store.conversion import convert_some
 from app.store.core.unit_of_work import Store
 from app.store.factors import forget_factors
 from app.store.jobs.retention import remove_ended_jobs
+from app.store.retention import (
+    expire_events,
+    expire_evidence,
+    expire_text_set,
+    tenants_that_expire,
+)
 
 log = structlog.get_logger()
 
@@ -20,6 +29,7 @@ log = structlog.get_logger()
 COLLECT_SECONDS: Final = 600.0
 # Few enough that nobody waits for the transaction.
 JOBS_AT_ONCE = 1000
+ROWS_AT_ONCE: Final = 1000
 
 
 async def collect_forever(store: Store, settings: Settings) -> None:
@@ -28,6 +38,7 @@ async def collect_forever(store: Store, settings: Settings) -> None:
         await asyncio.sleep(COLLECT_SECONDS)
         try:
             await collect(store, settings)
+            await expire(store, settings)
         except (SQLAlchemyError, MemauditError) as error:
             log.warning("collection_failed", error=type(error).__name__)
 
@@ -41,6 +52,27 @@ async def collect(store: Store, settings: Settings) -> None:
     await collect_garbage(store)
     await store.run(forget_factors, older_than=timedelta(days=settings.cache_days))
     await collect_unfinished(settings.artifact_store)
+
+
+async def expire(store: Store, settings: Settings) -> None:
+    """Erase what tenants keep no longer, and seal what a process of an older release has written meanwhile.
+
+    A text set is erased in one transaction, as if its tenant had asked for it; what else, a batch in each.
+    """
+    keys = await asyncio.to_thread(signing_keys_if_any, settings.signing_keys_directory)
+    for tenant_id, retention in await store.run(tenants_that_expire):
+        if (days := retention.text_sets_days) is not None:
+            after: UUID | None = UUID(int=0)
+            while after is not None:
+                after = await store.run(expire_text_set, tenant_id, days, keys, after=after)
+        if (days := retention.evidence_days) is not None:
+            while await store.run(expire_evidence, tenant_id, days, limit=ROWS_AT_ONCE):
+                pass
+        if (days := retention.events_days) is not None:
+            while await store.run(expire_events, tenant_id, days, limit=ROWS_AT_ONCE):
+                pass
+    while await store.run(convert_some):
+        pass
 
 
 async def _remove_ended_jobs(store: Store, *, older_than: timedelta) -> None:

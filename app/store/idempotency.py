@@ -9,6 +9,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.errors import IdempotencyInFlight, IdempotencyMismatch
 from app.store.core.base import Base, CreatedAt, JSONObject
+from app.store.data_keys import keyed_fingerprint
 
 
 class IdempotencyKey(Base):
@@ -23,16 +24,15 @@ class IdempotencyKey(Base):
     created_at: Mapped[CreatedAt] = mapped_column(index=True)
 
 
-def recall(
-    session: Session, *, tenant_id: UUID, key: str, fingerprints: Collection[str]
-) -> JSONObject | None:
+def recall(session: Session, *, tenant_id: UUID, key: str, digests: Collection[str]) -> JSONObject | None:
     """Take the key for this transaction and return the answer it was first given, if any.
 
-    The request is the same if what was written down of the first one is among the `fingerprints`.
+    The request is the same if the digest of the first one is among the `digests`, which are hexadecimal.
 
     Raises:
         IdempotencyInFlight: another transaction holds the key right now.
-        IdempotencyMismatch: the key was used before with a request that has none of the fingerprints.
+        IdempotencyMismatch: the key was used before with a request that has none of the digests.
+        KeyUnavailable: the key of the instance cannot be opened.
     """
     lock = func.hashtextextended(f"{tenant_id}:{key}", 0)
     if not session.scalar(select(func.pg_try_advisory_xact_lock(lock))):
@@ -40,13 +40,18 @@ def recall(
     row = session.get(IdempotencyKey, (tenant_id, key))
     if row is None:
         return None
-    if row.fingerprint not in fingerprints:
+    # Processes of an older release write the digest itself.
+    if row.fingerprint not in {*digests, *(keyed_fingerprint(session, digest) for digest in digests)}:
         raise IdempotencyMismatch("This Idempotency-Key was used with another request; choose a new one.")
     return row.response
 
 
-def remember(session: Session, *, tenant_id: UUID, key: str, fingerprint: str, response: JSONObject) -> None:
-    """Record the answer; it becomes durable together with the work it announces."""
+def remember(session: Session, *, tenant_id: UUID, key: str, digest: str, response: JSONObject) -> None:
+    """Record the answer; it becomes durable together with the work it announces.
+
+    Of the request, which may hold texts, a digest is kept against which nobody can try guesses.
+    """
+    fingerprint = keyed_fingerprint(session, digest)
     session.add(
         IdempotencyKey(tenant_id=tenant_id, key=key, fingerprint=fingerprint, response=response),
     )

@@ -5,7 +5,9 @@ from app.store import (  # noqa: F401 - for their tables
     artifacts,
     audits,
     companions,
+    data_keys,
     edits,
+    erasure_receipts,
     events,
     factors,
     gates,
@@ -19,7 +21,9 @@ from app.store import (  # noqa: F401 - for their tables
     studies,
     tenants,
     text_sets,
+    texts,
     throughput,
+    token_evidence,
     trail,
 )
 from app.store.blobs import rows as blobs  # noqa: F401 - for its tables

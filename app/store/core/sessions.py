@@ -1,5 +1,7 @@
 """Engines for the two kinds of process: async sessions in the API, sync sessions in workers."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from sqlalchemy import Engine, create_engine
@@ -37,9 +39,14 @@ def async_engine(url: str, *, pool_size: int) -> AsyncEngine:
     )
 
 
-def async_sessions(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
-    """The API's sessions. Objects stay readable after the commit, so that a response can be built of them."""
-    return async_sessionmaker(engine, expire_on_commit=False)
+def async_sessions(
+    engine: AsyncEngine, info: Mapping[str, Any] = MappingProxyType({})
+) -> async_sessionmaker[AsyncSession]:
+    """The API's sessions. Objects stay readable after the commit, so that a response can be built of them.
+
+    Each carries `info`.
+    """
+    return async_sessionmaker(engine, expire_on_commit=False, info=dict(info))
 
 
 def sync_engine(url: str, *, pool_size: int = 2) -> Engine:
@@ -56,6 +63,6 @@ def sync_engine(url: str, *, pool_size: int = 2) -> Engine:
     )
 
 
-def sync_sessions(engine: Engine) -> sessionmaker[Session]:
-    """A worker's sessions."""
-    return sessionmaker(engine, expire_on_commit=False)
+def sync_sessions(engine: Engine, info: Mapping[str, Any] = MappingProxyType({})) -> sessionmaker[Session]:
+    """A worker's sessions. Each carries `info`."""
+    return sessionmaker(engine, expire_on_commit=False, info=dict(info))

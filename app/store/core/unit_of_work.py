@@ -1,7 +1,8 @@
 """One transaction a request: the API's async side runs the store's synchronous operations."""
 
-from collections.abc import Callable
-from typing import Concatenate, Final, ParamSpec, TypeVar
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
@@ -24,11 +25,16 @@ def undone(session: Session, look: Callable[[], T]) -> T:
 
 
 class Store:
-    """Runs store operations, each in a transaction that commits before the caller goes on."""
+    """Runs store operations, each in a transaction that commits before the caller goes on.
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    Args:
+        engine: of the database.
+        info: what each session carries.
+    """
+
+    def __init__(self, engine: AsyncEngine, info: Mapping[str, Any] = MappingProxyType({})) -> None:
         self.engine = engine
-        self._sessions = async_sessions(engine)
+        self._sessions = async_sessions(engine, info)
 
     def session(self) -> AsyncSession:
         """A session whose transaction the caller owns, for streams."""
