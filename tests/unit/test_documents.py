@@ -8,9 +8,9 @@ from typing import Final
 import pytest
 
 from app.contracts.policies import RULES
+from app.contracts.tenants import SCOPES
 from app.evidence.registry import FORMATS
 from app.settings import Settings
-from app.store.tenants import SCOPES
 
 ROOT: Final = Path(__file__).parents[2]
 DOCUMENTS: Final = sorted(
