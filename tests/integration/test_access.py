@@ -11,11 +11,11 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-from app.evidence.signing import rotate_signing_key
 from fastapi import FastAPI
 
 from app.http import principals
 from app.settings import Settings
+from app.signing.keys import rotate_signing_key
 from app.store.core.identifiers import Prefix, format_id, parse_id
 from app.store.operations import OperationStatus
 from memaudit import AsyncClient, Conflict
