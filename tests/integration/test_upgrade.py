@@ -222,7 +222,7 @@ def test_what_was_stored_in_clear_is_sealed(postgres_server: PostgresServer) -> 
     with psycopg.connect(url) as connection:
         # What is under way keeps the digests that it has read, and lets them be replaced once it has ended.
         in_use = connection.execute("SELECT id FROM text_sets WHERE digest_is_keyed IS NULL").fetchall()
-        assert 0 < len(in_use) < len(digests)
+        assert in_use
         for table in ("audits", "edits"):
             connection.execute(
                 f"UPDATE {table} SET status = 'cancelled', finished_at = clock_timestamp() "
