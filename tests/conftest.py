@@ -1,6 +1,5 @@
 """Real Postgres and Redis for every test that asks for them."""
 
-import base64
 import itertools
 import os
 import signal
@@ -25,9 +24,6 @@ COSTLY_SECONDS = 900
 # What is computed here is so small that a second thread only takes the core from the process beside this one.
 # Processes that tests start inherit it. Torch, OpenBLAS and pyarrow read it when they are imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-# What wraps the keys of texts in every process of a test. It is known to everybody.
-os.environ.setdefault("MEMAUDIT_MASTER_KEY", base64.b64encode(b"a master key for tests, and only").decode())
 
 # Commands are interrupted in tests. A run started in the background ignores Ctrl-C, and so would they.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -120,5 +120,5 @@ def _nonce(number: int) -> bytes:
 @contextmanager
 def spooled() -> Iterator[Spool]:
     """A spool in a temporary file that has no name, and is gone with this process."""
-    with TemporaryFile(buffering=0) as file:
-        yield Spool(cast("BinaryIO", file))
+    with TemporaryFile() as file:
+        yield Spool(file)

@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from sqlalchemy import CursorResult, Exists, SQLColumnExpression, delete, exists, func, select, update
+from sqlalchemy import CursorResult, Exists, SQLColumnExpression, and_, delete, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from app import __version__
@@ -72,11 +72,11 @@ def erase_text_set(
 
 def uses_of_text_set(text_set_id: UUID | SQLColumnExpression[UUID]) -> tuple[Exists, ...]:
     """The conditions, of which each says that unfinished work needs a text set."""
-    edits = select(EditTextSet.edit_id).where(EditTextSet.text_set_id == text_set_id)
+    used_by = and_(EditTextSet.edit_id == Edit.id, EditTextSet.text_set_id == text_set_id)
     return (
         exists().where(Audit.text_set_id == text_set_id, is_active(Audit)),
         is_needed_by_an_owner(text_set_id),
-        exists().where(Edit.id.in_(edits), is_active(Edit)),
+        exists().where(used_by, is_active(Edit)),
     )
 
 

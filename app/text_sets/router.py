@@ -7,7 +7,7 @@ from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
 from app.contracts.base import Name
-from app.errors import BadRequest, ServiceUnavailable
+from app.errors import BadRequest, ServiceUnavailable, SigningUnavailable
 from app.http.changes import Resource
 from app.http.dependencies import (
     AuditReader,
@@ -31,7 +31,7 @@ from app.http.problems import problem_responses
 from app.intake.formats import READERS
 from app.sealing.spool import spooled
 from app.settings import CPU_QUEUE
-from app.signing.keys import read_signing_keys, signing_keys_if_any
+from app.signing.keys import signing_keys_if_any
 from app.store.core.identifiers import Prefix
 from app.store.deletion import get_receipt
 from app.store.text_sets import TextSetFilter, TextSetStatus
@@ -199,7 +199,12 @@ async def read_receipt(
     text_set_id: str, principal: AuditReader, store: StoreDependency, settings: SettingsDependency
 ) -> Response:
     """Download the receipt of a text set that was erased or has expired, for `memaudit verify`."""
-    keys = await to_thread(read_signing_keys, settings.signing_keys_directory)
+    keys = await to_thread(signing_keys_if_any, settings.signing_keys_directory)
     identifier = read_id(Prefix.TEXT_SET, text_set_id)
     receipt = await store.run(get_receipt, principal.tenant_id, identifier, keys)
+    if receipt.envelope is None:
+        raise SigningUnavailable(
+            "The texts were erased, but this instance has no key to sign the receipt with. Whoever runs it "
+            "can make one: `memaudit keys rotate-signing`."
+        )
     return Response(receipt.envelope, media_type=RECEIPT_MEDIA_TYPE)

@@ -17,6 +17,7 @@ from tests.benchmarks.scoring_workload import build_micro_model, mixed_texts
 from tests.benchmarks.service import SHARD_TOKENS, SHORT_CHARS, audit, timed, warm_up
 from tests.deployments import Deployment, deployments
 from tests.live_service import job_process
+from tests.tiny_models import save_tiny_model
 
 UNSEALED = Path(__file__).parent / "unsealed"
 LIMIT = 1.05
@@ -27,9 +28,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--texts", type=int, default=20_000)
     parser.add_argument("--repetitions", type=int, default=7)
+    parser.add_argument(
+        "--tiny", action="store_true", help="a model that costs next to nothing, beside which all else shows"
+    )
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
-        model = build_micro_model(Path(directory) / "micro")
+        build = save_tiny_model if asked.tiny else build_micro_model
+        model = build(Path(directory) / "model")
         with deployments([model.parent]) as deploy:
             path = os.pathsep.join((str(UNSEALED), os.environ.get("PYTHONPATH", str(Path.cwd()))))
             services = {

@@ -13,9 +13,9 @@ import psycopg
 import pytest
 from fastapi import FastAPI
 
-from app.evidence.signing import rotate_signing_key
 from app.http import principals
 from app.settings import Settings
+from app.signing.keys import rotate_signing_key
 from app.store.core.identifiers import Prefix, format_id, parse_id
 from app.store.operations import OperationStatus
 from memaudit import AsyncClient, Conflict

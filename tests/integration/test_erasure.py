@@ -18,6 +18,7 @@ from app.settings import Settings
 from app.signing.keys import read_signing_keys, rotate_signing_key
 from app.store.core.identifiers import Prefix, parse_id
 from app.store.data_keys import TextSetKey
+from app.store.edits import EditTextSet
 from app.store.erasure_receipts import ErasureReceipt
 from app.store.events import Event
 from app.store.operations import OperationStatus
@@ -27,7 +28,7 @@ from app.store.texts import TextRow
 from app.store.token_evidence import TokenEvidence
 from app.store.trail import SERVICE, Action, TrailEntry
 from tests.http_api import client_of, make_key
-from tests.integration.rows import add_audit
+from tests.integration.rows import add_audit, add_edit
 
 OLD = "clock_timestamp() - make_interval(days => 31)"
 
@@ -129,6 +130,10 @@ async def test_what_a_tenant_keeps_no_longer_is_erased_unless_it_is_in_use(
     for name, text_set in sets.items():
         if name.startswith("old"):
             database.execute(f"UPDATE text_sets SET created_at = {OLD} WHERE id = %s", (text_set,))
+    with sessions.begin() as session:
+        # Work on another set keeps that alone.
+        edit = add_edit(session, audit.tenant_id)
+        session.add(EditTextSet(edit_id=edit.id, role="clean", text_set_id=sets["new"], hmac_sha256="e" * 64))
     retention = json.dumps({"text_sets_days": 30})
     database.execute("UPDATE tenants SET retention = %s WHERE name = 'acme'", (retention,))
 

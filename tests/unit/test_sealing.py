@@ -208,8 +208,8 @@ def test_a_program_that_gives_no_key_is_named(kms: Path, tmp_path: Path) -> None
 
 def test_a_spool_gives_what_it_took_and_shows_none_of_it_on_disk(tmp_path: Path) -> None:
     content = random.Random(7).randbytes(2 * BLOCK_BYTES + 1000) + CANARY + b"\nlast"
-    with (tmp_path / "spool").open("wb+", buffering=0) as file:
-        spool = Spool(file)  # type: ignore[arg-type]
+    with (tmp_path / "spool").open("wb+") as file:
+        spool = Spool(file)
         for start in range(0, len(content), 70_001):
             spool.write(content[start : start + 70_001])
         reader = spool.reader()
@@ -225,6 +225,7 @@ def test_a_spool_gives_what_it_took_and_shows_none_of_it_on_disk(tmp_path: Path)
         byte = file.read(1)
         file.seek(BLOCK_BYTES + 100)
         file.write(bytes([byte[0] ^ 1]))
+        file.flush()
         reader.seek(0)
         assert reader.read(10) == content[:10]
         reader.seek(BLOCK_BYTES + 1)
