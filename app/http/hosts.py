@@ -1,7 +1,7 @@
 """Requests name one host, as RFC 9112 (section 3.2) asks.
 
-Which host is not checked: this service builds no address from it. One that is malformed or doubled could be read
-in two ways by a proxy and by what compares it with the origin of a form.
+Which host is not checked: this service builds no address from it. One that is malformed or doubled could be
+read in two ways, by a proxy and by what compares it with the origin of a form.
 """
 
 import re

@@ -89,9 +89,8 @@ class BadCase:
             headers["Content-Length"] = str(len(content))
         lines = [f"{self.method} {_with_ids(self.target.encode(), ids).decode()} HTTP/1.1".encode()]
         for name, value in headers.items():
-            for each in value if isinstance(value, list) else [value]:
-                if each is not None:
-                    lines.append(f"{name}: {each}".encode("latin-1"))
+            values = value if isinstance(value, list) else [value]
+            lines += [f"{name}: {each}".encode("latin-1") for each in values if each is not None]
         return b"\r\n".join(lines) + b"\r\n\r\n" + (content or b"")
 
 

@@ -13,8 +13,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from app.signing.keys import ensure_signing_key
 from app.settings import Settings
+from app.signing.keys import ensure_signing_key
 from app.store.core.base import Base
 from tests.corpus.reading import BadCase, read_corpus
 from tests.integration.bad_requests import MAX_REQUEST, cases, make_resources
