@@ -23,7 +23,7 @@ from app.store.page_sessions import find_session
 from app.store.tenants import Principal, find_tenant
 
 REMEMBERED_SECONDS: Final = 2.0
-_MOST_REMEMBERED: Final = 10_000
+_MOST_REMEMBERED: Final = 2000
 _REFUSED: Final = "The API key or token is unknown, revoked or expired, or its tenant is disabled."
 
 
@@ -87,11 +87,12 @@ class Principals:
         principal, until = self._known.get(credential, (None, 0.0))
         if until > time.monotonic():
             return principal
+        asked = time.monotonic()
         principal = await self._look_up(credential)
         if principal is None:
             self._known.pop(credential, None)
             return None
-        self._known[credential] = principal, time.monotonic() + REMEMBERED_SECONDS
+        self._known[credential] = principal, asked + REMEMBERED_SECONDS
         self._known.move_to_end(credential)
         if len(self._known) > _MOST_REMEMBERED:
             self._known.popitem(last=False)

@@ -12,10 +12,13 @@ import httpx
 import psycopg
 import pytest
 from fastapi import FastAPI
+from sqlalchemy.orm import Session, sessionmaker
 
+from app.embedded.owner_key import ensure_owner_key
 from app.evidence.signing import rotate_signing_key
 from app.http import principals
 from app.settings import Settings
+from app.store.api_keys import find_principal
 from app.store.core.identifiers import Prefix, format_id, parse_id
 from app.store.operations import OperationStatus
 from memaudit import AsyncClient, Conflict
@@ -341,3 +344,17 @@ async def test_commands_administer_tenants_and_keep_the_trail(
         invoke, "tenants", "add-key", tenant, "--name", "x", "--scope", "audit:everything"
     )
     assert (refused.exit_code, "audit:everything" not in refused.stderr) == (2, True)
+
+
+def test_the_owner_whose_key_file_is_lost_gets_a_new_key_and_the_lost_one_ends(
+    settings: Settings, sessions: sessionmaker[Session], tmp_path: Path
+) -> None:
+    at_home = settings.model_copy(update={"home": tmp_path})
+    keys = []
+    for _ in range(4):
+        path = ensure_owner_key(at_home)
+        keys.append(path.read_text().strip())
+        assert ensure_owner_key(at_home).read_text().strip() == keys[-1]
+        path.unlink()
+    with sessions.begin() as session:
+        assert [find_principal(session, key) is not None for key in keys] == [False, False, False, True]
