@@ -523,3 +523,24 @@ class ServiceUnavailable(JobFailed):
     slug = "service-unavailable"
     title = "Service unavailable"
     transient = True
+
+
+class TooManyWebhooks(Conflict):
+    """The tenant has as many webhooks as one may have."""
+
+    slug = "too-many-webhooks"
+    title = "Too many webhooks"
+
+
+class TooManySecrets(Conflict):
+    """As many secrets of a webhook sign as may."""
+
+    slug = "too-many-secrets"
+    title = "Too many secrets"
+
+
+class WebhookDisabled(Conflict):
+    """Nothing is sent to a webhook that is disabled."""
+
+    slug = "webhook-disabled"
+    title = "Webhook disabled"

@@ -38,6 +38,9 @@ from app.store.core.unit_of_work import Store
 from app.studies.router import router as studies
 from app.text_sets.router import router as text_sets
 from app.tracing import start_tracing
+from app.webhooks.deliverer import Deliverer
+from app.webhooks.router import messages as webhook_messages
+from app.webhooks.router import router as webhooks
 
 DESCRIPTION = """
 memaudit audits language models for memorization: it scores texts under a language model and reports how
@@ -58,6 +61,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.text_set_writers = asyncio.Semaphore(max(1, settings.database_pool_size // 2))
     app.state.doorbell = Doorbell(settings)
     app.state.changes = Changes(settings.require_database_url())
+    deliverer = Deliverer(app.state.store, settings, app.state.metrics.count_webhook)
     tasks = [
         asyncio.create_task(work)
         for work in (
@@ -66,6 +70,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             ),
             collect_forever(app.state.store, settings),
             app.state.changes.listen_forever(),
+            deliverer.deliver_forever(),
         )
     ]
     try:
@@ -113,12 +118,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         gates,
         model_lines,
         events,
+        webhooks,
         artifacts,
         hub,
         evidence,
     ):
         v1.include_router(router)
     app.include_router(v1)
+    app.webhooks.include_router(webhook_messages)
     app.include_router(operations)
     app.include_router(signing_keys)
     install_api_page(app)

@@ -1,12 +1,13 @@
 """Settings, read from `MEMAUDIT_*` environment variables or from files in a secrets directory."""
 
+import ipaddress
 import os
 import re
 import ssl
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -53,6 +54,27 @@ def _store_url(value: str) -> str:
 
 
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+
+
+class WebhookNetwork(NamedTuple):
+    """Addresses inside one's own network that webhooks may be sent to, and the port there."""
+
+    network: ipaddress.IPv4Network | ipaddress.IPv6Network
+    port: int
+
+
+def _webhook_networks(value: object) -> object:
+    """Read `10.20.0.0/16,10.30.0.7/32:8443,fd00::/64:8443`; the port is 443 unless it is given."""
+    if not isinstance(value, str):
+        return value
+    networks = []
+    for entry in filter(None, (part.strip() for part in value.split(","))):
+        address, slash, rest = entry.partition("/")
+        length, _, port = rest.partition(":")
+        if not slash:
+            raise ValueError("give networks as address/length or address/length:port")
+        networks.append(WebhookNetwork(ipaddress.ip_network(f"{address}/{length}"), int(port or 443)))
+    return networks
 
 
 class Settings(BaseSettings):
@@ -106,6 +128,17 @@ class Settings(BaseSettings):
     max_upload_bytes: int = Field(default=8 * 2**30, ge=1)
     max_text_chars: int = Field(default=4_000_000, ge=1)
     max_texts: int = Field(default=10_000_000, ge=1)
+
+    # Webhooks go to the public internet, port 443, and to these networks inside one's own; who vouches for
+    # receivers beside the system's authorities, as PEM.
+    webhook_networks: Annotated[list[WebhookNetwork], NoDecode, BeforeValidator(_webhook_networks)] = []
+    webhook_ca_file: AbsolutePath | None = None
+    # A whole try; the pause before the second, twice as long before each further one; when they are given up.
+    webhook_timeout_seconds: float = Field(default=15.0, gt=0, le=60)
+    webhook_retry_seconds: float = Field(default=5.0, gt=0, le=60)
+    webhook_retry_days: float = Field(default=3.0, gt=0, le=30)
+    # Deliveries that have ended, so that they can be looked at and replayed.
+    webhook_kept_days: float = Field(default=30.0, gt=0, le=36_500)
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: LogFormat = "json"

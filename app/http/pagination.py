@@ -19,10 +19,24 @@ from app.store.model_lines import ModelLine, ModelVersion
 from app.store.policies import Policy
 from app.store.studies import Study
 from app.store.text_sets import TextSet
+from app.store.webhook_deliveries import WebhookDelivery
+from app.store.webhooks import Webhook
 
 Item = TypeVar("Item", bound=BaseModel)
 Row = TypeVar(
-    "Row", LanguageModel, TextSet, Audit, Study, Edit, Artifact, Policy, Gate, ModelLine, ModelVersion
+    "Row",
+    LanguageModel,
+    TextSet,
+    Audit,
+    Study,
+    Edit,
+    Artifact,
+    Policy,
+    Gate,
+    ModelLine,
+    ModelVersion,
+    Webhook,
+    WebhookDelivery,
 )
 
 

@@ -19,6 +19,8 @@ from app.store import (  # noqa: F401 - for their tables
     tenants,
     text_sets,
     throughput,
+    webhook_deliveries,
+    webhooks,
 )
 from app.store.blobs import rows as blobs  # noqa: F401 - for its tables
 from app.store.core.base import Base

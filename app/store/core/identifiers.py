@@ -20,6 +20,8 @@ class Prefix(StrEnum):
     MODEL_LINE = "lin"
     MODEL_VERSION = "ver"
     EVENT = "evt"
+    WEBHOOK = "whk"
+    DELIVERY = "dlv"
 
 
 def new_id() -> UUID:
