@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -62,19 +62,25 @@ class WebhookNetwork(NamedTuple):
     network: ipaddress.IPv4Network | ipaddress.IPv6Network
     port: int
 
+    @classmethod
+    def read(cls, entry: str) -> Self:
+        """Read `address/length`, for port 443, or `address/length:port`.
+
+        Raises:
+            ValueError: it is neither.
+        """
+        address, slash, rest = entry.strip().partition("/")
+        length, _, port = rest.partition(":")
+        if not slash or not 0 < int(port or 443) <= 65_535:  # noqa: PLR2004 - ports
+            raise ValueError("give networks as address/length or address/length:port")
+        return cls(ipaddress.ip_network(f"{address}/{length}"), int(port or 443))
+
 
 def _webhook_networks(value: object) -> object:
-    """Read `10.20.0.0/16,10.30.0.7/32:8443,fd00::/64:8443`; the port is 443 unless it is given."""
-    if not isinstance(value, str):
-        return value
-    networks = []
-    for entry in filter(None, (part.strip() for part in value.split(","))):
-        address, slash, rest = entry.partition("/")
-        length, _, port = rest.partition(":")
-        if not slash:
-            raise ValueError("give networks as address/length or address/length:port")
-        networks.append(WebhookNetwork(ipaddress.ip_network(f"{address}/{length}"), int(port or 443)))
-    return networks
+    """Read `10.20.0.0/16,10.30.0.7/32:8443,fd00::/64:8443`."""
+    if isinstance(value, str):
+        return [WebhookNetwork.read(entry) for entry in value.split(",") if entry.strip()]
+    return value
 
 
 class Settings(BaseSettings):

@@ -21,11 +21,27 @@ Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 LookUp: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
 
 HTTPS_PORT: Final = 443
+# What IANA's registries of special-purpose addresses keep from the public internet. Python's own list differs
+# from release to release.
+_SPECIAL_IPV4: Final = tuple(
+    map(
+        ipaddress.IPv4Network,
+        (
+            *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
+            *("192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15"),
+            *("198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4"),
+            "168.63.129.16/32",  # of a public range, but answered by the host of an Azure machine
+        ),
+    )
+)
 _GLOBAL_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
+# Within these: protocols' own addresses with Teredo's, 6to4, documentation.
+_SPECIAL_IPV6: Final = tuple(
+    map(ipaddress.IPv6Network, ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"))
+)
 # A translator sends these to the IPv4 address in their last 32 bits (RFC 6052).
 _TRANSLATED: Final = ipaddress.IPv6Network("64:ff9b::/96")
-# Of a public range, but answered by the host of an Azure machine.
-_NOT_PUBLIC: Final = frozenset({ipaddress.IPv4Address("168.63.129.16")})
+_NAME: Final = re.compile(r"(?=.{1,253}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?")
 # What resolvers read as an address in another form, as 127.1 or 0x7f000001.
 _NUMERIC_LABEL: Final = re.compile(r"[0-9]+|0x[0-9a-f]*", re.IGNORECASE)
 # Lookups cannot be broken off: so many may hang before the next ones are refused.
@@ -97,7 +113,7 @@ class Destinations:
         if port not in {HTTPS_PORT, *(each.port for each in self._networks)}:
             raise URLRefused("port_not_allowed")
         address = _address(host)
-        if address is None and _NUMERIC_LABEL.fullmatch(host.rstrip(".").rpartition(".")[2]):
+        if address is None and not _is_name(host):
             raise URLRefused("invalid_url")
         if address is not None and not self._is_allowed(address, port):
             raise URLRefused("address_not_allowed")
@@ -131,12 +147,15 @@ class Destinations:
 def is_public(address: Address) -> bool:
     """Whether an address is one of the public internet, and whatever it stands for is so too."""
     if isinstance(address, ipaddress.IPv4Address):
-        return address.is_global and not address.is_multicast and address not in _NOT_PUBLIC
+        return not any(address in network for network in _SPECIAL_IPV4)
     if address in _TRANSLATED:
         return is_public(ipaddress.IPv4Address(address.packed[-4:]))
-    if address.sixtofour is not None or address.teredo is not None:
-        return False  # tunnels into IPv4 that nobody has any more
-    return address in _GLOBAL_UNICAST and address.is_global
+    return address in _GLOBAL_UNICAST and not any(address in network for network in _SPECIAL_IPV6)
+
+
+def _is_name(host: str) -> bool:
+    last = host.rstrip(".").rpartition(".")[2]
+    return _NAME.fullmatch(host) is not None and _NUMERIC_LABEL.fullmatch(last) is None
 
 
 def _address(host: str) -> Address | None:

@@ -20,14 +20,14 @@ from app.http.problems import problem_responses
 from app.store.webhook_deliveries import DeliveryStatus
 from app.webhooks import service
 from app.webhooks.schemas import (
-    DeliveryOut,
-    ReplayOut,
-    ReplayRequest,
-    SecretRotate,
     WebhookChange,
     WebhookCreate,
+    WebhookDeliveryOut,
     WebhookMessage,
     WebhookOut,
+    WebhookReplayOut,
+    WebhookReplayRequest,
+    WebhookRotate,
     WebhookWithSecret,
 )
 from app.webhooks.signing import new_secret
@@ -100,7 +100,7 @@ async def delete_webhook(webhook_id: str, principal: AuditWriter, store: StoreDe
 
 @router.post("/{webhook_id}/rotate-secret", responses=problem_responses(409))
 async def rotate_webhook_secret(
-    webhook_id: str, request: SecretRotate, principal: AuditWriter, store: StoreDependency
+    webhook_id: str, request: WebhookRotate, principal: AuditWriter, store: StoreDependency
 ) -> WebhookWithSecret:
     """Give a webhook another secret. For a while those from before sign too.
 
@@ -117,7 +117,7 @@ async def test_webhook(
     store: StoreDependency,
     settings: SettingsDependency,
     response: Response,
-) -> DeliveryOut:
+) -> WebhookDeliveryOut:
     """Send a `webhook.test`, whatever types of events the webhook is told of."""
     delivery = await store.run(service.test, principal.tenant_id, webhook_id, settings)
     response.headers["Location"] = f"/v1/webhooks/{webhook_id}/deliveries/{delivery.id}"
@@ -132,7 +132,7 @@ async def list_webhook_deliveries(
     status: DeliveryStatus | None = None,
     limit: PageLimit = 20,
     cursor: PageCursor = None,
-) -> Page[DeliveryOut]:
+) -> Page[WebhookDeliveryOut]:
     """List what was sent to a webhook or will be, newest first; of a status."""
     return await store.run(service.deliveries_page, principal.tenant_id, webhook_id, status, limit, cursor)
 
@@ -140,7 +140,7 @@ async def list_webhook_deliveries(
 @router.get("/{webhook_id}/deliveries/{delivery_id}")
 async def read_webhook_delivery(
     webhook_id: str, delivery_id: str, principal: AuditReader, store: StoreDependency
-) -> DeliveryOut:
+) -> WebhookDeliveryOut:
     """Read a delivery."""
     return await store.run(service.read_delivery, principal.tenant_id, webhook_id, delivery_id)
 
@@ -155,7 +155,7 @@ async def replay_webhook_delivery(
     store: StoreDependency,
     settings: SettingsDependency,
     response: Response,
-) -> DeliveryOut:
+) -> WebhookDeliveryOut:
     """Send a delivery again, with the same id, whatever became of it."""
     delivery = await store.run(service.replay_one, principal.tenant_id, webhook_id, delivery_id, settings)
     response.headers["Location"] = f"/v1/webhooks/{webhook_id}/deliveries/{delivery_id}"
@@ -165,10 +165,10 @@ async def replay_webhook_delivery(
 @router.post("/{webhook_id}/replay", status_code=202, responses=problem_responses(409))
 async def replay_dead_deliveries(
     webhook_id: str,
-    request: ReplayRequest,
+    request: WebhookReplayRequest,
     principal: AuditWriter,
     store: StoreDependency,
     settings: SettingsDependency,
-) -> ReplayOut:
+) -> WebhookReplayOut:
     """Send all dead deliveries of events since a time again, up to a thousand at once."""
     return await store.run(service.replay_dead, principal.tenant_id, webhook_id, request, settings)

@@ -71,7 +71,7 @@ class WebhookChange(Contract):
         return self
 
 
-class SecretRotate(Contract):
+class WebhookRotate(Contract):
     """How a webhook gets another secret."""
 
     overlap_seconds: Annotated[
@@ -84,7 +84,7 @@ class SecretRotate(Contract):
     ] = 86_400
 
 
-class ReplayRequest(Contract):
+class WebhookReplayRequest(Contract):
     """Which deliveries are to be sent again: the dead ones."""
 
     since: Annotated[datetime, Field(strict=False)]
@@ -136,7 +136,7 @@ class WebhookWithSecret(WebhookOut):
     the first answer was lost."""
 
 
-class DeliveryOut(Described):
+class WebhookDeliveryOut(Described):
     """A message to a webhook. Of answers only their status is kept."""
 
     object: Literal["webhook_delivery"] = "webhook_delivery"
@@ -181,7 +181,7 @@ class DeliveryOut(Described):
         )
 
 
-class ReplayOut(Described):
+class WebhookReplayOut(Described):
     """How much is sent again."""
 
     object: Literal["webhook_replay"] = "webhook_replay"

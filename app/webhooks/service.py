@@ -29,13 +29,13 @@ from app.store.webhooks import Webhook, add_webhook, get_webhook, list_webhooks,
 from app.webhooks.destinations import Destinations, URLRefused
 from app.webhooks.payloads import verification_body
 from app.webhooks.schemas import (
-    DeliveryOut,
-    ReplayOut,
-    ReplayRequest,
-    SecretRotate,
     WebhookChange,
     WebhookCreate,
+    WebhookDeliveryOut,
     WebhookOut,
+    WebhookReplayOut,
+    WebhookReplayRequest,
+    WebhookRotate,
     WebhookWithSecret,
 )
 from app.webhooks.signing import Secret
@@ -143,7 +143,7 @@ def delete(session: Session, tenant_id: UUID, webhook_id: str) -> None:
 
 
 def rotate(
-    session: Session, tenant_id: UUID, webhook_id: str, request: SecretRotate, secret: Secret
+    session: Session, tenant_id: UUID, webhook_id: str, request: WebhookRotate, secret: Secret
 ) -> WebhookWithSecret:
     """Give a webhook another secret; those that it had sign beside it for a while.
 
@@ -156,7 +156,7 @@ def rotate(
     return WebhookWithSecret.of(webhook, secret=secret.shown)
 
 
-def test(session: Session, tenant_id: UUID, webhook_id: str, settings: Settings) -> DeliveryOut:
+def test(session: Session, tenant_id: UUID, webhook_id: str, settings: Settings) -> WebhookDeliveryOut:
     """Send a webhook a message that tells of nothing.
 
     Raises:
@@ -174,7 +174,7 @@ def test(session: Session, tenant_id: UUID, webhook_id: str, settings: Settings)
         "created_at": now,
     }
     add_deliveries(session, [row], give_up_after=timedelta(days=settings.webhook_retry_days))
-    return DeliveryOut.of(session.get_one(WebhookDelivery, delivery_id))
+    return WebhookDeliveryOut.of(session.get_one(WebhookDelivery, delivery_id))
 
 
 def deliveries_page(
@@ -184,7 +184,7 @@ def deliveries_page(
     status: DeliveryStatus | None,
     limit: int,
     cursor: str | None,
-) -> Page[DeliveryOut]:
+) -> Page[WebhookDeliveryOut]:
     """The deliveries of a webhook, newest first.
 
     Raises:
@@ -192,21 +192,23 @@ def deliveries_page(
     """
     webhook = get_webhook(session, tenant_id, webhook_id)
     rows = list_deliveries(session, webhook, id_cursor(cursor), limit + 1, status=status)
-    return page_by_id(rows, limit, DeliveryOut.of)
+    return page_by_id(rows, limit, WebhookDeliveryOut.of)
 
 
-def read_delivery(session: Session, tenant_id: UUID, webhook_id: str, delivery_id: str) -> DeliveryOut:
+def read_delivery(session: Session, tenant_id: UUID, webhook_id: str, delivery_id: str) -> WebhookDeliveryOut:
     """A delivery.
 
     Raises:
         NotFound: no such webhook for this tenant, or no such delivery of it.
     """
-    return DeliveryOut.of(get_delivery(session, get_webhook(session, tenant_id, webhook_id), delivery_id))
+    return WebhookDeliveryOut.of(
+        get_delivery(session, get_webhook(session, tenant_id, webhook_id), delivery_id)
+    )
 
 
 def replay_one(
     session: Session, tenant_id: UUID, webhook_id: str, delivery_id: str, settings: Settings
-) -> DeliveryOut:
+) -> WebhookDeliveryOut:
     """Send a delivery again, whatever became of it.
 
     Raises:
@@ -216,12 +218,12 @@ def replay_one(
     row = get_delivery(session, _enabled(session, tenant_id, webhook_id), delivery_id)
     _replay(session, WebhookDelivery.id == row.id, settings)
     session.refresh(row)
-    return DeliveryOut.of(row)
+    return WebhookDeliveryOut.of(row)
 
 
 def replay_dead(
-    session: Session, tenant_id: UUID, webhook_id: str, request: ReplayRequest, settings: Settings
-) -> ReplayOut:
+    session: Session, tenant_id: UUID, webhook_id: str, request: WebhookReplayRequest, settings: Settings
+) -> WebhookReplayOut:
     """Send all dead deliveries of events since a time again, so many at once.
 
     Raises:
@@ -230,7 +232,7 @@ def replay_dead(
     """
     webhook = _enabled(session, tenant_id, webhook_id)
     replayed = _replay(session, is_dead_since(webhook, request.since), settings)
-    return ReplayOut(replayed=replayed, has_more=replayed == MOST_REPLAYED)
+    return WebhookReplayOut(replayed=replayed, has_more=replayed == MOST_REPLAYED)
 
 
 def _replay(session: Session, wanted: ColumnElement[bool], settings: Settings) -> int:
