@@ -29,7 +29,7 @@ REFUSED = Answer(500, "refused")
 
 def test_a_signature_is_that_of_the_reference_libraries() -> None:
     """The oracle is the example that the reference libraries are tested with, in all their languages."""
-    key = base64.b64decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLdHw")
+    key = base64.b64decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
     body = '{"test": 2432232314}'
     at = datetime.fromtimestamp(1614265330, UTC)
     headers = signature_headers("msg_p5jXN8AQM9LWM0D4loKWxJek", body, [key], at)
