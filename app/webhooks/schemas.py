@@ -3,7 +3,15 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import AfterValidator, ConfigDict, Field, JsonValue, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from app.contracts.base import CleanStr, Contract, Described, Metadata
@@ -17,6 +25,13 @@ def _once_each(types: list[EventType]) -> list[EventType]:
     if len(set(types)) < len(types):
         raise PydanticCustomError("event_type_repeated", "Name each type of event once")
     return types
+
+
+def _only_text(value: object) -> object:
+    """A number would be taken for seconds since 1970."""
+    if not isinstance(value, str):
+        raise PydanticCustomError("datetime_type", "Give a time as text")
+    return value
 
 
 URL: TypeAlias = Annotated[
@@ -87,14 +102,13 @@ class WebhookRotate(Contract):
 class WebhookReplayRequest(Contract):
     """Which deliveries are to be sent again: the dead ones."""
 
-    since: Annotated[datetime, Field(strict=False)]
-    """Of events at this time or later."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.since.tzinfo is None:
-            raise PydanticCustomError("timezone_missing", "Give the time with its offset from UTC")
-        return self
+    since: Annotated[
+        AwareDatetime,
+        BeforeValidator(_only_text),
+        Field(
+            strict=False, description="Of events at this time or later: RFC 3339, with the offset from UTC."
+        ),
+    ]
 
 
 class WebhookOut(Described):

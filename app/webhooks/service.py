@@ -163,7 +163,8 @@ def test(session: Session, tenant_id: UUID, webhook_id: str, settings: Settings)
         NotFound: no such webhook for this tenant.
         WebhookDisabled: nothing is sent to it.
     """
-    webhook = _enabled(session, tenant_id, webhook_id)
+    webhook = get_webhook(session, tenant_id, webhook_id)
+    _require_enabled(webhook)
     delivery_id, now = new_id(), session.execute(select(sql.clock_timestamp())).scalar_one()
     row = {
         "id": delivery_id,
@@ -215,7 +216,9 @@ def replay_one(
         NotFound: no such webhook for this tenant, or no such delivery of it.
         WebhookDisabled: nothing is sent to it.
     """
-    row = get_delivery(session, _enabled(session, tenant_id, webhook_id), delivery_id)
+    webhook = get_webhook(session, tenant_id, webhook_id)
+    row = get_delivery(session, webhook, delivery_id)
+    _require_enabled(webhook)
     _replay(session, WebhookDelivery.id == row.id, settings)
     session.refresh(row)
     return WebhookDeliveryOut.of(row)
@@ -230,7 +233,8 @@ def replay_dead(
         NotFound: no such webhook for this tenant.
         WebhookDisabled: nothing is sent to it.
     """
-    webhook = _enabled(session, tenant_id, webhook_id)
+    webhook = get_webhook(session, tenant_id, webhook_id)
+    _require_enabled(webhook)
     replayed = _replay(session, is_dead_since(webhook, request.since), settings)
     return WebhookReplayOut(replayed=replayed, has_more=replayed == MOST_REPLAYED)
 
@@ -239,8 +243,6 @@ def _replay(session: Session, wanted: ColumnElement[bool], settings: Settings) -
     return replay(session, wanted, give_up_after=timedelta(days=settings.webhook_retry_days))
 
 
-def _enabled(session: Session, tenant_id: UUID, webhook_id: str) -> Webhook:
-    webhook = get_webhook(session, tenant_id, webhook_id)
+def _require_enabled(webhook: Webhook) -> None:
     if not webhook.enabled:
         raise WebhookDisabled("The webhook is disabled; enable it first.")
-    return webhook
