@@ -22,6 +22,7 @@ from memaudit.synchronous.presets import Presets
 from memaudit.synchronous.sender import Sender
 from memaudit.synchronous.studies import Studies
 from memaudit.synchronous.text_sets import TextSets
+from memaudit.synchronous.webhooks import Webhooks
 from memaudit.types import Audit, Edit, Event, Gate, LanguageModel, ModelVersion, ScoreList, Study, TextSet
 
 
@@ -66,6 +67,7 @@ class Client:
         self.model_versions = ModelVersions(sender, "/v1/model-versions", ModelVersion)
         self.artifacts = Artifacts(sender)
         self.presets = Presets(sender)
+        self.webhooks = Webhooks(sender)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._sender.connection.url!r})"
