@@ -1,8 +1,8 @@
 """`python -m tests.benchmarks.webhooks --minutes 10`: a receiver that is away, and audits that go on.
 
-Everything is real: Postgres, Redis, API and a worker as processes, a receiver with TLS. Audits are requested one
-after another: first with no webhook, then for as long as the receiver is away. Then it is back, and everything
-has to come, once and verifiable with the `standardwebhooks` library.
+Everything is real: Postgres, Redis, API and a worker as processes, a receiver with TLS. Audits are requested
+one after another: first with no webhook, then for as long as the receiver is away. Then it is back, and
+everything has to come, once and verifiable with the `standardwebhooks` library.
 """
 
 import argparse
