@@ -154,7 +154,7 @@ class Constraint(TypedDict):
     max_perplexity_increase: NotRequired[float]
 
 
-DeliveryStatus: TypeAlias = Literal["pending", "delivered", "dead"]
+DeliveryState: TypeAlias = Literal["pending", "delivered", "dead"]
 """What became of a delivery."""
 
 
@@ -1057,4 +1057,4 @@ class ListWebhooks(TypedDict):
 class ListWebhookDeliveries(TypedDict):
     """List what was sent to a webhook or will be, newest first; of a status."""
 
-    status: NotRequired[DeliveryStatus | None]
+    status: NotRequired[DeliveryState | None]

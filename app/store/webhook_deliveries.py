@@ -46,7 +46,7 @@ OPEN_AFTER: Final = 3
 MOST_REPLAYED: Final = 1000
 
 
-class DeliveryStatus(StrEnum):
+class DeliveryState(StrEnum):
     """What became of a delivery."""
 
     PENDING = "pending"  # it is sent, or will be
@@ -74,7 +74,7 @@ class WebhookDelivery(Base):
             postgresql_where=text("claimed_until IS NOT NULL"),
         ),
         Index("ix_webhook_deliveries_finished_at", "finished_at"),
-        one_of("status", DeliveryStatus),
+        one_of("state", DeliveryState),
     )
 
     id: Mapped[PrimaryKey]
@@ -83,7 +83,7 @@ class WebhookDelivery(Base):
     event_id: Mapped[UUID | None] = mapped_column(ForeignKey("events.id", ondelete="CASCADE"))
     type: Mapped[str] = mapped_column(Text)
     body: Mapped[str] = mapped_column(Text)
-    status: Mapped[str] = mapped_column(Text, default=DeliveryStatus.PENDING)
+    state: Mapped[str] = mapped_column(Text, default=DeliveryState.PENDING)
     attempts: Mapped[int] = mapped_column(default=0)
     # Tries that failed since it was written or replayed: they say how long the next pause is.
     failures: Mapped[int] = mapped_column(default=0)
@@ -264,7 +264,7 @@ def record_delivered(session: Session, claim: Claim, http_status: int) -> bool:
         False when another try has overtaken this one; nothing is changed then.
     """
     webhook = _locked(session, claim)
-    if webhook is None or not _finish(session, claim, DeliveryStatus.DELIVERED, http_status, None):
+    if webhook is None or not _finish(session, claim, DeliveryState.DELIVERED, http_status, None):
         return False
     if webhook.failures >= OPEN_AFTER:
         now = func.clock_timestamp()
@@ -291,7 +291,7 @@ def record_failed(
     error: str,
     pause: float,
     webhook_pause: float,
-) -> DeliveryStatus | None:
+) -> DeliveryState | None:
     """Write that a try failed: it is due again after a pause, or dead if its time is over by then.
 
     Args:
@@ -322,12 +322,12 @@ def record_failed(
         )
         .returning(WebhookDelivery.id)
     ).all()
-    if not retried and not _finish(session, claim, DeliveryStatus.DEAD, http_status, error):
+    if not retried and not _finish(session, claim, DeliveryState.DEAD, http_status, error):
         return None
     webhook.failures += 1
     if webhook_pause:
         webhook.retry_at = now + timedelta(seconds=webhook_pause)
-    return DeliveryStatus.PENDING if retried else DeliveryStatus.DEAD
+    return DeliveryState.PENDING if retried else DeliveryState.DEAD
 
 
 def record_gone(session: Session, claim: Claim, http_status: int, error: str) -> bool:
@@ -337,7 +337,7 @@ def record_gone(session: Session, claim: Claim, http_status: int, error: str) ->
         False when another try has overtaken this one; nothing is changed then.
     """
     webhook = _locked(session, claim)
-    if webhook is None or not _finish(session, claim, DeliveryStatus.DEAD, http_status, error):
+    if webhook is None or not _finish(session, claim, DeliveryState.DEAD, http_status, error):
         return False
     webhook.enabled, webhook.disabled_reason = False, GONE
     return True
@@ -369,13 +369,13 @@ def _of(claim: Claim) -> tuple[ColumnElement[bool], ...]:
 
 
 def _finish(
-    session: Session, claim: Claim, status: DeliveryStatus, http_status: int | None, error: str | None
+    session: Session, claim: Claim, state: DeliveryState, http_status: int | None, error: str | None
 ) -> bool:
     finished = session.execute(
         update(WebhookDelivery)
         .where(*_of(claim))
         .values(
-            status=status,
+            state=state,
             last_status=http_status,
             last_error=error,
             next_attempt_at=None,
@@ -405,12 +405,12 @@ def get_delivery(session: Session, webhook: Webhook, public_id: str) -> WebhookD
 
 
 def list_deliveries(
-    session: Session, webhook: Webhook, before: UUID | None, limit: int, *, status: DeliveryStatus | None
+    session: Session, webhook: Webhook, before: UUID | None, limit: int, *, state: DeliveryState | None
 ) -> list[WebhookDelivery]:
-    """The deliveries of a webhook, newest first; those of a status."""
+    """The deliveries of a webhook, newest first; those of a state."""
     statement = select(WebhookDelivery).where(WebhookDelivery.endpoint_id == webhook.id)
-    if status is not None:
-        statement = statement.where(WebhookDelivery.status == status)
+    if state is not None:
+        statement = statement.where(WebhookDelivery.state == state)
     return newest_first(session, statement, WebhookDelivery.id, before, limit)
 
 
@@ -432,7 +432,7 @@ def replay(session: Session, wanted: ColumnElement[bool], *, give_up_after: time
         update(WebhookDelivery)
         .where(WebhookDelivery.id.in_(some))
         .values(
-            status=DeliveryStatus.PENDING,
+            state=DeliveryState.PENDING,
             failures=0,
             next_attempt_at=now,
             claimed_until=None,
@@ -449,7 +449,7 @@ def is_dead_since(webhook: Webhook, since: datetime) -> ColumnElement[bool]:
     """The condition that a delivery of a webhook is dead whose event was at a time or later."""
     return and_(
         WebhookDelivery.endpoint_id == webhook.id,
-        WebhookDelivery.status == DeliveryStatus.DEAD,
+        WebhookDelivery.state == DeliveryState.DEAD,
         WebhookDelivery.created_at >= since,
     )
 
@@ -473,7 +473,7 @@ def bury(session: Session, *, limit: int) -> int:
     buried = session.scalars(
         update(WebhookDelivery)
         .where(WebhookDelivery.id.in_(over))
-        .values(status=DeliveryStatus.DEAD, next_attempt_at=None, claimed_until=None, finished_at=now)
+        .values(state=DeliveryState.DEAD, next_attempt_at=None, claimed_until=None, finished_at=now)
         .returning(WebhookDelivery.id)
         .execution_options(synchronize_session=False)
     )

@@ -21,7 +21,7 @@ from app.store.core.identifiers import Prefix, format_id
 from app.store.core.unit_of_work import Store
 from app.store.webhook_deliveries import (
     Claim,
-    DeliveryStatus,
+    DeliveryState,
     claim_deliveries,
     record_delivered,
     record_failed,
@@ -157,7 +157,7 @@ class Deliverer:
         if answer.status == _GONE:
             gone = await self._store.run(record_gone, claim, _GONE, answer.error)
             return "dead" if gone else None
-        status = await self._store.run(
+        state = await self._store.run(
             record_failed,
             claim,
             http_status=answer.status,
@@ -165,9 +165,9 @@ class Deliverer:
             pause=pause_of_delivery(claim, answer, self._first_pause),
             webhook_pause=pause_of_webhook(claim, answer, self._first_pause),
         )
-        if status is None:
+        if state is None:
             return None
-        return "dead" if status == DeliveryStatus.DEAD else "failed"
+        return "dead" if state == DeliveryState.DEAD else "failed"
 
     async def _drain(self) -> None:
         """Let tries end that are about to; give back what others under way had claimed."""

@@ -17,7 +17,7 @@ from app.http.filters import METADATA_PARAMETER, MetadataQuery
 from app.http.json_body import StrictJSONRoute
 from app.http.pagination import Page
 from app.http.problems import problem_responses
-from app.store.webhook_deliveries import DeliveryStatus
+from app.store.webhook_deliveries import DeliveryState
 from app.webhooks import service
 from app.webhooks.schemas import (
     WebhookChange,
@@ -129,7 +129,7 @@ async def list_webhook_deliveries(
     webhook_id: str,
     principal: AuditReader,
     store: StoreDependency,
-    status: DeliveryStatus | None = None,
+    status: DeliveryState | None = None,
     limit: PageLimit = 20,
     cursor: PageCursor = None,
 ) -> Page[WebhookDeliveryOut]:

@@ -184,7 +184,7 @@ class WebhookDeliveryOut(Described):
             webhook=format_id(Prefix.WEBHOOK, row.endpoint_id),
             event=None if row.event_id is None else format_id(Prefix.EVENT, row.event_id),
             type=row.type,
-            status=row.status,
+            status=row.state,
             attempts=row.attempts,
             last_status=row.last_status,
             last_error=row.last_error,

@@ -17,7 +17,7 @@ from app.store.core.identifiers import new_id
 from app.store.tenants import Principal
 from app.store.webhook_deliveries import (
     MOST_REPLAYED,
-    DeliveryStatus,
+    DeliveryState,
     WebhookDelivery,
     add_deliveries,
     get_delivery,
@@ -182,7 +182,7 @@ def deliveries_page(
     session: Session,
     tenant_id: UUID,
     webhook_id: str,
-    status: DeliveryStatus | None,
+    state: DeliveryState | None,
     limit: int,
     cursor: str | None,
 ) -> Page[WebhookDeliveryOut]:
@@ -192,7 +192,7 @@ def deliveries_page(
         NotFound: no such webhook for this tenant.
     """
     webhook = get_webhook(session, tenant_id, webhook_id)
-    rows = list_deliveries(session, webhook, id_cursor(cursor), limit + 1, status=status)
+    rows = list_deliveries(session, webhook, id_cursor(cursor), limit + 1, state=state)
     return page_by_id(rows, limit, WebhookDeliveryOut.of)
 
 

@@ -101,7 +101,7 @@ def _create_deliveries() -> None:
         sa.Column("event_id", sa.Uuid(), nullable=True),
         sa.Column("type", sa.Text(), nullable=False),
         sa.Column("body", sa.Text(), nullable=False),
-        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("failures", sa.Integer(), nullable=False),
         sa.Column("last_status", sa.Integer(), nullable=True),
@@ -113,7 +113,7 @@ def _create_deliveries() -> None:
         sa.Column("finished_at", TIME, nullable=True),
         sa.Column("created_at", TIME, server_default=NOW, nullable=False),
         sa.CheckConstraint(
-            "status IN ('pending', 'delivered', 'dead')", name=op.f("ck_webhook_deliveries_status")
+            "state IN ('pending', 'delivered', 'dead')", name=op.f("ck_webhook_deliveries_state")
         ),
         sa.ForeignKeyConstraint(
             ["endpoint_id"],

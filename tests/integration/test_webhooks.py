@@ -412,7 +412,7 @@ async def test_a_process_that_ends_gives_back_what_it_was_sending(
         await client.post(f"/v1/webhooks/{webhook['id']}/test")
         await until(lambda: bool(receiver.received))
     (row,) = database.execute(
-        "SELECT status, attempts, claimed_until, next_attempt_at <= clock_timestamp() FROM webhook_deliveries"
+        "SELECT state, attempts, claimed_until, next_attempt_at <= clock_timestamp() FROM webhook_deliveries"
     ).fetchall()
     assert row == ("pending", 1, None, True)
     receiver.answer = lambda _: Reply()
@@ -487,7 +487,7 @@ async def test_old_deliveries_are_removed_and_forgotten_ones_buried(
         "UPDATE webhook_deliveries SET finished_at = finished_at - interval '31 days' WHERE id = %s", [old]
     )
     database.execute(
-        "UPDATE webhook_deliveries SET status = 'pending', next_attempt_at = clock_timestamp(), "
+        "UPDATE webhook_deliveries SET state = 'pending', next_attempt_at = clock_timestamp(), "
         "give_up_at = clock_timestamp(), finished_at = NULL WHERE id = %s",
         [waiting],
     )
