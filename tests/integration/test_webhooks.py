@@ -18,13 +18,14 @@ from standardwebhooks import WebhookVerificationError
 
 from app.maintenance.retention import collect
 from app.settings import Settings
-from app.store.core.identifiers import Prefix, format_id, parse_id
-from app.store.events import Event, record_removal
-from app.store.jobs.owners import AUDIT, TEXT_SET
+from app.store.audits import Audit
+from app.store.core.identifiers import Prefix, format_id, new_id, parse_id
+from app.store.events import Event
+from app.store.jobs.owners import AUDIT, LANGUAGE_MODEL
+from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.lifecycle import end
 from app.store.operations import OperationStatus
 from app.store.tenants import Tenant
-from app.store.text_sets import TextSet
 from app.store.webhook_deliveries import OPEN_AFTER
 from app.webhooks import deliverer
 from tests.http_api import client_of, make_key, running_app
@@ -147,17 +148,29 @@ async def test_events_arrive_signed_thin_and_once(
     audits = tell(sessions, 5)
     tell(sessions, 3, tenant="other")
     with sessions.begin() as session:
-        text_set = session.scalars(select(TextSet)).first()
-        assert text_set is not None
-        record_removal(session, TEXT_SET, text_set, "erased")
-    sent = await settled(client, everything, 6)
+        ended = session.get_one(Audit, parse_id(Prefix.AUDIT, audits[0]))
+        text_set_id = format_id(Prefix.TEXT_SET, ended.text_set_id)
+        model_id = format_id(Prefix.LANGUAGE_MODEL, ended.language_model_id)
+        model = LanguageModel(id=new_id(), tenant_id=ended.tenant_id, source={})
+        session.add(model)
+        session.flush()
+        assert end(session, LANGUAGE_MODEL, model.id, LanguageModelStatus.REJECTED)
+    assert (await client.delete(f"/v1/text-sets/{text_set_id}")).status_code == 200
+    assert (await client.delete(f"/v1/models/{model_id}")).status_code == 204
+    sent = await settled(client, everything, 8)
     assert {each["status"] for each in sent} == {"delivered"}
     assert {each["last_status"] for each in sent} == {204}
     (erased,) = await settled(client, erasures, 1)
     assert Counter(receiver.ids()) == Counter({each["id"]: 1 for each in sent})
     assert other_receiver.ids() == [erased["id"]]
     told = [each.verified(everything["secret"]) for each in receiver.received]
-    assert {each["data"]["subject"]["id"] for each in told} > set(audits)
+    rejected = format_id(Prefix.LANGUAGE_MODEL, model.id)
+    assert {(each["type"], each["data"]["subject"]["id"]) for each in told} == {
+        *(("audit.succeeded", audit) for audit in audits),
+        ("language_model.rejected", rejected),
+        ("language_model.deleted", model_id),
+        ("text_set.erased", text_set_id),
+    }
     listed = {each["id"]: each for each in (await client.get("/v1/events?limit=100")).json()["data"]}
     for each in told:
         event = listed[each["data"]["event"]]
