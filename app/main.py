@@ -46,6 +46,9 @@ from app.tenants.router import router as tenants
 from app.text_sets.router import router as text_sets
 from app.tracing import start_tracing
 from app.trail.router import router as trail
+from app.webhooks.deliverer import Deliverer
+from app.webhooks.router import messages as webhook_messages
+from app.webhooks.router import router as webhooks
 
 DESCRIPTION = """
 memaudit audits language models for memorization: it scores texts under a language model and reports how
@@ -69,6 +72,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.renderings = Renderings(settings.renderings, settings.rendering_seconds)
     app.state.doorbell = Doorbell(settings)
     app.state.changes = Changes(settings.require_database_url())
+    deliverer = Deliverer(app.state.store, settings, app.state.metrics.count_webhook)
     tasks = [
         asyncio.create_task(work)
         for work in (
@@ -79,6 +83,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             app.state.changes.listen_forever(),
             chain_forever(app.state.store),
             app.state.open_requests.end_revoked_forever(app.state.principals),
+            deliverer.deliver_forever(),
         )
     ]
     try:
@@ -130,6 +135,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         gates,
         model_lines,
         events,
+        webhooks,
         artifacts,
         hub,
         evidence,
@@ -138,6 +144,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     ):
         v1.include_router(router)
     app.include_router(v1)
+    app.webhooks.include_router(webhook_messages)
     app.include_router(operations)
     app.include_router(signing_keys)
     install_api_page(app)

@@ -1,12 +1,13 @@
 """Settings, read from `MEMAUDIT_*` environment variables or from files in a secrets directory."""
 
+import ipaddress
 import os
 import re
 import ssl
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
@@ -85,6 +86,33 @@ class OIDC(BaseModel):
     scopes: dict[str, list[str]] = {}
 
 
+class WebhookNetwork(NamedTuple):
+    """Addresses inside one's own network that webhooks may be sent to, and the port there."""
+
+    network: ipaddress.IPv4Network | ipaddress.IPv6Network
+    port: int
+
+    @classmethod
+    def read(cls, entry: str) -> Self:
+        """Read `address/length`, for port 443, or `address/length:port`.
+
+        Raises:
+            ValueError: it is neither.
+        """
+        address, slash, rest = entry.strip().partition("/")
+        length, _, port = rest.partition(":")
+        if not slash or not 0 < int(port or 443) <= 65_535:  # noqa: PLR2004 - ports
+            raise ValueError("give networks as address/length or address/length:port")
+        return cls(ipaddress.ip_network(f"{address}/{length}"), int(port or 443))
+
+
+def _webhook_networks(value: object) -> object:
+    """Read `10.20.0.0/16,10.30.0.7/32:8443,fd00::/64:8443`."""
+    if isinstance(value, str):
+        return [WebhookNetwork.read(entry) for entry in value.split(",") if entry.strip()]
+    return value
+
+
 class Settings(BaseSettings):
     """Everything that a process of memaudit can be told from outside."""
 
@@ -145,6 +173,17 @@ class Settings(BaseSettings):
     max_upload_bytes: int = Field(default=8 * 2**30, ge=1)
     max_text_chars: int = Field(default=4_000_000, ge=1)
     max_texts: int = Field(default=10_000_000, ge=1)
+
+    # Webhooks go to the public internet, port 443, and to these networks inside one's own; who vouches for
+    # receivers beside the system's authorities, as PEM.
+    webhook_networks: Annotated[list[WebhookNetwork], NoDecode, BeforeValidator(_webhook_networks)] = []
+    webhook_ca_file: AbsolutePath | None = None
+    # A whole try; the pause before the second, twice as long before each further one; when they are given up.
+    webhook_timeout_seconds: float = Field(default=15.0, gt=0, le=60)
+    webhook_retry_seconds: float = Field(default=5.0, gt=0, le=60)
+    webhook_retry_days: float = Field(default=3.0, gt=0, le=30)
+    # Deliveries that have ended, so that they can be looked at and replayed.
+    webhook_kept_days: float = Field(default=30.0, gt=0, le=36_500)
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: LogFormat = "json"

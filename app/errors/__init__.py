@@ -23,7 +23,10 @@
     │   ├── StudyNotSucceeded
     │   ├── TenantNameTaken
     │   ├── TextSetNotReady
-    │   └── TooManyKeys
+    │   ├── TooManyKeys
+    │   ├── TooManySecrets
+    │   ├── TooManyWebhooks
+    │   └── WebhookDisabled
     ├── PreconditionFailed        412
     ├── BodyTooLarge              413
     ├── UnsupportedMediaType      415
@@ -125,6 +128,7 @@ from app.errors.text_sets import (
     TextsAwaited,
     TextSetNotReady,
 )
+from app.errors.webhooks import TooManySecrets, TooManyWebhooks, WebhookDisabled
 from app.errors.work import (
     AlreadyTerminal,
     AuditNotSucceeded,
@@ -196,9 +200,12 @@ __all__ = [
     "TextSetNotReady",
     "TextsAwaited",
     "TooManyKeys",
+    "TooManySecrets",
+    "TooManyWebhooks",
     "TooManyWrongKeys",
     "Unauthorized",
     "UnsupportedMediaType",
     "ValidationFailed",
     "VersionIncomplete",
+    "WebhookDisabled",
 ]

@@ -20,6 +20,7 @@ log = structlog.get_logger()
 REQUEST_ID_HEADER = b"x-request-id"
 # Any other word in its place is the client's own, and a label for each would be no help.
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+WEBHOOK_OUTCOMES: Final = ("delivered", "failed", "dead")
 # Asked for every few seconds by machines.
 _UNTRACED: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 
@@ -53,6 +54,18 @@ class ServiceMetrics:
             "Jobs that this process took back because their worker was silent for longer than a lease.",
             registry=self.registry,
         )
+        self._webhooks = Counter(
+            "memaudit_webhook_attempts_total",
+            "Tries of this process to deliver a webhook, by what became of them.",
+            ("outcome",),
+            registry=self.registry,
+        )
+        for outcome in WEBHOOK_OUTCOMES:
+            self._webhooks.labels(outcome)  # shown before the first one
+
+    def count_webhook(self, outcome: str) -> None:
+        """Count a try to deliver a webhook: `delivered`, `failed` or, with the last one, `dead`."""
+        self._webhooks.labels(outcome).inc()
 
 
 class RequestObserver:

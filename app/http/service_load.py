@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.settings import SERVED_BY
 from app.store.core.unit_of_work import Store
 from app.store.jobs.load import EndedJobs, Load, OpenJobs, read_load
+from app.store.webhook_deliveries import Backlog
 
 log = structlog.get_logger()
 
@@ -73,6 +74,7 @@ class ServiceLoad(Collector):
             }
             yield _gauge("waiting_jobs", "Jobs that wait for what is away.", ("problem",), waiting)
             yield from _ended(self._load.ended)
+            yield from _undelivered(self._load.webhooks)
 
 
 def _gauge(name: str, meaning: str, labels: Labels, values: Mapping[Labels, float]) -> GaugeMetricFamily:
@@ -106,6 +108,19 @@ def _open(jobs: list[OpenJobs]) -> Iterator[GaugeMetricFamily]:
     yield _gauge("queue_oldest_seconds", "For how long the oldest of them could be.", ("queue",), oldest)
     yield _gauge("queue_running_jobs", "Jobs that are leased to a worker.", ("queue",), running)
     yield _gauge("queue_expired_jobs", "Those of them whose lease ran out.", ("queue",), expired)
+
+
+def _undelivered(webhooks: Backlog) -> Iterator[GaugeMetricFamily]:
+    for name, meaning, value in (
+        ("webhooks_pending", "Webhooks that have not been delivered.", webhooks.pending),
+        ("webhooks_oldest_seconds", "Age of the oldest of them.", webhooks.oldest_seconds),
+        (
+            "webhooks_overdue_seconds",
+            "For how long the oldest could have been sent to a receiver that is well.",
+            webhooks.overdue_seconds,
+        ),
+    ):
+        yield _gauge(name, meaning, (), {(): value})
 
 
 def _ended(jobs: list[EndedJobs]) -> Iterator[GaugeMetricFamily]:

@@ -1,8 +1,9 @@
 """What is not needed any more is removed after a time."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -13,13 +14,14 @@ from app.store.blobs.collecting import collect_garbage, collect_unfinished
 from app.store.core.unit_of_work import Store
 from app.store.factors import forget_factors
 from app.store.jobs.retention import remove_ended_jobs
+from app.store.webhook_deliveries import bury, remove_finished
 
 log = structlog.get_logger()
 
 # Between two removals.
 COLLECT_SECONDS: Final = 600.0
 # Few enough that nobody waits for the transaction.
-JOBS_AT_ONCE = 1000
+ROWS_AT_ONCE = 1000
 
 
 async def collect_forever(store: Store, settings: Settings) -> None:
@@ -33,17 +35,19 @@ async def collect_forever(store: Store, settings: Settings) -> None:
 
 
 async def collect(store: Store, settings: Settings) -> None:
-    """Remove jobs that ended long ago, blobs that nothing refers to, and old factors.
+    """Remove jobs and deliveries that ended long ago, blobs that nothing refers to, and old factors.
 
     The blobs of those factors are collected the next time.
     """
-    await _remove_ended_jobs(store, older_than=timedelta(days=settings.jobs_kept_days))
+    await _while_full(store, remove_ended_jobs, older_than=timedelta(days=settings.jobs_kept_days))
+    await _while_full(store, bury)
+    await _while_full(store, remove_finished, older_than=timedelta(days=settings.webhook_kept_days))
     await collect_garbage(store)
     await store.run(forget_factors, older_than=timedelta(days=settings.cache_days))
     await collect_unfinished(settings.artifact_store)
 
 
-async def _remove_ended_jobs(store: Store, *, older_than: timedelta) -> None:
-    removed = JOBS_AT_ONCE
-    while removed == JOBS_AT_ONCE:
-        removed = await store.run(remove_ended_jobs, older_than=older_than, limit=JOBS_AT_ONCE)
+async def _while_full(store: Store, step: Callable[..., int], **options: Any) -> None:
+    """Repeat a step, each time in a transaction of its own, until it found fewer rows than it may take."""
+    while await store.run(step, limit=ROWS_AT_ONCE, **options) == ROWS_AT_ONCE:
+        pass

@@ -9,7 +9,8 @@ from app.errors import ResourceInUse
 from app.store.audits import Audit
 from app.store.companions import is_needed_by_an_owner
 from app.store.edits import Edit, EditTextSet
-from app.store.jobs.owners import TEXT_SET
+from app.store.events import record_removal
+from app.store.jobs.owners import LANGUAGE_MODEL, TEXT_SET
 from app.store.language_models import LanguageModel, get_language_model
 from app.store.lifecycle import end
 from app.store.operations import is_active
@@ -30,6 +31,7 @@ def delete_language_model(session: Session, tenant_id: UUID, model_id: UUID | No
     _require_unused(session, exists().where(Edit.language_model_id == row.id, is_active(Edit)))
     row.deleted_at = session.scalar(select(func.now()))
     session.flush()
+    record_removal(session, LANGUAGE_MODEL, row, "deleted")
 
 
 def erase_text_set(session: Session, tenant_id: UUID, text_set_id: UUID | None) -> TextSet:
@@ -51,6 +53,7 @@ def erase_text_set(session: Session, tenant_id: UUID, text_set_id: UUID | None) 
     session.execute(delete(TokenEvidence).where(TokenEvidence.audit_id.in_(audits)))
     session.execute(delete(TextRow).where(TextRow.text_set_id == row.id))
     end(session, TEXT_SET, row.id, TextSetStatus.CANCELLED)
+    record_removal(session, TEXT_SET, row, "erased")
     statement = update(TextSet).where(TextSet.id == row.id).values(deleted_at=func.now()).returning(TextSet)
     return session.scalars(statement).one()
 

@@ -21,6 +21,7 @@ from memaudit.asynchronous.studies import Studies
 from memaudit.asynchronous.tenants import Tenants
 from memaudit.asynchronous.text_sets import TextSets
 from memaudit.asynchronous.trail import Trail
+from memaudit.asynchronous.webhooks import Webhooks
 from memaudit.calls import Call, work_headers
 from memaudit.connection import connection
 from memaudit.requests import ListEvents, ScoreRequest
@@ -70,6 +71,7 @@ class AsyncClient:
         self.presets = Presets(sender)
         self.tenants = Tenants(sender)
         self.trail = Trail(sender)
+        self.webhooks = Webhooks(sender)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._sender.connection.url!r})"

@@ -24,6 +24,7 @@ from memaudit.synchronous.studies import Studies
 from memaudit.synchronous.tenants import Tenants
 from memaudit.synchronous.text_sets import TextSets
 from memaudit.synchronous.trail import Trail
+from memaudit.synchronous.webhooks import Webhooks
 from memaudit.types import Audit, Edit, Event, Gate, LanguageModel, ModelVersion, ScoreList, Study, TextSet
 
 
@@ -70,6 +71,7 @@ class Client:
         self.presets = Presets(sender)
         self.tenants = Tenants(sender)
         self.trail = Trail(sender)
+        self.webhooks = Webhooks(sender)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._sender.connection.url!r})"

@@ -79,7 +79,7 @@ async def test_they_are_removed_in_batches_until_none_is_left(
     database: psycopg.Connection,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(retention, "JOBS_AT_ONCE", 10)
+    monkeypatch.setattr(retention, "ROWS_AT_ONCE", 10)
     with sessions.begin() as session:
         audit = add_audit_rows(session, add_tenant(session))
         audit.status = OperationStatus.SUCCEEDED
