@@ -20,11 +20,13 @@ from app.http import principals
 from app.settings import Settings
 from app.store.api_keys import find_principal
 from app.store.core.identifiers import Prefix, format_id, parse_id
+from app.store.core.sessions import sync_engine
 from app.store.operations import OperationStatus
+from app.store.tenants import ensure_tenant
 from memaudit import AsyncClient, Conflict
 from tests.command_line import invoke
 from tests.http_api import client_of, make_key, running_app
-from tests.integration.rows import add_audit
+from tests.integration.rows import add_audit, add_ready_model
 from tests.live_service import PATIENCE
 
 PROMISED_SECONDS = 5
@@ -252,6 +254,23 @@ async def until_async(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE):
         while not condition():  # noqa: ASYNC110 - the other side has no event for it
             await asyncio.sleep(0.02)
+
+
+async def test_what_was_waited_for_is_not_given_to_a_key_that_ended_meanwhile(
+    client: httpx.AsyncClient, settings: Settings, database: psycopg.Connection
+) -> None:
+    engine = sync_engine(settings.require_database_url())
+    with Session(engine) as session, session.begin():
+        model = add_ready_model(session, ensure_tenant(session, "acme"))
+        model_id = format_id(Prefix.LANGUAGE_MODEL, model.id)
+    engine.dispose()
+    assert (await client.get("/v1/audits")).status_code == 200  # its use is noted, so that no row is locked
+    waits = principals.REMEMBERED_SECONDS + 0.5
+    body = {"model": model_id, "texts": [{"text": "a"}], "metrics": ["nl"], "timeout": waits}
+    async with asyncio.TaskGroup() as tasks:
+        scoring = tasks.create_task(client.post("/v1/score", json=body))
+        await asyncio.to_thread(database.execute, "UPDATE api_keys SET revoked_at = now()")
+    assert scoring.result().status_code == 401
 
 
 async def test_an_upload_is_not_stored_when_its_key_ends_meanwhile(
