@@ -35,6 +35,7 @@
         ├── LanguageModelChanged  409
         ├── ImportFailed          422
         ├── ScoringFailed         422
+        ├── TokenizingFailed      422
         ├── NoSuchPrefixToken     422
         ├── ReferenceIsSame       422
         ├── CompanionFailed       424
@@ -523,3 +524,11 @@ class ServiceUnavailable(JobFailed):
     slug = "service-unavailable"
     title = "Service unavailable"
     transient = True
+
+
+class TokenizingFailed(JobFailed):
+    """The tokenizer fails at a text or takes too much for it; the detail says what to change."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    slug = "tokenizing-failed"
+    title = "Tokenizing failed"
