@@ -7,7 +7,6 @@ from typing import Any, Final
 import orjson
 import structlog
 
-from workers.confined import programs
 from workers.confined.process import ConfinedProcess, LimitReached, Limits
 from workers.science.errors import CheckpointRejected
 from workers.science.models.checkpoint_files import TOKENIZER_FILES
@@ -40,7 +39,7 @@ def inspect_checkpoint(directory: Path, on_wait: Callable[[], object]) -> Checkp
         JobCrashed: the process was killed.
     """
     limits = limits_for(directory)
-    with ConfinedProcess(programs.inspect, limits, directory) as process:
+    with ConfinedProcess("inspect", limits, str(directory)) as process:
         try:
             while True:
                 said = orjson.loads(process.answer(SILENT_SECONDS, on_wait))

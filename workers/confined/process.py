@@ -1,31 +1,33 @@
-"""A process with limits of its own, forked from a server that has loaded what it needs."""
+"""A process with limits of its own, as its parent sees it.
 
-import multiprocessing
+Such processes are forked from a server that has loaded what they need. It is a program that this process
+starts, not the server of `multiprocessing`: the library of Celery's pool takes the place of parts of that.
+"""
+
 import os
-import re
-import resource
 import signal
-import time
+import socket
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from multiprocessing import forkserver
-from multiprocessing.connection import Connection
-from pathlib import Path
-from typing import Any, Final, Literal, Self, TypeVar
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Literal, Self
 
 import orjson
 
 from app.errors import JobCrashed
+from workers.confined.messages import Line, Silent
 
-T = TypeVar("T")
+Program = Literal["inspect", "tokenize"]
 
-_CONTEXT: Final = multiprocessing.get_context("forkserver")
-# What the server loads once, for seconds and some 300 MB: a process that it forks shares that.
-_CONTEXT.set_forkserver_preload(["workers.confined.programs", "transformers.models.llama.modeling_llama"])
-_DATA: Final = re.compile(r"VmData:\s+(\d+) kB")
-# How processes end that were refused memory, beside those that could say it.
+_SERVER: Final = "workers.confined.server"
+# How long to wait for what takes no time: the server and the process are there.
+_MOMENT_SECONDS: Final = 60.0
+# The exit status of a process that was refused memory, and how those end that cannot say so.
+MEMORY_REFUSED: Final = 86
 _OUT_OF_MEMORY: Final = frozenset({signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL})
-_MEMORY_ERROR: Final = 86  # an exit status that nothing else uses
 
 
 class LimitReached(Exception):
@@ -46,57 +48,26 @@ class Limits:
     """
 
     memory_bytes: int
-    cpu_seconds: int
-
-
-class Channel:
-    """The confined side: what it is asked, and what it answers. Answers are JSON, so that they are only data."""
-
-    def __init__(self, connection: Connection, limits: Limits) -> None:
-        self._connection = connection
-        self._limits = limits
-
-    def allow(self, cpu_seconds: int | None = None) -> None:
-        """Begin to count processor time anew."""
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        seconds = int(usage.ru_utime + usage.ru_stime) + (cpu_seconds or self._limits.cpu_seconds) + 1
-        resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
-
-    def say(self, fact: Any) -> None:
-        """Send a fact."""
-        self._connection.send_bytes(orjson.dumps(fact))
-
-    def send(self, numbers: memoryview | bytes) -> None:
-        """Send bytes."""
-        self._connection.send_bytes(numbers)
-
-    def asked(self) -> Any:
-        """Wait for the next question.
-
-        Raises:
-            EOFError: nobody will ask any more.
-        """
-        return self._connection.recv()
+    cpu_seconds: float
 
 
 class ConfinedProcess:
-    """A process that runs a program, as its parent sees it. It ends with the context, however that ends.
+    """A process that runs a program. It ends with the context, however that ends, and with this process.
 
     Args:
-        program: a function at the top of a module. What it returns is said last.
+        program: one of `workers.confined.programs`. What it returns is said last.
         limits: what it may take.
         argument: of the program, after its channel.
     """
 
-    def __init__(self, program: Callable[[Channel, T], Any], limits: Limits, argument: T) -> None:
-        self._connection, theirs = _CONTEXT.Pipe()
-        self._process = _CONTEXT.Process(
-            target=_run, args=(program, limits, theirs, argument), name=program.__name__, daemon=True
-        )
-        try:
-            self._process.start()
-        finally:
-            theirs.close()
+    def __init__(self, program: Program, limits: Limits, argument: str) -> None:
+        ours, theirs = socket.socketpair()
+        told, tells = socket.socketpair()
+        with theirs, tells:
+            request = orjson.dumps([program, asdict(limits), argument])
+            _server.request(request, [theirs.fileno(), tells.fileno()])
+        self._line, self._status = Line(ours), Line(told)
+        self._pid: int | None = None
 
     def __enter__(self) -> Self:
         """The process."""
@@ -106,18 +77,6 @@ class ConfinedProcess:
         """End the process."""
         self.close()
 
-    @property
-    def pid(self) -> int:
-        """Its number."""
-        assert self._process.pid is not None
-        return self._process.pid
-
-    def close(self) -> None:
-        """End the process, at whatever it is."""
-        self._connection.close()
-        self._process.kill()
-        self._process.join()
-
     def ask(self, question: Any) -> None:
         """Send a question.
 
@@ -125,7 +84,7 @@ class ConfinedProcess:
             LimitReached, JobCrashed: see `answer`.
         """
         try:
-            self._connection.send(question)
+            self._line.say(question)
         except OSError:
             raise self._end() from None
 
@@ -133,62 +92,100 @@ class ConfinedProcess:
         """The next message.
 
         Args:
-            silent_seconds: how long it may say nothing; beyond that it is killed.
+            silent_seconds: how long it may take to come; then the process is killed.
             on_wait: called each second; may raise to stop.
 
         Raises:
             LimitReached: the process took too much memory or time.
             JobCrashed: it ended otherwise, as when it was killed.
         """
-        deadline = time.monotonic() + silent_seconds
         try:
-            while not self._connection.poll(1.0):
-                on_wait()
-                if time.monotonic() > deadline:
-                    raise LimitReached("time")
-            return self._connection.recv_bytes()
-        except (EOFError, OSError):
+            return self._line.receive(silent_seconds, on_wait)
+        except Silent:
+            self.close()
+            raise LimitReached("time") from None
+        except EOFError:
             raise self._end() from None
+
+    def close(self) -> None:
+        """End the process, whatever it is busy with."""
+        self._line.close()
+        with suppress(EOFError, Silent, OSError):
+            if self._pid is None:
+                self._pid = int(self._status.receive(_MOMENT_SECONDS))
+                os.kill(self._pid, signal.SIGKILL)
+                self._status.receive(_MOMENT_SECONDS)
+        self._status.close()
 
     def _end(self) -> LimitReached | JobCrashed:
         """What it means that the process is gone."""
-        self._process.join()
-        code = self._process.exitcode
-        assert code is not None
-        if -code == signal.SIGXCPU:
+        try:
+            self._pid = int(self._status.receive(_MOMENT_SECONDS))
+            code = int(self._status.receive(_MOMENT_SECONDS))
+        except (EOFError, Silent):
+            return JobCrashed("The server of the worker's confined processes was killed.")
+        if -code == signal.SIGPROF:
             return LimitReached("time")
-        if -code in _OUT_OF_MEMORY or code == _MEMORY_ERROR:
+        if -code in _OUT_OF_MEMORY or code == MEMORY_REFUSED:
             return LimitReached("memory")
         return JobCrashed("A process that the worker had started was killed.")
 
 
+class _Server:
+    """The server of this process, started when it is first needed and again should it be killed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+
+    def start(self) -> None:
+        with self._lock:
+            self._started()
+
+    def request(self, request: bytes, descriptors: list[int]) -> None:
+        with self._lock:
+            try:
+                socket.send_fds(self._started(), [request], descriptors)
+            except OSError:
+                self._end()
+                socket.send_fds(self._started(), [request], descriptors)
+
+    def _started(self) -> socket.socket:
+        if self._control is not None and self._process is not None and self._process.poll() is None:
+            return self._control
+        self._end()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            # It needs where modules are, and none of the worker's settings: some are secrets.
+            self._process = subprocess.Popen(  # noqa: S603 - our own program
+                [sys.executable, "-P", "-m", _SERVER, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={
+                    "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+                    "OMP_NUM_THREADS": "1",
+                    "HF_HUB_OFFLINE": "1",
+                },
+                start_new_session=True,  # Ctrl-C is for this process, with which the server ends
+            )
+        self._control = ours
+        return ours
+
+    def _end(self) -> None:
+        if self._control is not None:
+            self._control.close()
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        self._process = self._control = None
+
+
+_server: Final = _Server()
+
+
 def start_server() -> None:
-    """Start the server from which confined processes are forked. It ends with this process."""
-    forkserver.ensure_running()
-
-
-def _run(program: Callable[[Channel, T], Any], limits: Limits, connection: Connection, argument: T) -> None:
-    """What a confined process does."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this
-    # What fails says so by its end: a traceback would quote files.
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for stream in range(3):
-        os.dup2(nowhere, stream)
-    os.environ.clear()  # it holds secrets that nothing here needs
-    channel = Channel(connection, limits)
-    channel.allow()
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_DATA, (_data_bytes() + limits.memory_bytes,) * 2)
-    try:
-        channel.say(program(channel, argument))
-    except MemoryError:
-        os._exit(_MEMORY_ERROR)
-    except (EOFError, BrokenPipeError):
-        os._exit(0)  # the parent is gone
-
-
-def _data_bytes() -> int:
-    found = _DATA.search(Path("/proc/self/status").read_text())
-    assert found is not None
-    return int(found[1]) * 1024
+    """Start the server, which takes seconds until it is ready. It ends with this process."""
+    _server.start()

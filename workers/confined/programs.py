@@ -1,14 +1,14 @@
 """What confined processes do."""
 
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
-from workers.confined.process import Channel
+from workers.confined.channel import Channel
 from workers.science.errors import CheckpointRejected
 from workers.science.models.description import describe_checkpoint
 from workers.science.models.tokenizer_files import describe_tokenizer, load_tokenizer
@@ -16,7 +16,7 @@ from workers.science.models.tokenizer_files import describe_tokenizer, load_toke
 _BYTES_A_SAYING = 2**28
 
 
-def inspect(channel: Channel, directory: Path) -> Any:
+def inspect(channel: Channel, directory: str) -> Any:
     """Describe a checkpoint. Says `{"read": bytes}` now and then, and last `{"found"}` or `{"rejected"}`."""
     unsaid = 0
 
@@ -29,17 +29,17 @@ def inspect(channel: Channel, directory: Path) -> Any:
             unsaid = 0
 
     try:
-        return {"found": asdict(describe_checkpoint(directory, on_read))}
+        return {"found": asdict(describe_checkpoint(Path(directory), on_read))}
     except CheckpointRejected as error:
         return {"rejected": [error.code, error.detail]}
     except (MemoryError, OSError):
         raise
-    except Exception as error:  # noqa: BLE001 - nobody knows what a library raises at such files
+    except BaseException as error:  # noqa: BLE001 - what panics in Rust is no Exception
         frame = traceback.extract_tb(error.__traceback__)[-1]
         return {"raised": type(error).__name__, "where": f"{frame.filename}:{frame.lineno}"}
 
 
-def tokenize(channel: Channel, directory: Path) -> Any:
+def tokenize(channel: Channel, directory: str) -> Any:
     """Load a tokenizer and say what it is, or `{"rejected"}`; then answer until nobody asks any more.
 
     A question is a method of the tokenizer, its argument and options, and seconds of processor time. The
@@ -47,7 +47,7 @@ def tokenize(channel: Channel, directory: Path) -> Any:
     field, int32 [sum of lengths] or [sum of lengths, 2].
     """
     try:
-        tokenizer = load_tokenizer(directory)
+        tokenizer = load_tokenizer(Path(directory))
         described = describe_tokenizer(tokenizer)
     except CheckpointRejected as error:
         return {"rejected": [error.code, error.detail]}
@@ -57,9 +57,9 @@ def tokenize(channel: Channel, directory: Path) -> Any:
         channel.allow(cpu_seconds)
         try:
             answer = getattr(tokenizer, method)(argument, **options)
-        except (MemoryError, KeyboardInterrupt):
+        except MemoryError:
             raise
-        except BaseException:  # noqa: BLE001 - what panics in Rust is no Exception
+        except BaseException:  # noqa: BLE001 - as above
             channel.say({"failed": True})
             continue
         if isinstance(answer, str):
@@ -73,3 +73,6 @@ def _send_tokens(channel: Channel, encoded: Mapping[str, Sequence[Sequence[Any]]
     channel.say({"lengths": lengths, "fields": list(encoded)})
     for rows in encoded.values():
         channel.send(np.concatenate([np.asarray(row, dtype=np.int32).ravel() for row in rows]).tobytes())
+
+
+PROGRAMS: Final[Mapping[str, Callable[[Channel, str], Any]]] = {"inspect": inspect, "tokenize": tokenize}

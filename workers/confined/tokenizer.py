@@ -8,7 +8,6 @@ import numpy as np
 import orjson
 
 from app.errors import TokenizingFailed
-from workers.confined import programs
 from workers.confined.inspection import SILENT_SECONDS, limits_exceeded, limits_for
 from workers.confined.process import ConfinedProcess, LimitReached, Limits
 from workers.science.errors import CheckpointRejected
@@ -16,7 +15,7 @@ from workers.science.errors import CheckpointRejected
 # Texts are sent until they are so long together; one that is longer goes alone.
 CHARACTERS_AT_ONCE: Final = 2**18
 # Slow tokenizers take a second of processor time for half a million characters.
-CPU_SECONDS: Final = 10
+CPU_SECONDS: Final = 5
 CHARACTERS_A_SECOND: Final = 50_000
 # A token that is being made takes some 400 bytes, and no text has more than some millions of them.
 MEMORY_BYTES: Final = 4 * 2**30
@@ -39,7 +38,7 @@ class ConfinedTokenizer:
         self.is_alive = True
         limits = limits_for(directory)
         working = Limits(limits.memory_bytes + MEMORY_BYTES, limits.cpu_seconds)
-        self._process = ConfinedProcess(programs.tokenize, working, directory)
+        self._process = ConfinedProcess("tokenize", working, str(directory))
         try:
             said = self._said(SILENT_SECONDS)
         except LimitReached as reached:

@@ -73,7 +73,9 @@ def describe_tokenizer(tokenizer: Any) -> TokenizerDescription:
             eos_token_id=tokenizer.eos_token_id,
             prefix_token_ids=tokens_put_in_front(tokenizer),
         )
-    except Exception as error:  # each part of a tokenizer fails in its own way
+    except (MemoryError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # each part fails in its own way, and what panics in Rust is no Exception
         raise CheckpointRejected(
             "tokenizer_unusable", "The tokenizer fails at a text of one long word."
         ) from error
