@@ -14,7 +14,7 @@ from app.errors import LanguageModelRejected
 from app.settings import Settings
 from app.store.core.identifiers import Prefix, parse_id
 from app.store.language_models import LanguageModel
-from workers.hub import HUB_FAILURES, hub_failure
+from workers.hub import HUB_FAILURES, hub_failure, pin_hub
 from workers.models.artifact_files import ArtifactCache
 from workers.science.errors import CheckpointRejected
 from workers.science.models.checkpoint_files import reject_other_formats
@@ -67,6 +67,7 @@ class Checkpoints:
         """
         source = read_source(row)
         if not isinstance(source, ArtifactSource):
+            pin_hub(*self._settings.hub_hosts)
             return locate(source, row.revision, self._settings.model_roots)
         artifact_id = parse_id(Prefix.ARTIFACT, source.artifact)
         assert artifact_id is not None
