@@ -74,7 +74,7 @@ def test_a_hub_that_leads_elsewhere_is_not_followed(hub: Server) -> None:
         hub.elsewhere = f"http://localhost:{inside.server_port}"
         pin_hub.cache_clear()
         pin_hub("localhost")
-        with pytest.raises(LanguageModelRejected, match="no such repository"):
+        with pytest.raises(LanguageModelRejected, match="HTTP 404"):
             locate(SOURCE, None, [])
         assert inside.asked
 
