@@ -80,8 +80,8 @@ def hub_failure(error: Exception, *, refused: type[JobFailed], instead: str) -> 
     """
     if _leads_elsewhere(error):
         return refused(
-            "The hub sends the workers to a host that they may not ask. If its files do lie there, add the host "
-            "to MEMAUDIT_HUB_HOSTS of the workers and " + instead
+            "The hub sends the workers to a host that they may not ask. If its files do lie there, add the "
+            "host to MEMAUDIT_HUB_HOSTS of the workers and " + instead
         )
     if isinstance(error, _ABSENT):
         return refused("The hub has no such repository or revision, or asks for a token.")
