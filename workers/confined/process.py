@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -67,6 +68,8 @@ class ConfinedProcess:
             request = orjson.dumps([program, asdict(limits), argument])
             _server.request(request, [theirs.fileno(), tells.fileno()])
         self._line, self._status = Line(ours), Line(told)
+        # Who is forgotten without having been closed ends as well: nobody can ask it any more.
+        weakref.finalize(self, _close, ours, told)
         self._pid: int | None = None
 
     def __enter__(self) -> Self:
@@ -129,6 +132,11 @@ class ConfinedProcess:
         if -code in _OUT_OF_MEMORY or code == MEMORY_REFUSED:
             return LimitReached("memory")
         return JobCrashed("A process that the worker had started was killed.")
+
+
+def _close(*connections: socket.socket) -> None:
+    for connection in connections:
+        connection.close()
 
 
 class _Server:
