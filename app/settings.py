@@ -42,6 +42,13 @@ def _split_roots(value: object) -> object:
     return value
 
 
+def _split_hosts(value: object) -> object:
+    """Read a comma-separated string as a list of hosts."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
 def _store_url(value: str) -> str:
     """Check the place of artifacts' bytes: `postgres:`, `file:///directory`, or `s3://bucket/prefix`."""
     scheme, _, rest = value.partition(":")
@@ -136,6 +143,9 @@ class Settings(BaseSettings):
     artifact_store: Annotated[str, AfterValidator(_store_url)] = "postgres:"
 
     model_roots: Annotated[list[AbsolutePath], NoDecode, BeforeValidator(_split_roots)] = []
+
+    # Hosts beside the hub's own that it may send workers to.
+    hub_hosts: Annotated[list[str], NoDecode, BeforeValidator(_split_hosts)] = []
 
     lease_seconds: float = Field(default=60.0, gt=0)
     max_attempts: int = Field(default=3, ge=1)

@@ -43,6 +43,7 @@
         ├── LanguageModelChanged  409
         ├── ImportFailed          422
         ├── ScoringFailed         422
+        ├── TokenizingFailed      422
         ├── NoSuchPrefixToken     422
         ├── ReferenceIsSame       422
         ├── CompanionFailed       424
@@ -142,6 +143,7 @@ from app.errors.work import (
     ScoringFailed,
     ShardPoisoned,
     StudyNotSucceeded,
+    TokenizingFailed,
 )
 
 __all__ = [
@@ -199,6 +201,7 @@ __all__ = [
     "TenantNameTaken",
     "TextSetNotReady",
     "TextsAwaited",
+    "TokenizingFailed",
     "TooManyKeys",
     "TooManySecrets",
     "TooManyWebhooks",
