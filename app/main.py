@@ -33,7 +33,7 @@ from app.presets.router import router as presets
 from app.scoring.router import router as scoring
 from app.settings import Settings, get_settings
 from app.store.blobs.objects import open_location
-from app.store.core.sessions import async_engine
+from app.store.core.sessions import TimeLimits, async_engine
 from app.store.core.unit_of_work import Store
 from app.studies.router import router as studies
 from app.text_sets.router import router as text_sets
@@ -52,8 +52,14 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     open_location(settings.artifact_store)
     read_control_mappings(settings.control_mappings)  # a wrong one is told at the start
     stop_tracing = start_tracing("memaudit-api")
-    engine = async_engine(settings.require_database_url(), pool_size=settings.database_pool_size)
-    app.state.store = Store(engine)
+    limits = TimeLimits(
+        connection_seconds=settings.database_wait_seconds,
+        statement_seconds=settings.database_statement_seconds,
+    )
+    engine = async_engine(
+        settings.require_database_url(), pool_size=settings.database_pool_size, limits=limits
+    )
+    app.state.store = Store(engine, limits)
     # Storing a text set holds a connection for minutes; half of the pool stays free for other requests.
     app.state.text_set_writers = asyncio.Semaphore(max(1, settings.database_pool_size // 2))
     app.state.doorbell = Doorbell(settings)
@@ -66,6 +72,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             ),
             collect_forever(app.state.store, settings),
             app.state.changes.listen_forever(),
+            app.state.doorbell.ring_forever(),
         )
     ]
     try:
@@ -76,7 +83,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             with suppress(asyncio.CancelledError):
                 await task
         await app.state.changes.close()
-        app.state.doorbell.close()
+        await app.state.doorbell.close()
         await engine.dispose()
         await asyncio.to_thread(stop_tracing)
 

@@ -74,6 +74,10 @@ class Settings(BaseSettings):
     # Who vouches for a broker on `rediss://`, as PEM; the system's authorities where it is not given.
     broker_ca_file: AbsolutePath | None = None
     database_pool_size: int = Field(default=10, ge=1)
+    # How long a request waits for a free connection to the database, and for the end of a statement. What writes
+    # or reads all of something large is given an hour.
+    database_wait_seconds: float = Field(default=2.0, gt=0)
+    database_statement_seconds: float = Field(default=15.0, gt=0)
 
     artifact_store: Annotated[str, AfterValidator(_store_url)] = "postgres:"
 

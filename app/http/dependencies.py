@@ -52,7 +52,7 @@ async def _principal(
 ) -> Principal:
     if credentials is None:
         raise Unauthorized("Send an API key: Authorization: Bearer mak_…")
-    principal = await store.run(find_principal, credentials.credentials)
+    principal = await store.look(find_principal, credentials.credentials)
     if principal is None:
         raise Unauthorized("The API key is unknown or revoked.")
     return principal

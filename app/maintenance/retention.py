@@ -39,11 +39,11 @@ async def collect(store: Store, settings: Settings) -> None:
     """
     await _remove_ended_jobs(store, older_than=timedelta(days=settings.jobs_kept_days))
     await collect_garbage(store)
-    await store.run(forget_factors, older_than=timedelta(days=settings.cache_days))
+    await store.run_long(forget_factors, older_than=timedelta(days=settings.cache_days))
     await collect_unfinished(settings.artifact_store)
 
 
 async def _remove_ended_jobs(store: Store, *, older_than: timedelta) -> None:
     removed = JOBS_AT_ONCE
     while removed == JOBS_AT_ONCE:
-        removed = await store.run(remove_ended_jobs, older_than=older_than, limit=JOBS_AT_ONCE)
+        removed = await store.run_long(remove_ended_jobs, older_than=older_than, limit=JOBS_AT_ONCE)
