@@ -53,6 +53,7 @@
         ├── StorageFull           507
         ├── StorageUnavailable    503
         └── ServiceUnavailable    503
+            └── Overloaded
 
 No message may contain a submitted text: they are logged, stored and answered.
 """
@@ -523,3 +524,14 @@ class ServiceUnavailable(JobFailed):
     slug = "service-unavailable"
     title = "Service unavailable"
     transient = True
+
+
+class Overloaded(ServiceUnavailable):
+    """More is asked of this process than it can answer in time; nothing was done for the request."""
+
+    slug = "overloaded"
+    title = "Overloaded"
+    retry_after = 1
+
+    def __init__(self) -> None:
+        super().__init__("More requests came than can be answered now; repeat this one after Retry-After.")
