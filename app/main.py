@@ -16,6 +16,7 @@ from app.evidence.controls import read_control_mappings
 from app.evidence.router import keys_router as signing_keys
 from app.evidence.router import router as evidence
 from app.gates.router import router as gates
+from app.http.admission import Admission, Kind, Room
 from app.http.api_page import install_api_page
 from app.http.changes import Changes
 from app.http.health import router as operations
@@ -30,6 +31,7 @@ from app.model_lines.router import router as model_lines
 from app.pages.install import install_pages
 from app.policies.router import router as policies
 from app.presets.router import router as presets
+from app.rendering.pool import Renderings
 from app.scoring.router import router as scoring
 from app.settings import Settings, get_settings
 from app.store.blobs.objects import open_location
@@ -62,6 +64,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.store = Store(engine, limits)
     # Storing a text set holds a connection for minutes; half of the pool stays free for other requests.
     app.state.text_set_writers = asyncio.Semaphore(max(1, settings.database_pool_size // 2))
+    app.state.renderings = Renderings(settings.renderings, settings.rendering_seconds)
     app.state.doorbell = Doorbell(settings)
     app.state.changes = Changes(settings.require_database_url())
     tasks = [
@@ -83,9 +86,25 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             with suppress(asyncio.CancelledError):
                 await task
         await app.state.changes.close()
+<<<<<<< HEAD
         await app.state.doorbell.close()
+=======
+        await app.state.renderings.close()
+        app.state.doorbell.close()
+>>>>>>> main
         await engine.dispose()
         await asyncio.to_thread(stop_tracing)
+
+
+def _rooms(settings: Settings) -> dict[Kind, Room]:
+    """How many requests are let in. One that is short has a connection to the database as soon as it is let in."""
+    return {
+        Kind.SHORT: Room(
+            settings.database_pool_size, waiting=settings.waiting_requests, seconds=settings.waiting_seconds
+        ),
+        Kind.WAITING: Room(settings.long_polls),
+        Kind.BULK: Room(settings.transfers),
+    }
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -130,5 +149,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(signing_keys)
     install_api_page(app)
     install_pages(app)
+    app.add_middleware(
+        Admission,
+        rooms=_rooms(settings),
+        most_body_bytes=settings.max_request_bytes,
+        count_refused=lambda kind: app.state.metrics.refused.labels(kind).inc(),
+    )
     app.add_middleware(RequestObserver, metrics=app.state.metrics)
     return app

@@ -79,6 +79,13 @@ class Settings(BaseSettings):
     database_wait_seconds: float = Field(default=2.0, gt=0)
     database_statement_seconds: float = Field(default=15.0, gt=0)
 
+    # How many requests wait to be let in, and for how long, before others are refused; and how many long polls
+    # and event streams, and how many exports, downloads and uploads, one API process serves at once.
+    waiting_requests: int = Field(default=100, ge=0)
+    waiting_seconds: float = Field(default=0.4, gt=0)
+    long_polls: int = Field(default=2000, ge=1)
+    transfers: int = Field(default=64, ge=1)
+
     artifact_store: Annotated[str, AfterValidator(_store_url)] = "postgres:"
 
     model_roots: Annotated[list[AbsolutePath], NoDecode, BeforeValidator(_split_roots)] = []
@@ -103,6 +110,10 @@ class Settings(BaseSettings):
     signing_keys: AbsolutePath | None = None
     # A JSON file that says which controls the rules of policies bear on; None for the mappings that ship.
     control_mappings: AbsolutePath | None = None
+
+    # Documents and plots that an API process draws at once, each in a child process; for how long at most.
+    renderings: int = Field(default=2, ge=1, le=64)
+    rendering_seconds: float = Field(default=60.0, gt=0)
 
     # A JSON request; a text set in one JSON document, or one record of a stream; a whole stream.
     max_request_bytes: int = Field(default=2**20, ge=1)

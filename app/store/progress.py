@@ -12,9 +12,9 @@ from app.store.audits import Audit
 from app.store.companions import OperationAudit
 from app.store.edits import Edit
 from app.store.gates import Gate
+from app.store.jobs.job import Job, JobState, owned_by
 from app.store.jobs.kinds import DERIVE_SHARD, SCORE_SHARD
 from app.store.jobs.owners import AUDIT, EDIT
-from app.store.jobs.queue import Job, JobState, owned_by
 from app.store.operations import OperationStatus
 
 _SHARDS = (SCORE_SHARD.name, DERIVE_SHARD.name)

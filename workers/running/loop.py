@@ -15,7 +15,7 @@ from app.store.blobs.full import storage_full_named
 from app.store.core.away import database_is_away
 from app.store.jobs.claiming import claim
 from app.store.jobs.kinds import KINDS
-from app.store.jobs.queue import Lease, LeaseLost, close_cancelled, release
+from app.store.jobs.leases import Lease, LeaseLost, close_cancelled, release
 from app.tracing import note, span
 from workers.running.attempts import end_attempt
 from workers.running.device import DeviceBroken, device_answers, device_is_broken
