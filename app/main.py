@@ -19,6 +19,7 @@ from app.gates.router import router as gates
 from app.http.admission import Admission, Kind, Room
 from app.http.api_page import install_api_page
 from app.http.changes import Changes
+from app.http.draining import told_of_the_end
 from app.http.health import router as operations
 from app.http.observability import RequestObserver, ServiceMetrics
 from app.http.problems import install_problem_handlers, problem_responses
@@ -79,25 +80,22 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         )
     ]
     try:
-        yield
+        with told_of_the_end(app.state.changes.end_waits):
+            yield
     finally:
         for task in tasks:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
         await app.state.changes.close()
-<<<<<<< HEAD
-        await app.state.doorbell.close()
-=======
         await app.state.renderings.close()
-        app.state.doorbell.close()
->>>>>>> main
+        await app.state.doorbell.close()
         await engine.dispose()
         await asyncio.to_thread(stop_tracing)
 
 
 def _rooms(settings: Settings) -> dict[Kind, Room]:
-    """How many requests are let in. One that is short has a connection to the database as soon as it is let in."""
+    """How many requests are let in: of the short ones, as many as there are connections to the database."""
     return {
         Kind.SHORT: Room(
             settings.database_pool_size, waiting=settings.waiting_requests, seconds=settings.waiting_seconds

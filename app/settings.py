@@ -74,12 +74,12 @@ class Settings(BaseSettings):
     # Who vouches for a broker on `rediss://`, as PEM; the system's authorities where it is not given.
     broker_ca_file: AbsolutePath | None = None
     database_pool_size: int = Field(default=10, ge=1)
-    # How long a request waits for a free connection to the database, and for the end of a statement. What writes
-    # or reads all of something large is given an hour.
+    # How long a request waits for a free connection to the database, and for the end of a statement. What
+    # writes or reads all of something large is given an hour.
     database_wait_seconds: float = Field(default=2.0, gt=0)
     database_statement_seconds: float = Field(default=15.0, gt=0)
 
-    # How many requests wait to be let in, and for how long, before others are refused; and how many long polls
+    # How many requests wait to be let in, and for how long, before they are refused; and how many long polls
     # and event streams, and how many exports, downloads and uploads, one API process serves at once.
     waiting_requests: int = Field(default=100, ge=0)
     waiting_seconds: float = Field(default=0.4, gt=0)

@@ -1,13 +1,13 @@
 """Admission: how many requests are in work at once, how long others wait, and which are refused.
 
 A service that takes in more than it carries answers everybody late, until all have given up and it works for
-nobody. So requests in work are bounded, those that wait are few, and none waits for long: the rest is refused at
-once, before anything is looked up for it, with the time at which to come again. Whoever is accepted is answered
-soon, however many ask (Nygard, "Release It!", 2nd ed. 2018, chapters 4 and 5; Welsh and Culler, "Adaptive
-overload control for busy internet servers", USITS 2003).
+nobody. So requests in work are bounded, those that wait are few, and none waits for long: the rest is refused
+at once, before anything is looked up for it, with the time at which to come again. Whoever is accepted is
+answered soon, however many ask (Welsh and Culler, "Adaptive overload control for busy internet servers",
+USITS 2003).
 
-Requests of each kind have a lane of their own: those that wait for something to happen, or move much, are many or
-slow and cost little meanwhile, and must not take the place of those that are answered at once.
+Requests of each kind have a lane of their own: those that wait for something to happen, or move much, are
+many or slow, cost little meanwhile, and must not take the place of those that are answered at once.
 """
 
 import asyncio
@@ -35,6 +35,8 @@ class Kind(StrEnum):
 
 # Asked for by machines that act on what they hear, or hear nothing of.
 _EXEMPT: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+# A list, unlike the streams of the same name.
+_LISTS: Final = frozenset({"/v1/events"})
 _EXPORTS: Final = (b"application/jsonl", b"text/csv", b"application/vnd.apache.parquet")
 _BULK_PARTS: Final = ("/evidence/", "/files/", "/archive.tar", "/resolve/", "/plots/", "/scores.")
 _READS: Final = frozenset({"GET", "HEAD"})
@@ -47,13 +49,17 @@ def kind_of(scope: Scope) -> Kind | None:
     path, reads = scope["path"], scope["method"] in _READS
     if path in _EXEMPT:
         return None
-    if path in _WAITING_POSTS or (reads and (path.endswith("/events") or b"wait=" in scope["query_string"])):
+    if path in _WAITING_POSTS or (reads and _waits(path, scope["query_string"])):
         return Kind.WAITING
     if not reads:
         return Kind.BULK if path in _BULK_POSTS else Kind.SHORT
     if any(part in path for part in _BULK_PARTS) or (path.endswith("/scores") and _asks_for_export(scope)):
         return Kind.BULK
     return Kind.SHORT
+
+
+def _waits(path: str, query: bytes) -> bool:
+    return b"wait=" in query or (path.endswith("/events") and path not in _LISTS)
 
 
 def _asks_for_export(scope: Scope) -> bool:
@@ -93,7 +99,7 @@ class Lane:
             raise Overloaded
 
     async def enter(self) -> None:
-        """Take a place, waiting for one if need be; first come, first served. Whoever took one leaves.
+        """Take a place, waiting for one if need be; first come, first served. Whoever took one must leave.
 
         Raises:
             Overloaded: too many wait already, or none came free in time.
@@ -133,8 +139,8 @@ class Admission:
     Args:
         app: what serves those that are let in.
         rooms: of each kind.
-        most_body_bytes: of a short request; it is read before the request takes a place, so that one who sends
-            slowly takes none. What is larger is left to the application to refuse.
+        most_body_bytes: of a short request; it is read before the request takes a place, so that whoever
+            sends slowly takes none. What is larger is left to the application to refuse.
         count_refused: told the kind of each that is refused.
     """
 
@@ -179,7 +185,7 @@ class Admission:
                 lane.leave()
 
         async def leaving_send(message: Message) -> None:
-            # All work of a short request is done once its answer begins: whoever reads it slowly holds no place.
+            # All work of a short request is done once its answer begins, and its reader may be slow.
             if kind is Kind.SHORT and message["type"] == "http.response.start":
                 leave()
             await send(message)

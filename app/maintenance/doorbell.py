@@ -13,7 +13,7 @@ from app.settings import DOORBELL_TASK, Settings
 log = structlog.get_logger()
 
 # What is to be rung meanwhile is rung together.
-_PAUSE_SECONDS: Final = 0.05
+_PAUSE_SECONDS: Final = 0.1
 _LAST_BELLS_SECONDS: Final = 2.0
 
 

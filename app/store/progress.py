@@ -32,7 +32,7 @@ def _in_flight() -> ScalarSelect[int]:
 
 
 def _is_alone() -> ColumnElement[bool]:
-    """The condition that an audit has no companions and is none, was judged by no gate, and waits for nothing."""
+    """The condition that an audit has no companions, is none, has no gate and waits for nothing."""
     needed = (Audit.id, Audit.language_model_id, Audit.text_set_id)
     waits = (Job.owner_id.in_(needed), Job.state == JobState.QUEUED, Job.waiting_since.is_not(None))
     return and_(
@@ -55,9 +55,9 @@ _READING: Final = select(Audit, _in_flight(), _is_alone()).where(
 
 
 def read_audit_with_progress(session: Session, tenant_id: UUID, audit_id: UUID) -> tuple[Audit, int, bool]:
-    """A tenant's audit, the texts scored in shards not committed yet, as their heartbeats report, and whether
-    the audit is alone: nothing else tells anything of it.
+    """A tenant's audit, how many texts of it are scored in shards not committed yet, and whether it is alone.
 
+    The texts are counted as heartbeats report them. Of an audit that is alone no other table tells anything.
     One statement reads all, so a shard that is committed meanwhile is counted once.
 
     Raises:

@@ -1,5 +1,4 @@
-"""`python -m tests.benchmarks.load`: what the service carries beside a worker that scores, and what it does with
-more than that.
+"""`python -m tests.benchmarks.load`: what the service carries while a worker scores, and how it refuses more.
 
 Everything is real: `memaudit up` with its Postgres, Redis, worker and API, and an open-loop client in a
 process of its own (`open_loop`). Figures of processor time are those of the processes of the service.

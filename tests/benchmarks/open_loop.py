@@ -1,9 +1,8 @@
-"""`python -m tests.benchmarks.open_loop`: requests that are due at fixed times, whether or not earlier ones
-were answered.
+"""`python -m tests.benchmarks.open_loop`: requests that are due at fixed times, whatever became of others.
 
-A client that waits for its answers offers less the slower they come, and so never sees an overload (Schroeder,
-Wierman and Harchol-Balter, "Open versus closed: a cautionary tale", NSDI 2006). Seconds count from the time at
-which a request was due, so that one which could not be sent in time counts in full.
+A client that waits for its answers offers less the slower they come, and so never sees an overload
+(Schroeder, Wierman and Harchol-Balter, "Open versus closed: a cautionary tale", NSDI 2006). Seconds count
+from the time at which a request was due, so that one which could not be sent in time counts in full.
 
 A `Plan` as JSON comes on stdin and a list of `Outcome` goes to stdout: a process of its own shares no
 interpreter with what it measures. Each connection speaks HTTP/1.1 by hand, which costs a tenth of a client
@@ -64,8 +63,8 @@ class Plan:
 class Outcome:
     """What became of requests of one kind. Latencies are in seconds since they were due.
 
-    `refused` are 429 and 503 with a Retry-After; any other status that is no success is `failed`; `broken` are
-    those whose connection was lost, or that had no answer a minute after the last was due.
+    `refused` are 429 and 503 with a Retry-After; any other status that is no success is `failed`; `broken`
+    are those whose connection was lost, or that had no answer a minute after the last was due.
     """
 
     name: str
@@ -174,7 +173,7 @@ class Client:
         self.under_way = 0
 
     def send(self, request: bytes, outcome: Outcome, due: float, then: Callable[[bool], None]) -> None:
-        """Send a request that was due; `then` is called once it has ended, and told whether it was refused."""
+        """Send a request that was due; `then` is told, once it has ended, whether it was refused."""
         outcome.offered += 1
         outcome.latest_start = max(outcome.latest_start, time.perf_counter() - due)
         self.under_way += 1
@@ -273,7 +272,7 @@ async def carry_out(plan: Plan) -> list[Outcome]:
         )
     )
     deadline = time.perf_counter() + _PATIENCE_SECONDS
-    while client.under_way and time.perf_counter() < deadline:
+    while client.under_way and time.perf_counter() < deadline:  # noqa: ASYNC110 - that is soon enough
         await asyncio.sleep(0.01)
     for outcome in outcomes:
         ended = len(outcome.accepted) + len(outcome.refused) + outcome.errors

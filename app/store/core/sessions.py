@@ -1,6 +1,10 @@
 """Engines for the two kinds of process: async sessions in the API, sync sessions in workers."""
 
+import os
 import select
+import socket
+from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,7 +20,7 @@ _ENGINE_OPTIONS = {"hide_parameters": True}
 CONNECT_ARGS: Final[dict[str, Any]] = {
     "connect_timeout": 5,
     "application_name": "memaudit",
-    # The operating system finds out that the other end is gone, while one waits for it and while one does not.
+    # The operating system finds out that the other end is gone, whether or not one waits for it.
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
@@ -34,7 +38,7 @@ class TimeLimits:
         connection_seconds: for a free connection.
         statement_seconds: for the end of a statement, on the database's own clock.
         lock_seconds: for a lock that another transaction holds.
-        grace_seconds: beyond these limits, for a database that does not even say that a statement was too slow.
+        grace_seconds: beyond these limits, for a database that does not even say that they are over.
         long_seconds: for the end of a statement that writes or reads all of something large.
     """
 
@@ -101,11 +105,37 @@ def sync_engine(url: str, *, pool_size: int = 2) -> Engine:
     return engine
 
 
+class Held:
+    """The connections that somebody holds, which they will not hold for ever.
+
+    A database that is stopped, or whose machine is gone, keeps no time: neither it nor the driver, which
+    waits for it, would end a statement. Once its connection is cut off here the driver fails at once.
+    """
+
+    def __init__(self) -> None:
+        self._drivers: list[Any] = []
+
+    def add(self, driver: Any) -> None:
+        """A connection was taken from the pool."""
+        self._drivers.append(driver)
+
+    def cut(self) -> None:
+        """Cut the connections off. What was sent may or may not have been done."""
+        for driver in self._drivers:
+            if not driver.closed:
+                with socket.socket(fileno=os.dup(driver.fileno())) as connection, suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+
+
+# Who takes a connection from the pool of the API.
+held: Final[ContextVar[Held | None]] = ContextVar("held", default=None)
+
+
 def _refuse_closed(_connection: object, record: Any, _proxy: object) -> None:
     """Let the pool connect anew if the server has closed a connection that it kept.
 
-    Nothing is sent to an idle connection but the news that it ends, so one that can be read is of no use. That
-    is asked of the operating system: a question to the server would double the cost of a short request.
+    Nothing is sent to an idle connection but the news that it ends, so one that can be read is of no use.
+    The operating system is asked that: a question to the server would double the cost of a short request.
 
     Raises:
         InvalidatePoolError: it has; then those beside it are suspected too.
@@ -116,6 +146,8 @@ def _refuse_closed(_connection: object, record: Any, _proxy: object) -> None:
         poll.register(driver.fileno(), select.POLLIN)
     if driver.closed or poll.poll(0):
         raise InvalidatePoolError
+    if (mine := held.get()) is not None:
+        mine.add(driver)
 
 
 def sync_sessions(engine: Engine) -> sessionmaker[Session]:

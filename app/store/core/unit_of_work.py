@@ -1,16 +1,15 @@
 """One transaction a request: the API's async side runs the store's synchronous operations."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from sqlalchemy import TextClause, func, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
 
-from app.errors import ServiceUnavailable
-from app.store.core.sessions import TimeLimits, async_sessions
+from app.store.core.sessions import Held, TimeLimits, async_sessions, held
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -58,10 +57,11 @@ class Store:
         """Run an operation in a transaction of its own and commit it; on any error nothing is changed.
 
         Raises:
-            ServiceUnavailable: the database did not answer in time.
+            sqlalchemy.exc.OperationalError: the database is away, or did not answer in time.
         """
-        async with self._in_time(), self._sessions.begin() as session:
-            return await session.run_sync(operation, *args, **kwargs)
+        with self._in_time():
+            async with self._sessions.begin() as session:
+                return await session.run_sync(operation, *args, **kwargs)
 
     async def run_long(
         self,
@@ -79,13 +79,14 @@ class Store:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        """Run an operation that only reads, mostly with one statement: in no transaction, which costs two more.
+        """Run an operation that only reads, mostly with one statement; a transaction would cost two more.
 
         Raises:
-            ServiceUnavailable: the database did not answer in time.
+            sqlalchemy.exc.OperationalError: the database is away, or did not answer in time.
         """
-        async with self._in_time(), self._looks() as session:
-            return await session.run_sync(operation, *args, **kwargs)
+        with self._in_time():
+            async with self._looks() as session:
+                return await session.run_sync(operation, *args, **kwargs)
 
     async def read(
         self,
@@ -97,19 +98,15 @@ class Store:
         async with self.transaction(_SNAPSHOT) as session:
             return await session.run_sync(operation, *args, **kwargs)
 
-    @asynccontextmanager
-    async def _in_time(self) -> AsyncIterator[None]:
-        """Give up a database that is stopped or cut off: it keeps no time itself then.
-
-        Raises:
-            ServiceUnavailable: it did not answer in time.
-        """
-        limits = self._limits
+    @contextmanager
+    def _in_time(self) -> Iterator[None]:
+        """Cut off a database that does not answer within what its own limits allow."""
+        limits, mine = self._limits, Held()
         limit = limits.connection_seconds + limits.statement_seconds + limits.grace_seconds
+        timer = asyncio.get_running_loop().call_later(limit, mine.cut)
+        token = held.set(mine)
         try:
-            async with asyncio.timeout(limit) as running:
-                yield
-        except TimeoutError:
-            if not running.expired():
-                raise
-            raise ServiceUnavailable("The database did not answer in time; repeat the request.") from None
+            yield
+        finally:
+            held.reset(token)
+            timer.cancel()
