@@ -84,7 +84,7 @@ class Settings(BaseSettings):
     waiting_requests: int = Field(default=100, ge=0)
     waiting_seconds: float = Field(default=0.4, gt=0)
     long_polls: int = Field(default=2000, ge=1)
-    transfers: int = Field(default=64, ge=1)
+    transfers: int = Field(default=32, ge=1)
 
     artifact_store: Annotated[str, AfterValidator(_store_url)] = "postgres:"
 
