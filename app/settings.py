@@ -76,8 +76,8 @@ class Settings(BaseSettings):
     database_pool_size: int = Field(default=10, ge=1)
     # How long a request waits for a free connection to the database, and for the end of a statement. What
     # writes or reads all of something large is given an hour.
-    database_wait_seconds: float = Field(default=2.0, gt=0)
-    database_statement_seconds: float = Field(default=15.0, gt=0)
+    database_wait_seconds: float = Field(default=10.0, gt=0)
+    database_statement_seconds: float = Field(default=10.0, gt=0)
 
     # How many requests wait to be let in, and for how long, before they are refused; and how many long polls
     # and event streams, and how many exports, downloads and uploads, one API process serves at once.

@@ -36,6 +36,9 @@ _TAKING: Final = select(_TAKEN.c.taken, IdempotencyKey.fingerprint, IdempotencyK
 )
 
 
+_REMEMBERING: Final = insert(IdempotencyKey).on_conflict_do_nothing().returning(IdempotencyKey.key)
+
+
 def recall(
     session: Session, *, tenant_id: UUID, key: str, is_same: Callable[[str], bool]
 ) -> JSONObject | None:
@@ -67,8 +70,8 @@ def remember(session: Session, *, tenant_id: UUID, key: str, fingerprint: str, r
     """
     session.flush()
     values = {"tenant_id": tenant_id, "key": key, "fingerprint": fingerprint, "response": response}
-    statement = insert(IdempotencyKey).values(values).on_conflict_do_nothing()
-    if not session.execute(statement.returning(IdempotencyKey.key)).all():
+    # Past the session, which need not know of a row that nobody reads again.
+    if session.connection().execute(_REMEMBERING, values).one_or_none() is None:
         raise _in_flight()
 
 

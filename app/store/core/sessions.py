@@ -42,10 +42,10 @@ class TimeLimits:
         long_seconds: for the end of a statement that writes or reads all of something large.
     """
 
-    connection_seconds: float = 2.0
-    statement_seconds: float = 15.0
+    connection_seconds: float = 10.0
+    statement_seconds: float = 10.0
     lock_seconds: float = 5.0
-    grace_seconds: float = 5.0
+    grace_seconds: float = 2.0
     long_seconds: float = 3600.0
 
     def session_options(self) -> str:
