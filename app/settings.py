@@ -139,6 +139,17 @@ class Settings(BaseSettings):
     # Who vouches for a broker on `rediss://`, as PEM; the system's authorities where it is not given.
     broker_ca_file: AbsolutePath | None = None
     database_pool_size: int = Field(default=10, ge=1)
+    # How long a request waits for a free connection to the database, and for the end of a statement. What
+    # writes or reads all of something large is given an hour.
+    database_wait_seconds: float = Field(default=10.0, gt=0)
+    database_statement_seconds: float = Field(default=10.0, gt=0)
+
+    # How many requests wait to be let in, and for how long, before they are refused; and how many long polls
+    # and event streams, and how many exports, downloads and uploads, one API process serves at once.
+    waiting_requests: int = Field(default=100, ge=0)
+    waiting_seconds: float = Field(default=0.4, gt=0)
+    long_polls: int = Field(default=2000, ge=1)
+    transfers: int = Field(default=32, ge=1)
 
     artifact_store: Annotated[str, AfterValidator(_store_url)] = "postgres:"
 

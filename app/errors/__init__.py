@@ -34,6 +34,7 @@
     ├── TooManyWrongKeys          429
     ├── SigningUnavailable        503
     ├── RenderingTimedOut         503
+    ├── Overloaded                503
     ├── ValidationFailed          422
     │   ├── DoesNotFit
     │   ├── IdempotencyMismatch
@@ -110,6 +111,7 @@ from app.errors.requests import (
     IdempotencyKeyMissing,
     IdempotencyMismatch,
     InsufficientScope,
+    Overloaded,
     PreconditionFailed,
     RangeNotSatisfiable,
     Unauthorized,
@@ -182,6 +184,7 @@ __all__ = [
     "NotFound",
     "NothingToCompare",
     "NothingToJudge",
+    "Overloaded",
     "OwnTenant",
     "PreconditionFailed",
     "RangeNotSatisfiable",

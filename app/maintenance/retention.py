@@ -43,11 +43,11 @@ async def collect(store: Store, settings: Settings) -> None:
     await _while_full(store, bury)
     await _while_full(store, remove_finished, older_than=timedelta(days=settings.webhook_kept_days))
     await collect_garbage(store)
-    await store.run(forget_factors, older_than=timedelta(days=settings.cache_days))
+    await store.run_long(forget_factors, older_than=timedelta(days=settings.cache_days))
     await collect_unfinished(settings.artifact_store)
 
 
 async def _while_full(store: Store, step: Callable[..., int], **options: Any) -> None:
     """Repeat a step, each time in a transaction of its own, until it found fewer rows than it may take."""
-    while await store.run(step, limit=ROWS_AT_ONCE, **options) == ROWS_AT_ONCE:
+    while await store.run_long(step, limit=ROWS_AT_ONCE, **options) == ROWS_AT_ONCE:
         pass

@@ -4,9 +4,21 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ForeignKey, Index, Text, UniqueConstraint, func, or_, select, text
+from sqlalchemy import (
+    BigInteger,
+    ForeignKey,
+    Index,
+    Text,
+    UniqueConstraint,
+    bindparam,
+    func,
+    or_,
+    select,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -138,6 +150,13 @@ COPY_COLUMNS = (
 )
 
 
+# Asked with each request for work: written once.
+_FINDING: Final = select(TextSet).where(
+    TextSet.id == bindparam("id"), TextSet.tenant_id == bindparam("tenant_id"), TextSet.deleted_at.is_(None)
+)
+_FINDING_SHARED: Final = _FINDING.with_for_update(read=True)
+
+
 def get_text_set(
     session: Session, tenant_id: UUID, text_set_id: UUID | None, *, share_lock: bool = False
 ) -> TextSet:
@@ -146,12 +165,8 @@ def get_text_set(
     Raises:
         NotFound: no such text set for this tenant, or it was erased.
     """
-    statement = select(TextSet).where(
-        TextSet.id == text_set_id, TextSet.tenant_id == tenant_id, TextSet.deleted_at.is_(None)
-    )
-    if share_lock:
-        statement = statement.with_for_update(read=True)
-    row = session.scalars(statement).one_or_none()
+    statement = _FINDING_SHARED if share_lock else _FINDING
+    row = session.scalars(statement, {"id": text_set_id, "tenant_id": tenant_id}).one_or_none()
     if row is None:
         raise NotFound("There is no such text set.")
     return row

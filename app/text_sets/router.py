@@ -4,7 +4,7 @@ from asyncio import Semaphore, to_thread
 from tempfile import TemporaryFile
 from typing import Annotated, Any
 
-from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
 from app.contracts.base import Name
@@ -70,7 +70,6 @@ async def create_text_set(
     store: StoreDependency,
     settings: SettingsDependency,
     doorbell: DoorbellDependency,
-    background: BackgroundTasks,
     response: Response,
     key: OptionalIdempotencyKey = None,
     name: Annotated[Name | None, Query()] = None,
@@ -105,7 +104,7 @@ async def create_text_set(
         await require_still(request)  # the body may have taken long
         if isinstance(submission, TextSetImport):
             text_set = await store.run(service.request_import, principal, key, submission)
-            background.add_task(doorbell.ring, CPU_QUEUE)
+            doorbell.ring(CPU_QUEUE)
             add_follow_headers(response, f"/v1/text-sets/{text_set.id}")
             response.status_code = 202
             return text_set
@@ -113,7 +112,7 @@ async def create_text_set(
         if writers.locked():
             raise ServiceUnavailable("Too many text sets are being stored now; repeat the request later.")
         async with writers:
-            text_set = await store.run(service.create, principal, key, submission, settings)
+            text_set = await store.run_long(service.create, principal, key, submission, settings)
     response.headers["Location"] = f"/v1/text-sets/{text_set.id}"
     return text_set
 
@@ -176,4 +175,4 @@ async def erase(text_set_id: str, principal: AuditWriter, store: StoreDependency
 
     A set that unfinished work needs answers 409.
     """
-    return await store.run(service.erase, principal, read_id(Prefix.TEXT_SET, text_set_id))
+    return await store.run_long(service.erase, principal, read_id(Prefix.TEXT_SET, text_set_id))
