@@ -5,12 +5,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from fastapi import APIRouter, FastAPI
+from sqlalchemy.exc import SQLAlchemyError
 
 from app import __version__
 from app.artifacts.hub import router as hub
 from app.artifacts.router import router as artifacts
 from app.audits.router import router as audits
 from app.edits.router import router as edits
+from app.errors import MemauditError
 from app.events.router import router as events
 from app.evidence.controls import read_control_mappings
 from app.evidence.router import keys_router as signing_keys
@@ -39,10 +41,12 @@ from app.policies.router import router as policies
 from app.presets.router import router as presets
 from app.rendering.pool import Renderings
 from app.scoring.router import router as scoring
+from app.sealing.keyring import Keyring
 from app.settings import Settings, get_settings
 from app.store.blobs.objects import open_location
 from app.store.core.sessions import TimeLimits, async_engine
 from app.store.core.unit_of_work import Store
+from app.store.data_keys import require_keys, with_keyring
 from app.studies.router import router as studies
 from app.tenants.router import router as tenants
 from app.text_sets.router import router as text_sets
@@ -59,12 +63,28 @@ RFC 9457 problem document; no submitted text appears in an error.
 """
 
 
+async def _require_keys(store: Store) -> None:
+    """Refuse to start with other master keys than what is stored needs.
+
+    Raises:
+        KeyUnavailable: these open nothing here. While the database is away that cannot be told.
+    """
+    try:
+        await store.run(require_keys)
+    except SQLAlchemyError:
+        return
+    except MemauditError:
+        await store.engine.dispose()
+        raise
+
+
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     open_location(settings.artifact_store)
     read_control_mappings(settings.control_mappings)  # a wrong one is told at the start
-    stop_tracing = start_tracing("memaudit-api")
+    keyring = Keyring(settings)
+    keyring.require()
     limits = TimeLimits(
         connection_seconds=settings.database_wait_seconds,
         statement_seconds=settings.database_statement_seconds,
@@ -72,7 +92,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     engine = async_engine(
         settings.require_database_url(), pool_size=settings.database_pool_size, limits=limits
     )
-    app.state.store = Store(engine, limits)
+    app.state.store = Store(engine, limits, with_keyring(keyring))
+    await _require_keys(app.state.store)
+    stop_tracing = start_tracing("memaudit-api")
     tokens = None if settings.oidc is None else SignedTokens(settings.oidc)
     app.state.principals = Principals(app.state.store, WrongKeys(settings.wrong_keys_a_minute), tokens)
     # Storing a text set holds a connection for minutes; half of the pool stays free for other requests.

@@ -176,6 +176,11 @@ class Settings(BaseSettings):
 
     # A directory of PEM files: the key that evidence is signed with, and those that were before it.
     signing_keys: AbsolutePath | None = None
+    # What wraps the keys of texts: a directory of key files, of which the newest wraps; keys in base64, of
+    # which the first wraps; or a program that wraps and unwraps, as that of a key management service.
+    master_keys: AbsolutePath | None = None
+    master_key: SecretStr | None = None
+    key_command: str | None = None
     # A JSON file that says which controls the rules of policies bear on; None for the mappings that ship.
     control_mappings: AbsolutePath | None = None
 
@@ -228,6 +233,11 @@ class Settings(BaseSettings):
     def signing_keys_directory(self) -> Path:
         """Where the keys for evidence are: below the data directory unless they are set."""
         return self.signing_keys or self.home / "signing-keys"
+
+    @property
+    def master_keys_directory(self) -> Path:
+        """Where the files of master keys are: below the data directory unless they are set."""
+        return self.master_keys or self.home / "master-keys"
 
     def require_database_url(self) -> str:
         """The URL of the Postgres that holds everything.

@@ -149,7 +149,7 @@ def add_audit(
         spec=spec.model_dump(),
         texts_total=text_set.text_count,
         language_model_digest=language_model.digest,
-        text_set_sha256=text_set.sha256,
+        text_set_hmac_sha256=text_set.hmac_sha256,
         metadata_=dict(metadata or {}),
     )
     session.add(audit)
@@ -167,7 +167,9 @@ def require_other_texts(
     Raises:
         ValidationFailed: they have the same id or the same texts.
     """
-    if controls is not None and (controls.id == text_set.id or controls.sha256 == text_set.sha256 != ""):
+    if controls is not None and (
+        controls.id == text_set.id or controls.hmac_sha256 == text_set.hmac_sha256 != ""
+    ):
         raise _same(pointer, "same_as_text_set")
 
 

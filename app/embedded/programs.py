@@ -102,6 +102,7 @@ def service_variables(settings: Settings) -> dict[str, str]:
         "MEMAUDIT_BROKER_URL": settings.require_broker_url(),
         "MEMAUDIT_MODEL_ROOTS": ":".join(map(os.fspath, settings.model_roots)),
         "MEMAUDIT_SIGNING_KEYS": os.fspath(settings.signing_keys_directory),
+        "MEMAUDIT_MASTER_KEYS": os.fspath(settings.master_keys_directory),
     }
 
 

@@ -62,7 +62,9 @@
         ├── BlobMissing           500
         ├── StorageFull           507
         ├── StorageUnavailable    503
+        ├── SealBroken            500
         └── ServiceUnavailable    503
+            └── KeyUnavailable
 
 Each stands in the file of its subject, and is imported from here.
 
@@ -122,6 +124,8 @@ from app.errors.storage import (
     ArtifactNameTaken,
     BlobMissing,
     HubUnreachable,
+    KeyUnavailable,
+    SealBroken,
     ServiceUnavailable,
     StorageFull,
     StorageUnavailable,
@@ -173,6 +177,7 @@ __all__ = [
     "InsufficientScope",
     "JobCrashed",
     "JobFailed",
+    "KeyUnavailable",
     "LabelTaken",
     "LanguageModelChanged",
     "LanguageModelNotReady",
@@ -193,6 +198,7 @@ __all__ = [
     "ResourceInUse",
     "ScoresMissing",
     "ScoringFailed",
+    "SealBroken",
     "ServiceUnavailable",
     "ShardPoisoned",
     "SigningUnavailable",

@@ -53,7 +53,9 @@ def kind_of(scope: Scope) -> Kind | None:
         return Kind.WAITING
     if not reads:
         return Kind.BULK if path in _BULK_POSTS else Kind.SHORT
-    if any(part in path for part in _BULK_PARTS) or (path.endswith(("/scores", "/trail")) and _asks_for_export(scope)):
+    if any(part in path for part in _BULK_PARTS) or (
+        path.endswith(("/scores", "/trail")) and _asks_for_export(scope)
+    ):
         return Kind.BULK
     return Kind.SHORT
 

@@ -51,12 +51,7 @@ def answer_once(
     sent = request.model_dump_json(exclude_unset=True)
     fingerprint = _fingerprint(operation, sent)
     tenant_id = principal.tenant_id
-    first = recall(
-        session,
-        tenant_id=tenant_id,
-        key=key,
-        is_same=lambda earlier: earlier in _fingerprints(operation, request),
-    )
+    first = recall(session, tenant_id=tenant_id, key=key, digests=lambda: _fingerprints(operation, request))
     if first is not None:
         return resource.model_validate(first)
     answer = create()
@@ -64,7 +59,7 @@ def answer_once(
         session,
         tenant_id=tenant_id,
         key=key,
-        fingerprint=fingerprint,
+        digest=fingerprint,
         response=answer.model_dump(mode="json"),
     )
     return answer

@@ -1,6 +1,6 @@
 """Idempotency keys: the first answer to a key is kept and given again, in the transaction of the work."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
@@ -11,6 +11,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.errors import IdempotencyInFlight, IdempotencyMismatch
 from app.store.core.base import Base, CreatedAt, JSONObject
+from app.store.data_keys import keyed_fingerprint
 
 
 class IdempotencyKey(Base):
@@ -40,35 +41,42 @@ _REMEMBERING: Final = insert(IdempotencyKey).on_conflict_do_nothing().returning(
 
 
 def recall(
-    session: Session, *, tenant_id: UUID, key: str, is_same: Callable[[str], bool]
+    session: Session, *, tenant_id: UUID, key: str, digests: Callable[[], Collection[str]]
 ) -> JSONObject | None:
     """Take the key for this transaction and return the answer it was first given, if any.
 
-    `is_same` tells by the fingerprint of the first request whether this one is the same.
+    `digests` gives, when it is asked, the hexadecimal digests that this request may be known by.
 
     Raises:
         IdempotencyInFlight: another transaction holds the key right now.
-        IdempotencyMismatch: the key was used before with another request.
+        IdempotencyMismatch: the key was used before with a request that has none of the digests.
+        KeyUnavailable: the key of the instance cannot be opened.
     """
     row = session.execute(_TAKING, {"lock": f"{tenant_id}:{key}", "tenant_id": tenant_id, "key": key}).one()
     if not row.taken:
         raise _in_flight()
     if row.fingerprint is None:
         return None
-    if not is_same(row.fingerprint):
+    # Processes of an older release write the digest itself.
+    known = set(digests())
+    if row.fingerprint not in known | {keyed_fingerprint(session, digest) for digest in known}:
         raise IdempotencyMismatch("This Idempotency-Key was used with another request; choose a new one.")
     response: JSONObject = row.response
     return response
 
 
-def remember(session: Session, *, tenant_id: UUID, key: str, fingerprint: str, response: JSONObject) -> None:
+def remember(session: Session, *, tenant_id: UUID, key: str, digest: str, response: JSONObject) -> None:
     """Record the answer; it becomes durable together with the work it announces.
+
+    Of the request, which may hold texts, a digest is kept against which nobody can try guesses.
 
     Raises:
         IdempotencyInFlight: the key was taken between the two halves of `recall`: by a request that was
             committed after the key was looked up and before its lock was free.
+        KeyUnavailable: the key of the instance cannot be opened.
     """
     session.flush()
+    fingerprint = keyed_fingerprint(session, digest)
     values = {"tenant_id": tenant_id, "key": key, "fingerprint": fingerprint, "response": response}
     # Past the session, which need not know of a row that nobody reads again.
     if session.connection().execute(_REMEMBERING, values).one_or_none() is None:

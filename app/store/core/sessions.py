@@ -3,9 +3,11 @@
 import os
 import select
 import socket
+from collections.abc import Mapping
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final
 
 from sqlalchemy import Engine, create_engine, event
@@ -84,9 +86,14 @@ def async_engine(url: str, *, pool_size: int, limits: TimeLimits | None = None) 
     return engine
 
 
-def async_sessions(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
-    """The API's sessions. Objects stay readable after the commit, so that a response can be built of them."""
-    return async_sessionmaker(engine, expire_on_commit=False)
+def async_sessions(
+    engine: AsyncEngine, info: Mapping[str, Any] = MappingProxyType({})
+) -> async_sessionmaker[AsyncSession]:
+    """The API's sessions. Objects stay readable after the commit, so that a response can be built of them.
+
+    Each carries `info`.
+    """
+    return async_sessionmaker(engine, expire_on_commit=False, info=dict(info))
 
 
 def sync_engine(url: str, *, pool_size: int = 2) -> Engine:
@@ -150,6 +157,6 @@ def _refuse_closed(_connection: object, record: Any, _proxy: object) -> None:
         mine.add(driver)
 
 
-def sync_sessions(engine: Engine) -> sessionmaker[Session]:
-    """A worker's sessions."""
-    return sessionmaker(engine, expire_on_commit=False)
+def sync_sessions(engine: Engine, info: Mapping[str, Any] = MappingProxyType({})) -> sessionmaker[Session]:
+    """A worker's sessions. Each carries `info`."""
+    return sessionmaker(engine, expire_on_commit=False, info=dict(info))

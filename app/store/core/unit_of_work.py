@@ -1,9 +1,10 @@
 """One transaction a request: the API's async side runs the store's synchronous operations."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from typing import Concatenate, Final, ParamSpec, TypeVar
+from types import MappingProxyType
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from sqlalchemy import TextClause, func, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
@@ -26,13 +27,24 @@ def undone(session: Session, look: Callable[[], T]) -> T:
 
 
 class Store:
-    """Runs store operations, each in a transaction that commits before the caller goes on."""
+    """Runs store operations, each in a transaction that commits before the caller goes on.
 
-    def __init__(self, engine: AsyncEngine, limits: TimeLimits | None = None) -> None:
+    Args:
+        engine: of the database.
+        limits: how long what is asked of it may take.
+        info: what each session carries.
+    """
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        limits: TimeLimits | None = None,
+        info: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         self.engine = engine
         self._limits = limits or TimeLimits()
-        self._sessions = async_sessions(engine)
-        self._looks = async_sessions(engine.execution_options(isolation_level="AUTOCOMMIT"))
+        self._sessions = async_sessions(engine, info)
+        self._looks = async_sessions(engine.execution_options(isolation_level="AUTOCOMMIT"), info)
 
     @asynccontextmanager
     async def transaction(self, first: TextClause | None = None) -> AsyncIterator[AsyncSession]:
