@@ -4,6 +4,7 @@ from app.store import (  # noqa: F401 - for their tables
     artifacts,
     audits,
     companions,
+    counters,
     edits,
     events,
     factors,

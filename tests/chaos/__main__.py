@@ -6,13 +6,16 @@ It exits with 1 if a promise was broken. The same seed gives the same faults at 
 import argparse
 import random
 import sys
-import tempfile
 import time
+import traceback
 from pathlib import Path
 from typing import Final
 
 import psycopg
 
+from app.embedded.postgres_server import PostgresServer
+from app.store.core.migrate import upgrade
+from app.store.core.sessions import sync_engine, sync_sessions
 from tests.chaos.client import END_SECONDS, Ledger
 from tests.chaos.faults import Scheduler
 from tests.chaos.fleet import Fleet, running_fleet
@@ -20,7 +23,8 @@ from tests.chaos.inputs import Inputs, make_inputs
 from tests.chaos.invariants import Watch, check_always, check_promises, install, open_work
 from tests.chaos.load import Customer, Reference, unfaulted
 from tests.chaos.record import Record
-from tests.servers import temporary_home
+from tests.job_machine import run_orders
+from tests.servers import temporary_home, temporary_layout
 
 _CUSTOMERS: Final = 5
 
@@ -42,11 +46,12 @@ def main() -> int:
             finally:
                 if options.logs is not None:
                     _keep_logs(fleet, options.logs)
+    record.say(f"{options.orders} orders of statements on the job table")
+    try_orders(options.orders, record, options.seed)
     print(record.table())
     seconds = time.monotonic() - record.began
-    print(
-        f"\nseed {options.seed}, {seconds:.0f} s: {'FAILED' if record.violations else 'every promise was kept'}"
-    )
+    verdict = "FAILED" if record.violations else "every promise was kept"
+    print(f"\nseed {options.seed}, {seconds:.0f} s: {verdict}")
     return 1 if record.violations else 0
 
 
@@ -82,6 +87,22 @@ def run(
     check_promises(fleet, record, ledger)
 
 
+def try_orders(examples: int, record: Record, seed: int) -> None:
+    """The state machine over the job table, on a database of its own."""
+    with temporary_layout() as layout, PostgresServer(layout) as postgres:
+        upgrade(postgres.url)
+        engine = sync_engine(postgres.url, pool_size=3)
+        try:
+            run_orders(sync_sessions(engine), examples=examples, steps=50, seed=seed)
+        except Exception as error:  # noqa: BLE001 - what it found is shown with the rest
+            record.violate(f"an order of statements broke the job table: {error!r}")
+            traceback.print_exc()
+        else:
+            record.count("orders of statements on the job table", examples)
+        finally:
+            engine.dispose()
+
+
 def _wait_for_ends(fleet: Fleet, record: Record) -> None:
     """Work that nobody follows has to end too."""
     deadline = time.monotonic() + 60
@@ -110,6 +131,7 @@ def _options() -> argparse.Namespace:
         "--seed", type=int, default=random.SystemRandom().randrange(10**6), help="to replay a run"
     )
     parser.add_argument("--faults-per-minute", type=float, default=20.0, help="on average (20)")
+    parser.add_argument("--orders", type=int, default=200, help="of statements on the job table (200)")
     parser.add_argument("--logs", type=Path, help="a directory to keep the logs of all processes in")
     return parser.parse_args()
 

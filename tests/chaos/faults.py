@@ -233,13 +233,14 @@ def _resume(processes: list[psutil.Process]) -> None:
 
 
 def _until_done(fleet: Fleet, statement: str) -> None:
-    while True:
+    done = False
+    while not done:
         try:
             fleet.rows(statement)
-            return
+            done = True
         except psycopg.OperationalError:
             if not fleet.postgres.running:
-                raise
+                fleet.postgres.start()
             time.sleep(0.2)
 
 

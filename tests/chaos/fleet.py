@@ -1,4 +1,4 @@
-"""The service under test: a Postgres, a Redis, two API processes and three workers, all of them ours to kill."""
+"""The service under test: a Postgres, a Redis, two API processes and three workers, all ours to kill."""
 
 import os
 import socket

@@ -22,10 +22,11 @@ class Inputs:
 
     def texts(self, first: int, count: int = TEXTS, **facts: Any) -> list[dict[str, Any]]:
         """So many texts from the manual, with what is known of them."""
+        some = [self.sentences[(first + number) % len(self.sentences)] for number in range(count)]
         return [
             {
                 "id": f"t{number}",
-                "text": f"{CANARY} {self.sentences[(first + number) % len(self.sentences)][: 60 + number % 240]}",
+                "text": f"{CANARY} {some[number]}"[: 70 + number % 240],
                 "duplicates": 4 ** (number % 3),
                 "group": "manual" if number % 2 else "topics",
                 "member": number % 3 == 0,

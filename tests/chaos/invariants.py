@@ -13,7 +13,7 @@ from tests.chaos.inputs import CANARY
 from tests.chaos.record import Record
 
 _PAUSE_SECONDS: Final = 1.0
-# Tables whose rows end once, with the column that says how they stand and the values of those that have not ended.
+# Tables whose rows end once, with the column that says how they stand.
 _ENDING: Final = {
     "audits": "status",
     "studies": "status",
@@ -51,7 +51,8 @@ _NEVER: Final = {
     "an audit has other rows than those of its committed shards": """
         SELECT id FROM audits WHERE texts_done <> (SELECT count(*) FROM scores WHERE audit_id = audits.id)""",
     "a succeeded audit lacks digests": """
-        SELECT id FROM audits WHERE status = 'succeeded' AND (language_model_digest IS NULL OR text_set_sha256 = '')""",
+        SELECT id FROM audits
+        WHERE status = 'succeeded' AND (language_model_digest IS NULL OR text_set_sha256 = '')""",
     "a number is not finite": """
         SELECT audit_id FROM scores
         WHERE nl IN ('NaN', 'Infinity', '-Infinity') OR (nl IS NULL AND error IS NULL) LIMIT 1""",
@@ -66,7 +67,8 @@ _NEVER: Final = {
     "an edit has not one artifact": """
         SELECT id FROM edits WHERE (status = 'succeeded') <> (artifact_id IS NOT NULL)""",
     "an artifact refers to bytes that are not there": """
-        SELECT artifact_id, path FROM artifact_files f WHERE NOT EXISTS (SELECT 1 FROM blobs b WHERE b.sha256 = f.sha256)""",
+        SELECT artifact_id, path FROM artifact_files
+        WHERE NOT EXISTS (SELECT 1 FROM blobs WHERE blobs.sha256 = artifact_files.sha256)""",
 }
 
 

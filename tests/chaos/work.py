@@ -39,6 +39,8 @@ class Failed(Exception):
     def __init__(self, work: JSON) -> None:
         error = work.get("error") or {"type": work["status"], "detail": ""}
         self.problem = str(error["type"]).rpartition("/")[2]
+        # A language model is rejected by whatever ends its validation; the status says whose fault that was.
+        self.of_attempts = error.get("status") == 500 and " attempts at a " in error["detail"]
         super().__init__(f"{work['object']} {work['id']} {work['status']}: {self.problem}: {error['detail']}")
 
 

@@ -58,7 +58,7 @@ def take_one(sessions: Sessions, **options: float) -> Lease:
 
 def sweep(sessions: Sessions) -> int:
     with sessions.begin() as session:
-        return sweep_leases(session, max_attempts=3)
+        return len(sweep_leases(session, max_attempts=3))
 
 
 def state_of(sessions: Sessions, job_id: UUID) -> str:

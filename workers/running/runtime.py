@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from app.settings import GPU_QUEUE, Queue, Settings, get_settings
 from app.store.blobs.writing import BlobStore
 from app.store.core.sessions import sync_engine, sync_sessions
+from app.store.counters import Counts
 from app.store.throughput import Machine
 from workers.running.machine import this_machine
 from workers.running.throughput import Meter
@@ -34,6 +35,7 @@ class Runtime:
     name: str
     queue: Queue = GPU_QUEUE
     meter: Meter = field(default_factory=Meter)
+    counts: Counts = field(default_factory=Counts)
 
     @cached_property
     def machine(self) -> Machine:

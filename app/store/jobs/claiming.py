@@ -78,13 +78,17 @@ def claim(
             claimed_at=func.clock_timestamp(),
             lease_expires_at=lease_end(lease_seconds),
         )
-        .returning(Job, func.extract("epoch", func.clock_timestamp() - Job.waiting_since))
+        .returning(
+            Job,
+            func.extract("epoch", func.clock_timestamp() - Job.waiting_since),
+            func.extract("epoch", func.clock_timestamp() - Job.available_at),
+        )
         .execution_options(synchronize_session=False)
     )
     claimed = session.execute(statement).one_or_none()
     if claimed is None:
         return None
-    job, waited_seconds = claimed
+    job, waited_seconds, claimable_seconds = claimed
     return Lease(
         job_id=job.id,
         epoch=job.epoch,
@@ -92,6 +96,7 @@ def claim(
         waits=job.waits,
         waits_for=job.error["type"] if job.waits and job.error else None,
         waited_seconds=float(waited_seconds or 0.0),
+        claimable_seconds=float(claimable_seconds),
         kind=job.kind,
         queue=job.queue,
         tenant_id=job.tenant_id,

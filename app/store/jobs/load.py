@@ -19,6 +19,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from app.errors import PROBLEM_BASE
+from app.store.counters import Count, read_counts
 from app.store.jobs.queue import Job, JobState
 
 RECENT: Final = timedelta(minutes=10)
@@ -62,6 +63,7 @@ class Load(NamedTuple):
     open: list[OpenJobs]
     ended: list[EndedJobs]
     waiting: dict[str, int]
+    counts: dict[Count, float]
     database_bytes: int
 
 
@@ -76,6 +78,7 @@ def read_load(session: Session, *, timeout_seconds: float) -> Load:
         open=count_open(session),
         ended=_count_ended(session),
         waiting=_count_waiting(session),
+        counts=read_counts(session),
         database_bytes=session.execute(select(func.pg_database_size(func.current_database()))).scalar_one(),
     )
 

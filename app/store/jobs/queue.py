@@ -124,7 +124,8 @@ class Lease:
     """A claimed job: what to do, for what, and the (id, epoch) that guards its effect.
 
     `waits`, `waits_for` (a type of problem) and `waited_seconds` say how often, for what and for how long it
-    had waited when it was claimed: what an attempt computes is no waiting.
+    had waited when it was claimed: what an attempt computes is no waiting. `claimable_seconds` says for how
+    long it could have been claimed.
     """
 
     job_id: UUID
@@ -133,6 +134,7 @@ class Lease:
     waits: int
     waits_for: str | None
     waited_seconds: float
+    claimable_seconds: float
     kind: str
     queue: str
     tenant_id: UUID
@@ -296,6 +298,12 @@ def postpone(session: Session, lease: Lease, error: JSONObject, *, delay_seconds
 def release(session: Session, lease: Lease) -> None:
     """Hand the job back untried, for another worker; it may have been taken away already."""
     _put_back(session, lease, {"attempts": Job.attempts - 1})
+
+
+def was_given_to_another(session: Session, lease: Lease) -> bool:
+    """Whether a lease that is lost was taken by a sweep, rather than by a cancellation or its own commit."""
+    moved_on = or_(Job.epoch > lease.epoch, Job.state.in_((JobState.QUEUED, JobState.FAILED)))
+    return session.scalar(select(Job.id).where(Job.id == lease.job_id, moved_on)) is not None
 
 
 def cancel_jobs(session: Session, owner: Owner, owner_id: UUID) -> None:
