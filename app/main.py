@@ -30,6 +30,7 @@ from app.model_lines.router import router as model_lines
 from app.pages.install import install_pages
 from app.policies.router import router as policies
 from app.presets.router import router as presets
+from app.rendering.pool import Renderings
 from app.scoring.router import router as scoring
 from app.settings import Settings, get_settings
 from app.store.blobs.objects import open_location
@@ -56,6 +57,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.store = Store(engine)
     # Storing a text set holds a connection for minutes; half of the pool stays free for other requests.
     app.state.text_set_writers = asyncio.Semaphore(max(1, settings.database_pool_size // 2))
+    app.state.renderings = Renderings(settings.renderings, settings.rendering_seconds)
     app.state.doorbell = Doorbell(settings)
     app.state.changes = Changes(settings.require_database_url())
     tasks = [
@@ -76,6 +78,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             with suppress(asyncio.CancelledError):
                 await task
         await app.state.changes.close()
+        await app.state.renderings.close()
         app.state.doorbell.close()
         await engine.dispose()
         await asyncio.to_thread(stop_tracing)

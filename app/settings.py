@@ -100,6 +100,10 @@ class Settings(BaseSettings):
     # A JSON file that says which controls the rules of policies bear on; None for the mappings that ship.
     control_mappings: AbsolutePath | None = None
 
+    # Documents and plots that an API process draws at once, each in a child process; for how long at most.
+    renderings: int = Field(default=2, ge=1, le=64)
+    rendering_seconds: float = Field(default=60.0, gt=0)
+
     # A JSON request; a text set in one JSON document, or one record of a stream; a whole stream.
     max_request_bytes: int = Field(default=2**20, ge=1)
     max_json_bytes: int = Field(default=64 * 2**20, ge=1)

@@ -1,11 +1,12 @@
 """Small records of finished work, made by hand: an audit with controls, a pair of models, an edit."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from app.audits.schemas import AuditOut, Progress, ScoreOut
+from app.audits.schemas import AuditOut, Progress
+from app.audits.score_schemas import ScoreOut
 from app.contracts.audits import AuditOptions
 from app.contracts.policies.probabilistic_extraction import ProbabilisticExtraction
 from app.contracts.policies.rate import Rate
@@ -13,6 +14,7 @@ from app.contracts.results.gates import RuleOutcome, overall
 from app.contracts.results.observations import Observation
 from app.edits.schemas import EditOut
 from app.evidence.controls import read_control_mappings
+from app.evidence.format import EvidenceFormat
 from app.evidence.record import (
     AuditRole,
     EvidenceRecord,
@@ -443,3 +445,20 @@ def judged(record: EvidenceRecord) -> EvidenceRecord:
     )
     recorded = RecordedGate(gate=gate, policy=policy, preregistration=registered)
     return replace(record, gates=(recorded,))
+
+
+def call(function: Callable[..., bytes], *arguments: Any) -> bytes:
+    """What is run apart in the service, in this process."""
+    return function(*arguments)
+
+
+def document_of(
+    made: EvidenceFormat, record: EvidenceRecord, run_apart: Callable[..., bytes] = call
+) -> bytes:
+    """The whole document."""
+    document = made.render(record)
+    pieces = document if isinstance(document, Iterator) else [document]
+    return b"".join(
+        piece if isinstance(piece, bytes) or made.finish is None else run_apart(made.finish, piece)
+        for piece in pieces
+    )

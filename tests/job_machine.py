@@ -30,7 +30,7 @@ from app.store.audits import Audit
 from app.store.enqueueing import enqueue_shards
 from app.store.jobs.claiming import claim
 from app.store.jobs.kinds import SUMMARIZE_AUDIT
-from app.store.jobs.queue import (
+from app.store.jobs.leases import (
     Lease,
     LeaseLost,
     close_cancelled,

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from sqlalchemy.orm import Session
 
-from app.audits.schemas import ScoreOut
+from app.audits.score_schemas import ScoreOut
 from app.contracts.metrics.registry import METRICS
 from app.store.audits import Audit
 from app.store.core.unit_of_work import Store

@@ -11,7 +11,8 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from app.audits import scores, service
 from app.audits.export import EXPORT_MEDIA_TYPES, choose_export, stream_scores
-from app.audits.schemas import AuditCreate, AuditOut, ScoreOut, TokenEvidenceOut
+from app.audits.schemas import AuditCreate, AuditOut
+from app.audits.score_schemas import ScoreOut, TokenEvidenceOut
 from app.contracts.base import CleanStr
 from app.contracts.texts import TextId
 from app.errors import FieldError, ValidationFailed

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from app.audits.schemas import ScoreOut, Token, TokenEvidenceOut
+from app.audits.score_schemas import ScoreOut, Token, TokenEvidenceOut
 from app.errors import AuditNotSucceeded, NotFound
 from app.http.pagination import Page, decode_cursor, encode_cursor, invalid_cursor
 from app.store.audits import Audit

@@ -21,7 +21,7 @@ from app.policies.preregistration import Preregistration
 from app.store.artifacts import ARTIFACT_NAME, MAX_NAME_CHARS
 from app.store.core.identifiers import Prefix, format_id
 from app.store.edits import Edit, EditTextSet
-from app.store.jobs.queue import Job
+from app.store.jobs.job import Job
 
 # What some methods read and others would ignore.
 _OPTIONS_OF_METHODS = frozenset().union(*(method.read_options for method in METHODS.values()))

@@ -13,7 +13,8 @@ from typing import Final, TypeAlias
 import orjson
 from pydantic import BaseModel
 
-from app.audits.schemas import AuditOut, ScoreOut
+from app.audits.schemas import AuditOut
+from app.audits.score_schemas import ScoreOut
 from app.edits.schemas import EditOut
 from app.evidence.controls import ControlMappings
 from app.gates.schemas import GateOut

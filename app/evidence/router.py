@@ -16,7 +16,14 @@ from app.evidence.registry import FORMATS
 from app.evidence.schemas import EvidenceFormatOut, SigningKeyOut, SigningKeysOut
 from app.evidence.sending import send_evidence
 from app.evidence.signing import can_sign, read_signing_keys, to_json_web_key
-from app.http.dependencies import RequireScope, SettingsDependency, StoreDependency, read_id, require_scope
+from app.http.dependencies import (
+    RenderingsDependency,
+    RequireScope,
+    SettingsDependency,
+    StoreDependency,
+    read_id,
+    require_scope,
+)
 from app.http.json_body import StrictJSONRoute
 from app.http.pagination import Page
 from app.http.problems import problem_responses
@@ -97,6 +104,7 @@ def _routes_of(kind: SubjectKind) -> APIRouter:
         principal: Reader,
         store: StoreDependency,
         settings: SettingsDependency,
+        renderings: RenderingsDependency,
         request: Request,
         texts: Texts = "redacted",
         if_none_match: Annotated[str | None, Header(max_length=8192)] = None,
@@ -117,6 +125,7 @@ def _routes_of(kind: SubjectKind) -> APIRouter:
             record,
             settings.signing_keys_directory,
             if_none_match,
+            renderings,
             head=request.method == "HEAD",
         )
 

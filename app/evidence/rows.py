@@ -7,7 +7,7 @@ from uuid import UUID
 from anyio import from_thread
 from sqlalchemy.orm import Session
 
-from app.audits.schemas import ScoreOut
+from app.audits.score_schemas import ScoreOut
 from app.evidence.record import RecordedRow
 from app.store.audits import Audit
 from app.store.core.identifiers import Prefix, parse_id

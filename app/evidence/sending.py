@@ -1,20 +1,21 @@
-"""Evidence as an HTTP answer: rendered in a thread, streamed where it has a part for each text."""
+"""Evidence as an HTTP answer: rendered when it is its turn, streamed where it has a part for each text."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Final
 
 from fastapi import Response
 from fastapi.responses import StreamingResponse
-from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
+from starlette.concurrency import run_in_threadpool
 
 from app.artifacts.conditions import is_unmodified
 from app.artifacts.sending import begun
 from app.evidence.dsse import seal
-from app.evidence.format import EvidenceFormat
+from app.evidence.format import EvidenceFormat, Piece
 from app.evidence.record import EvidenceRecord
 from app.evidence.signing import SigningKeys, read_signing_keys
+from app.rendering.pool import Renderings, RunApart
 
 _BLOCK_BYTES: Final = 2**16
 _HEADERS: Final = {"X-Content-Type-Options": "nosniff", "Cache-Control": "private, no-cache"}
@@ -25,6 +26,7 @@ async def send_evidence(
     record: EvidenceRecord,
     signing_keys: Path,
     if_none_match: str | None,
+    renderings: Renderings,
     *,
     head: bool,
 ) -> Response:
@@ -34,6 +36,8 @@ async def send_evidence(
 
     Raises:
         SigningUnavailable: the document is signed, and there is no key.
+        ServiceUnavailable: too many documents are asked for.
+        RenderingTimedOut: it takes too long.
     """
     keys = None
     if wanted.payload_type is not None:
@@ -48,12 +52,35 @@ async def send_evidence(
         return Response(status_code=304, headers=headers)
     if head:
         return Response(headers=headers, media_type=wanted.media_type)
-    # Threads of the event loop's own pool: rows are read through the loop.
-    document = await run_in_threadpool(_make, wanted, record, keys)
-    if isinstance(document, bytes):
-        return Response(document, headers=headers, media_type=wanted.media_type)
-    body = await begun(iterate_in_threadpool(_blocks(document)))
+    async with renderings.turn() as run_apart:
+        # Threads of the event loop's own pool: rows are read through the loop.
+        document = await run_in_threadpool(_make, wanted, record, keys)
+        if not isinstance(document, Iterator):
+            content = await _finished(wanted, document, run_apart)
+            return Response(content, headers=headers, media_type=wanted.media_type)
+    body = await begun(_streamed(wanted, document, renderings))
     return StreamingResponse(body, headers=headers, media_type=wanted.media_type)
+
+
+async def _finished(wanted: EvidenceFormat, piece: Piece, run_apart: RunApart) -> bytes:
+    if isinstance(piece, bytes):
+        return piece
+    assert wanted.finish is not None
+    return await run_apart(wanted.finish, piece)
+
+
+async def _streamed(
+    wanted: EvidenceFormat, pieces: Iterator[Piece], renderings: Renderings
+) -> AsyncIterator[bytes]:
+    """A turn for each piece: a slow reader keeps nobody from theirs."""
+    waiting = pieces if wanted.finish else _blocks(pieces)
+    while True:
+        async with renderings.turn(begun=True) as run_apart:
+            piece = await run_in_threadpool(next, waiting, None)
+            if piece is None:
+                return
+            finished = await _finished(wanted, piece, run_apart)
+        yield finished
 
 
 def _blocks(pieces: Iterator[bytes]) -> Iterator[bytes]:
@@ -69,7 +96,7 @@ def _blocks(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 def _make(
     wanted: EvidenceFormat, record: EvidenceRecord, keys: SigningKeys | None
-) -> bytes | Iterator[bytes]:
+) -> Piece | Iterator[Piece]:
     document = wanted.render(record)
     if wanted.payload_type is None or keys is None:
         return document

@@ -12,7 +12,6 @@ from sqlalchemy.orm import Session
 from app import __version__
 from app.audits.schemas import AuditOut
 from app.audits.service import read_audit
-from app.edits.schemas import EditOut
 from app.edits.service import read_edit
 from app.errors import EvidenceNotReady, NotFound
 from app.evidence.controls import ControlMappings
@@ -31,7 +30,6 @@ from app.evidence.rows import Rows, join_rows
 from app.evidence.schemas import EvidenceFormatOut
 from app.gates.schemas import GateOut
 from app.gates.service import read_gate
-from app.http.dependencies import require_scope
 from app.store.audits import Audit
 from app.store.core.identifiers import Prefix, parse_id
 from app.store.core.unit_of_work import Store
@@ -62,16 +60,12 @@ def _read_study(session: Session, principal: Principal, identifier: UUID) -> Stu
     return read_study(session, principal.tenant_id, identifier)
 
 
-def _read_gate(session: Session, principal: Principal, identifier: UUID) -> GateOut:
-    return read_gate(session, principal.tenant_id, identifier)
-
-
 SUBJECTS: Final[Mapping[SubjectKind, Subject]] = MappingProxyType(
     {
         SubjectKind.AUDIT: Subject(Prefix.AUDIT, _read_audit),
         SubjectKind.STUDY: Subject(Prefix.STUDY, _read_study),
         SubjectKind.EDIT: Subject(Prefix.EDIT, read_edit),
-        SubjectKind.GATE: Subject(Prefix.GATE, _read_gate),
+        SubjectKind.GATE: Subject(Prefix.GATE, read_gate),
     }
 )
 
@@ -152,8 +146,6 @@ def _assemble(
         raise EvidenceNotReady(f"The {kind} is {resource.status}; evidence is given once it has succeeded.")
     gate = resource if isinstance(resource, GateOut) else None
     work = _judged(session, principal, resource)
-    if isinstance(work, EditOut):
-        require_scope(principal, "edit:read")
     parts, finished_at = parts_of(work), resource.finished_at
     assert finished_at is not None
     record = EvidenceRecord(

@@ -4,7 +4,8 @@ from typing import Final
 
 from pydantic import BaseModel
 
-from app.audits.schemas import AuditOut, ScoreOut
+from app.audits.schemas import AuditOut
+from app.audits.score_schemas import ScoreOut
 from app.contracts.metrics.registry import METRICS
 from app.evidence.record import RecordedRow
 

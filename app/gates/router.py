@@ -64,9 +64,12 @@ async def list_gates(
     limit: PageLimit = 20,
     cursor: PageCursor = None,
 ) -> Page[GateOut]:
-    """List gates, newest first; of a policy, on a subject, a language model or texts, with some metadata."""
+    """List gates, newest first; of a policy, on a subject, a language model or texts, with some metadata.
+
+    Those on edits are among them if the key has the scope `edit:read`.
+    """
     return await store.run(
-        service.list_page, principal.tenant_id, wanted, limit, cursor, policy=policy, subject=subject
+        service.list_page, principal, wanted, limit, cursor, policy=policy, subject=subject
     )
 
 
@@ -79,12 +82,15 @@ async def read_gate(
     response: Response,
     wait: WaitSeconds = 0,
 ) -> GateOut:
-    """Read a gate. With `wait`, the answer comes when the gate has ended, or after that many seconds."""
+    """Read a gate. With `wait`, the answer comes when the gate has ended, or after that many seconds.
+
+    One on an edit takes the scope `edit:read` too.
+    """
     identifier = read_id(Prefix.GATE, gate_id)
     return await answer_when_ended(
         changes,
         Resource(principal.tenant_id, identifier),
-        lambda: store.run(service.read_gate, principal.tenant_id, identifier),
+        lambda: store.run(service.read_gate, principal, identifier),
         response,
         seconds=wait,
     )
@@ -93,12 +99,12 @@ async def read_gate(
 @router.post("/{gate_id}/cancel", status_code=202, responses=problem_responses(409))
 async def cancel_gate(gate_id: str, principal: AuditWriter, store: StoreDependency) -> GateOut:
     """Cancel a gate. It ends at once; its subject goes on."""
-    return await store.run(service.cancel, principal.tenant_id, read_id(Prefix.GATE, gate_id))
+    return await store.run(service.cancel, principal, read_id(Prefix.GATE, gate_id))
 
 
 async def _existing_gate(gate_id: str, principal: AuditReader, store: StoreDependency) -> None:
-    """Answer 404 while there is still an answer to give."""
-    await store.run(service.read_gate, principal.tenant_id, read_id(Prefix.GATE, gate_id))
+    """Answer 403 or 404 while there is still an answer to give."""
+    await store.run(service.read_gate, principal, read_id(Prefix.GATE, gate_id))
 
 
 @router.get("/{gate_id}/events", response_class=EventSourceResponse, dependencies=[Depends(_existing_gate)])
@@ -119,7 +125,7 @@ async def follow_gate(
     events = follow(
         changes,
         Resource(principal.tenant_id, identifier),
-        lambda: store.run(service.read_gate, principal.tenant_id, identifier),
+        lambda: store.run(service.read_gate, principal, identifier),
         event_id=_event_id,
         seen=last_event_id,
         event=_event,

@@ -14,7 +14,7 @@ from app.http.problems import Problem
 from app.http.waiting import Waiting
 from app.store.core.identifiers import Prefix, format_id
 from app.store.gates import Gate
-from app.store.jobs.queue import Job
+from app.store.jobs.job import Job
 
 SubjectId = Annotated[str, Field(max_length=100)]
 

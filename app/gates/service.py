@@ -1,4 +1,4 @@
-"""Asking for gates and reading them."""
+"""Asking for gates and reading them: with what reads their subjects, so on an edit with `edit:read` too."""
 
 from uuid import UUID
 
@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from app.errors import InsufficientScope
 from app.gates.schemas import GateCreate, GateOut
-from app.http.dependencies import ADMIN, EDIT_READ
+from app.http.dependencies import EDIT_READ, has_scope
 from app.http.idempotency import answer_once
 from app.http.pagination import Page, id_cursor, page_by_id
 from app.store.core.identifiers import Prefix, parse_id
@@ -31,8 +31,7 @@ def request_gate(session: Session, principal: Principal, key: str, request: Gate
         IdempotencyInFlight, IdempotencyMismatch: see `answer_once`.
     """
     kind, public_id = request.subject()
-    if kind == "edit" and not principal.scopes & {EDIT_READ, ADMIN}:
-        raise InsufficientScope(f"A gate on an edit needs an API key with the scope {EDIT_READ} too.")
+    _require_reader(principal, kind)
 
     def create() -> GateOut:
         policy = get_policy(session, principal.tenant_id, request.policy)
@@ -43,29 +42,33 @@ def request_gate(session: Session, principal: Principal, key: str, request: Gate
     return answer_once(session, principal, key, "gate", request, GateOut, create)
 
 
-def read_gate(session: Session, tenant_id: UUID, gate_id: UUID) -> GateOut:
+def read_gate(session: Session, principal: Principal, gate_id: UUID) -> GateOut:
     """A gate, and what it waits for.
 
     Raises:
         NotFound: no such gate for this tenant.
+        InsufficientScope: it is on an edit, and the key may not read edits.
     """
-    row = get_operation(session, Gate, tenant_id, gate_id)
+    row = get_operation(session, Gate, principal.tenant_id, gate_id)
+    _require_reader(principal, row.subject_kind)
     return GateOut.of(row, waiting_jobs(session, [row]).get(row.id))
 
 
-def cancel(session: Session, tenant_id: UUID, gate_id: UUID) -> GateOut:
+def cancel(session: Session, principal: Principal, gate_id: UUID) -> GateOut:
     """End a gate at the client's word; its subject goes on.
 
     Raises:
         NotFound: no such gate for this tenant.
+        InsufficientScope: it is on an edit, and the key may not read edits.
         AlreadyTerminal: the gate had ended before.
     """
-    return GateOut.of(cancel_operation(session, Gate, tenant_id, gate_id))
+    _require_reader(principal, get_operation(session, Gate, principal.tenant_id, gate_id).subject_kind)
+    return GateOut.of(cancel_operation(session, Gate, principal.tenant_id, gate_id))
 
 
 def list_page(
     session: Session,
-    tenant_id: UUID,
+    principal: Principal,
     wanted: OperationFilter,
     limit: int,
     cursor: str | None,
@@ -73,14 +76,26 @@ def list_page(
     policy: str | None,
     subject: str | None,
 ) -> Page[GateOut]:
-    """A tenant's gates that are wanted, all or those of a policy or on a subject, newest first."""
+    """A tenant's gates that are wanted, all or those of a policy or on a subject, newest first.
+
+    Those on edits are left out for a key that may not read edits.
+    """
     conditions: list[ColumnElement[bool]] = []
+    if not has_scope(principal, EDIT_READ):
+        conditions.append(Gate.subject_kind != "edit")
     if policy is not None:
         conditions.append(Gate.policy_id == parse_id(Prefix.POLICY, policy))
     if subject is not None:
         kinds = {prefix: kind for kind, prefix in SUBJECT_PREFIXES.items()}
         prefix = Prefix(subject.partition("_")[0])
         conditions += [Gate.subject_kind == kinds[prefix], Gate.subject_id == parse_id(prefix, subject)]
-    rows = list_operations(session, Gate, tenant_id, wanted, id_cursor(cursor), limit + 1, *conditions)
+    rows = list_operations(
+        session, Gate, principal.tenant_id, wanted, id_cursor(cursor), limit + 1, *conditions
+    )
     waiting = waiting_jobs(session, rows)
     return page_by_id(rows, limit, lambda row: GateOut.of(row, waiting.get(row.id)))
+
+
+def _require_reader(principal: Principal, subject_kind: str) -> None:
+    if subject_kind == "edit" and not has_scope(principal, EDIT_READ):
+        raise InsufficientScope(f"A gate on an edit needs an API key with the scope {EDIT_READ} too.")

@@ -9,6 +9,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from app.errors import IdempotencyKeyMissing, InsufficientScope, NotFound, Unauthorized
 from app.http.changes import Changes
 from app.maintenance.doorbell import Doorbell
+from app.rendering.pool import Renderings
 from app.settings import Settings
 from app.store.core.identifiers import Prefix, parse_id
 from app.store.core.unit_of_work import Store
@@ -40,10 +41,16 @@ async def _changes(request: Request) -> Changes:
     return changes
 
 
+async def _renderings(request: Request) -> Renderings:
+    renderings: Renderings = request.app.state.renderings
+    return renderings
+
+
 SettingsDependency = Annotated[Settings, Depends(_settings)]
 StoreDependency = Annotated[Store, Depends(_store)]
 DoorbellDependency = Annotated[Doorbell, Depends(_doorbell)]
 ChangesDependency = Annotated[Changes, Depends(_changes)]
+RenderingsDependency = Annotated[Renderings, Depends(_renderings)]
 
 
 async def _principal(
@@ -70,13 +77,18 @@ class RequireScope:
         return principal
 
 
+def has_scope(principal: Principal, scope: str) -> bool:
+    """Whether a principal's key has a scope (or `admin`)."""
+    return bool(principal.scopes & {scope, ADMIN})
+
+
 def require_scope(principal: Principal, scope: str) -> None:
     """Refuse a principal whose key has neither a scope nor `admin`.
 
     Raises:
         InsufficientScope: it has neither.
     """
-    if not principal.scopes & {scope, ADMIN}:
+    if not has_scope(principal, scope):
         raise InsufficientScope(f"This needs an API key with the scope {scope}.")
 
 

@@ -6,7 +6,7 @@ from typing import Self
 from pydantic import BaseModel
 
 from app.http.problems import Problem
-from app.store.jobs.queue import Job
+from app.store.jobs.job import Job
 
 
 class Waiting(BaseModel):

@@ -10,7 +10,7 @@ from app.contracts.sources import Source
 from app.http.problems import Problem
 from app.http.waiting import Waiting
 from app.store.core.identifiers import Prefix, format_id
-from app.store.jobs.queue import Job
+from app.store.jobs.job import Job
 from app.store.language_models import LanguageModel
 
 

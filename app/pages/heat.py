@@ -6,7 +6,7 @@ from itertools import islice
 from math import exp, log
 from typing import Final
 
-from app.audits.schemas import ScoreOut, Token
+from app.audits.score_schemas import ScoreOut, Token
 from app.pages.figures import number, token_probability
 
 # Where steps of the colour scale begin, in probability: memorized tokens lie close to 1.

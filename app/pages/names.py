@@ -7,11 +7,8 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from app.gates.schemas import GateSubject
-from app.http.dependencies import EDIT_READ
-from app.pages.rendering import may
 from app.store.core.identifiers import Prefix, format_id, parse_id
 from app.store.names import audited_in, name_edits, name_language_models, name_studies, name_text_sets
-from app.store.tenants import Principal
 
 
 @dataclass(frozen=True)
@@ -36,20 +33,16 @@ def find_names(session: Session, tenant_id: UUID, public_ids: Iterable[str | Non
     )
 
 
-def title_subjects(session: Session, principal: Principal, subjects: Iterable[GateSubject]) -> Names:
-    """What people call the subjects of gates, in as many statements however many there are.
-
-    An edit keeps its id where the key may not read edits.
-    """
+def title_subjects(session: Session, tenant_id: UUID, subjects: Iterable[GateSubject]) -> Names:
+    """What people call the subjects of gates, in as many statements however many there are."""
     wanted = {subject.id for subject in subjects}
-    studies = name_studies(session, principal.tenant_id, _of(Prefix.STUDY, wanted))
+    studies = name_studies(session, tenant_id, _of(Prefix.STUDY, wanted))
     titles = {format_id(Prefix.STUDY, identifier): name for identifier, name in studies.items()}
-    if may(principal, EDIT_READ):
-        edits = name_edits(session, principal.tenant_id, _of(Prefix.EDIT, wanted))
-        titles |= {format_id(Prefix.EDIT, identifier): name for identifier, name in edits.items()}
-    audited = audited_in(session, principal.tenant_id, _of(Prefix.AUDIT, wanted))
-    models = name_language_models(session, principal.tenant_id, {model for model, _ in audited.values()})
-    text_sets = name_text_sets(session, principal.tenant_id, {texts for _, texts in audited.values()})
+    edits = name_edits(session, tenant_id, _of(Prefix.EDIT, wanted))
+    titles |= {format_id(Prefix.EDIT, identifier): name for identifier, name in edits.items()}
+    audited = audited_in(session, tenant_id, _of(Prefix.AUDIT, wanted))
+    models = name_language_models(session, tenant_id, {model for model, _ in audited.values()})
+    text_sets = name_text_sets(session, tenant_id, {texts for _, texts in audited.values()})
     titles |= {
         format_id(Prefix.AUDIT, identifier): f"{models[model]} on {text_sets[texts]}"
         for identifier, (model, texts) in audited.items()

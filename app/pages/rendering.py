@@ -9,7 +9,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from app import __version__
-from app.http.dependencies import ADMIN
+from app.http.dependencies import has_scope
 from app.pages.assets import asset_path
 from app.pages.figures import FILTERS
 from app.store.tenants import Principal
@@ -42,7 +42,7 @@ _environment.globals |= {"asset": asset_path, "version": __version__}
 
 def may(principal: Principal | None, scope: str) -> bool:
     """Whether a visitor's key has a scope."""
-    return principal is not None and bool(principal.scopes & {scope, ADMIN})
+    return principal is not None and has_scope(principal, scope)
 
 
 def render(request: Request, template: str, *, status: int = 200, **context: Any) -> HTMLResponse:

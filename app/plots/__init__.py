@@ -8,7 +8,7 @@ dark pages and paper all show it.
 from app.plots.changes import before_after, frontier, spectrum
 from app.plots.distributions import Distribution, p_values, score_distribution
 from app.plots.doses import dose_response
-from app.plots.drawing import Drawing
+from app.plots.drawing import Drawing, svg_bytes
 from app.plots.studies import pair, pair_difference, trajectory
 
 __all__ = [
@@ -22,5 +22,6 @@ __all__ = [
     "pair_difference",
     "score_distribution",
     "spectrum",
+    "svg_bytes",
     "trajectory",
 ]

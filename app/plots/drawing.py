@@ -1,4 +1,4 @@
-"""A plot from its specification in Vega-Lite to SVG, without a browser and without a network."""
+"""A plot as a specification in Vega-Lite, and from it to SVG without a browser and without a network."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -78,12 +78,22 @@ class Drawing:
     Attributes:
         title: what it shows, as it stands above it.
         alt: what it says, for readers who do not see it.
-        svg: one `<svg>` element of its own, labelled with `alt`; it refers to nothing.
+        spec: the plot in Vega-Lite.
     """
 
     title: str
     alt: str
-    svg: str
+    spec: Spec
+
+    @property
+    def svg(self) -> str:
+        """One `<svg>` element of its own, labelled with `alt`, which refers to nothing.
+
+        It is drawn when it is asked for, and meanwhile nothing else of the process runs.
+        """
+        import vl_convert  # noqa: PLC0415 - it starts a JavaScript engine, which only who draws should pay for
+
+        return _tidied(vl_convert.vegalite_to_svg(self.spec, vl_version=_VEGA_LITE), self.alt)
 
     def __html__(self) -> str:
         """The drawing as markup that a template takes as it is."""
@@ -100,8 +110,6 @@ def draw(spec: Spec, *, title: str, alt: str, subtitle: str | None = None, heigh
         subtitle: below the title: what the upright axis shows, with its unit.
         height: of the plot with its axes and legend, in pixels.
     """
-    import vl_convert  # noqa: PLC0415 - it starts a JavaScript engine, which only who draws should pay for
-
     sized = {
         **spec,
         "title": {"text": title, **({"subtitle": subtitle} if subtitle else {})},
@@ -110,7 +118,12 @@ def draw(spec: Spec, *, title: str, alt: str, subtitle: str | None = None, heigh
         "autosize": {"type": "fit", "contains": "padding"},
         "config": _CONFIG,
     }
-    return Drawing(title, alt, _tidied(vl_convert.vegalite_to_svg(sized, vl_version=_VEGA_LITE), alt))
+    return Drawing(title, alt, sized)
+
+
+def svg_bytes(drawing: Drawing) -> bytes:
+    """A drawing as SVG, in a function that another process can be told to call."""
+    return drawing.svg.encode()
 
 
 def _tidied(svg: str, alt: str) -> str:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from app.audits.schemas import ScoreOut
+from app.audits.score_schemas import ScoreOut
 from app.contracts.audits import AuditSpec
 from app.contracts.sources import LanguageModelReference
 from app.contracts.texts import TextRecord

@@ -28,8 +28,8 @@ from sqlalchemy.orm import Mapped, Session, aliased, mapped_column
 from app.store.audits import Audit
 from app.store.core.base import Base
 from app.store.core.identifiers import Prefix, format_id
+from app.store.jobs.job import Job, JobState
 from app.store.jobs.owners import AUDIT, MODEL_VERSION, OWNERS, STUDY, Owner
-from app.store.jobs.queue import Job, JobState
 from app.store.operations import OperationStatus, is_active
 
 

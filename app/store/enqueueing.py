@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from app.store.audits import Audit
 from app.store.companions import has_finishing_job, have_succeeded
 from app.store.edits import Edit
+from app.store.jobs.job import Job
 from app.store.jobs.kinds import (
     DERIVE_SHARD,
     IMPORT_TEXT_SET,
@@ -21,7 +22,7 @@ from app.store.jobs.kinds import (
     JobKind,
 )
 from app.store.jobs.owners import Owner
-from app.store.jobs.queue import Job, add_job, job_values
+from app.store.jobs.queue import add_job, job_values
 from app.store.language_models import LanguageModel
 from app.store.operations import LanguageModelOperation
 from app.store.taking import take_active

@@ -17,6 +17,8 @@ from app.store.enqueueing import enqueue_audit, enqueue_edit, enqueue_finishing,
 from app.store.events import record_end
 from app.store.gates import Gate
 from app.store.gating import record_digest
+from app.store.jobs.job import Job
+from app.store.jobs.leases import Lease, LeaseLost, close_failed
 from app.store.jobs.owners import (
     AUDIT,
     GATE,
@@ -28,7 +30,7 @@ from app.store.jobs.owners import (
     Owner,
     owner_of,
 )
-from app.store.jobs.queue import Job, Lease, LeaseLost, cancel_jobs, close_failed
+from app.store.jobs.queue import cancel_jobs
 from app.store.language_models import LanguageModelStatus
 from app.store.model_lines import begin_version
 from app.store.operations import (

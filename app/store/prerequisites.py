@@ -9,8 +9,8 @@ from sqlalchemy.orm import Session
 
 from app.store.audits import Audit
 from app.store.companions import OperationAudit, take_heads
+from app.store.jobs.job import owned_by
 from app.store.jobs.owners import LANGUAGE_MODEL, TEXT_SET, Owner, owner_of
-from app.store.jobs.queue import owned_by
 from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.operations import LanguageModelOperation, LanguageModelOperationT, is_active
 from app.store.text_sets import TextSet, TextSetStatus

@@ -10,9 +10,9 @@ from app.errors import NotFound
 from app.store.audits import Audit
 from app.store.companions import OperationAudit
 from app.store.edits import Edit
+from app.store.jobs.job import Job, JobState, owned_by
 from app.store.jobs.kinds import DERIVE_SHARD, SCORE_SHARD
 from app.store.jobs.owners import AUDIT, EDIT
-from app.store.jobs.queue import Job, JobState, owned_by
 from app.store.operations import OperationStatus
 
 _SHARDS = (SCORE_SHARD.name, DERIVE_SHARD.name)

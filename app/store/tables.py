@@ -23,6 +23,6 @@ from app.store import (  # noqa: F401 - for their tables
 )
 from app.store.blobs import rows as blobs  # noqa: F401 - for its tables
 from app.store.core.base import Base
-from app.store.jobs import queue as jobs  # noqa: F401 - for its tables
+from app.store.jobs import job as jobs  # noqa: F401 - for its tables
 
 metadata = Base.metadata

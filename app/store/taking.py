@@ -6,8 +6,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.store.core.base import Base
+from app.store.jobs.leases import LeaseLost
 from app.store.jobs.owners import Owner, owner_of
-from app.store.jobs.queue import LeaseLost
 from app.store.operations import OperationT
 
 

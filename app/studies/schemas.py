@@ -20,7 +20,7 @@ from app.http.waiting import Waiting
 from app.policies.preregistration import Preregistration
 from app.store.companions import Companion
 from app.store.core.identifiers import Prefix, format_id
-from app.store.jobs.queue import Job
+from app.store.jobs.job import Job
 from app.store.scores import StudiedScore
 from app.store.studies import Study, StudyRole
 

@@ -11,7 +11,7 @@ from app.contracts.texts import TextRecord
 from app.http.problems import Problem
 from app.http.waiting import Waiting
 from app.store.core.identifiers import Prefix, format_id
-from app.store.jobs.queue import Job
+from app.store.jobs.job import Job
 from app.store.text_sets import ClearText, TextSet, TextSetStatus
 
 

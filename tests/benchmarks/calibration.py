@@ -16,13 +16,9 @@ from typing import Any
 import numpy as np
 
 from tests.benchmarks.limits import Line, print_and_exit
-from workers.science.calibration.calibration import (
-    Calibration,
-    CalibrationTexts,
-    calibrate,
-    places_to_show,
-)
+from workers.science.calibration.calibration import Calibration, calibrate
 from workers.science.calibration.comparison import ShownText, sample_texts
+from workers.science.calibration.grounds import CalibrationTexts, places_to_show
 from workers.science.models.loading import load_language_model
 from workers.science.scoring.scorer import ScoringOptions, TextInput, score_texts
 from workers.science.statistics.ranking import roc_auc

@@ -16,9 +16,10 @@ from app.store.companions import link_audit
 from app.store.core.identifiers import Prefix, format_id, new_id, parse_id
 from app.store.core.sessions import sync_engine
 from app.store.edits import Edit
+from app.store.jobs.job import Job
 from app.store.jobs.kinds import SCORE_SHARD
 from app.store.jobs.owners import STUDY
-from app.store.jobs.queue import Job, add_job
+from app.store.jobs.queue import add_job
 from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.operations import ACTIVE, OperationStatus
 from app.store.scores import ScoreRow, TokenEvidence

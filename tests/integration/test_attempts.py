@@ -23,8 +23,8 @@ from app.store.core.away import database_is_away
 from app.store.core.sessions import sync_engine
 from app.store.enqueueing import enqueue_edit
 from app.store.jobs.claiming import claim
+from app.store.jobs.job import Job, JobState
 from app.store.jobs.kinds import RUN_EDIT, SCORE_SHARD, JobKind
-from app.store.jobs.queue import Job, JobState
 from app.store.jobs.sweeping import sweep_leases
 from app.store.operations import OperationStatus
 from tests.integration.rows import add_audit_rows, add_edit, add_shard, add_tenant

@@ -18,8 +18,8 @@ from app.store.audits import Audit
 from app.store.core.identifiers import Prefix, format_id, parse_id
 from app.store.core.sessions import sync_engine, sync_sessions
 from app.store.jobs.claiming import claim
+from app.store.jobs.leases import Lease, heartbeat, take_for_finish
 from app.store.jobs.owners import AUDIT
-from app.store.jobs.queue import Lease, heartbeat, take_for_finish
 from app.store.lifecycle import begin_operation, complete_shard, end, succeed_audit
 from app.store.operations import OperationStatus
 from app.store.scores import EvidenceRow, copy_evidence, copy_scores

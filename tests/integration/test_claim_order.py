@@ -12,7 +12,7 @@ from app.scoring.service import PRIORITY
 from app.store.audits import Audit
 from app.store.enqueueing import enqueue_audit, enqueue_validation
 from app.store.jobs.claiming import claim
-from app.store.jobs.queue import Lease, take_for_finish
+from app.store.jobs.leases import Lease, take_for_finish
 from app.store.language_models import LanguageModel
 from tests.integration.rows import add_audit_rows, add_ready_model, add_shard, add_tenant
 from workers.running.turns import Turns

@@ -19,9 +19,10 @@ from app.store.core.sessions import sync_engine, sync_sessions
 from app.store.deletion import erase_text_set
 from app.store.enqueueing import enqueue_validation
 from app.store.jobs.claiming import claim
+from app.store.jobs.job import Job, JobState
 from app.store.jobs.kinds import SUMMARIZE_AUDIT
+from app.store.jobs.leases import Lease, postpone
 from app.store.jobs.owners import AUDIT
-from app.store.jobs.queue import Job, JobState, Lease, postpone
 from app.store.jobs.sweeping import sweep_leases
 from app.store.jobs.waiting import waiting_jobs
 from app.store.language_models import LanguageModel, LanguageModelStatus

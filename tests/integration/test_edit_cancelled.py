@@ -14,7 +14,7 @@ from sqlalchemy import update
 from app.contracts.edit_methods import METHODS
 from app.settings import Settings
 from app.store.edits import Edit
-from app.store.jobs.queue import Job, JobState
+from app.store.jobs.job import Job, JobState
 from app.store.language_models import LanguageModel
 from app.store.lifecycle import cancel_operation
 from app.store.tenants import find_principal

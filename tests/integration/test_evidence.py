@@ -13,23 +13,19 @@ from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from app.evidence import rows, service
-from app.evidence.format import EvidenceFormat
+from app.evidence import rows
 from app.evidence.record import EvidenceRecord
-from app.evidence.registry import FORMATS
 from app.evidence.signing import ensure_signing_key, read_signing_keys
 from app.settings import Settings
 from app.store.core.identifiers import Prefix, format_id, new_id, parse_id
 from app.store.core.sessions import sync_engine
 from app.store.operations import OperationStatus
-from app.store.scores import copy_scores
 from app.store.tenants import Tenant
 from app.store.text_sets import TextSet
-from tests.evidence_records import audit_out
 from tests.http_api import client_of, make_key
-from tests.integration.rows import add_audit, add_edit, score_row
+from tests.integration.evidence import TEXTS, scored_audit, toy
+from tests.integration.rows import add_edit
 
-TEXTS = [f"text number {number} of the set, zebra {number * number}" for number in range(25)]
 UNFINISHED = [
     OperationStatus.QUEUED,
     OperationStatus.RUNNING,
@@ -42,28 +38,6 @@ UNFINISHED = [
 def settings(database_url: str, broker_url: str, tmp_path: Path) -> Settings:
     ensure_signing_key(tmp_path / "keys")
     return Settings(database_url=database_url, broker_url=broker_url, signing_keys=tmp_path / "keys")
-
-
-async def scored_audit(
-    client: httpx.AsyncClient, settings: Settings, status: OperationStatus = OperationStatus.SUCCEEDED
-) -> str:
-    """An audit of uploaded texts with a row for each; the last text is the most memorized."""
-    records = [{"text": text, "member": place % 2 == 0} for place, text in enumerate(TEXTS)]
-    uploaded = await client.post("/v1/text-sets", json={"name": "set", "texts": records})
-    audit = add_audit(settings, uploaded.json()["id"], status)
-    engine = sync_engine(settings.require_database_url())
-    with Session(engine) as session, session.begin():
-        session.add(audit)
-        audit.finished_at = audit.created_at
-        audit.metadata_ = {"note": TEXTS[0]}
-        summary = audit_out(1, 1, 1, texts=len(TEXTS)).summary
-        assert summary is not None
-        audit.summary = summary.model_dump(mode="json")
-        count = len(TEXTS)
-        copy_scores(session, (score_row(audit.id, place, place - float(count)) for place in range(count)))
-        public_id = format_id(Prefix.AUDIT, audit.id)
-    engine.dispose()
-    return public_id
 
 
 @pytest.fixture
@@ -87,13 +61,6 @@ def lines(record: EvidenceRecord) -> Iterator[bytes]:
     for worst in record.worst:
         text = worst.row.text and worst.row.text.text
         yield json.dumps([worst.row.score.ordinal, text, record.resource.metadata]).encode() + b"\n"
-
-
-def toy(monkeypatch: pytest.MonkeyPatch, **parts: object) -> None:
-    """A format that is called toy."""
-    options = {"name": "toy", "title": "toy", "media_type": "application/jsonl", "suffix": "jsonl", **parts}
-    made = EvidenceFormat(**options)  # type: ignore[arg-type]
-    monkeypatch.setattr(service, "FORMATS", {**FORMATS, "toy": made})
 
 
 async def read_lines(client: httpx.AsyncClient, audit: str, **params: str) -> list[list[object]]:

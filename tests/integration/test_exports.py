@@ -15,7 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.audits import export
-from app.audits.schemas import ScoreOut
+from app.audits.score_schemas import ScoreOut
 from app.settings import Settings
 from app.store.audits import Audit
 from app.store.core.identifiers import Prefix, format_id

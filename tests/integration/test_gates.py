@@ -23,8 +23,8 @@ from app.store.companions import link_audit
 from app.store.core.identifiers import Prefix, format_id, parse_id
 from app.store.edits import Edit, EditTextSet
 from app.store.gating import add_gate
+from app.store.jobs.job import Job
 from app.store.jobs.owners import AUDIT, EDIT, STUDY
-from app.store.jobs.queue import Job
 from app.store.lifecycle import accept_text_set, end, succeed_audit, tell
 from app.store.operations import OperationStatus
 from app.store.policies import get_policy
@@ -470,6 +470,51 @@ async def test_gates_are_a_tenants_own_and_rules_that_do_not_apply_are_refused(
         "Rule 2 of the policy, `perplexity`, cannot judge this audit.",
     )
     assert refused.json()["errors"] == [{"pointer": "/policy", "code": "rule_of_another_subject"}]
+
+
+async def test_a_gate_on_an_edit_is_for_keys_that_may_read_edits(
+    client: httpx.AsyncClient, app: FastAPI, settings: Settings, sessions: Sessions, tenant_id: UUID
+) -> None:
+    with sessions.begin() as session:
+        audit = add_audit_rows(session, tenant_id)
+        edit = add_edit(session, tenant_id)
+        used = {"role": "memorized", "text_set_id": audit.text_set_id, "sha256": "0" * 64}
+        session.add(EditTextSet(edit_id=edit.id, **used))
+        edit_id, audit_id = public(Prefix.EDIT, edit), public(Prefix.AUDIT, audit)
+    policy = await policy_of(client, RECITES_LITTLE)
+    plain = (await made(client, "/v1/gates", policy=policy, audit=audit_id))["id"]
+    async with client_of(app, make_key(settings, scopes=("admin",))) as admin:
+        gate = (await made(admin, "/v1/gates", policy=policy, edit=edit_id))["id"]
+        assert [each["id"] for each in (await read(admin, "/v1/gates"))["data"]] == [gate, plain]
+    path = f"/v1/gates/{gate}"
+    for method, where in (
+        ("GET", path),
+        ("GET", f"{path}?wait=5"),
+        ("GET", f"{path}/events"),
+        ("GET", f"{path}/evidence"),
+        ("GET", f"{path}/evidence/junit"),
+        ("POST", f"{path}/cancel"),
+    ):
+        refused = await client.request(method, where)
+        told = (refused.status_code, refused.json()["type"].rpartition("/")[2])
+        assert told == (403, "insufficient-scope"), where
+        assert "edit:read" in refused.json()["detail"]
+    for query, found in (("", [plain]), (f"policy={policy}", [plain]), (f"subject={edit_id}", [])):
+        page = await read(client, f"/v1/gates?limit=1&{query}")
+        assert ([each["id"] for each in page["data"]], page["has_more"]) == (found, False), query
+    async with client_of(app, make_key(settings, scopes=("audit:read", "edit:read"))) as reader:
+        assert (await read(reader, path))["status"] == "queued"
+        assert len((await read(reader, f"/v1/gates?subject={edit_id}"))["data"]) == 1
+    async with client_of(app, make_key(settings, tenant="other")) as other:
+        assert (await other.get(path)).status_code == 404
+    async with client_of(app) as browser:
+        browser.headers["Origin"] = "http://memaudit"
+        await browser.post("/sign-in", data={"key": make_key(settings, scopes=("audit:read",))})
+        for where in ("", "/row", "/progress", "/evidence/junit"):
+            assert (await browser.get(f"/gates/{gate}{where}")).status_code == 403, where
+        for where in ("/gates", f"/policies/{policy}"):
+            shown = (await browser.get(where)).text
+            assert (plain in shown, gate in shown, edit_id in shown) == (True, False, False), where
 
 
 @pytest.fixture

@@ -13,9 +13,11 @@ from app.store.audits import Audit
 from app.store.core.base import JSONObject
 from app.store.enqueueing import enqueue_audit
 from app.store.jobs.claiming import claim
+from app.store.jobs.job import Job, JobState
 from app.store.jobs.kinds import KINDS, SUMMARIZE_AUDIT, JobKind
+from app.store.jobs.leases import Lease, heartbeat
 from app.store.jobs.owners import AUDIT, OWNERS
-from app.store.jobs.queue import Job, JobState, Lease, add_job, heartbeat
+from app.store.jobs.queue import add_job
 from app.store.jobs.sweeping import jobs_to_ring, sweep_leases
 from app.store.lifecycle import end
 from app.store.operations import OperationStatus

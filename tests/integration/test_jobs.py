@@ -12,17 +12,8 @@ from app.store.audits import Audit
 from app.store.core.sessions import sync_engine, sync_sessions
 from app.store.enqueueing import enqueue_validation
 from app.store.jobs.claiming import claim
-from app.store.jobs.queue import (
-    Job,
-    JobState,
-    Lease,
-    LeaseLost,
-    heartbeat,
-    is_held,
-    release,
-    requeue,
-    take_for_finish,
-)
+from app.store.jobs.job import Job, JobState
+from app.store.jobs.leases import Lease, LeaseLost, heartbeat, is_held, release, requeue, take_for_finish
 from app.store.jobs.sweeping import jobs_to_ring, sweep_leases
 from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.lifecycle import cancel_operation, complete_shard, fail_job

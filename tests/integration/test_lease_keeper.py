@@ -7,8 +7,9 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from app.settings import Settings
 from app.store.jobs.claiming import claim
+from app.store.jobs.job import Job
 from app.store.jobs.kinds import RUN_EDIT
-from app.store.jobs.queue import Job, add_job
+from app.store.jobs.queue import add_job
 from tests.integration.rows import add_edit, add_tenant
 from tests.live_service import until
 from workers.running.lease_keeper import LeaseKeeper

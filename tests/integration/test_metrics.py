@@ -25,8 +25,9 @@ from app.store.core.sessions import sync_engine
 from app.store.counters import Counts, add_counts, of_claim, of_lost_lease, of_retry, of_tokens
 from app.store.jobs.claiming import claim
 from app.store.jobs.kinds import SUMMARIZE_AUDIT
+from app.store.jobs.leases import close_failed, postpone, take_for_finish
 from app.store.jobs.load import RECENT, read_load
-from app.store.jobs.queue import add_job, close_failed, postpone, take_for_finish
+from app.store.jobs.queue import add_job
 from tests.images import DOCKER
 from tests.integration.rows import add_audit_rows, add_shard, add_tenant
 

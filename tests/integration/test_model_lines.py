@@ -23,8 +23,8 @@ from app.store.core.identifiers import Prefix, format_id, parse_id
 from app.store.deletion import erase_text_set
 from app.store.events import Event, record_version
 from app.store.gates import Gate
+from app.store.jobs.job import Job
 from app.store.jobs.owners import AUDIT, GATE, LANGUAGE_MODEL, MODEL_VERSION, STUDY, Owner
-from app.store.jobs.queue import Job
 from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.lifecycle import begin_operation, end, fail_owner, succeed_audit
 from app.store.model_lines import ModelVersion

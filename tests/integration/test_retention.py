@@ -16,9 +16,10 @@ from app.store.core.sessions import async_engine, sync_engine
 from app.store.core.unit_of_work import Store
 from app.store.edits import Edit
 from app.store.enqueueing import enqueue_edit, enqueue_validation
+from app.store.jobs.job import JobState
 from app.store.jobs.kinds import PLAN_AUDIT
 from app.store.jobs.load import count_open
-from app.store.jobs.queue import JobState, add_job
+from app.store.jobs.queue import add_job
 from app.store.jobs.sweeping import sweep_leases
 from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.lifecycle import accept_language_model

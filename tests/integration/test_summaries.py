@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from app.errors import ScoresMissing
 from app.store.audits import Audit
-from app.store.jobs.queue import Lease
+from app.store.jobs.leases import Lease
 from app.store.lifecycle import complete_shard
 from app.store.score_findings import ScoreFinding
 from app.store.scores import copy_scores, read_score_facts

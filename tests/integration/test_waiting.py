@@ -23,7 +23,8 @@ from app.store.edits import Edit
 from app.store.enqueueing import enqueue_edit
 from app.store.jobs.claiming import claim
 from app.store.jobs.kinds import DERIVE_SHARD, SCORE_SHARD, JobKind
-from app.store.jobs.queue import Lease, add_job, heartbeat
+from app.store.jobs.leases import Lease, heartbeat
+from app.store.jobs.queue import add_job
 from app.store.language_models import LanguageModel
 from app.store.lifecycle import cancel_operation
 from app.store.operations import OperationStatus

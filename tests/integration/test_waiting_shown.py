@@ -15,8 +15,10 @@ from app.errors import HubUnreachable, StorageUnavailable
 from app.store.core.identifiers import Prefix, format_id
 from app.store.enqueueing import enqueue_edit, enqueue_validation
 from app.store.jobs.claiming import claim
+from app.store.jobs.job import Job
 from app.store.jobs.kinds import SUMMARIZE_AUDIT
-from app.store.jobs.queue import Job, Lease, add_job, postpone, release, requeue, take_for_finish
+from app.store.jobs.leases import Lease, postpone, release, requeue, take_for_finish
+from app.store.jobs.queue import add_job
 from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.tenants import Tenant
 from tests.integration.rows import add_audit_rows, add_edit, add_shard

@@ -4,7 +4,7 @@ import itertools
 import json
 import math
 from hashlib import sha256
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ from app.contracts.policies.policy import RULE_LIST, policy_digest
 from app.contracts.policies.probabilistic_extraction import ProbabilisticExtraction
 from app.contracts.policies.rate import Rate, texts_needed
 from app.contracts.results.gates import Observation, RuleOutcome, decide, overall
+from app.contracts.results.reasons import REASONS, Reason
 from app.contracts.texts import TextSetRole
 from app.policies.shipped import templates
 from workers.gates.registry import OBSERVERS
@@ -216,6 +217,12 @@ def test_every_rule_can_be_observed_and_says_so_where_nothing_was() -> None:
         # What was written down is decided the same when it is read.
         again = RuleOutcome.model_validate_json(outcome.model_dump_json())
         assert (again, decide(again.rule, again.observed).outcome) == (outcome, outcome.outcome)
+
+
+def test_every_reason_is_told_in_a_sentence() -> None:
+    assert set(REASONS) == set(get_args(Reason))
+    assert all(told.endswith(".") for told in REASONS.values())
+    assert "`detects`" in REASONS["too_few_controls"]
 
 
 SUBJECTS = {

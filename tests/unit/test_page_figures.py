@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from app.audits.schemas import ScoreOut, Token
+from app.audits.score_schemas import ScoreOut, Token
 from app.contracts.results.intervals import MeanInterval, ShareInterval
 from app.pages import figures
 from app.pages.heat import MOST_TOKENS, STEPS, legend, parts_of

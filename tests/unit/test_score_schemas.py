@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from pydantic import BaseModel
 
-from app.audits.schemas import ScoreOut
+from app.audits.score_schemas import ScoreOut
 from app.contracts.metrics import registry as contracts
 from app.contracts.metrics.extraction import ExtractionScore
 from app.contracts.metrics.fields import ALWAYS, MetricName

@@ -22,13 +22,9 @@ from app.store.scores import ScoreFacts, read_score_facts
 from app.store.text_sets import iterate_text_batches, read_texts
 from workers.audits.dose_response import MOST_LEVELS
 from workers.audits.findings import Findings
-from workers.science.calibration.calibration import (
-    Calibration,
-    CalibrationTexts,
-    calibrate,
-    places_to_show,
-)
+from workers.science.calibration.calibration import Calibration, calibrate
 from workers.science.calibration.comparison import MOST_CHARACTERS, ShownText
+from workers.science.calibration.grounds import CalibrationTexts, places_to_show
 from workers.science.calibration.shared_texts import shared_places
 from workers.science.statistics.estimates import Mean, as_object
 

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from app.contracts.audits import AuditOptions, AuditSpec, StoredAuditSpec
 from app.store.audits import Audit
 from app.store.core.base import JSONObject
-from app.store.jobs.queue import Lease, LeaseLost
+from app.store.jobs.leases import Lease, LeaseLost
 from app.store.language_models import LanguageModel as LanguageModelRow
 from app.store.lifecycle import complete_shard, score_instead
 from app.store.scores import (

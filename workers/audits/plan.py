@@ -8,7 +8,7 @@ from app.contracts.audits import StoredAuditSpec
 from app.errors import ImportFailed, TextsAwaited
 from app.store.audits import Audit
 from app.store.enqueueing import enqueue_derivation, enqueue_shards
-from app.store.jobs.queue import Lease, LeaseLost
+from app.store.jobs.leases import Lease, LeaseLost
 from app.store.language_models import LanguageModel as LanguageModelRow
 from app.store.lifecycle import begin_operation
 from app.store.scores import iterate_token_counts

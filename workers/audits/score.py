@@ -10,7 +10,7 @@ from app.contracts.metrics.fields import ALWAYS
 from app.contracts.workload import Texts, audit_tokens, what_is_measured
 from app.errors import NoSuchPrefixToken, ScoringFailed
 from app.store.audits import Audit, record_conditions
-from app.store.jobs.queue import Lease, LeaseLost
+from app.store.jobs.leases import Lease, LeaseLost
 from app.store.language_models import LanguageModel as LanguageModelRow
 from app.store.lifecycle import complete_shard
 from app.store.scores import copy_evidence, copy_scores

@@ -13,7 +13,7 @@ from app.contracts.metrics.metric import Metric, SummaryNumber
 from app.errors import ReferenceIsSame, ScoresMissing
 from app.store.audits import Audit
 from app.store.companions import CompanionRole, companions_of
-from app.store.jobs.queue import Lease, LeaseLost
+from app.store.jobs.leases import Lease, LeaseLost
 from app.store.lifecycle import succeed_audit
 from app.store.score_findings import copy_findings
 from app.store.scores import ScoreFacts, read_score_facts

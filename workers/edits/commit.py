@@ -13,8 +13,8 @@ from app.store.artifacts import StoredFile, add_artifact
 from app.store.audits import Audit
 from app.store.core.identifiers import Prefix, format_id, new_id
 from app.store.edits import Edit
+from app.store.jobs.leases import LeaseLost
 from app.store.jobs.owners import AUDIT, EDIT, LANGUAGE_MODEL
-from app.store.jobs.queue import LeaseLost
 from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.lifecycle import end
 from app.store.operations import OperationStatus

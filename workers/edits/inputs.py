@@ -13,7 +13,7 @@ from app.contracts.edits import EditSpec
 from app.contracts.texts import TextSetRole
 from app.errors import EditFailed
 from app.store.edits import Edit, EditTextSet, text_sets_of
-from app.store.jobs.queue import Lease, LeaseLost
+from app.store.jobs.leases import Lease, LeaseLost
 from app.store.language_models import LanguageModel as LanguageModelRow
 from app.store.lifecycle import begin_operation
 from app.store.lineage import Ancestor, lineage_of

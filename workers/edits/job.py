@@ -18,7 +18,7 @@ from app.contracts.edit_methods import METHODS
 from app.errors import EditFailed, NoSuchPrefixToken
 from app.store.core.identifiers import Prefix, format_id
 from app.store.edits import active_edits
-from app.store.jobs.queue import Lease
+from app.store.jobs.leases import Lease
 from workers.edits.checkpoint import write_checkpoint
 from workers.edits.commit import EditResult, commit
 from workers.edits.comparison import compare

@@ -6,8 +6,8 @@ from app.contracts.policies.policy import RULE_LIST
 from app.contracts.results.gates import RuleOutcome, overall
 from app.store.gates import Gate, begin_gate
 from app.store.gating import subject_of
+from app.store.jobs.leases import Lease, LeaseLost
 from app.store.jobs.owners import GATE
-from app.store.jobs.queue import Lease, LeaseLost
 from app.store.lifecycle import succeed_gate
 from workers.gates.registry import observe
 from workers.gates.subject import Judged

@@ -10,7 +10,8 @@ from app.contracts.policies.no_memorized_text import NoMemorizedText
 from app.contracts.policies.probabilistic_extraction import ProbabilisticExtraction
 from app.contracts.policies.rate import PROPERTIES, Rate
 from app.contracts.results.gates import MOST_DECIDING
-from app.contracts.results.observations import Observation, Reason
+from app.contracts.results.observations import Observation
+from app.contracts.results.reasons import Reason
 from app.store.score_counts import (
     Question,
     ScoreCounts,

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 
 from app.errors import LanguageModelRejected
-from app.store.jobs.queue import Lease, LeaseLost
+from app.store.jobs.leases import Lease, LeaseLost
 from app.store.language_models import LanguageModel
 from app.store.lifecycle import accept_language_model
 from workers.running.finishing import finish

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.errors import JobFailed
 from app.store.counters import of_retry
-from app.store.jobs.queue import Lease, LeaseLost, postpone, requeue
+from app.store.jobs.leases import Lease, LeaseLost, postpone, requeue
 from app.store.lifecycle import fail_job
 from app.tracing import note
 from workers.running.finishing import while_database_is_away

@@ -10,7 +10,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponent
 
 from app.store.blobs.full import storage_full_named
 from app.store.core.away import database_is_away
-from app.store.jobs.queue import Lease, take_for_finish
+from app.store.jobs.leases import Lease, take_for_finish
 from app.tracing import span
 from workers.running.runtime import Runtime
 

@@ -5,7 +5,7 @@ from importlib import import_module
 from typing import Final, cast
 
 from app.store.jobs.kinds import KINDS
-from app.store.jobs.queue import Lease
+from app.store.jobs.leases import Lease
 from workers.running.lease_keeper import LeaseKeeper
 from workers.running.runtime import Runtime
 

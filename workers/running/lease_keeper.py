@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.settings import Settings
-from app.store.jobs.queue import Lease, LeaseLost, heartbeat, is_held
+from app.store.jobs.leases import Lease, LeaseLost, heartbeat, is_held
 
 log = structlog.get_logger()
 

@@ -17,7 +17,7 @@ from app.store.core.away import database_is_away
 from app.store.counters import of_claim, of_lost_lease, of_retry
 from app.store.jobs.claiming import claim
 from app.store.jobs.kinds import KINDS
-from app.store.jobs.queue import Lease, LeaseLost, close_cancelled, release, was_given_to_another
+from app.store.jobs.leases import Lease, LeaseLost, close_cancelled, release, was_given_to_another
 from app.store.throughput import MeasuredJob
 from app.tracing import note, span
 from workers.running.attempts import end_attempt

@@ -12,13 +12,9 @@ import numpy as np
 
 from app.contracts.results.calibration import Verdict
 from app.contracts.studies import StoredStudyModel
-from workers.science.calibration.calibration import (
-    Calibration,
-    CalibrationTexts,
-    calibrate,
-    places_to_show,
-)
+from workers.science.calibration.calibration import Calibration, calibrate
 from workers.science.calibration.comparison import ShownText
+from workers.science.calibration.grounds import CalibrationTexts, places_to_show
 from workers.science.studies.differences import Numbers
 from workers.science.studies.levels import Codes, StudiedTexts
 

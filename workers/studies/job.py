@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 from app.contracts.studies import StoredStudySpec
 from app.store.audits import Audit
 from app.store.companions import companions_of
+from app.store.jobs.leases import Lease, LeaseLost
 from app.store.jobs.owners import STUDY
-from app.store.jobs.queue import Lease, LeaseLost
 from app.store.lifecycle import succeed_study
 from app.store.scores import text_ids_at
 from app.store.studies import Study, StudyRole

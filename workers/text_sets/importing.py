@@ -18,7 +18,7 @@ from app.intake.published import read_published
 from app.intake.records import Intake
 from app.intake.source_rows import ColumnMissing
 from app.settings import Settings
-from app.store.jobs.queue import Lease, LeaseLost
+from app.store.jobs.leases import Lease, LeaseLost
 from app.store.lifecycle import accept_text_set
 from app.store.text_copy import CopyRow, copy_texts_of_worker
 from app.store.text_sets import TextSet

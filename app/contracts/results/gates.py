@@ -13,7 +13,8 @@ from app.contracts.base import Described
 from app.contracts.policies import PolicyRule
 from app.contracts.policies.policy import Rule
 from app.contracts.results.evaluations import Outcome
-from app.contracts.results.observations import Decision, Observation, Reason
+from app.contracts.results.observations import Decision, Observation
+from app.contracts.results.reasons import Reason
 
 __all__ = [
     "GATE_EVENTS",
@@ -21,7 +22,6 @@ __all__ = [
     "Decision",
     "Observation",
     "Outcome",
-    "Reason",
     "RuleOutcome",
     "decide",
     "overall",

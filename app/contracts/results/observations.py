@@ -1,23 +1,10 @@
 """What was observed for a rule of a policy, and what that decides."""
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from app.contracts.base import Described
 from app.contracts.results.evaluations import Outcome
-
-# Why a rule is `inconclusive`.
-Reason = Literal[
-    "not_measured",
-    "no_texts",
-    "no_labels",
-    "no_interval",
-    "uncalibrated",
-    "too_few_controls",
-    "too_few_texts",
-    "texts_unmeasured",
-    "texts_undecided",
-    "interval_spans_limit",
-]
+from app.contracts.results.reasons import Reason
 
 
 class Observation(Described):

@@ -1,52 +1,14 @@
 """`html`: one self-contained report for people, without a script and without another file."""
 
-import hashlib
-from base64 import b64encode
-from functools import cache
-from importlib.resources import files
-from typing import Final
-
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
-from markupsafe import Markup
-
-from app.evidence import report as room
 from app.evidence.format import EvidenceFormat
-from app.evidence.record import EvidenceRecord
 from app.evidence.report.content import report
-from app.evidence.report.typesetting import mathml
-
-_STYLE: Final = files(room).joinpath("templates/report.css").read_text(encoding="utf-8")
-_STYLE_DIGEST: Final = b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-
-
-@cache
-def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader(room.__name__),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["mathml"] = mathml
-    environment.filters["kind"] = lambda block: type(block).__name__.lower()
-    return environment.get_template("report.html.jinja")
-
-
-def render(record: EvidenceRecord) -> bytes:
-    """The report of a record. Whatever is not markup of the template is escaped."""
-    page = _template().render(
-        report=report(record),
-        style=Markup(_STYLE),  # noqa: S704 - a file of ours
-        style_digest=_STYLE_DIGEST,
-    )
-    return page.encode()
-
+from app.evidence.report.page import page
 
 FORMAT = EvidenceFormat(
     name="html",
     title="Report to read",
     media_type="text/html",
     suffix="html",
-    render=render,
+    render=report,
+    finish=page,
 )

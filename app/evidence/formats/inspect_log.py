@@ -11,7 +11,7 @@ from app.audits.schemas import AuditOut
 from app.edits.schemas import EditOut
 from app.evidence.cautions import cautions
 from app.evidence.format import EvidenceFormat
-from app.evidence.inspect_process import check_installed, inspect_parts
+from app.evidence.inspect_parts import Head, Samples, check_installed, write
 from app.evidence.measurements import Measurement, measurements
 from app.evidence.record import EvidenceRecord, RecordedAudit, RecordedGate, RecordedRow
 from app.evidence.texts_of_rows import judgement_of, numbers_of, prompt_and_target
@@ -22,7 +22,7 @@ _EPOCH: Final = 1  # a text is scored once: scores are not random
 _SAMPLES_AT_ONCE: Final = 100
 
 
-def render(record: EvidenceRecord) -> Iterator[bytes]:
+def render(record: EvidenceRecord) -> Iterator[Head | Samples | bytes]:
     """The log, a piece at a time: memory does not grow with the texts.
 
     Raises:
@@ -32,15 +32,11 @@ def render(record: EvidenceRecord) -> Iterator[bytes]:
     return _log(record)
 
 
-def _log(record: EvidenceRecord) -> Iterator[bytes]:
-    with inspect_parts() as parts:
-        header = parts.make("log", [_header(record)])
-        yield header[:-1] + b',"samples":['
-        between = b""
-        for samples in _in_lots(_samples(record)):
-            yield between + parts.make("sample", samples)
-            between = b","
-        yield b"]}"
+def _log(record: EvidenceRecord) -> Iterator[Head | Samples | bytes]:
+    yield Head(_header(record))
+    for place, samples in enumerate(_in_lots(_samples(record))):
+        yield Samples(samples, first=place == 0)
+    yield b"]}"
 
 
 def _in_lots(samples: Iterator[_Json]) -> Iterator[list[_Json]]:
@@ -237,4 +233,5 @@ FORMAT = EvidenceFormat(
     suffix="json",
     stem=_stem,
     render=render,
+    finish=write,
 )

@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Final
 
 from app import plots
-from app.audits.schemas import ScoreOut
+from app.audits.score_schemas import ScoreOut
 from app.evidence.record import EvidenceRecord
 from app.evidence.report.document import NUMBER, Block, Excerpt, Figure, Heading, Paragraph, Table
 from app.evidence.report.numbers import NOTHING, counted, number

@@ -10,6 +10,7 @@ import orjson
 from markupsafe import Markup
 
 from app.evidence.report.document import Report
+from app.plots import Drawing
 
 _MATH: Final = re.compile(r"<math.*</math>", re.DOTALL)
 
@@ -38,7 +39,9 @@ def pdf(report: Report) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """Dataclasses as objects that name their own kind."""
+    """Dataclasses as objects that name their own kind, and plots drawn."""
+    if isinstance(value, Drawing):
+        return {"svg": value.svg, "alt": value.alt}
     if is_dataclass(value) and not isinstance(value, type):
         fields = {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
         return {"kind": type(value).__name__.lower(), **fields}

@@ -5,22 +5,11 @@ from datetime import UTC
 from typing import Final
 
 from app.contracts.results.gates import RuleOutcome
+from app.contracts.results.reasons import REASONS
 from app.evidence.record import RecordedGate
 from app.evidence.report.document import Block, Bullets, Heading, Paragraph, Table, Verdict
 from app.evidence.report.numbers import NOTHING, counted, exact_percent, number
 
-_REASONS: Final = {
-    "not_measured": "it was not measured",
-    "no_texts": "there is no text that it is about",
-    "no_labels": "no texts are known to be members, or not to be",
-    "no_interval": "the numbers have no interval",
-    "uncalibrated": "the texts could not be compared with controls",
-    "too_few_controls": "the controls are too few for any text to stand out",
-    "too_few_texts": "the texts are too few for the confidence that is asked for",
-    "texts_unmeasured": "some texts could not be measured",
-    "texts_undecided": "the limit lies within the interval of some texts",
-    "interval_spans_limit": "the interval holds the limit: the texts are too few to tell",
-}
 # Deciding texts that a report names; the gate itself names more.
 _MOST_NAMED: Final = 8
 
@@ -87,9 +76,10 @@ def _registered(recorded: RecordedGate) -> str:
 
 def _told(place: int, rule: RuleOutcome) -> str:
     """A rule's outcome with its reasons and the texts that decided it."""
-    told = f"{place}. {rule.outcome}: {rule.statement.replace('`', '')}"
+    told = f"{place}. {rule.outcome}: {rule.statement}"
     if rule.reason is not None:
-        told += f" Not decided, as {_REASONS[rule.reason]}."
+        told += f" Not decided: {REASONS[rule.reason]}"
+    told = told.replace("`", "")
     if rule.deciding_texts:
         named = rule.deciding_texts[:_MOST_NAMED]
         more = f" and {rule.deciding_count - len(named):,} more" if rule.deciding_count > len(named) else ""

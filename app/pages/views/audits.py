@@ -11,7 +11,8 @@ from sqlalchemy.orm import Session
 
 from app.audits import scores as score_lists
 from app.audits import service as audits
-from app.audits.schemas import AuditOut, ScoreOut
+from app.audits.schemas import AuditOut
+from app.audits.score_schemas import ScoreOut
 from app.contracts.base import CleanStr
 from app.contracts.metrics.fields import level_numbers
 from app.contracts.metrics.metric import SummaryNumber

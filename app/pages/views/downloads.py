@@ -12,7 +12,13 @@ from app.evidence.record import SubjectKind
 from app.evidence.router import TEXTS_SCOPE
 from app.evidence.sending import send_evidence
 from app.evidence.service import SUBJECTS, find_format, read_record
-from app.http.dependencies import SettingsDependency, StoreDependency, read_id, require_scope
+from app.http.dependencies import (
+    RenderingsDependency,
+    SettingsDependency,
+    StoreDependency,
+    read_id,
+    require_scope,
+)
 from app.pages.page_route import page_router
 from app.pages.visitors import AuditVisitor, EditVisitor, Visitor
 
@@ -39,6 +45,7 @@ async def download_evidence(
     principal: Visitor,
     store: StoreDependency,
     settings: SettingsDependency,
+    renderings: RenderingsDependency,
     texts: Literal["redacted", "full"] = "redacted",
 ) -> Response:
     """A document of evidence."""
@@ -52,7 +59,9 @@ async def download_evidence(
     identifier = read_id(SUBJECTS[kind].prefix, subject)
     controls = await run_in_threadpool(read_control_mappings, settings.control_mappings)
     record = await read_record(store, principal, kind, identifier, controls, texts=texts == "full")
-    answer = await send_evidence(wanted, record, settings.signing_keys_directory, None, head=False)
+    answer = await send_evidence(
+        wanted, record, settings.signing_keys_directory, None, renderings, head=False
+    )
     # It may hold texts; no browser keeps them for who uses it next.
     answer.headers["Cache-Control"] = "no-store"
     return answer

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.contracts.policies import PolicyRule
 from app.contracts.policies.rule import ROLES
+from app.contracts.results.reasons import REASONS
 from app.edits.service import read_edit
 from app.evidence.record import SubjectKind
 from app.evidence.schemas import EvidenceFormatOut
@@ -21,7 +22,7 @@ from app.pages.evidence import Signed
 from app.pages.names import Names, title_subjects
 from app.pages.page_route import page_router
 from app.pages.progress import render_progress
-from app.pages.rendering import may, render
+from app.pages.rendering import render
 from app.pages.visitors import AuditVisitor
 from app.policies.schemas import PolicyOut
 from app.policies.service import list_page as list_policies
@@ -35,19 +36,6 @@ from app.studies.service import read_study
 
 _A_PAGE: Final = 25
 _MOST_GATES: Final = 20
-# Why a rule is inconclusive, and what would change that.
-_REASONS: Final = {
-    "not_measured": "The metric that it needs was not asked for; ask for it and audit again.",
-    "no_texts": "No text is in scope.",
-    "no_labels": "No text says whether it is a member of the training data.",
-    "no_interval": "There are too few texts for an interval, or they are all alike.",
-    "uncalibrated": "There are no control texts that the texts can be compared with.",
-    "too_few_controls": "There are too few control texts for any text to be found.",
-    "too_few_texts": "There are too few texts for the claimed confidence.",
-    "texts_unmeasured": "Some texts in scope could not be measured.",
-    "texts_undecided": "The limit lies within the intervals of some texts.",
-    "interval_spans_limit": "The limit lies within the interval: more texts would make that narrower.",
-}
 _PLURALS: Final = {"audit": "audits", "study": "studies", "edit": "edits"}
 
 router = page_router()
@@ -73,7 +61,7 @@ class GateView:
 def gates_on(session: Session, principal: Principal, subject: str) -> list[GateOut]:
     """The newest gates on an audit, a study or an edit."""
     page = gates.list_page(
-        session, principal.tenant_id, OperationFilter(), _MOST_GATES, None, policy=None, subject=subject
+        session, principal, OperationFilter(), _MOST_GATES, None, policy=None, subject=subject
     )
     return page.data
 
@@ -106,9 +94,9 @@ async def show_gates(
 def _read_list(
     session: Session, principal: Principal, wanted: OperationFilter, cursor: str | None
 ) -> tuple[Page[GateOut], Page[PolicyOut], Names]:
-    page = gates.list_page(session, principal.tenant_id, wanted, _A_PAGE, cursor, policy=None, subject=None)
+    page = gates.list_page(session, principal, wanted, _A_PAGE, cursor, policy=None, subject=None)
     policies = list_policies(session, principal.tenant_id, None, {}, _A_PAGE, None)
-    titles = title_subjects(session, principal, [each.subject for each in page.data])
+    titles = title_subjects(session, principal.tenant_id, [each.subject for each in page.data])
     return page, policies, titles
 
 
@@ -143,7 +131,7 @@ async def show_gate(
         view=view,
         gate=view.gate,
         plural=_PLURALS[view.gate.subject.kind],
-        reasons=_REASONS,
+        reasons=REASONS,
     )
 
 
@@ -161,14 +149,14 @@ def _read_policy(
 ) -> tuple[PolicyOut, Page[GateOut], Names]:
     policy = read_policy(session, principal.tenant_id, policy_id)
     page = gates.list_page(
-        session, principal.tenant_id, OperationFilter(), _MOST_GATES, None, policy=policy.id, subject=None
+        session, principal, OperationFilter(), _MOST_GATES, None, policy=policy.id, subject=None
     )
-    return policy, page, title_subjects(session, principal, [each.subject for each in page.data])
+    return policy, page, title_subjects(session, principal.tenant_id, [each.subject for each in page.data])
 
 
 def _read(session: Session, principal: Principal, gate_id: UUID) -> tuple[GateOut, Names]:
-    gate = gates.read_gate(session, principal.tenant_id, gate_id)
-    return gate, title_subjects(session, principal, [gate.subject])
+    gate = gates.read_gate(session, principal, gate_id)
+    return gate, title_subjects(session, principal.tenant_id, [gate.subject])
 
 
 def _read_view(session: Session, principal: Principal, gate_id: UUID, signed: bool) -> GateView:
@@ -189,8 +177,6 @@ def _audit_of_texts(session: Session, principal: Principal, gate: GateOut, rule:
     if kind == "study":
         study = read_study(session, principal.tenant_id, read_id(Prefix.STUDY, public_id))
         return _audit_of_label(study, getattr(rule, "model", None))
-    if not may(principal, "edit:read"):
-        return None
     evaluation = read_edit(session, principal, read_id(Prefix.EDIT, public_id)).evaluation
     role = ROLES.get(getattr(rule, "texts", None) or "seen")
     measured = evaluation.sets.get(role) if evaluation and role else None

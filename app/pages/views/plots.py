@@ -8,7 +8,6 @@ from uuid import UUID
 
 from fastapi import Response
 from sqlalchemy.orm import Session
-from starlette.concurrency import run_in_threadpool
 
 from app.audits.schemas import AuditOut
 from app.audits.service import read_audit
@@ -16,7 +15,7 @@ from app.contracts.edit_methods.kfac import KFACReceipt
 from app.edits.schemas import EditOut
 from app.edits.service import read_edit
 from app.errors import NotFound
-from app.http.dependencies import StoreDependency, read_id
+from app.http.dependencies import RenderingsDependency, StoreDependency, read_id
 from app.pages.page_route import page_router
 from app.pages.visitors import AuditVisitor, EditVisitor
 from app.plots import (
@@ -30,9 +29,11 @@ from app.plots import (
     pair_difference,
     score_distribution,
     spectrum,
+    svg_bytes,
     trajectory,
 )
 from app.plots.distributions import BINS, bin_edges
+from app.rendering.pool import Renderings
 from app.store.core.identifiers import Prefix, parse_id
 from app.store.score_distributions import count_nl, count_p_values, nl_range
 from app.studies.schemas import StudyOut
@@ -65,47 +66,66 @@ _INKS: Final = {Ink.DARK: "#16202c", Ink.LIGHT: "#e6ebf0"}
 
 @router.get("/audits/{audit_id}/plots/{name}.svg")
 async def plot_audit(
-    audit_id: str, name: str, principal: AuditVisitor, store: StoreDependency, ink: Ink = Ink.DARK
+    audit_id: str,
+    name: str,
+    principal: AuditVisitor,
+    store: StoreDependency,
+    renderings: RenderingsDependency,
+    ink: Ink = Ink.DARK,
 ) -> Response:
     """A plot of an audit."""
     identifier = read_id(Prefix.AUDIT, audit_id)
     audit = await store.run(read_audit, principal.tenant_id, identifier)
     if name == "distribution":
         scores = await store.run(_count_scores, audit, identifier)
-        return await _answer(ink, None if scores is None else partial(score_distribution, scores))
+        return await _answer(renderings, ink, None if scores is None else partial(score_distribution, scores))
     if name == "p-values":
-        return await _answer(ink, partial(p_values, await store.run(_count_p_values, identifier)))
-    return await _answer(ink, _plots_of_audit(audit).get(name))
+        return await _answer(renderings, ink, partial(p_values, await store.run(_count_p_values, identifier)))
+    return await _answer(renderings, ink, _plots_of_audit(audit).get(name))
 
 
 @router.get("/studies/{study_id}/plots/{name}.svg")
 async def plot_study(
-    study_id: str, name: str, principal: AuditVisitor, store: StoreDependency, ink: Ink = Ink.DARK
+    study_id: str,
+    name: str,
+    principal: AuditVisitor,
+    store: StoreDependency,
+    renderings: RenderingsDependency,
+    ink: Ink = Ink.DARK,
 ) -> Response:
     """A plot of a study."""
     study = await store.run(read_study, principal.tenant_id, read_id(Prefix.STUDY, study_id))
-    return await _answer(ink, _plots_of_study(study).get(name))
+    return await _answer(renderings, ink, _plots_of_study(study).get(name))
 
 
 @router.get("/edits/{edit_id}/plots/{name}.svg")
 async def plot_edit(
-    edit_id: str, name: str, principal: EditVisitor, store: StoreDependency, ink: Ink = Ink.DARK
+    edit_id: str,
+    name: str,
+    principal: EditVisitor,
+    store: StoreDependency,
+    renderings: RenderingsDependency,
+    ink: Ink = Ink.DARK,
 ) -> Response:
     """A plot of an edit."""
     edit = await store.run(read_edit, principal, read_id(Prefix.EDIT, edit_id))
-    return await _answer(ink, _plots_of_edit(edit).get(name))
+    return await _answer(renderings, ink, _plots_of_edit(edit).get(name))
 
 
-async def _answer(ink: Ink, draw: Draw | None) -> Response:
-    """A drawing, made in a thread.
+async def _answer(renderings: Renderings, ink: Ink, draw: Draw | None) -> Response:
+    """A drawing, made when it is its turn.
 
     Raises:
         NotFound: there is no such plot, or nothing to draw.
+        ServiceUnavailable: too many are asked for.
+        RenderingTimedOut: it takes too long.
     """
-    drawing = await run_in_threadpool(draw) if draw else None
+    drawing = draw() if draw else None
     if drawing is None:
         raise NotFound("There is no such plot.")
-    svg = drawing.svg.replace("<svg ", f'<svg color="{_INKS[ink]}" ', 1)
+    async with renderings.turn() as run_apart:
+        svg = await run_apart(svg_bytes, drawing)
+    svg = svg.replace(b"<svg ", f'<svg color="{_INKS[ink]}" '.encode(), 1)
     return Response(svg, headers=_HEADERS, media_type="image/svg+xml")
 
 

@@ -7,7 +7,8 @@ from uuid import UUID
 from fastapi import Query, Request, Response
 from sqlalchemy.orm import Session
 
-from app.audits.schemas import AuditOut, ScoreOut, Token
+from app.audits.schemas import AuditOut
+from app.audits.score_schemas import ScoreOut, Token
 from app.audits.scores import read_score, read_tokens
 from app.audits.service import read_audit
 from app.contracts.texts import TextId

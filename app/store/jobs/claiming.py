@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Uuid, false, func, literal, select, update
+from sqlalchemy import ARRAY, ScalarSelect, Uuid, false, func, literal, select, update
 from sqlalchemy.orm import Session
 
 from app.settings import SERVED_BY, Queue
+from app.store.jobs.job import Job, JobState
 from app.store.jobs.kinds import KINDS
-from app.store.jobs.queue import Job, JobState, Lease, lease_end
+from app.store.jobs.leases import Lease, lease_end
 
 
 def claim(
@@ -37,37 +38,9 @@ def claim(
     Returns:
         The lease, or None when nothing is claimable. The caller commits.
     """
-    running = (
-        select(Job.tenant_id, func.count().label("jobs"))
-        .where(Job.state == JobState.RUNNING)
-        .group_by(Job.tenant_id)
-        .cte("running")
-    )
-    candidate = (
-        select(Job.id)
-        .outerjoin(running, running.c.tenant_id == Job.tenant_id)
-        .where(
-            Job.queue.in_(SERVED_BY[queue]),
-            Job.state == JobState.QUEUED,
-            # Those of a newer release are left to its workers.
-            Job.kind.in_(KINDS),
-            Job.available_at <= func.clock_timestamp(),
-        )
-        .order_by(
-            Job.priority.desc(),
-            # A job that needs none is none of these; null would come first.
-            func.coalesce(Job.language_model_id.in_(loaded), false()).desc(),
-            func.coalesce(running.c.jobs, 0),
-            func.coalesce(func.array_position(literal(list(served), ARRAY(Uuid)), Job.tenant_id), 0),
-            Job.id,
-        )
-        .limit(1)
-        .with_for_update(of=Job, skip_locked=True)
-        .scalar_subquery()
-    )
     statement = (
         update(Job)
-        .where(Job.id == candidate)
+        .where(Job.id == _next(queue, loaded, served))
         .values(
             state=JobState.RUNNING,
             epoch=Job.epoch + 1,
@@ -88,21 +61,37 @@ def claim(
     claimed = session.execute(statement).one_or_none()
     if claimed is None:
         return None
-    job, waited_seconds, claimable_seconds = claimed
-    return Lease(
-        job_id=job.id,
-        epoch=job.epoch,
-        attempts=job.attempts,
-        waits=job.waits,
-        waits_for=job.error["type"] if job.waits and job.error else None,
-        waited_seconds=float(waited_seconds or 0.0),
-        claimable_seconds=float(claimable_seconds),
-        kind=job.kind,
-        queue=job.queue,
-        tenant_id=job.tenant_id,
-        owner_kind=job.owner_kind,
-        owner_id=job.owner_id,
-        language_model_id=job.language_model_id,
-        payload=job.payload,
-        traceparent=job.traceparent,
+    job, waited, claimable = claimed
+    return Lease.of(job, waited_seconds=float(waited or 0.0), claimable_seconds=float(claimable))
+
+
+def _next(queue: Queue, loaded: Sequence[UUID], served: Sequence[UUID]) -> ScalarSelect[UUID]:
+    """The id of the first job in the order of `claim`, locked; whatever other workers hold is passed over."""
+    running = (
+        select(Job.tenant_id, func.count().label("jobs"))
+        .where(Job.state == JobState.RUNNING)
+        .group_by(Job.tenant_id)
+        .cte("running")
+    )
+    return (
+        select(Job.id)
+        .outerjoin(running, running.c.tenant_id == Job.tenant_id)
+        .where(
+            Job.queue.in_(SERVED_BY[queue]),
+            Job.state == JobState.QUEUED,
+            # Those of a newer release are left to its workers.
+            Job.kind.in_(KINDS),
+            Job.available_at <= func.clock_timestamp(),
+        )
+        .order_by(
+            Job.priority.desc(),
+            # A job that needs none is none of these; null would come first.
+            func.coalesce(Job.language_model_id.in_(loaded), false()).desc(),
+            func.coalesce(running.c.jobs, 0),
+            func.coalesce(func.array_position(literal(list(served), ARRAY(Uuid)), Job.tenant_id), 0),
+            Job.id,
+        )
+        .limit(1)
+        .with_for_update(of=Job, skip_locked=True)
+        .scalar_subquery()
     )

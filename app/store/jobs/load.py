@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 
 from app.errors import PROBLEM_BASE
 from app.store.counters import Count, read_counts
-from app.store.jobs.queue import Job, JobState
+from app.store.jobs.job import Job, JobState
 
 RECENT: Final = timedelta(minutes=10)
 _PROBLEM: Final = func.jsonb_extract_path_text(Job.error, "type")

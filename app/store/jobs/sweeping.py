@@ -9,8 +9,8 @@ from sqlalchemy.orm import Session
 
 from app.errors import ShardPoisoned
 from app.store.companions import take_forsaken
+from app.store.jobs.job import Job, JobState, is_wanted
 from app.store.jobs.kinds import KINDS
-from app.store.jobs.queue import Job, JobState, is_wanted
 from app.store.lifecycle import cancel_audits, fail_owner
 
 

@@ -8,7 +8,7 @@ from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
 from app.store.companions import companions_of
-from app.store.jobs.queue import Job, JobState
+from app.store.jobs.job import Job, JobState
 from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.operations import ACTIVE, Operation
 from app.store.text_sets import TextSet, TextSetStatus

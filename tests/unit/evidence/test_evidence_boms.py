@@ -3,12 +3,14 @@
 import hashlib
 import io
 import json
+import pickle
 import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,22 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 from app.errors import EvidenceFormatNotInstalled
-from app.evidence import inspect_process
+from app.evidence import inspect_parts
 from app.evidence.formats import inspect_log
 from app.evidence.measurements import measurements
 from app.evidence.record import EvidenceRecord, RecordedRow
 from app.evidence.registry import FORMATS
-from tests.evidence_records import SECRET, TEXTS, audit_record, edit_record, judged, public_id, study_record
+from tests.drawing_child import RunApart, drawing_child
+from tests.evidence_records import (
+    SECRET,
+    TEXTS,
+    audit_record,
+    document_of,
+    edit_record,
+    judged,
+    public_id,
+    study_record,
+)
 
 SCHEMAS = Path(__file__).parent / "schemas" / "every_eval_ever"
 RECORDS: dict[str, Callable[..., EvidenceRecord]] = {
@@ -32,6 +44,7 @@ RECORDS: dict[str, Callable[..., EvidenceRecord]] = {
     "edit": edit_record,
 }
 STRICT = JsonStrictValidator(SchemaVersion.V1_6)
+_children = ExitStack()
 
 
 def schema(name: str) -> jsonschema.Draft7Validator:
@@ -41,9 +54,21 @@ def schema(name: str) -> jsonschema.Draft7Validator:
 AGGREGATE, SAMPLE = schema("eval.schema.json"), schema("instance_level_eval.schema.json")
 
 
+@cache
+def child() -> RunApart:
+    """One for all logs of this module: it takes seconds to import what writes them."""
+    return _children.enter_context(drawing_child())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _child_ends() -> Iterator[None]:
+    with _children:
+        yield
+
+
 def rendered(record: EvidenceRecord, name: str) -> bytes:
-    document = FORMATS[name].render(record)
-    return document if isinstance(document, bytes) else b"".join(document)
+    made = FORMATS[name]
+    return document_of(made, record, child()) if made.finish else document_of(made, record)
 
 
 @pytest.fixture(params=RECORDS)
@@ -232,22 +257,6 @@ def test_a_checkpoint_with_an_odd_name_gets_a_portable_path() -> None:
         assert all(each.startswith(f"data/memaudit/path/{folder}/") for each in names), names
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_process() -> Iterator[None]:
-    """All logs of this module are written by one process: it takes seconds to start."""
-    with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
-        shared: list[inspect_process.InspectParts] = []
-
-        @contextmanager
-        def parts() -> Iterator[inspect_process.InspectParts]:
-            if not shared:
-                shared.append(stack.enter_context(inspect_process.inspect_parts()))
-            yield shared[0]
-
-        patch.setattr(inspect_log, "inspect_parts", parts)
-        yield
-
-
 @pytest.fixture(scope="module")
 def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A log of each kind of work, as a reader of Inspect has them."""
@@ -308,15 +317,15 @@ def test_a_text_has_the_scores_of_all_models_beside_each_other(read_logs: dict[s
 
 
 def test_without_inspect_the_answer_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inspect_process, "find_spec", lambda _name: None)
+    monkeypatch.setattr(inspect_parts, "find_spec", lambda _name: None)
     with pytest.raises(EvidenceFormatNotInstalled, match=r"pip install 'memaudit\[inspect\]'"):
         inspect_log.render(audit_record())
 
 
 def test_a_text_that_inspect_does_not_take_breaks_off_the_log_without_telling_it() -> None:
-    with inspect_process.inspect_parts() as parts, pytest.raises(RuntimeError) as raised:
-        parts.make("sample", [{"id": SECRET}])
-    assert SECRET not in str(raised.value)
+    with pytest.raises(RuntimeError) as raised:
+        child()(inspect_parts.write, inspect_parts.Samples([{"id": SECRET}], first=True))
+    assert str(raised.value) == "ValidationError"
 
 
 @pytest.mark.parametrize("name", ["every-eval-ever", "inspect"])
@@ -333,7 +342,7 @@ def test_a_document_is_given_while_its_texts_are_read(name: str) -> None:
 
     document = FORMATS[name].render(replace(record, rows=counted))
     assert not isinstance(document, bytes)
-    given = [(read, len(piece)) for piece in document]
+    given = [(read, len(piece if isinstance(piece, bytes) else pickle.dumps(piece))) for piece in document]
     assert read == texts
     assert max(size for _, size in given) < 2**18
     assert given[0][0] < texts / 4

@@ -29,7 +29,15 @@ from app.evidence.report.content import report
 from app.evidence.report.document import Code, Paragraph, Report, Table
 from app.evidence.report.numbers import number, percent, rows_in
 from app.studies.schemas import StudyCreate, StudyOut
-from tests.evidence_records import SECRET, audit_record, edit_record, judged, public_id, study_record
+from tests.evidence_records import (
+    SECRET,
+    audit_record,
+    document_of,
+    edit_record,
+    judged,
+    public_id,
+    study_record,
+)
 
 SECTIONS = ["question", "verdict", "numbers", "plots", "texts", "methods", "limits", "digests", "reproduce"]
 # What markup, Typst and a template would read as theirs.
@@ -91,9 +99,9 @@ def squeezed(text: str) -> str:
 
 
 def rendered(record: EvidenceRecord) -> Rendered:
-    page = html.render(record).decode()
+    page = document_of(html.FORMAT, record).decode()
     root = ET.fromstring(page.removeprefix("<!DOCTYPE html>"))
-    return Rendered(report(record), page, root, pdf.render(record))
+    return Rendered(report(record), page, root, document_of(pdf.FORMAT, record))
 
 
 @pytest.fixture(scope="module")
@@ -213,8 +221,8 @@ def test_the_pdf_is_tagged_dated_and_has_its_fonts(made: Rendered) -> None:
 
 def test_the_same_record_gives_the_same_bytes(reports: dict[str, Rendered]) -> None:
     record = judged(hostile(audit_record()))
-    assert html.render(record).decode() == reports["audit"].html
-    assert pdf.render(record) == reports["audit"].pdf
+    assert document_of(html.FORMAT, record).decode() == reports["audit"].html
+    assert document_of(pdf.FORMAT, record) == reports["audit"].pdf
 
 
 def test_no_text_is_in_a_report_unless_the_record_has_it(made: Rendered, full: Rendered) -> None:

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from workers.science.calibration import calibration, exchangeability
-from workers.science.calibration.calibration import CalibrationTexts, places_to_show
+from workers.science.calibration import calibration, exchangeability, grounds
 from workers.science.calibration.comparison import ShownText, sample_texts
 from workers.science.calibration.conformal import conformal_p_values, controls_needed, q_values
 from workers.science.calibration.exchangeability import difference_p_value
+from workers.science.calibration.grounds import CalibrationTexts, places_to_show
 from workers.suite.biographies import draft_biographies
 from workers.suite.multiple_choice import draft_items
 
@@ -279,7 +279,7 @@ def test_kinds_that_are_mixed_otherwise_are_judged_by_controls_of_their_own():
 def test_a_comparison_that_strata_do_not_change_is_not_checked_again(random, monkeypatch):
     """With one stratum the same texts would have a second chance by other permutations."""
     whole = lambda n_tokens, *_, **__: np.zeros(len(n_tokens), dtype=int)  # noqa: E731
-    monkeypatch.setattr(calibration, "stratify", whole)
+    monkeypatch.setattr(grounds, "stratify", whole)
     audited = never_seen(random, of_biographies(random, 30))
     result = calibrate(audited, never_seen(random, of_items(random, 60)), fdr=0.05, seed=0)
     assert (result.reason, result.check_within_strata) == ("controls_differ", None)

@@ -21,15 +21,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from workers.science.calibration.comparison import (
-    MOST_TEXTS,
-    ComparisonCheck,
-    SampledTexts,
-    ShownText,
-    sample_texts,
-)
+from workers.science.calibration.comparison import ComparisonCheck, ShownText
 from workers.science.calibration.conformal import (
     conformal_p_values,
     controls_needed,
@@ -38,45 +31,26 @@ from workers.science.calibration.conformal import (
     q_values,
 )
 from workers.science.calibration.exchangeability import difference_p_value
-from workers.science.calibration.strata import LEFT_OUT, stratify
+from workers.science.calibration.grounds import (
+    CalibrationTexts,
+    Codes,
+    Comparison,
+    Floats,
+    Grounds,
+    Places,
+    Reason,
+    compare,
+    find_grounds,
+    places_to_show,
+    stratum_numbers,
+)
+from workers.science.calibration.strata import LEFT_OUT
 from workers.science.statistics.intervals import MeanEstimate, Moments, gain_within
 
 Verdict = Literal["memorized", "not_shown", "uncalibrated"]
-# Why no text has a verdict.
-Reason = Literal["too_few_controls", "too_few_texts", "controls_differ"]
-Places = npt.NDArray[np.intp]
-Codes = npt.NDArray[np.int_]
-Floats = npt.NDArray[np.float64]
 
-# Strata that leave out more of the audited texts do not speak for them.
-_LEAST_COMPARABLE = 0.5
-_FEWEST_STRATA = 2
 # Values between two looks at whether the work should go on.
 _AT_ONCE = 100_000
-
-
-@dataclass(frozen=True, slots=True)
-class CalibrationTexts:
-    """The numbers of the audited texts, or of the controls.
-
-    Attributes:
-        statistics: higher = more memorized, finite [texts]; `nl`, or with a reference model `nl` less the
-            reference's.
-        n_tokens: lengths, at least 1 [texts].
-        reference: `nl` under the reference model, finite [texts]; None without one. Both kinds have it, or
-            none.
-        groups: the number of each text's group, the same for audited texts and controls [texts]; None if
-            groups are not known. They count only if both kinds have them and share one.
-    """
-
-    statistics: Floats
-    n_tokens: Codes
-    reference: Floats | None = None
-    groups: Codes | None = None
-
-    def __len__(self) -> int:
-        """How many texts there are."""
-        return len(self.statistics)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,53 +121,6 @@ class Calibration:
         return [names[each] for each in known + is_discovery(self.q_values, self.fdr)]
 
 
-@dataclass(frozen=True, slots=True)
-class _Comparison:
-    """Audited texts, then controls.
-
-    Attributes:
-        labels: True for audited texts [texts].
-        statistics: higher = more memorized [texts].
-        n_tokens: lengths [texts].
-        reference: `nl` under the reference model [texts], if there is one.
-        kinds: the number of each text's group, LEFT_OUT if that has too few controls [texts]; all the same if
-            groups do not count.
-        grouped: whether groups count.
-    """
-
-    labels: npt.NDArray[np.bool_]
-    statistics: Floats
-    n_tokens: Codes
-    reference: Floats | None
-    kinds: Codes
-    grouped: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Grounds:
-    """What the check of a comparison left standing: strata, or the reason why there are none."""
-
-    check: ComparisonCheck | None = None
-    check_within_strata: ComparisonCheck | None = None
-    strata: Codes | None = None
-    reason: Reason | None = None
-
-
-def places_to_show(
-    audited: CalibrationTexts, controls: CalibrationTexts, *, seed: int
-) -> tuple[Places, Places]:
-    """Where the texts stand that the check of the comparison reads: up to 400 of each kind, in order.
-
-    The same numbers and seed give the same places.
-    """
-    random = np.random.default_rng([seed, 0])
-    drawn = [
-        np.sort(random.choice(len(side), min(MOST_TEXTS, len(side)), replace=False))
-        for side in (audited, controls)
-    ]
-    return drawn[0], drawn[1]
-
-
 def calibrate(
     audited: CalibrationTexts,
     controls: CalibrationTexts,
@@ -218,106 +145,19 @@ def calibrate(
     """
     if not 0 < fdr < 1:
         raise ValueError("fdr must be between 0 and 1")
-    comparison = _compare(audited, controls, controls_needed(fdr))
+    comparison = compare(audited, controls, controls_needed(fdr))
     at_audited, at_controls = places_to_show(audited, controls, seed=seed)
     places = np.append(at_audited, at_controls + len(audited))
     texts = [*shown[0], *shown[1]]
-    grounds = _check(comparison, places, texts, controls_needed(fdr), seed)
+    grounds = find_grounds(comparison, places, texts, controls_needed(fdr), seed)
     on_progress()
     if grounds.strata is None:
         return _without_verdicts(comparison, grounds, fdr, on_progress)
     return _with_verdicts(comparison, grounds, grounds.strata, fdr, seed, on_progress)
 
 
-def _compare(audited: CalibrationTexts, controls: CalibrationTexts, least_controls: int) -> _Comparison:
-    if (audited.reference is None) != (controls.reference is None) and len(audited) and len(controls):
-        raise ValueError("all texts have a reference likelihood, or none")
-    labels = np.arange(len(audited) + len(controls)) < len(audited)
-    references = [side.reference for side in (audited, controls) if side.reference is not None]
-    kinds, grouped = _kinds(audited.groups, controls.groups, labels, least_controls)
-    return _Comparison(
-        labels=labels,
-        statistics=np.append(audited.statistics, controls.statistics),
-        n_tokens=np.append(audited.n_tokens, controls.n_tokens),
-        reference=np.concatenate(references) if references else None,
-        kinds=kinds,
-        grouped=grouped,
-    )
-
-
-def _kinds(
-    audited: Codes | None, controls: Codes | None, labels: npt.NDArray[np.bool_], least_controls: int
-) -> tuple[Codes, bool]:
-    """What each text may be compared with, and whether that is its group."""
-    if audited is None or controls is None or not np.isin(audited, controls).any():
-        return np.zeros(len(labels), dtype=np.int_), False
-    names, kinds = np.unique(np.append(audited, controls), return_inverse=True)
-    n_audited, n_controls = (np.bincount(kinds[side], minlength=len(names)) for side in (labels, ~labels))
-    usable = (n_controls >= least_controls) & (n_audited > 0)
-    return np.where(usable[kinds], kinds, LEFT_OUT), True
-
-
-def _check(
-    comparison: _Comparison, places: Places, shown: Sequence[ShownText], least_controls: int, seed: int
-) -> _Grounds:
-    """Check the comparison of all texts, and if that does not pass, within strata.
-
-    Both checks draw the same folds and permutations from texts that are strewn the same way.
-    """
-    labels = comparison.labels
-    if labels.all() or not labels.any():
-        return _Grounds(reason="too_few_controls" if labels.all() else "too_few_texts")
-    sampled = sample_texts(shown, comparison.n_tokens[places], labels[places])
-    together = np.zeros(len(labels), dtype=np.int_)
-    check = _check_within(sampled, together, places, seed)
-    if (~labels).sum() < least_controls:
-        return _Grounds(check, reason="too_few_controls")
-    if check.auc is None:
-        return _Grounds(check, reason="too_few_texts")
-    if check.passed:
-        return _Grounds(check, strata=together)
-    strata = _stratify(comparison, least_controls)
-    compared = labels & (strata != LEFT_OUT)
-    # In one stratum the same texts would be checked anew.
-    if _count(strata) < _FEWEST_STRATA or compared.sum() < _LEAST_COMPARABLE * labels.sum():
-        return _Grounds(check, reason="controls_differ")
-    within = _check_within(sampled, strata, places, seed)
-    reason: Reason | None = None if within.passed else "controls_differ"
-    return _Grounds(check, within, strata if within.passed else None, reason)
-
-
-def _check_within(sampled: SampledTexts, strata: Codes, places: Places, seed: int) -> ComparisonCheck:
-    return sampled.check(strata[places], np.random.default_rng([seed, 1]))
-
-
-def _stratify(comparison: _Comparison, least_controls: int) -> Codes:
-    """Strata within each group, or the group itself if it has too few texts for two [texts]."""
-    strata = np.full(len(comparison.labels), LEFT_OUT)
-    for kind in _numbers(comparison.kinds):
-        inside = np.flatnonzero(comparison.kinds == kind)
-        own = stratify(
-            comparison.n_tokens[inside],
-            None if comparison.reference is None else comparison.reference[inside],
-            comparison.labels[inside],
-            least_controls=least_controls,
-        )
-        if own is None:
-            strata[inside] = strata.max() + 1
-        else:
-            strata[inside] = np.where(own == LEFT_OUT, LEFT_OUT, own + strata.max() + 1)
-    return strata
-
-
-def _numbers(strata: Codes) -> Codes:
-    return np.unique(strata[strata != LEFT_OUT])
-
-
-def _count(strata: Codes) -> int:
-    return len(_numbers(strata))
-
-
 def _without_verdicts(
-    comparison: _Comparison, grounds: _Grounds, fdr: float, on_progress: Callable[[], object]
+    comparison: Comparison, grounds: Grounds, fdr: float, on_progress: Callable[[], object]
 ) -> Calibration:
     labels = comparison.labels
     n_audited = int(labels.sum())
@@ -345,15 +185,15 @@ def _without_verdicts(
 
 
 def _with_verdicts(
-    comparison: _Comparison,
-    grounds: _Grounds,
+    comparison: Comparison,
+    grounds: Grounds,
     strata: Codes,
     fdr: float,
     seed: int,
     on_progress: Callable[[], object],
 ) -> Calibration:
     labels = comparison.labels
-    blocks = [np.flatnonzero(strata == stratum) for stratum in _numbers(strata)]
+    blocks = [np.flatnonzero(strata == stratum) for stratum in stratum_numbers(strata)]
     p_values = np.full(len(labels), np.nan)
     for block in blocks:
         audited, controls = block[labels[block]], block[~labels[block]]
@@ -392,12 +232,12 @@ def _with_verdicts(
     )
 
 
-def _groups_of(comparison: _Comparison, strata: Codes) -> int | None:
+def _groups_of(comparison: Comparison, strata: Codes) -> int | None:
     return len(np.unique(comparison.kinds[strata != LEFT_OUT])) if comparison.grouped else None
 
 
 def _effect(
-    comparison: _Comparison, blocks: Sequence[Places], on_progress: Callable[[], object]
+    comparison: Comparison, blocks: Sequence[Places], on_progress: Callable[[], object]
 ) -> MeanEstimate | None:
     """How far audited texts are above controls, within blocks."""
     statistics, labels = comparison.statistics, comparison.labels

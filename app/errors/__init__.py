@@ -1,0 +1,195 @@
+"""Expected failures. Each is a problem document (RFC 9457) with its own status and type.
+
+    MemauditError
+    ├── BadRequest                400
+    │   └── IdempotencyKeyMissing
+    ├── Unauthorized              401
+    ├── InsufficientScope         403
+    ├── CrossSiteRequest          403
+    ├── NotFound                  404
+    ├── Conflict                  409
+    │   ├── AlreadyTerminal
+    │   ├── AuditNotSucceeded
+    │   ├── EvidenceFormatNotInstalled
+    │   ├── EvidenceNotReady
+    │   ├── IdempotencyInFlight
+    │   ├── LabelTaken
+    │   ├── LanguageModelNotReady
+    │   ├── LineNameTaken
+    │   ├── NothingToCompare
+    │   ├── NothingToJudge
+    │   ├── ResourceInUse
+    │   ├── StudyNotSucceeded
+    │   └── TextSetNotReady
+    ├── PreconditionFailed        412
+    ├── BodyTooLarge              413
+    ├── UnsupportedMediaType      415
+    ├── RangeNotSatisfiable       416
+    ├── SigningUnavailable        503
+    ├── RenderingTimedOut         503
+    ├── ValidationFailed          422
+    │   ├── DoesNotFit
+    │   ├── IdempotencyMismatch
+    │   └── SourceNotAllowed
+    └── JobFailed                 recorded on a resource; some are raised over HTTP too
+        ├── LanguageModelRejected 422 what was given cannot be used: the client's to mend
+        ├── LanguageModelChanged  409
+        ├── ImportFailed          422
+        ├── ScoringFailed         422
+        ├── NoSuchPrefixToken     422
+        ├── ReferenceIsSame       422
+        ├── CompanionFailed       424
+        ├── SubjectFailed         424
+        ├── VersionIncomplete     424
+        ├── EditFailed            422
+        │   └── NoFeasibleSetting
+        ├── ArtifactNameTaken     409
+        ├── ShardPoisoned         500 this service or what it stands on: nothing to mend in the request
+        ├── ScoresMissing         500
+        ├── JobCrashed            500
+        ├── TextsAwaited          500
+        ├── HubUnreachable        500
+        ├── ArtifactCorrupt       500
+        ├── BlobMissing           500
+        ├── StorageFull           507
+        ├── StorageUnavailable    503
+        └── ServiceUnavailable    503
+
+Each stands in the file of its subject, and is imported from here.
+
+No message may contain a submitted text: they are logged, stored and answered.
+"""
+
+from app.errors.base import (
+    PROBLEM_BASE,
+    Conflict,
+    FieldError,
+    JobFailed,
+    MemauditError,
+    NotFound,
+    ValidationFailed,
+)
+from app.errors.evidence import (
+    EvidenceFormatNotInstalled,
+    EvidenceNotReady,
+    RenderingTimedOut,
+    SigningUnavailable,
+)
+from app.errors.gates import (
+    NothingToJudge,
+    SubjectFailed,
+)
+from app.errors.language_models import (
+    LanguageModelChanged,
+    LanguageModelNotReady,
+    LanguageModelRejected,
+    NoSuchPrefixToken,
+    ReferenceIsSame,
+    SourceNotAllowed,
+)
+from app.errors.model_lines import (
+    LabelTaken,
+    LineNameTaken,
+    NothingToCompare,
+    VersionIncomplete,
+)
+from app.errors.requests import (
+    BadRequest,
+    BodyTooLarge,
+    CrossSiteRequest,
+    IdempotencyInFlight,
+    IdempotencyKeyMissing,
+    IdempotencyMismatch,
+    InsufficientScope,
+    PreconditionFailed,
+    RangeNotSatisfiable,
+    Unauthorized,
+    UnsupportedMediaType,
+)
+from app.errors.storage import (
+    ArtifactCorrupt,
+    ArtifactNameTaken,
+    BlobMissing,
+    HubUnreachable,
+    ServiceUnavailable,
+    StorageFull,
+    StorageUnavailable,
+)
+from app.errors.text_sets import (
+    ImportFailed,
+    TextsAwaited,
+    TextSetNotReady,
+)
+from app.errors.work import (
+    AlreadyTerminal,
+    AuditNotSucceeded,
+    CompanionFailed,
+    DoesNotFit,
+    EditFailed,
+    JobCrashed,
+    NoFeasibleSetting,
+    ResourceInUse,
+    ScoresMissing,
+    ScoringFailed,
+    ShardPoisoned,
+    StudyNotSucceeded,
+)
+
+__all__ = [
+    "PROBLEM_BASE",
+    "AlreadyTerminal",
+    "ArtifactCorrupt",
+    "ArtifactNameTaken",
+    "AuditNotSucceeded",
+    "BadRequest",
+    "BlobMissing",
+    "BodyTooLarge",
+    "CompanionFailed",
+    "Conflict",
+    "CrossSiteRequest",
+    "DoesNotFit",
+    "EditFailed",
+    "EvidenceFormatNotInstalled",
+    "EvidenceNotReady",
+    "FieldError",
+    "HubUnreachable",
+    "IdempotencyInFlight",
+    "IdempotencyKeyMissing",
+    "IdempotencyMismatch",
+    "ImportFailed",
+    "InsufficientScope",
+    "JobCrashed",
+    "JobFailed",
+    "LabelTaken",
+    "LanguageModelChanged",
+    "LanguageModelNotReady",
+    "LanguageModelRejected",
+    "LineNameTaken",
+    "MemauditError",
+    "NoFeasibleSetting",
+    "NoSuchPrefixToken",
+    "NotFound",
+    "NothingToCompare",
+    "NothingToJudge",
+    "PreconditionFailed",
+    "RangeNotSatisfiable",
+    "ReferenceIsSame",
+    "RenderingTimedOut",
+    "ResourceInUse",
+    "ScoresMissing",
+    "ScoringFailed",
+    "ServiceUnavailable",
+    "ShardPoisoned",
+    "SigningUnavailable",
+    "SourceNotAllowed",
+    "StorageFull",
+    "StorageUnavailable",
+    "StudyNotSucceeded",
+    "SubjectFailed",
+    "TextSetNotReady",
+    "TextsAwaited",
+    "Unauthorized",
+    "UnsupportedMediaType",
+    "ValidationFailed",
+    "VersionIncomplete",
+]

@@ -1,0 +1,1 @@
+"""Documents and plots are drawn in child processes, a few at once."""
