@@ -15,17 +15,18 @@ class Doorbell:
     def __init__(self, settings: Settings) -> None:
         self._celery = Celery("memaudit", set_as_current=False)
         self._celery.conf.update(settings.celery_options())
-        # A bell that nobody heard for this long is worthless: the sweeper has rung again.
-        self._expires = 2 * settings.lease_seconds
 
     def ring(self, queue: str, times: int = 1) -> None:
-        """Ring once per job; blocks for a few seconds at most when the broker is away."""
+        """Ring once per job; blocks for a few seconds at most when the broker is away.
+
+        A bell never grows too old: whether it has would be told by the worker's clock, and one that is ahead of
+        ours would then hear none at all.
+        """
         try:
             for _ in range(times):
                 self._celery.send_task(
                     DOORBELL_TASK,
                     queue=queue,
-                    expires=self._expires,
                     retry=True,
                     retry_policy={"max_retries": 1, "interval_start": 0},
                 )

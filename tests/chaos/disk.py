@@ -1,7 +1,6 @@
-"""A small disk for artifacts that can be filled up, and a clock that is wrong."""
+"""A small disk for artifacts that can be filled up."""
 
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -47,14 +46,3 @@ def artifact_disk(directory: Path) -> Iterator[ArtifactDisk]:
     finally:
         if fillable:
             subprocess.run(["umount", "--lazy", directory], check=True)
-
-
-def build_skewed_clock(directory: Path) -> Path | None:
-    """The library that shifts a process' clock; None where there is no C compiler."""
-    compiler = shutil.which("cc")
-    if compiler is None:
-        return None
-    library = directory / "skew.so"
-    source = Path(__file__).with_name("skew.c")
-    subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
-    return library

@@ -19,9 +19,10 @@ from app.embedded.redis_server import RedisServer
 from app.evidence.signing import ensure_signing_key
 from app.settings import CPU_QUEUE, GPU_QUEUE, Queue
 from app.store.core.migrate import upgrade
-from tests.chaos.disk import ArtifactDisk, artifact_disk, build_skewed_clock
+from tests.chaos.disk import ArtifactDisk, artifact_disk
 from tests.live_service import PATIENCE, SCOPES, make_key
 from tests.servers import free_port, temporary_layout
+from tests.skewed_clock import build_skewed_clock, skewed
 
 LEASE_SECONDS: Final = 4.0
 APIS: Final = 2
@@ -58,7 +59,7 @@ class Fleet:
         """Start a worker again, its clock shifted if asked."""
         more = {}
         if skew_seconds and self.clock is not None:
-            more = {"LD_PRELOAD": os.fspath(self.clock), "CHAOS_SKEW_SECONDS": str(skew_seconds)}
+            more = skewed(self.clock, skew_seconds)
         self.workers[place] = _worker(self.home, place, {**self.environment, **more})
         self.workers[place].start()
 

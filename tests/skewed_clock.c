@@ -1,4 +1,4 @@
-/* Preloaded into a process, it shifts the clock on the wall by CHAOS_SKEW_SECONDS; clocks that measure stay. */
+/* Preloaded into a process, it shifts the clock on the wall by SKEW_SECONDS; clocks that measure stay. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdlib.h>
@@ -6,7 +6,7 @@
 #include <time.h>
 
 static long skew(void) {
-    const char *seconds = getenv("CHAOS_SKEW_SECONDS");
+    const char *seconds = getenv("SKEW_SECONDS");
     return seconds ? atol(seconds) : 0;
 }
 
