@@ -54,14 +54,14 @@ ACTIVE = ("queued", "running")
 RUN_OUT = "UPDATE jobs SET lease_expires_at = clock_timestamp() - interval '1 s' WHERE id = :id"
 
 # Whatever has ended stays as it is, also within a transaction.
-GUARD = (
-    "CREATE OR REPLACE FUNCTION refuse_ended() RETURNS trigger LANGUAGE plpgsql AS "
-    "$$ BEGIN RAISE EXCEPTION 'a row that has ended is changed'; END $$",
-    "CREATE OR REPLACE TRIGGER refuse_ended BEFORE UPDATE ON jobs FOR EACH ROW "
-    "WHEN (OLD.state NOT IN ('queued', 'running')) EXECUTE FUNCTION refuse_ended()",
-    "CREATE OR REPLACE TRIGGER refuse_ended BEFORE UPDATE ON audits FOR EACH ROW "
-    "WHEN (OLD.status NOT IN ('queued', 'running')) EXECUTE FUNCTION refuse_ended()",
-)
+GUARD = """
+    CREATE OR REPLACE FUNCTION refuse_ended() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN RAISE EXCEPTION 'a row that has ended is changed'; END $$;
+    CREATE OR REPLACE TRIGGER refuse_ended BEFORE UPDATE ON jobs FOR EACH ROW
+    WHEN (OLD.state NOT IN ('queued', 'running')) EXECUTE FUNCTION refuse_ended();
+    CREATE OR REPLACE TRIGGER refuse_ended BEFORE UPDATE ON audits FOR EACH ROW
+    WHEN (OLD.status NOT IN ('queued', 'running')) EXECUTE FUNCTION refuse_ended();
+"""
 
 places = st.integers(0, 10_000)
 workers = st.sampled_from(("a", "b", "c"))
@@ -436,8 +436,7 @@ def run_orders(
         Exception: whatever the shortest order raises that breaks the model; it is printed.
     """
     with sessions.begin() as session:
-        for statement in GUARD:
-            session.execute(text(statement))
+        session.execute(text(GUARD))
     machine = type("JobTableHere", (JobTable,), {"sessions": sessions})
     if seed is not None:
         machine._hypothesis_internal_use_seed = seed

@@ -12,6 +12,7 @@ from app import __version__
 from app.cli import keys
 from app.cli.audit import audit
 from app.cli.demo import demo
+from app.cli.doctor import doctor
 from app.cli.evidence import evidence
 from app.cli.failures import explained
 from app.cli.found_settings import find_settings
@@ -34,6 +35,7 @@ cli = typer.Typer(
 cli.add_typer(keys.cli, name="keys")
 cli.command()(audit)
 cli.command()(demo)
+cli.command()(doctor)
 cli.command()(evidence)
 cli.command(cls=GateCommand)(gate)
 cli.command()(pull)

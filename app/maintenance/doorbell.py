@@ -19,8 +19,8 @@ class Doorbell:
     def ring(self, queue: str, times: int = 1) -> None:
         """Ring once per job; blocks for a few seconds at most when the broker is away.
 
-        A bell never grows too old: whether it has would be told by the worker's clock, and one that is ahead of
-        ours would then hear none at all.
+        A bell never grows too old: the worker's clock would say whether it has, and one that is ahead of ours
+        would then let none be heard.
         """
         try:
             for _ in range(times):
