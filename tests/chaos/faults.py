@@ -298,6 +298,7 @@ class Scheduler:
         due = time.monotonic()
         while time.monotonic() < end:
             self._undo(until=time.monotonic())
+            self._fleet.revive(self._record)
             if time.monotonic() >= due:
                 self._inject()
                 due = time.monotonic() + self._dice.expovariate(self._per_minute / 60)

@@ -5,7 +5,7 @@ import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,11 +20,13 @@ from app.evidence.signing import ensure_signing_key
 from app.settings import CPU_QUEUE, GPU_QUEUE, Queue
 from app.store.core.migrate import upgrade
 from tests.chaos.disk import ArtifactDisk, artifact_disk
+from tests.chaos.record import Record
 from tests.live_service import PATIENCE, SCOPES, make_key
 from tests.servers import free_port, temporary_layout
 from tests.skewed_clock import build_skewed_clock, skewed
 
 LEASE_SECONDS: Final = 4.0
+REVIVED_AFTER_SECONDS: Final = 10.0
 APIS: Final = 2
 WORKERS: Final[tuple[Queue, ...]] = (GPU_QUEUE, GPU_QUEUE, CPU_QUEUE)
 
@@ -43,6 +45,7 @@ class Fleet:
     apis: list[Program]
     workers: list[Program]
     key: str = ""
+    ended_at: dict[str, float] = field(default_factory=dict)
 
     def rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """What a statement gives, in a transaction of its own.
@@ -62,6 +65,20 @@ class Fleet:
             more = skewed(self.clock, skew_seconds)
         self.workers[place] = _worker(self.home, place, {**self.environment, **more})
         self.workers[place].start()
+
+    def revive(self, record: Record) -> None:
+        """Start what has ended by itself, as whoever supervises a service does.
+
+        Celery gives up, for one, when its first process is killed while it starts. What a fault has ended is
+        started again with that fault, before this long.
+        """
+        now = time.monotonic()
+        for program in (*self.apis, *self.workers):
+            if program.running:
+                self.ended_at.pop(program.name, None)
+            elif now - self.ended_at.setdefault(program.name, now) > REVIVED_AFTER_SECONDS:
+                record.count("processes that ended by themselves, and were started again")
+                program.start()
 
     def children(self, worker: Program) -> list[psutil.Process]:
         """The processes that run a worker's jobs."""
