@@ -31,9 +31,9 @@ class Refused(Exception):
     """An answer that says no."""
 
     def __init__(self, answer: httpx.Response) -> None:
-        document = answer.json()
         self.status = answer.status_code
-        self.problem = str(document["type"]).rpartition("/")[2]
+        is_document = answer.headers.get("Content-Type", "").startswith("application/problem+json")
+        self.problem = str(answer.json()["type"]).rpartition("/")[2] if is_document else "no problem document"
         super().__init__(f"{answer.request.method} {answer.url.path}: {self.status} {self.problem}")
 
 
