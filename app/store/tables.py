@@ -5,6 +5,7 @@ from app.store import (  # noqa: F401 - for their tables
     artifacts,
     audits,
     companions,
+    counters,
     data_keys,
     edits,
     erasure_receipts,
