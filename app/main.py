@@ -20,12 +20,16 @@ from app.http.api_page import install_api_page
 from app.http.changes import Changes
 from app.http.health import router as operations
 from app.http.observability import RequestObserver, ServiceMetrics
+from app.http.open_requests import OpenRequests, RevocationGuard
+from app.http.principals import Principals
 from app.http.problems import install_problem_handlers, problem_responses
+from app.http.wrong_keys import WrongKeys
 from app.language_models.router import router as language_models
 from app.logs import configure_logging
 from app.maintenance.doorbell import Doorbell
 from app.maintenance.retention import collect_forever
 from app.maintenance.sweeper import sweep_forever
+from app.maintenance.trail import chain_forever
 from app.model_lines.router import router as model_lines
 from app.pages.install import install_pages
 from app.policies.router import router as policies
@@ -37,8 +41,10 @@ from app.store.blobs.objects import open_location
 from app.store.core.sessions import async_engine
 from app.store.core.unit_of_work import Store
 from app.studies.router import router as studies
+from app.tenants.router import router as tenants
 from app.text_sets.router import router as text_sets
 from app.tracing import start_tracing
+from app.trail.router import router as trail
 
 DESCRIPTION = """
 memaudit audits language models for memorization: it scores texts under a language model and reports how
@@ -55,6 +61,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     stop_tracing = start_tracing("memaudit-api")
     engine = async_engine(settings.require_database_url(), pool_size=settings.database_pool_size)
     app.state.store = Store(engine)
+    app.state.principals = Principals(app.state.store, WrongKeys(settings.wrong_keys_a_minute))
     # Storing a text set holds a connection for minutes; half of the pool stays free for other requests.
     app.state.text_set_writers = asyncio.Semaphore(max(1, settings.database_pool_size // 2))
     app.state.renderings = Renderings(settings.renderings, settings.rendering_seconds)
@@ -68,6 +75,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             ),
             collect_forever(app.state.store, settings),
             app.state.changes.listen_forever(),
+            chain_forever(app.state.store),
+            app.state.open_requests.end_revoked_forever(app.state.principals),
         )
     ]
     try:
@@ -102,8 +111,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.settings = settings
     app.state.metrics = ServiceMetrics(settings.artifact_store)
+    app.state.open_requests = OpenRequests()
     install_problem_handlers(app)
-    v1 = APIRouter(responses=problem_responses(400, 401, 403, 404, 413, 422, 503))
+    v1 = APIRouter(responses=problem_responses(400, 401, 403, 404, 413, 422, 429, 503))
     for router in (
         language_models,
         text_sets,
@@ -119,6 +129,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         artifacts,
         hub,
         evidence,
+        tenants,
+        trail,
     ):
         v1.include_router(router)
     app.include_router(v1)
@@ -126,5 +138,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(signing_keys)
     install_api_page(app)
     install_pages(app)
+    app.add_middleware(RevocationGuard, open_requests=app.state.open_requests)
     app.add_middleware(RequestObserver, metrics=app.state.metrics)
     return app

@@ -104,6 +104,9 @@ class Settings(BaseSettings):
     renderings: int = Field(default=2, ge=1, le=64)
     rendering_seconds: float = Field(default=60.0, gt=0)
 
+    # Wrong API keys from one address; further ones are not looked at.
+    wrong_keys_a_minute: int = Field(default=30, ge=1)
+
     # A JSON request; a text set in one JSON document, or one record of a stream; a whole stream.
     max_request_bytes: int = Field(default=2**20, ge=1)
     max_json_bytes: int = Field(default=64 * 2**20, ge=1)

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 from memaudit.errors import Conflict, RequestRefused, ServiceUnreachable, TooManyRequests
 
-Method = Literal["GET", "POST", "DELETE"]
+Method = Literal["GET", "POST", "PATCH", "DELETE"]
 OnSent = Callable[[int], object]
 
 # The problem of a request whose like, with the same key, is still being answered.

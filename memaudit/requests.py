@@ -6,6 +6,53 @@ from collections.abc import Sequence
 from typing import Any, Literal, NotRequired, TypeAlias, TypedDict
 
 
+class APIKeyCreate(TypedDict):
+    """An API key to be. Two of one name may live at a time: the one in use, and the one to change over to."""
+
+    name: str
+
+    scopes: Sequence[
+        Literal[
+            "audit:read",
+            "audit:write",
+            "audit:evidence",
+            "edit:read",
+            "edit:write",
+            "keys:write",
+            "trail:read",
+            "admin",
+        ]
+    ]
+    """What it may do. No scope comes twice."""
+
+    expires_at: NotRequired[str | None]
+    """When it ends by itself; null for never."""
+
+
+Action: TypeAlias = Literal[
+    "tenant.created",
+    "tenant.changed",
+    "key.created",
+    "key.revoked",
+    "session.begun",
+    "session.ended",
+    "model.registered",
+    "model.deleted",
+    "text_set.created",
+    "text_set.read",
+    "text_set.erased",
+    "work.requested",
+    "work.cancelled",
+    "scores.exported",
+    "tokens.read",
+    "evidence_with_texts.read",
+    "gate.decided",
+    "artifact.downloaded",
+    "artifact.deleted",
+]
+"""What can be in the trail."""
+
+
 class AuditCreate(TypedDict):
     """An audit to run.
 
@@ -488,6 +535,10 @@ class ProbabilisticExtraction(TypedDict):
     groups: NotRequired[str | None]
 
 
+class Quotas(TypedDict):
+    """How much of the instance a tenant may use; null is the instance's default."""
+
+
 class RankRatios(TypedDict):
     """What SVD keeps of a projection's singular values, as a share of its full rank.
 
@@ -549,6 +600,10 @@ class Rate(TypedDict):
     groups: NotRequired[str | None]
 
     texts: NotRequired[Literal["seen", "unseen", "control"] | None]
+
+
+class Retention(TypedDict):
+    """How long what a tenant submits is kept, in days; null is for ever."""
 
 
 ScoreOrder: TypeAlias = Literal["ordinal", "nl", "-nl"]
@@ -687,6 +742,28 @@ class Sweep(TypedDict):
     projections: NotRequired[
         Sequence[Sequence[Literal["gate", "up", "down", "q", "k", "v", "qkv", "o"]]] | None
     ]
+
+
+class TenantChange(TypedDict):
+    """What is to change of a tenant. What is given takes the place of what was; the rest stays."""
+
+    name: NotRequired[str | None]
+
+    quotas: NotRequired[Quotas | None]
+
+    retention: NotRequired[Retention | None]
+
+    disabled: NotRequired[bool | None]
+
+
+class TenantCreate(TypedDict):
+    """A tenant to be."""
+
+    name: str
+
+    quotas: NotRequired[Quotas]
+
+    retention: NotRequired[Retention]
 
 
 class TextRecord(TypedDict):
@@ -931,3 +1008,19 @@ class ListEvents(TypedDict):
 
     after: NotRequired[str | None]
     """The id of an event, `evt_…`: those that came later."""
+
+
+class ListTenants(TypedDict):
+    """List tenants, newest first. Without the scope `admin` only the own one is there."""
+
+    name: NotRequired[str | None]
+
+
+class ListTrail(TypedDict):
+    """List who did what, the oldest first: in the own tenant, or with the scope `admin` in all of them."""
+
+    tenant: NotRequired[str | None]
+    """The id of a tenant, `tnt_…`."""
+
+    action: NotRequired[Action | None]
+    """What was done."""

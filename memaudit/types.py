@@ -23,6 +23,33 @@ class Work(Answer):
     error: Problem | None = None
 
 
+class APIKey(Answer):
+    """What is known of an API key: the key itself is not."""
+
+    object: Literal["api_key"] = "api_key"
+
+    id: str
+
+    tenant: str
+    """The id of the tenant in whose name it asks."""
+
+    name: str
+
+    ends_in: str
+    """Its last four characters."""
+
+    scopes: list[str]
+
+    created_at: datetime
+
+    expires_at: datetime | None = None
+
+    revoked_at: datetime | None = None
+
+    last_used_at: datetime | None = None
+    """To about ten minutes; null if it never was."""
+
+
 class Ancestor(Answer):
     """A language model that the edited one comes from."""
 
@@ -2048,6 +2075,36 @@ class NearVerbatimSummary(Answer):
     """Mean of the lower bounds, 0 to 1; null if no text is long enough."""
 
 
+class NewAPIKey(Answer):
+    """An API key that was just made."""
+
+    object: Literal["api_key"] = "api_key"
+
+    id: str
+
+    tenant: str
+    """The id of the tenant in whose name it asks."""
+
+    name: str
+
+    ends_in: str
+    """Its last four characters."""
+
+    scopes: list[str]
+
+    created_at: datetime
+
+    expires_at: datetime | None = None
+
+    revoked_at: datetime | None = None
+
+    last_used_at: datetime | None = None
+    """To about ten minutes; null if it never was."""
+
+    key: str
+    """The key itself. It is shown this once; whoever loses it makes another."""
+
+
 class NoMemorizedText(Answer):
     """No text in scope has a q-value of at most `q`: none stands out from the audit's control texts.
 
@@ -2414,6 +2471,10 @@ class ProofAudits(Answer):
     """The id of the edited model's audit."""
 
 
+class Quotas(Answer):
+    """How much of the instance a tenant may use; null is the instance's default."""
+
+
 class Rate(Answer):
     """At most a share `at_most` of texts like those in scope has a property, at a stated confidence.
 
@@ -2514,6 +2575,10 @@ class ReferenceDifference(Answer):
 
     by_duplicates: list[LevelDifference]
     """Fewest duplicates first; empty if none are known, or above 1,000 numbers of them."""
+
+
+class Retention(Answer):
+    """How long what a tenant submits is kept, in days; null is for ever."""
 
 
 class RuleOutcome(Answer):
@@ -3078,6 +3143,28 @@ class StudyText(Answer):
     """
 
 
+class Tenant(Answer):
+    """Whoever owns resources."""
+
+    object: Literal["tenant"] = "tenant"
+
+    id: str
+
+    name: str
+    """Part of the names of its edited models' repositories."""
+
+    quotas: Quotas
+
+    retention: Retention
+
+    disabled: bool
+    """Whether its keys are refused. What it asked for before goes on."""
+
+    disabled_at: datetime | None = None
+
+    created_at: datetime
+
+
 class Text(Answer):
     """One text of a set. With a known split its prefix is the first `prefix_chars` characters."""
 
@@ -3245,6 +3332,41 @@ class Tokenizer(Answer):
     eos_token_id: int | None = None
 
     prefix_token_ids: list[int]
+
+
+class TrailEntry(Answer):
+    """Something that somebody did. It names resources by their ids and holds no text."""
+
+    object: Literal["trail_entry"] = "trail_entry"
+
+    id: str
+
+    place: int
+    """In the trail of the whole instance, from 1 on. Those between are of other tenants."""
+
+    tenant: str | None = None
+    """Whose it is; null if it concerns the instance."""
+
+    actor: str
+    """The id of an API key, `oidc:` and the subject of a signed token, `command-line` or `service`."""
+
+    action: str
+    """What was done, as `key.revoked` or `text_set.erased`."""
+
+    subject: str | None = None
+    """The id of what it was done to."""
+
+    facts: dict[str, JsonValue]
+
+    created_at: datetime
+
+    previous_sha256: str
+    """`sha256` of the entry at the place before; 64 noughts for the first."""
+
+    sha256: str
+    """SHA-256 of all fields but `object` and this one as canonical JSON in UTF-8: keys sorted, no blanks,
+    `created_at` in UTC with six digits of its second.
+    """
 
 
 class Transitions(Answer):

@@ -9,8 +9,10 @@ from sqlalchemy.orm import Session
 
 from app.main import create_app
 from app.settings import Settings
+from app.store.api_keys import create_key
+from app.store.core.identifiers import new_id
 from app.store.core.sessions import sync_engine
-from app.store.tenants import create_key
+from app.store.tenants import ensure_tenant
 
 WRITER_SCOPES = ("audit:read", "audit:write")
 
@@ -18,7 +20,9 @@ WRITER_SCOPES = ("audit:read", "audit:write")
 def make_key(settings: Settings, *, tenant: str = "acme", scopes: tuple[str, ...] = WRITER_SCOPES) -> str:
     engine = sync_engine(settings.require_database_url())
     with Session(engine) as session, session.begin():
-        _, key = create_key(session, tenant=tenant, name="test", scopes=list(scopes))
+        _, key = create_key(
+            session, ensure_tenant(session, tenant), name=f"test {new_id()}", scopes=list(scopes)
+        )
     engine.dispose()
     return key
 

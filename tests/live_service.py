@@ -11,8 +11,10 @@ import httpx
 import psutil
 
 from app.embedded.programs import API_STOP, WORKER_STOP, Program, api_command, worker_command
+from app.store.api_keys import create_key
+from app.store.core.identifiers import new_id
 from app.store.core.sessions import sync_engine, sync_sessions
-from app.store.tenants import create_key
+from app.store.tenants import ensure_tenant
 from tests.servers import free_port
 
 # How long something that will happen is waited for, on a machine that is busy with other tests.
@@ -26,7 +28,8 @@ def make_key(database_url: str, *, tenant: str = "acme", scopes: Sequence[str] =
     """A fresh API key of a tenant."""
     engine = sync_engine(database_url)
     with sync_sessions(engine).begin() as session:
-        _, key = create_key(session, tenant=tenant, name="test", scopes=list(scopes))
+        tenant_id = ensure_tenant(session, tenant)
+        _, key = create_key(session, tenant_id, name=f"test {new_id()}", scopes=scopes)
     engine.dispose()
     return key
 

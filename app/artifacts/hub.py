@@ -160,7 +160,7 @@ async def resolve_file(
         "X-Linked-Etag": etag_of(file.sha256),
         "X-Linked-Size": str(file.size),
     }
-    return await send_file(store, member, conditions, headers)
+    return await send_file(store, principal, member, conditions, headers)
 
 
 def _find(session: Session, principal: Principal, tenant: str, name: str, revision: str) -> Artifact:

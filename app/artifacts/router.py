@@ -11,7 +11,6 @@ from app.http.dependencies import EditReader, EditWriter, PageCursor, PageLimit,
 from app.http.json_body import StrictJSONRoute
 from app.http.pagination import Page
 from app.http.problems import problem_responses
-from app.store.artifacts import delete_artifact
 from app.store.core.identifiers import Prefix
 
 TAR = "application/x-tar"
@@ -36,7 +35,7 @@ async def read_artifact(artifact_id: str, principal: EditReader, store: StoreDep
 @router.delete("/{artifact_id}", status_code=204, responses=problem_responses(409))
 async def forget_artifact(artifact_id: str, principal: EditWriter, store: StoreDependency) -> None:
     """Delete an artifact. While a language model is registered on it, the answer is 409."""
-    await store.run(delete_artifact, principal.tenant_id, read_id(Prefix.ARTIFACT, artifact_id))
+    await store.run(service.delete, principal, read_id(Prefix.ARTIFACT, artifact_id))
 
 
 @router.head("/{artifact_id}/files/{path:path}", include_in_schema=False)
@@ -50,7 +49,7 @@ async def download_file(
     """
     identifier = read_id(Prefix.ARTIFACT, artifact_id)
     member = await store.run(service.find_file, principal.tenant_id, identifier, path)
-    return await send_file(store, member, conditions)
+    return await send_file(store, principal, member, conditions)
 
 
 @router.get(
@@ -61,7 +60,7 @@ async def download_file(
 async def download_archive(artifact_id: str, principal: EditReader, store: StoreDependency) -> Response:
     """Download all files as a tar archive. To resume, download the files one by one instead."""
     identifier = read_id(Prefix.ARTIFACT, artifact_id)
-    artifact, members = await store.run(service.find_members, principal.tenant_id, identifier)
+    artifact, members = await store.run(service.take_members, principal, identifier)
     headers = {
         "Content-Length": str(archive_length(artifact, [file for file, _ in members])),
         "Content-Disposition": f'attachment; filename="{artifact.name}.tar"',

@@ -12,7 +12,10 @@ from app.artifacts.service import Member
 from app.errors import RangeNotSatisfiable
 from app.http.problems import answer_problem, problem_responses
 from app.store.blobs.reading import stream_range
+from app.store.core.identifiers import Prefix, format_id
 from app.store.core.unit_of_work import Store
+from app.store.tenants import Principal
+from app.store.trail import Action, record_request
 
 BINARY: Final = "application/octet-stream"
 _ConditionHeader = Annotated[str | None, Header(max_length=8192)]
@@ -46,7 +49,11 @@ FileConditions = Annotated[Conditions, Depends()]
 
 
 async def send_file(
-    store: Store, member: Member, conditions: Conditions, extra: dict[str, str] | None = None
+    store: Store,
+    principal: Principal,
+    member: Member,
+    conditions: Conditions,
+    extra: dict[str, str] | None = None,
 ) -> Response:
     """The answer to GET or HEAD for a file.
 
@@ -72,6 +79,8 @@ async def send_file(
     headers |= _length_headers(selection, file.size)
     if is_head:
         return Response(headers=headers, media_type=BINARY)
+    public_id = format_id(Prefix.ARTIFACT, file.artifact_id)
+    await store.run(record_request, principal, Action.ARTIFACT_DOWNLOADED, public_id, {"files": file.path})
     body = await begun(stream_range(store, blob, selection.start, selection.stop))
     return StreamingResponse(body, 206 if selection.partial else 200, headers, BINARY)
 

@@ -9,6 +9,7 @@ from app.http.pagination import Page, id_cursor, page_by_id
 from app.store.artifacts import (
     Artifact,
     ArtifactFile,
+    delete_artifact,
     files_of,
     get_artifact,
     get_file,
@@ -17,7 +18,9 @@ from app.store.artifacts import (
 )
 from app.store.blobs.reading import get_blob
 from app.store.blobs.rows import Blob
+from app.store.core.identifiers import Prefix, format_id
 from app.store.tenants import Principal
+from app.store.trail import Action, record_request
 
 Member = tuple[ArtifactFile, Blob]
 
@@ -43,6 +46,17 @@ def list_page(session: Session, principal: Principal, limit: int, cursor: str | 
     return page_by_id(rows, limit, render)
 
 
+def delete(session: Session, principal: Principal, artifact_id: UUID) -> None:
+    """Delete an artifact.
+
+    Raises:
+        NotFound: no such artifact for this tenant.
+        ResourceInUse: a language model is registered on it.
+    """
+    delete_artifact(session, principal.tenant_id, artifact_id)
+    record_request(session, principal, Action.ARTIFACT_DELETED, format_id(Prefix.ARTIFACT, artifact_id))
+
+
 def find_file(session: Session, tenant_id: UUID, artifact_id: UUID, path: str) -> Member:
     """A file of an artifact, and the blob that it is.
 
@@ -54,12 +68,14 @@ def find_file(session: Session, tenant_id: UUID, artifact_id: UUID, path: str) -
     return file, get_blob(session, file.sha256)
 
 
-def find_members(session: Session, tenant_id: UUID, artifact_id: UUID) -> tuple[Artifact, list[Member]]:
-    """An artifact with its files and their blobs.
+def take_members(session: Session, principal: Principal, artifact_id: UUID) -> tuple[Artifact, list[Member]]:
+    """An artifact with its files and their blobs, to be downloaded.
 
     Raises:
         NotFound: no such artifact for this tenant.
         ArtifactCorrupt: the bytes of a file are not in the store.
     """
-    artifact = get_artifact(session, tenant_id, artifact_id)
+    artifact = get_artifact(session, principal.tenant_id, artifact_id)
+    public_id = format_id(Prefix.ARTIFACT, artifact.id)
+    record_request(session, principal, Action.ARTIFACT_DOWNLOADED, public_id, {"files": "all"})
     return artifact, [(file, get_blob(session, file.sha256)) for file in list_files(session, artifact.id)]

@@ -109,7 +109,7 @@ async def read_audit(
 @router.post("/{audit_id}/cancel", status_code=202, responses=problem_responses(409))
 async def cancel_audit(audit_id: str, principal: AuditWriter, store: StoreDependency) -> AuditOut:
     """Cancel an audit. It ends at once: nothing that a worker still computes for it is stored."""
-    return await store.run(service.cancel, principal.tenant_id, read_id(Prefix.AUDIT, audit_id))
+    return await store.run(service.cancel, principal, read_id(Prefix.AUDIT, audit_id))
 
 
 async def _existing_audit(audit_id: str, principal: AuditReader, store: StoreDependency) -> None:
@@ -193,7 +193,7 @@ async def list_scores(
 async def _export(
     store: Store, principal: Principal, identifier: UUID, media_type: str, group: str | None
 ) -> Response:
-    audit = await store.run(scores.get_succeeded_audit, principal.tenant_id, identifier)
+    audit = await store.run(scores.take_export, principal, identifier, media_type)
     return StreamingResponse(stream_scores(store, audit, media_type, group), media_type=media_type)
 
 
@@ -202,7 +202,7 @@ async def read_tokens(
     audit_id: str, text_id: TextId, principal: AuditReader, store: StoreDependency
 ) -> TokenEvidenceOut:
     """Read the evidence of one text: its tokens with log-likelihood and rank."""
-    return await store.run(scores.read_tokens, principal.tenant_id, read_id(Prefix.AUDIT, audit_id), text_id)
+    return await store.run(scores.read_tokens, principal, read_id(Prefix.AUDIT, audit_id), text_id)
 
 
 def _event_id(audit: AuditOut) -> str:

@@ -14,7 +14,9 @@ from app.store.operations import OperationStatus, get_operation
 from app.store.score_findings import read_findings
 from app.store.score_pages import list_by_q_value, list_recited, list_scores
 from app.store.scores import Score, ScoreOrder, find_score, read_evidence
+from app.store.tenants import Principal
 from app.store.text_sets import find_text
+from app.store.trail import Action, record_request
 
 
 def get_succeeded_audit(session: Session, tenant_id: UUID, audit_id: UUID) -> Audit:
@@ -27,6 +29,19 @@ def get_succeeded_audit(session: Session, tenant_id: UUID, audit_id: UUID) -> Au
     audit = get_operation(session, Audit, tenant_id, audit_id)
     if audit.status != OperationStatus.SUCCEEDED:
         raise AuditNotSucceeded(f"The audit is {audit.status}; scores are given out once it has succeeded.")
+    return audit
+
+
+def take_export(session: Session, principal: Principal, audit_id: UUID, media_type: str) -> Audit:
+    """An audit of which all scores are to be given out.
+
+    Raises:
+        NotFound: no such audit for this tenant.
+        AuditNotSucceeded: it has not ended, or ended otherwise.
+    """
+    audit = get_succeeded_audit(session, principal.tenant_id, audit_id)
+    public_id = format_id(Prefix.AUDIT, audit.id)
+    record_request(session, principal, Action.SCORES_EXPORTED, public_id, {"media_type": media_type})
     return audit
 
 
@@ -139,18 +154,20 @@ def read_score(session: Session, tenant_id: UUID, audit_id: UUID, text_id: str) 
     return ScoreOut.of(row, read_findings(session, audit.id, [row]).get(row.ordinal))
 
 
-def read_tokens(session: Session, tenant_id: UUID, audit_id: UUID, text_id: str) -> TokenEvidenceOut:
+def read_tokens(session: Session, principal: Principal, audit_id: UUID, text_id: str) -> TokenEvidenceOut:
     """The tokens of one text of an audit.
 
     Raises:
         NotFound: no such audit or text, or no evidence was kept, or the texts were erased.
         AuditNotSucceeded: the audit has not ended, or ended otherwise.
     """
-    audit = get_succeeded_audit(session, tenant_id, audit_id)
+    audit = get_succeeded_audit(session, principal.tenant_id, audit_id)
     text = find_text(session, audit.text_set_id, text_id)
     evidence = None if text is None else read_evidence(session, audit.id, text.ordinal)
     if text is None or evidence is None:
         raise NotFound("There is no token evidence for this text.")
+    public_id = format_id(Prefix.AUDIT, audit.id)
+    record_request(session, principal, Action.TOKENS_READ, public_id, {"ordinal": text.ordinal})
     count = len(evidence.token_ids) // 4
     ids = struct.unpack(f"<{count}i", evidence.token_ids)
     log_likelihoods = struct.unpack(f"<{count}f", evidence.log_likelihoods)
@@ -177,4 +194,4 @@ def read_tokens(session: Session, tenant_id: UUID, audit_id: UUID, text_id: str)
             ids, log_likelihoods, ranks, means, deviations, spans[::2], spans[1::2], strict=True
         )
     ]
-    return TokenEvidenceOut(audit=format_id(Prefix.AUDIT, audit.id), text_id=text_id, tokens=tokens)
+    return TokenEvidenceOut(audit=public_id, text_id=text_id, tokens=tokens)

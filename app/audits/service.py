@@ -37,6 +37,7 @@ from app.store.operations import OperationFilter, list_operations
 from app.store.progress import read_audit_with_progress
 from app.store.tenants import Principal
 from app.store.text_sets import TextSet, TextSetStatus, require_all_texts
+from app.store.trail import Action, record_request
 from app.text_sets.service import resolve_text_set
 
 
@@ -59,7 +60,9 @@ def request_audit(
     def create() -> AuditOut:
         audit, registered = _create(session, principal, request, roots)
         require_room(session, held_by_audits(session, _parts(session, audit)))
-        return AuditOut.of(audit, companions_of(session, [audit.id])[audit.id], preregistration=registered)
+        answer = AuditOut.of(audit, companions_of(session, [audit.id])[audit.id], preregistration=registered)
+        record_request(session, principal, Action.WORK_REQUESTED, answer.id)
+        return answer
 
     return answer_once(session, principal, key, "audit", request, AuditOut, create)
 
@@ -207,15 +210,17 @@ def read_audits(session: Session, tenant_id: UUID, audit_ids: Sequence[UUID]) ->
     return [answers[each] for each in audit_ids if each in answers]
 
 
-def cancel(session: Session, tenant_id: UUID, audit_id: UUID) -> AuditOut:
+def cancel(session: Session, principal: Principal, audit_id: UUID) -> AuditOut:
     """End an audit at the client's word.
 
     Raises:
         NotFound: no such audit for this tenant.
         AlreadyTerminal: the audit had ended before.
     """
-    audit = cancel_operation(session, Audit, tenant_id, audit_id)
-    return _answers(session, [audit])[audit.id]
+    audit = cancel_operation(session, Audit, principal.tenant_id, audit_id)
+    answer = _answers(session, [audit])[audit.id]
+    record_request(session, principal, Action.WORK_CANCELLED, answer.id)
+    return answer
 
 
 def list_page(

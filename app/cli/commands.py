@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from app import __version__
-from app.cli import keys
+from app.cli import keys, tenants, trail
 from app.cli.audit import audit
 from app.cli.demo import demo
 from app.cli.evidence import evidence
@@ -32,6 +32,8 @@ cli = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 cli.add_typer(keys.cli, name="keys")
+cli.add_typer(tenants.cli, name="tenants")
+cli.add_typer(trail.cli, name="trail")
 cli.command()(audit)
 cli.command()(demo)
 cli.command()(evidence)

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final
-from uuid import UUID
 
 import typer
 from rich.console import Console
@@ -14,13 +14,18 @@ from sqlalchemy.orm import Session
 from app.cli.failures import ExitStatus, explained, fail
 from app.cli.found_settings import find_settings
 from app.cli.output import JSONFlag, print_json
-from app.errors import SigningUnavailable
+from app.contracts.tenants import SCOPES
+from app.errors import MemauditError, SigningUnavailable
 from app.evidence.signing import rotate_signing_key, to_json_web_key
+from app.store.api_keys import APIKey, create_key, list_all_keys, revoke_key
+from app.store.core.identifiers import Prefix, format_id, parse_id
 from app.store.core.sessions import sync_engine, sync_sessions
-from app.store.tenants import SCOPES, APIKey, create_key, list_keys, revoke_key
+from app.store.tenants import ensure_tenant
+from app.store.trail import COMMAND_LINE, Action, Fact, record
 
 # An id is copied from the list, so lines run on where the terminal is narrow.
 _LIST_CHARACTERS: Final = 400
+_DATES: Final = ("created_at", "expires_at", "revoked_at", "last_used_at")
 
 cli = typer.Typer(help="Create, list and revoke API keys; rotate the key for evidence.", no_args_is_help=True)
 
@@ -45,14 +50,27 @@ def create(
         "audit:read",
         "audit:write",
     ],
+    days: Annotated[
+        int | None, typer.Option(min=1, max=36_500, help="Days until it ends by itself; never unless given.")
+    ] = None,
     as_json: JSONFlag = False,
 ) -> None:
-    """Make a key and print it. It is shown this once."""
+    """Make a key and print it. It is shown this once.
+
+    Two keys of one name may live at a time: to rotate, make the second, change over, revoke the first.
+    """
     if unknown := [each for each in scope if each not in SCOPES]:
         raise fail(f"no such scope: {', '.join(unknown)}; there are {', '.join(SCOPES)}", ExitStatus.USAGE)
+    expires_at = None if days is None else datetime.now(UTC) + timedelta(days=days)
     with _transaction() as session:
-        row, key = create_key(session, tenant=tenant, name=name, scopes=scope)
+        tenant_id = ensure_tenant(session, tenant)
+        try:
+            row, key = create_key(session, tenant_id, name=name, scopes=scope, expires_at=expires_at)
+        except MemauditError as error:
+            raise fail(error.detail, ExitStatus.FAILED) from None
         made = _describe(row, tenant)
+        facts = {"scopes": scope, "expires_at": made["expires_at"]}
+        _record(session, Action.KEY_CREATED, row, facts)
     if as_json:
         print_json(made | {"key": key})
     else:
@@ -63,32 +81,36 @@ def create(
 def list_all(*, as_json: JSONFlag = False) -> None:
     """List all keys by their last four characters."""
     with _transaction() as session:
-        keys = [_describe(row, tenant) for row, tenant in list_keys(session)]
+        keys = [_describe(row, tenant) for row, tenant in list_all_keys(session)]
     if as_json:
         print_json(keys)
         return
     table = Table(box=None)
-    for heading in ("id", "tenant", "name", "ends in", "scopes", "created", "revoked"):
+    headings = (date.removesuffix("_at").replace("_", " ") for date in _DATES)
+    for heading in ("id", "tenant", "name", "ends in", "scopes", *headings):
         table.add_column(heading, no_wrap=True)
     for key in keys:
-        dates = [(key[name] or "").partition("T")[0] for name in ("created_at", "revoked_at")]
-        table.add_row(key["id"], key["tenant"], key["name"], key["ends_in"], " ".join(key["scopes"]), *dates)
+        days = [(key[date] or "").partition("T")[0] for date in _DATES]
+        table.add_row(key["id"], key["tenant"], key["name"], key["ends_in"], " ".join(key["scopes"]), *days)
     Console(width=_LIST_CHARACTERS).print(table)
 
 
 @cli.command()
 def revoke(
-    key_id: Annotated[UUID, typer.Argument(help="The id that `memaudit keys list` shows.")],
+    key_id: Annotated[str, typer.Argument(help="The id that `memaudit keys list` shows.")],
     *,
     as_json: JSONFlag = False,
 ) -> None:
     """Revoke a key for good."""
+    identifier = parse_id(Prefix.API_KEY, key_id)
     with _transaction() as session:
-        revoked = revoke_key(session, key_id)
-    if not revoked:
+        row = revoke_key(session, identifier) if identifier else None
+        if row is not None:
+            _record(session, Action.KEY_REVOKED, row)
+    if row is None:
         raise fail("there is no such key, or it was revoked before", ExitStatus.FAILED)
     if as_json:
-        print_json({"id": str(key_id), "revoked": True})
+        print_json({"id": key_id, "revoked": True})
     else:
         typer.echo("Revoked.")
 
@@ -115,14 +137,25 @@ def rotate_signing(
         typer.echo(f"Evidence is signed with {key.key_id} from now on; its key is in {place}.")
 
 
+def _record(session: Session, action: Action, row: APIKey, facts: dict[str, Fact] | None = None) -> None:
+    record(
+        session,
+        tenant_id=row.tenant_id,
+        actor=COMMAND_LINE,
+        action=action,
+        subject=format_id(Prefix.API_KEY, row.id),
+        facts=facts,
+    )
+
+
 def _describe(row: APIKey, tenant: str) -> dict[str, Any]:
     """What is known of a key, but not the key itself."""
+    dates = {name: getattr(row, name) for name in _DATES}
     return {
-        "id": str(row.id),
+        "id": format_id(Prefix.API_KEY, row.id),
         "tenant": tenant,
         "name": row.name,
         "ends_in": row.hint,
         "scopes": row.scopes,
-        "created_at": row.created_at.isoformat(),
-        "revoked_at": row.revoked_at.isoformat() if row.revoked_at else None,
+        **{name: date.isoformat() if date else None for name, date in dates.items()},
     }

@@ -43,7 +43,7 @@ def verify(
     check passes, and 1 when one does not.
     """
     with explained():
-        verification = verify_document(file.read_bytes(), _trusted_keys(keys), model)
+        verification = verify_document(file.read_bytes(), trusted_keys(keys), model)
     if as_json:
         print_json({"verified": verification.passed, **asdict(verification)})
     else:
@@ -62,7 +62,7 @@ def _print(verification: Verification) -> None:
         typer.echo(f"Verified. The result is {predicate['result']}.")
 
 
-def _trusted_keys(given: str | None) -> Mapping[str, PublicKey]:
+def trusted_keys(given: str | None) -> Mapping[str, PublicKey]:
     """The keys that may have signed the document, by their ids."""
     if given is None:
         try:

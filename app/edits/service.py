@@ -28,6 +28,7 @@ from app.store.operations import OperationFilter, list_operations
 from app.store.progress import read_edit_with_progress
 from app.store.tenants import Principal
 from app.store.text_sets import TextSet, get_text_set, require_all_texts
+from app.store.trail import Action, record_request
 
 
 def request_edit(
@@ -51,7 +52,9 @@ def request_edit(
         edit, _, registered = _create(session, principal, request, roots)
         require_room(session, held_by_edit(session, edit))
         used = text_sets_of(session, [edit.id])[edit.id]
-        return EditOut.of(edit, used, principal.tenant_name, preregistration=registered)
+        answer = EditOut.of(edit, used, principal.tenant_name, preregistration=registered)
+        record_request(session, principal, Action.WORK_REQUESTED, answer.id)
+        return answer
 
     return answer_once(session, principal, key, "edit", request, EditOut, create)
 
@@ -133,7 +136,9 @@ def cancel(session: Session, principal: Principal, edit_id: UUID) -> EditOut:
     edit = cancel_operation(session, Edit, principal.tenant_id, edit_id)
     text_sets = text_sets_of(session, [edit.id])[edit.id]
     registered = preregistrations_of(session, [edit.id]).get(edit.id)
-    return EditOut.of(edit, text_sets, principal.tenant_name, preregistration=registered)
+    answer = EditOut.of(edit, text_sets, principal.tenant_name, preregistration=registered)
+    record_request(session, principal, Action.WORK_CANCELLED, answer.id)
+    return answer
 
 
 def list_page(

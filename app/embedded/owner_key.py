@@ -5,8 +5,11 @@ from typing import Final
 
 from app.private_files import write_private
 from app.settings import Settings
+from app.store.api_keys import create_key, find_principal, revoke_keys_of_name
+from app.store.core.identifiers import Prefix, format_id
 from app.store.core.sessions import sync_engine, sync_sessions
-from app.store.tenants import create_key, find_principal
+from app.store.tenants import ensure_tenant
+from app.store.trail import SERVICE, Action, record
 
 _TENANT: Final = "default"
 _NAME: Final = "embedded owner"
@@ -16,7 +19,7 @@ _SCOPES: Final = ["admin"]
 def ensure_owner_key(settings: Settings) -> Path:
     """The file with a key that the service knows; a new one is made when there is none.
 
-    A key that was made but not written, because we were killed in between, stays unused.
+    Keys made for the owner before are revoked then: their file is gone, or was never written.
     """
     path = settings.api_key_path
     engine = sync_engine(settings.require_database_url())
@@ -24,7 +27,19 @@ def ensure_owner_key(settings: Settings) -> Path:
         with sync_sessions(engine).begin() as session:
             if path.exists() and find_principal(session, path.read_text().strip()):
                 return path
-            _, key = create_key(session, tenant=_TENANT, name=_NAME, scopes=_SCOPES)
+            tenant_id = ensure_tenant(session, _TENANT)
+            # One that was made but not written is not to stand in the way.
+            revoke_keys_of_name(session, tenant_id, _NAME)
+            row, key = create_key(session, tenant_id, name=_NAME, scopes=_SCOPES)
+            subject, facts = format_id(Prefix.API_KEY, row.id), {"scopes": _SCOPES}
+            record(
+                session,
+                tenant_id=tenant_id,
+                actor=SERVICE,
+                action=Action.KEY_CREATED,
+                subject=subject,
+                facts=facts,
+            )
     finally:
         engine.dispose()
     write_private(path, key + "\n")

@@ -18,13 +18,17 @@
     │   ├── LineNameTaken
     │   ├── NothingToCompare
     │   ├── NothingToJudge
+    │   ├── OwnTenant
     │   ├── ResourceInUse
     │   ├── StudyNotSucceeded
-    │   └── TextSetNotReady
+    │   ├── TenantNameTaken
+    │   ├── TextSetNotReady
+    │   └── TooManyKeys
     ├── PreconditionFailed        412
     ├── BodyTooLarge              413
     ├── UnsupportedMediaType      415
     ├── RangeNotSatisfiable       416
+    ├── TooManyWrongKeys          429
     ├── SigningUnavailable        503
     ├── RenderingTimedOut         503
     ├── ValidationFailed          422
@@ -115,6 +119,12 @@ from app.errors.storage import (
     StorageFull,
     StorageUnavailable,
 )
+from app.errors.tenants import (
+    OwnTenant,
+    TenantNameTaken,
+    TooManyKeys,
+    TooManyWrongKeys,
+)
 from app.errors.text_sets import (
     ImportFailed,
     TextsAwaited,
@@ -171,6 +181,7 @@ __all__ = [
     "NotFound",
     "NothingToCompare",
     "NothingToJudge",
+    "OwnTenant",
     "PreconditionFailed",
     "RangeNotSatisfiable",
     "ReferenceIsSame",
@@ -186,8 +197,11 @@ __all__ = [
     "StorageUnavailable",
     "StudyNotSucceeded",
     "SubjectFailed",
+    "TenantNameTaken",
     "TextSetNotReady",
     "TextsAwaited",
+    "TooManyKeys",
+    "TooManyWrongKeys",
     "Unauthorized",
     "UnsupportedMediaType",
     "ValidationFailed",

@@ -38,6 +38,7 @@ from app.store.score_pages import list_scores
 from app.store.scores import ScoreOrder
 from app.store.tenants import Principal
 from app.store.text_sets import read_texts_at
+from app.store.trail import Action, record_request
 from app.studies.schemas import StudyOut
 from app.studies.service import read_study
 
@@ -128,7 +129,10 @@ async def read_record(
         EvidenceNotReady: it has not ended, or ended without a result.
     """
     rows = Rows(store, principal.tenant_id, texts=texts)
-    return await store.read(_assemble, principal, kind, identifier, rows, controls, texts=texts)
+    record = await store.read(_assemble, principal, kind, identifier, rows, controls, texts=texts)
+    if texts:
+        await store.run(record_request, principal, Action.EVIDENCE_WITH_TEXTS_READ, record.id)
+    return record
 
 
 def _assemble(

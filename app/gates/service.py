@@ -18,6 +18,7 @@ from app.store.lifecycle import cancel_operation
 from app.store.operations import OperationFilter, get_operation, list_operations
 from app.store.policies import get_policy
 from app.store.tenants import Principal
+from app.store.trail import Action, record_request
 
 
 def request_gate(session: Session, principal: Principal, key: str, request: GateCreate) -> GateOut:
@@ -37,7 +38,9 @@ def request_gate(session: Session, principal: Principal, key: str, request: Gate
         policy = get_policy(session, principal.tenant_id, request.policy)
         subject_id = parse_id(SUBJECT_PREFIXES[kind], public_id)
         gate = add_gate(session, principal.tenant_id, policy, kind, subject_id, metadata=request.metadata)
-        return GateOut.of(gate)
+        answer = GateOut.of(gate)
+        record_request(session, principal, Action.WORK_REQUESTED, answer.id)
+        return answer
 
     return answer_once(session, principal, key, "gate", request, GateOut, create)
 
@@ -63,7 +66,9 @@ def cancel(session: Session, principal: Principal, gate_id: UUID) -> GateOut:
         AlreadyTerminal: the gate had ended before.
     """
     _require_reader(principal, get_operation(session, Gate, principal.tenant_id, gate_id).subject_kind)
-    return GateOut.of(cancel_operation(session, Gate, principal.tenant_id, gate_id))
+    answer = GateOut.of(cancel_operation(session, Gate, principal.tenant_id, gate_id))
+    record_request(session, principal, Action.WORK_CANCELLED, answer.id)
+    return answer
 
 
 def list_page(

@@ -8,12 +8,14 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from app.errors import IdempotencyKeyMissing, InsufficientScope, NotFound, Unauthorized
 from app.http.changes import Changes
+from app.http.open_requests import OpenRequests
+from app.http.principals import Credential, Kind, Principals
 from app.maintenance.doorbell import Doorbell
 from app.rendering.pool import Renderings
 from app.settings import Settings
 from app.store.core.identifiers import Prefix, parse_id
 from app.store.core.unit_of_work import Store
-from app.store.tenants import Principal, find_principal
+from app.store.tenants import Principal
 
 ADMIN = "admin"
 EDIT_READ = "edit:read"
@@ -36,6 +38,11 @@ async def _doorbell(request: Request) -> Doorbell:
     return doorbell
 
 
+async def _principals(request: Request) -> Principals:
+    principals: Principals = request.app.state.principals
+    return principals
+
+
 async def _changes(request: Request) -> Changes:
     changes: Changes = request.app.state.changes
     return changes
@@ -49,20 +56,44 @@ async def _renderings(request: Request) -> Renderings:
 SettingsDependency = Annotated[Settings, Depends(_settings)]
 StoreDependency = Annotated[Store, Depends(_store)]
 DoorbellDependency = Annotated[Doorbell, Depends(_doorbell)]
+PrincipalsDependency = Annotated[Principals, Depends(_principals)]
 ChangesDependency = Annotated[Changes, Depends(_changes)]
 RenderingsDependency = Annotated[Renderings, Depends(_renderings)]
 
 
+async def admit(request: Request, credential: Credential) -> Principal:
+    """Who asks by a credential. When it is no good any more, the request ends if it still goes on.
+
+    Raises:
+        Unauthorized: the credential is none, or no good any more.
+        TooManyWrongKeys: too many from this address were none.
+    """
+    principals: Principals = request.app.state.principals
+    principal = await principals.require(credential, request.client.host if request.client else "")
+    open_requests: OpenRequests = request.app.state.open_requests
+    open_requests.enter(request, credential)
+    request.state.credential = credential
+    return principal
+
+
+async def require_still(request: Request) -> None:
+    """Refuse what took long to come if the key that it came with has ended meanwhile.
+
+    Raises:
+        Unauthorized: it has.
+    """
+    credential: Credential = request.state.credential
+    principals: Principals = request.app.state.principals
+    if await principals.find(credential) is None:
+        raise Unauthorized("The API key or session ended while the request was under way.")
+
+
 async def _principal(
-    store: StoreDependency,
-    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> Principal:
     if credentials is None:
         raise Unauthorized("Send an API key: Authorization: Bearer mak_…")
-    principal = await store.run(find_principal, credentials.credentials)
-    if principal is None:
-        raise Unauthorized("The API key is unknown or revoked.")
-    return principal
+    return await admit(request, Credential(Kind.API_KEY, credentials.credentials))
 
 
 class RequireScope:
@@ -96,6 +127,8 @@ AuditReader = Annotated[Principal, Depends(RequireScope("audit:read"))]
 AuditWriter = Annotated[Principal, Depends(RequireScope("audit:write"))]
 EditReader = Annotated[Principal, Depends(RequireScope(EDIT_READ))]
 EditWriter = Annotated[Principal, Depends(RequireScope("edit:write"))]
+KeyWriter = Annotated[Principal, Depends(RequireScope("keys:write"))]
+Admin = Annotated[Principal, Depends(RequireScope(ADMIN))]
 
 
 _idempotency_header = Header(

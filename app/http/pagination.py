@@ -10,6 +10,7 @@ import orjson
 from pydantic import BaseModel
 
 from app.errors import FieldError, ValidationFailed
+from app.store.api_keys import APIKey
 from app.store.artifacts import Artifact
 from app.store.audits import Audit
 from app.store.edits import Edit
@@ -18,11 +19,24 @@ from app.store.language_models import LanguageModel
 from app.store.model_lines import ModelLine, ModelVersion
 from app.store.policies import Policy
 from app.store.studies import Study
+from app.store.tenants import Tenant
 from app.store.text_sets import TextSet
 
 Item = TypeVar("Item", bound=BaseModel)
 Row = TypeVar(
-    "Row", LanguageModel, TextSet, Audit, Study, Edit, Artifact, Policy, Gate, ModelLine, ModelVersion
+    "Row",
+    LanguageModel,
+    TextSet,
+    Audit,
+    Study,
+    Edit,
+    Artifact,
+    Policy,
+    Gate,
+    ModelLine,
+    ModelVersion,
+    Tenant,
+    APIKey,
 )
 
 

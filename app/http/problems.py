@@ -21,6 +21,7 @@ from app.errors import (
     MemauditError,
     NotFound,
     ServiceUnavailable,
+    TooManyWrongKeys,
     Unauthorized,
 )
 
@@ -72,6 +73,8 @@ async def _on_expected(request: Request, error: Exception) -> JSONResponse:
         headers = {"WWW-Authenticate": "Bearer"}
     elif isinstance(error, ServiceUnavailable):
         headers = {"Retry-After": str(DATABASE_RETRY_SECONDS)}
+    elif isinstance(error, TooManyWrongKeys):
+        headers = {"Retry-After": str(error.retry_after)}
     return answer_problem(request, error, headers)
 
 

@@ -28,7 +28,6 @@ from app.language_models import service
 from app.language_models.schemas import LanguageModelCreate, LanguageModelOut
 from app.settings import GPU_QUEUE
 from app.store.core.identifiers import Prefix
-from app.store.deletion import delete_language_model
 from app.store.language_models import LanguageModelStatus
 
 router = APIRouter(prefix="/v1/models", tags=["language models"], route_class=StrictJSONRoute)
@@ -103,4 +102,4 @@ async def read_language_model(
 @router.delete("/{model_id}", status_code=204, responses=problem_responses(409))
 async def forget_language_model(model_id: str, principal: AuditWriter, store: StoreDependency) -> None:
     """Forget a language model. Its finished audits stay; an unfinished one answers 409."""
-    await store.run(delete_language_model, principal.tenant_id, read_id(Prefix.LANGUAGE_MODEL, model_id))
+    await store.run(service.forget, principal, read_id(Prefix.LANGUAGE_MODEL, model_id))

@@ -15,6 +15,7 @@ from app.http.pagination import Page, id_cursor, page_by_id
 from app.language_models.schemas import LanguageModelCreate, LanguageModelOut
 from app.store.artifacts import get_artifact_by_repo
 from app.store.core.identifiers import Prefix, format_id, new_id, parse_id
+from app.store.deletion import delete_language_model
 from app.store.enqueueing import enqueue_validation
 from app.store.jobs.waiting import waiting_validations
 from app.store.language_models import (
@@ -27,6 +28,7 @@ from app.store.language_models import (
     require_usable,
 )
 from app.store.tenants import Principal
+from app.store.trail import Action, record_request
 
 
 def register(
@@ -56,6 +58,7 @@ def add_language_model(
     session.add(row)
     session.flush()
     enqueue_validation(session, row)
+    record_request(session, principal, Action.MODEL_REGISTERED, format_id(Prefix.LANGUAGE_MODEL, row.id))
     return row
 
 
@@ -121,6 +124,17 @@ def require_prefix_token(language_model: LanguageModel, choice: PrefixTokenChoic
             "The language model has no such prefix token; its `tokenizer` says what it has.",
             [FieldError(pointer=pointer, code=code)],
         )
+
+
+def forget(session: Session, principal: Principal, model_id: UUID) -> None:
+    """Forget a language model. Audits already made with it stay readable.
+
+    Raises:
+        NotFound: no such language model for this tenant.
+        ResourceInUse: an unfinished audit or edit still needs it.
+    """
+    delete_language_model(session, principal.tenant_id, model_id)
+    record_request(session, principal, Action.MODEL_DELETED, format_id(Prefix.LANGUAGE_MODEL, model_id))
 
 
 def read(session: Session, tenant_id: UUID, model_id: UUID) -> LanguageModelOut:

@@ -36,6 +36,7 @@ from app.store.policies import get_policy
 from app.store.studies import Study, StudyRole
 from app.store.tenants import Principal
 from app.store.text_sets import TextSet, require_all_texts
+from app.store.trail import Action, record_request
 from app.store.version_parts import attach
 from app.studies.service import add_study
 from app.text_sets.service import resolve_text_set
@@ -105,7 +106,9 @@ def register_version(
         session.flush()
         record_version(session, version, "version.registered")
         _Registration(session, line, version, model, previous).add_all(checks, texts)
-        return answer_version(session, version)
+        answer = answer_version(session, version)
+        record_request(session, principal, Action.WORK_REQUESTED, answer.id)
+        return answer
 
     operation = f"model_version of {line_id.hex}"
     return answer_once(session, principal, key, operation, request, ModelVersionOut, create)

@@ -177,7 +177,7 @@ async def cancel_model_version(
     version_id: str, principal: AuditWriter, store: StoreDependency
 ) -> ModelVersionOut:
     """Cancel a version. It ends at once, and so does what was made for it and has not ended."""
-    return await store.run(service.cancel, principal.tenant_id, read_id(Prefix.MODEL_VERSION, version_id))
+    return await store.run(service.cancel, principal, read_id(Prefix.MODEL_VERSION, version_id))
 
 
 @router.get("/model-versions/{version_id}/diff", responses=problem_responses(409))

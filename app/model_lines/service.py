@@ -36,6 +36,7 @@ from app.store.operations import OperationFilter, OperationStatus, get_operation
 from app.store.policies import get_policy
 from app.store.progress import read_progress_of_owners
 from app.store.tenants import Principal
+from app.store.trail import Action, record_request
 from app.store.version_parts import gates_of_versions, studies_of
 from app.text_sets.service import resolve_text_set
 
@@ -137,14 +138,16 @@ def list_versions(
     return page_by_id(rows, limit, lambda row: answers[row.id])
 
 
-def cancel(session: Session, tenant_id: UUID, version_id: UUID) -> ModelVersionOut:
+def cancel(session: Session, principal: Principal, version_id: UUID) -> ModelVersionOut:
     """End a version, and what was made for it and has not ended, at the client's word.
 
     Raises:
         NotFound: no such version for this tenant.
         AlreadyTerminal: the version had ended before.
     """
-    return answer_version(session, cancel_operation(session, ModelVersion, tenant_id, version_id))
+    row = cancel_operation(session, ModelVersion, principal.tenant_id, version_id)
+    record_request(session, principal, Action.WORK_CANCELLED, format_id(Prefix.MODEL_VERSION, row.id))
+    return answer_version(session, row)
 
 
 def read_diff(session: Session, tenant_id: UUID, version_id: UUID) -> ModelVersionDiff:

@@ -6,8 +6,8 @@ from urllib.parse import quote, urlsplit
 from fastapi import Depends, Request, Response
 
 from app.errors import CrossSiteRequest, Unauthorized
-from app.http.dependencies import StoreDependency, require_scope
-from app.store.page_sessions import find_session
+from app.http.dependencies import admit, require_scope
+from app.http.principals import Credential, Kind
 from app.store.tenants import Principal
 
 COOKIE: Final = "memaudit_session"
@@ -16,11 +16,11 @@ START: Final = "/audits"
 _SIGN_IN: Final = "/sign-in"
 
 
-async def _visitor(request: Request, store: StoreDependency) -> Principal:
+async def _visitor(request: Request) -> Principal:
     token = request.cookies.get(COOKIE)
-    principal = await store.run(find_session, token) if token else None
-    if principal is None:
+    if not token:
         raise Unauthorized("Sign in first.")
+    principal = await admit(request, Credential(Kind.PAGE_SESSION, token))
     request.state.principal = principal
     return principal
 

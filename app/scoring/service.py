@@ -14,6 +14,7 @@ from app.settings import Settings
 from app.store.core.identifiers import Prefix, parse_id
 from app.store.scores import ScoreOrder
 from app.store.tenants import Principal
+from app.store.trail import Action, record_request
 from app.text_sets.service import store_texts
 
 # Someone waits for the answer: ahead of audits, which have priority 0.
@@ -41,7 +42,10 @@ def request_scores(
         text_set = store_texts(
             session, principal, name=TEXT_SET_NAME, metadata={}, rows=rows, settings=settings
         )
-        return AuditOut.of(add_audit(session, language_model, text_set, request.spec(), priority=PRIORITY))
+        audit = add_audit(session, language_model, text_set, request.spec(), priority=PRIORITY)
+        answer = AuditOut.of(audit)
+        record_request(session, principal, Action.WORK_REQUESTED, answer.id)
+        return answer
 
     if key is None:
         return create()

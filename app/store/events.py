@@ -20,6 +20,7 @@ from app.store.gates import SUBJECT_PREFIXES, Gate
 from app.store.jobs.owners import GATE, MODEL_VERSION, Owner
 from app.store.model_lines import ModelVersion
 from app.store.operations import Operation, OperationStatus
+from app.store.trail import SERVICE, Action, record
 
 PREFIXES: Final = {
     **SUBJECT_PREFIXES,
@@ -75,6 +76,15 @@ def _record_gate(session: Session, gate_id: UUID, status: StrEnum) -> None:
         "judges": gate.public_subject_id,
     }
     _add(session, gate.tenant_id, told, GATE, gate.id, data, version_id=gate.model_version_id)
+    if gate.outcome is not None:
+        record(
+            session,
+            tenant_id=gate.tenant_id,
+            actor=SERVICE,
+            action=Action.GATE_DECIDED,
+            subject=format_id(Prefix.GATE, gate.id),
+            facts={"outcome": gate.outcome},
+        )
 
 
 def record_version(session: Session, version: ModelVersion, told: str) -> None:

@@ -7,12 +7,13 @@ from uuid import UUID
 from sqlalchemy import ForeignKey, Index, Text, delete, func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from app.store.api_keys import APIKey, digest_key, keys_in_use, principal_of
 from app.store.core.base import Base, CreatedAt
-from app.store.tenants import APIKey, Principal, Tenant, digest_key
+from app.store.tenants import Principal
 
 
 class PageSession(Base):
-    """A browser that acts with an API key until it signs out, the key is revoked or the time is over."""
+    """A browser that acts with an API key until it signs out, the key ends or the time is over."""
 
     __tablename__ = "page_sessions"
     __table_args__ = (Index("ix_page_sessions_expires_at", "expires_at"),)
@@ -43,22 +44,14 @@ def begin_session(session: Session, principal: Principal, lifetime: timedelta) -
 
 
 def find_session(session: Session, token: str) -> Principal | None:
-    """Who signed in; None when the session is unknown or over, or its key was revoked."""
+    """Who signed in; None when the session is unknown or over, or its key is no good any more."""
     statement = (
-        select(APIKey, Tenant.name)
+        keys_in_use()
         .join(PageSession, PageSession.api_key_id == APIKey.id)
-        .join(Tenant, Tenant.id == APIKey.tenant_id)
-        .where(
-            PageSession.sha256 == digest_key(token),
-            PageSession.expires_at > func.now(),
-            APIKey.revoked_at.is_(None),
-        )
+        .where(PageSession.sha256 == digest_key(token), PageSession.expires_at > func.now())
     )
     row = session.execute(statement).one_or_none()
-    if row is None:
-        return None
-    api_key, tenant_name = row
-    return Principal(api_key.tenant_id, tenant_name, api_key.id, frozenset(api_key.scopes))
+    return None if row is None else principal_of(session, row)
 
 
 def end_session(session: Session, token: str) -> None:

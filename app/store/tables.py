@@ -1,6 +1,7 @@
 """All tables, imported so that `metadata` is complete."""
 
 from app.store import (  # noqa: F401 - for their tables
+    api_keys,
     artifacts,
     audits,
     companions,
@@ -19,6 +20,7 @@ from app.store import (  # noqa: F401 - for their tables
     tenants,
     text_sets,
     throughput,
+    trail,
 )
 from app.store.blobs import rows as blobs  # noqa: F401 - for its tables
 from app.store.core.base import Base

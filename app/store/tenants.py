@@ -1,102 +1,116 @@
-"""Tenants and their API keys. Of a key only its SHA-256 is kept."""
+"""Tenants, and who asks in the name of one."""
 
-import hashlib
-import secrets
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ARRAY, ForeignKey, Text, func, select, update
+from sqlalchemy import Text, select
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from app.store.core.base import Base, CreatedAt, PrimaryKey
-
-KEY_PREFIX = "mak_"
-SCOPES = ("audit:read", "audit:write", "audit:evidence", "edit:read", "edit:write", "admin")
+from app.contracts.tenants import Quotas, Retention
+from app.errors import NotFound, TenantNameTaken
+from app.store.core.base import Base, CreatedAt, JSONObject, PrimaryKey, newest_first
+from app.store.core.identifiers import Prefix, format_id
 
 
 class Tenant(Base):
-    """Whoever owns resources; nobody else can see them."""
+    """Whoever owns resources; nobody else can see them. While it is disabled, nobody can ask in its name."""
 
     __tablename__ = "tenants"
 
     id: Mapped[PrimaryKey]
     name: Mapped[str] = mapped_column(Text, unique=True)
+    quotas: Mapped[JSONObject] = mapped_column(default=dict, server_default="{}")
+    retention: Mapped[JSONObject] = mapped_column(default=dict, server_default="{}")
     created_at: Mapped[CreatedAt]
-
-
-class APIKey(Base):
-    """A bearer key of a tenant with the scopes it may use."""
-
-    __tablename__ = "api_keys"
-
-    id: Mapped[PrimaryKey]
-    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"), index=True)
-    name: Mapped[str] = mapped_column(Text)
-    sha256: Mapped[str] = mapped_column(Text, unique=True)
-    hint: Mapped[str] = mapped_column(Text)
-    scopes: Mapped[list[str]] = mapped_column(ARRAY(Text))
-    created_at: Mapped[CreatedAt]
-    revoked_at: Mapped[datetime | None]
+    disabled_at: Mapped[datetime | None]
 
 
 @dataclass(frozen=True)
 class Principal:
-    """Who is asking: the tenant and what the key may do."""
+    """Who is asking: the tenant, what may be done, and by what that was shown: a key or a signed token."""
 
     tenant_id: UUID
     tenant_name: str
-    key_id: UUID
+    key_id: UUID | None
     scopes: frozenset[str]
+    token_subject: str | None = None
+
+    @property
+    def actor(self) -> str:
+        """Who it is in the trail: the id of the key, or the subject of the token."""
+        if self.key_id is None:
+            return f"oidc:{self.token_subject}"
+        return format_id(Prefix.API_KEY, self.key_id)
 
 
-def digest_key(key: str) -> str:
-    """The SHA-256 under which a key is stored (keys carry 256 random bits, so no salt is needed)."""
-    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+def ensure_tenant(session: Session, name: str) -> UUID:
+    """The id of the tenant of a name, which is made when there is none."""
+    session.execute(insert(Tenant).values(name=name).on_conflict_do_nothing(index_elements=["name"]))
+    return session.scalars(select(Tenant.id).where(Tenant.name == name)).one()
 
 
-def create_key(session: Session, *, tenant: str, name: str, scopes: list[str]) -> tuple[APIKey, str]:
-    """Make a key, and its tenant when there is none of that name.
+def add_tenant(session: Session, name: str, quotas: Quotas, retention: Retention) -> Tenant:
+    """Make a tenant.
 
-    Returns:
-        The stored row and the key itself, which is shown once and cannot be read again.
+    Raises:
+        TenantNameTaken: there is one of this name.
     """
-    session.execute(insert(Tenant).values(name=tenant).on_conflict_do_nothing(index_elements=["name"]))
-    tenant_id = session.scalars(select(Tenant.id).where(Tenant.name == tenant)).one()
-    key = KEY_PREFIX + secrets.token_urlsafe(32)
-    row = APIKey(tenant_id=tenant_id, name=name, sha256=digest_key(key), hint=key[-4:], scopes=scopes)
-    session.add(row)
-    session.flush()
-    return row, key
-
-
-def list_keys(session: Session) -> list[tuple[APIKey, str]]:
-    """All keys with the names of their tenants, oldest first."""
-    statement = select(APIKey, Tenant.name).join(Tenant, Tenant.id == APIKey.tenant_id).order_by(APIKey.id)
-    return [(row, tenant) for row, tenant in session.execute(statement)]
-
-
-def revoke_key(session: Session, key_id: UUID) -> bool:
-    """Revoke a key for good; False when there is no such key or it was revoked before."""
-    statement = (
-        update(APIKey)
-        .where(APIKey.id == key_id, APIKey.revoked_at.is_(None))
-        .values(revoked_at=func.now())
-        .returning(APIKey.id)
+    made: Tenant | None = session.scalar(
+        insert(Tenant)
+        .values(name=name, quotas=quotas.model_dump(), retention=retention.model_dump())
+        .on_conflict_do_nothing(index_elements=["name"])
+        .returning(Tenant)
     )
-    return session.scalar(statement) is not None
+    if made is None:
+        raise TenantNameTaken
+    return made
 
 
-def find_principal(session: Session, key: str) -> Principal | None:
-    """Whose key this is; None when it is unknown or revoked."""
-    statement = (
-        select(APIKey, Tenant.name)
-        .join(Tenant, Tenant.id == APIKey.tenant_id)
-        .where(APIKey.sha256 == digest_key(key), APIKey.revoked_at.is_(None))
-    )
-    row = session.execute(statement).one_or_none()
+def rename_tenant(session: Session, tenant: Tenant, name: str) -> None:
+    """Give a tenant another name, unless another tenant has it.
+
+    Raises:
+        TenantNameTaken: another one has it.
+    """
+    try:
+        with session.begin_nested():
+            tenant.name = name
+    except IntegrityError:
+        raise TenantNameTaken from None
+
+
+def get_tenant(session: Session, tenant_id: UUID | None, *, lock: bool = False) -> Tenant:
+    """A tenant; locked against changes of it and of its keys, if asked.
+
+    Raises:
+        NotFound: there is none of this id.
+    """
+    statement = select(Tenant).where(Tenant.id == tenant_id)
+    if lock:
+        # Rows of the tenant that others write meanwhile do not wait.
+        statement = statement.with_for_update(key_share=True)
+    row = session.scalars(statement).one_or_none()
     if row is None:
-        return None
-    api_key, tenant_name = row
-    return Principal(api_key.tenant_id, tenant_name, api_key.id, frozenset(api_key.scopes))
+        raise NotFound("There is no such tenant.")
+    return row
+
+
+def find_tenant(session: Session, name: str) -> Tenant | None:
+    """The tenant of a name that is not disabled, if there is one."""
+    statement = select(Tenant).where(Tenant.name == name, Tenant.disabled_at.is_(None))
+    return session.scalars(statement).one_or_none()
+
+
+def list_tenants(
+    session: Session, before: UUID | None, limit: int, *, name: str | None, only: UUID | None
+) -> list[Tenant]:
+    """Tenants, newest first: all, that of a name, or `only` one."""
+    statement = select(Tenant)
+    if name is not None:
+        statement = statement.where(Tenant.name == name)
+    if only is not None:
+        statement = statement.where(Tenant.id == only)
+    return newest_first(session, statement, Tenant.id, before, limit)

@@ -91,7 +91,7 @@ async def read_study(
 @router.post("/{study_id}/cancel", status_code=202, responses=problem_responses(409))
 async def cancel_study(study_id: str, principal: AuditWriter, store: StoreDependency) -> StudyOut:
     """Cancel a study. It ends at once, and so do its audits that are open and that nothing else waits for."""
-    return await store.run(service.cancel, principal.tenant_id, read_id(Prefix.STUDY, study_id))
+    return await store.run(service.cancel, principal, read_id(Prefix.STUDY, study_id))
 
 
 async def _existing_study(study_id: str, principal: AuditReader, store: StoreDependency) -> None:

@@ -35,6 +35,7 @@ from app.store.scores import read_side_by_side
 from app.store.studies import Study, StudyRole
 from app.store.tenants import Principal
 from app.store.text_sets import TextSet, get_text_set, require_all_texts
+from app.store.trail import Action, record_request
 from app.studies.schemas import StudyCreate, StudyOut, StudyTextOut
 
 # An ordinal is an integer of Postgres, and so is one with a page added.
@@ -60,7 +61,9 @@ def request_study(
     def create() -> StudyOut:
         study = _create(session, principal, request, roots)
         require_room(session, held_by_audits(session, companion_audits(session, study.id)))
-        return _answer(session, study)
+        answer = _answer(session, study)
+        record_request(session, principal, Action.WORK_REQUESTED, answer.id)
+        return answer
 
     return answer_once(session, principal, key, "study", request, StudyOut, create)
 
@@ -180,14 +183,16 @@ def read_study(session: Session, tenant_id: UUID, study_id: UUID) -> StudyOut:
     return _answer(session, get_operation(session, Study, tenant_id, study_id))
 
 
-def cancel(session: Session, tenant_id: UUID, study_id: UUID) -> StudyOut:
+def cancel(session: Session, principal: Principal, study_id: UUID) -> StudyOut:
     """End a study, and those of its audits that are open, at the client's word.
 
     Raises:
         NotFound: no such study for this tenant.
         AlreadyTerminal: the study had ended before.
     """
-    return _answer(session, cancel_operation(session, Study, tenant_id, study_id))
+    answer = _answer(session, cancel_operation(session, Study, principal.tenant_id, study_id))
+    record_request(session, principal, Action.WORK_CANCELLED, answer.id)
+    return answer
 
 
 def list_page(

@@ -22,6 +22,7 @@ from app.http.dependencies import (
     StoreDependency,
     WaitSeconds,
     read_id,
+    require_still,
 )
 from app.http.filters import METADATA_PARAMETER, MetadataQuery, NameQuery, PresetQuery
 from app.http.json_body import bounded
@@ -31,7 +32,6 @@ from app.http.problems import problem_responses
 from app.intake.formats import READERS
 from app.settings import CPU_QUEUE
 from app.store.core.identifiers import Prefix
-from app.store.deletion import erase_text_set
 from app.store.text_sets import TextSetFilter, TextSetStatus
 from app.text_sets import service
 from app.text_sets.schemas import TextOut, TextSetCreate, TextSetImport, TextSetOut, TextSetReceipt
@@ -102,6 +102,7 @@ async def create_text_set(
             sha256=sha256,
             max_record=settings.max_json_bytes,
         )
+        await require_still(request)  # the body may have taken long
         if isinstance(submission, TextSetImport):
             text_set = await store.run(service.request_import, principal, key, submission)
             background.add_task(doorbell.ring, CPU_QUEUE)
@@ -166,7 +167,7 @@ async def list_texts(
 ) -> Page[TextOut]:
     """List the texts of a set, in order. A page of long texts holds fewer than `limit`."""
     identifier = read_id(Prefix.TEXT_SET, text_set_id)
-    return await store.run(service.texts_page, principal.tenant_id, identifier, limit, cursor)
+    return await store.run(service.texts_page, principal, identifier, limit, cursor)
 
 
 @router.delete("/{text_set_id}", responses=problem_responses(409))
@@ -175,5 +176,4 @@ async def erase(text_set_id: str, principal: AuditWriter, store: StoreDependency
 
     A set that unfinished work needs answers 409.
     """
-    row = await store.run(erase_text_set, principal.tenant_id, read_id(Prefix.TEXT_SET, text_set_id))
-    return TextSetReceipt.of(row)
+    return await store.run(service.erase, principal, read_id(Prefix.TEXT_SET, text_set_id))

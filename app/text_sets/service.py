@@ -13,7 +13,8 @@ from app.http.pagination import Page, decode_cursor, encode_cursor, id_cursor, i
 from app.intake.formats import Row
 from app.intake.records import Intake
 from app.settings import Settings
-from app.store.core.identifiers import Prefix, new_id, parse_id
+from app.store.core.identifiers import Prefix, format_id, new_id, parse_id
+from app.store.deletion import erase_text_set
 from app.store.enqueueing import enqueue_import
 from app.store.jobs.waiting import waiting_imports
 from app.store.tenants import Principal
@@ -30,7 +31,8 @@ from app.store.text_sets import (
     require_texts,
     take_import,
 )
-from app.text_sets.schemas import TextOut, TextSetImport, TextSetOut
+from app.store.trail import Action, record_request
+from app.text_sets.schemas import TextOut, TextSetImport, TextSetOut, TextSetReceipt
 from app.text_sets.submission import Submission
 
 T = TypeVar("T")
@@ -161,6 +163,7 @@ def _add(session: Session, principal: Principal, **columns: Any) -> TextSet:
     )
     session.add(row)
     session.flush()
+    record_request(session, principal, Action.TEXT_SET_CREATED, format_id(Prefix.TEXT_SET, row.id))
     return row
 
 
@@ -189,8 +192,20 @@ def read(session: Session, tenant_id: UUID, text_set_id: UUID | None) -> TextSet
     return TextSetOut.of(row, waiting_imports(session, [row]).get(row.id))
 
 
+def erase(session: Session, principal: Principal, text_set_id: UUID) -> TextSetReceipt:
+    """Erase a text set and the token evidence made from it.
+
+    Raises:
+        NotFound: no such text set for this tenant, or it was erased before.
+        ResourceInUse: an unfinished audit or edit still needs it.
+    """
+    row = erase_text_set(session, principal.tenant_id, text_set_id)
+    record_request(session, principal, Action.TEXT_SET_ERASED, format_id(Prefix.TEXT_SET, row.id))
+    return TextSetReceipt.of(row)
+
+
 def texts_page(
-    session: Session, tenant_id: UUID, text_set_id: UUID, limit: int, cursor: str | None
+    session: Session, principal: Principal, text_set_id: UUID, limit: int, cursor: str | None
 ) -> Page[TextOut]:
     """A page of a set's texts, in order; shorter than `limit` when they are long.
 
@@ -199,7 +214,7 @@ def texts_page(
         TextSetNotReady: it has no texts, or not yet.
         ValidationFailed: the cursor was not made by this list.
     """
-    text_set = get_text_set(session, tenant_id, text_set_id)
+    text_set = get_text_set(session, principal.tenant_id, text_set_id)
     require_all_texts(text_set)
     start = 0
     if cursor is not None:
@@ -209,6 +224,8 @@ def texts_page(
     stop = end_of_page(session, text_set.id, start, limit=limit, max_bytes=PAGE_BYTES)
     rows = read_texts(session, text_set.id, start, stop)
     has_more = stop < text_set.text_count
+    public_id = format_id(Prefix.TEXT_SET, text_set.id)
+    record_request(session, principal, Action.TEXTS_READ, public_id, {"from": start, "to": stop})
     return Page(
         data=[TextOut.of(row) for row in rows],
         has_more=has_more,

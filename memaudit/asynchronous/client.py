@@ -18,7 +18,9 @@ from memaudit.asynchronous.policies import Policies
 from memaudit.asynchronous.presets import Presets
 from memaudit.asynchronous.sender import Sender
 from memaudit.asynchronous.studies import Studies
+from memaudit.asynchronous.tenants import Tenants
 from memaudit.asynchronous.text_sets import TextSets
+from memaudit.asynchronous.trail import Trail
 from memaudit.calls import Call, work_headers
 from memaudit.connection import connection
 from memaudit.requests import ListEvents, ScoreRequest
@@ -66,6 +68,8 @@ class AsyncClient:
         self.model_versions = ModelVersions(sender, "/v1/model-versions", ModelVersion)
         self.artifacts = Artifacts(sender)
         self.presets = Presets(sender)
+        self.tenants = Tenants(sender)
+        self.trail = Trail(sender)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._sender.connection.url!r})"

@@ -21,7 +21,9 @@ from memaudit.synchronous.policies import Policies
 from memaudit.synchronous.presets import Presets
 from memaudit.synchronous.sender import Sender
 from memaudit.synchronous.studies import Studies
+from memaudit.synchronous.tenants import Tenants
 from memaudit.synchronous.text_sets import TextSets
+from memaudit.synchronous.trail import Trail
 from memaudit.types import Audit, Edit, Event, Gate, LanguageModel, ModelVersion, ScoreList, Study, TextSet
 
 
@@ -66,6 +68,8 @@ class Client:
         self.model_versions = ModelVersions(sender, "/v1/model-versions", ModelVersion)
         self.artifacts = Artifacts(sender)
         self.presets = Presets(sender)
+        self.tenants = Tenants(sender)
+        self.trail = Trail(sender)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._sender.connection.url!r})"

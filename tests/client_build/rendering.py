@@ -47,7 +47,8 @@ class Style:
             values = schema.get("additionalProperties")
             return f"dict[str, {self.annotation(values) if isinstance(values, Mapping) else _NOTHING_KNOWN}]"
         if schema.get("type") == "string":
-            return "datetime" if schema.get("format") == "date-time" else "str"
+            # What is sent is JSON as it is written.
+            return "datetime" if self.open and schema.get("format") == "date-time" else "str"
         return _SIMPLE.get(schema.get("type", ""), _NOTHING_KNOWN)
 
     def _one_of(self, values: list[Any], *, closed: bool) -> str:

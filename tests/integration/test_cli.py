@@ -14,7 +14,9 @@ from typer.testing import Result
 
 from app import __version__
 from app.embedded.postgres_server import PostgresServer
-from app.store.tenants import Principal, find_principal
+from app.store.api_keys import find_principal
+from app.store.core.identifiers import Prefix, format_id
+from app.store.tenants import Principal
 from tests.command_line import invoke
 from tests.servers import free_port
 
@@ -68,12 +70,12 @@ def test_a_key_opens_what_it_was_made_for_until_it_is_revoked(in_database: str) 
     assert (principal.tenant_name, principal.scopes) == ("acme", {"audit:read"})
 
     listed = memaudit("keys", "list").output
-    assert str(principal.key_id) in listed
+    assert format_id(Prefix.API_KEY, principal.key_id) in listed
     assert key not in listed
 
-    assert memaudit("keys", "revoke", str(principal.key_id)).exit_code == 0
+    assert memaudit("keys", "revoke", format_id(Prefix.API_KEY, principal.key_id)).exit_code == 0
     assert principal_of(in_database, key) is None
-    again = memaudit("keys", "revoke", str(principal.key_id))
+    again = memaudit("keys", "revoke", format_id(Prefix.API_KEY, principal.key_id))
     assert (again.exit_code, "revoked before" in again.stderr) == (1, True)
 
 
@@ -84,7 +86,7 @@ def test_json_says_of_keys_what_the_list_says(in_database: str) -> None:
     key = answer.pop("key")
     principal = principal_of(in_database, key)
     assert principal is not None
-    assert (answer["id"], answer["tenant"]) == (str(principal.key_id), "acme")
+    assert (answer["id"], answer["tenant"]) == (format_id(Prefix.API_KEY, principal.key_id), "acme")
     assert (answer["scopes"], answer["name"]) == (["audit:read"], "ci")
     assert (answer["ends_in"], answer["revoked_at"]) == (key[-4:], None)
 

@@ -13,11 +13,11 @@ from sqlalchemy import update
 
 from app.contracts.edit_methods import METHODS
 from app.settings import Settings
+from app.store.api_keys import find_principal
 from app.store.edits import Edit
 from app.store.jobs.job import Job, JobState
 from app.store.language_models import LanguageModel
 from app.store.lifecycle import cancel_operation
-from app.store.tenants import find_principal
 from tests.http_api import client_of, make_key
 from tests.own_worker import run_next
 from tests.tiny_models import english_sentences, save_tiny_model

@@ -74,7 +74,7 @@ def read_text(session: Session, principal: Principal, audit_id: UUID, text_id: s
     audit = read_audit(session, principal.tenant_id, audit_id)
     score = read_score(session, principal.tenant_id, audit_id, text_id)
     try:
-        tokens = read_tokens(session, principal.tenant_id, audit_id, text_id).tokens
+        tokens = read_tokens(session, principal, audit_id, text_id).tokens
     except NotFound:
         tokens = None
     names = find_names(session, principal.tenant_id, [audit.model, audit.text_set])

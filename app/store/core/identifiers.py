@@ -20,6 +20,9 @@ class Prefix(StrEnum):
     MODEL_LINE = "lin"
     MODEL_VERSION = "ver"
     EVENT = "evt"
+    TENANT = "tnt"
+    API_KEY = "key"
+    TRAIL_ENTRY = "trl"
 
 
 def new_id() -> UUID:

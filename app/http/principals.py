@@ -1,0 +1,107 @@
+"""Who is asking: API keys, sessions of the pages and signed tokens, each looked up every two seconds at most.
+
+So a key that was revoked, anywhere, is refused everywhere within seconds, and a client that asks often costs
+the database next to nothing.
+"""
+
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Final
+
+from sqlalchemy.orm import Session
+
+from app.errors import TooManyWrongKeys, Unauthorized
+from app.http.wrong_keys import WrongKeys
+from app.store.api_keys import find_principal
+from app.store.core.unit_of_work import Store
+from app.store.page_sessions import find_session
+from app.store.tenants import Principal
+
+REMEMBERED_SECONDS: Final = 2.0
+_MOST_REMEMBERED: Final = 10_000
+_REFUSED: Final = "The API key is unknown, revoked or expired, or its tenant is disabled."
+
+
+class Kind(Enum):
+    """What shows who is asking."""
+
+    API_KEY = auto()
+    PAGE_SESSION = auto()
+
+
+_FIND: Final[dict[Kind, Callable[[Session, str], Principal | None]]] = {
+    Kind.API_KEY: find_principal,
+    Kind.PAGE_SESSION: find_session,
+}
+
+
+@dataclass(frozen=True)
+class Credential:
+    """A secret that shows who is asking. It is compared by its digest and printed nowhere."""
+
+    kind: Kind
+    secret: str = field(repr=False, compare=False)
+    digest: bytes = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        digest = hashlib.sha256(self.secret.encode("utf-8", "surrogatepass")).digest()
+        object.__setattr__(self, "digest", digest)
+
+
+class Principals:
+    """The principals of credentials, remembered for a moment.
+
+    Args:
+        store: where they are looked up.
+        wrong_keys: counts, for each address, the credentials that were none.
+    """
+
+    def __init__(self, store: Store, wrong_keys: WrongKeys) -> None:
+        self._store = store
+        self._wrong_keys = wrong_keys
+        # The least recently used first. What was good once stays known for longer than it is believed.
+        self._known: OrderedDict[Credential, tuple[Principal, float]] = OrderedDict()
+
+    async def find(self, credential: Credential) -> Principal | None:
+        """Whose credential this is; None when it is none, or no good any more."""
+        principal, until = self._known.get(credential, (None, 0.0))
+        if until > time.monotonic():
+            return principal
+        principal = await self._store.run(_FIND[credential.kind], credential.secret)
+        if principal is None:
+            self._known.pop(credential, None)
+            return None
+        self._known[credential] = principal, time.monotonic() + REMEMBERED_SECONDS
+        self._known.move_to_end(credential)
+        if len(self._known) > _MOST_REMEMBERED:
+            self._known.popitem(last=False)
+        return principal
+
+    async def require(self, credential: Credential, address: str) -> Principal:
+        """Whose credential this is, unless too many that came from this address were none.
+
+        One that was good before is looked up all the same: nobody is locked out by what others behind the
+        same address send.
+
+        Raises:
+            Unauthorized: it is none, or no good any more.
+            TooManyWrongKeys: it is not looked up.
+        """
+        # A session that is over is no key that somebody tries.
+        counted = credential.kind is not Kind.PAGE_SESSION
+        if counted and credential not in self._known and (wait := self._wrong_keys.seconds_to_wait(address)):
+            raise TooManyWrongKeys(wait)
+        principal = await self.find(credential)
+        if principal is None:
+            if counted:
+                self._wrong_keys.count(address)
+            raise Unauthorized(_REFUSED)
+        return principal
+
+    def forget(self) -> None:
+        """Look all credentials up anew: one was revoked here."""
+        self._known = OrderedDict((known, (who, 0.0)) for known, (who, _) in self._known.items())

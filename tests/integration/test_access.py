@@ -1,0 +1,274 @@
+"""Tenants and keys over the API, and how soon a key that ended is refused."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+from fastapi import FastAPI
+
+from app.http import principals
+from app.settings import Settings
+from app.store.core.identifiers import Prefix, format_id, parse_id
+from app.store.operations import OperationStatus
+from tests.http_api import client_of, make_key, running_app
+from tests.integration.rows import add_audit
+from tests.live_service import PATIENCE
+
+PROMISED_SECONDS = 5
+
+
+@pytest.fixture
+async def operator(app: FastAPI, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(app, make_key(settings, tenant="operator", scopes=("admin",))) as client:
+        yield client
+
+
+async def make_tenant(operator: httpx.AsyncClient, name: str = "acme") -> str:
+    made = await operator.post("/v1/tenants", json={"name": name})
+    assert made.status_code == 201, made.text
+    return str(made.json()["id"])
+
+
+async def make_api_key(client: httpx.AsyncClient, tenant: str, **fields: Any) -> httpx.Response:
+    body = {"name": "ci", "scopes": ["audit:read"]} | fields
+    return await client.post(f"/v1/tenants/{tenant}/keys", json=body)
+
+
+async def test_a_tenant_is_made_read_and_changed(operator: httpx.AsyncClient) -> None:
+    tenant = await make_tenant(operator)
+    assert (await operator.post("/v1/tenants", json={"name": "acme"})).status_code == 409
+    other = await make_tenant(operator, "other")
+    taken = await operator.patch(f"/v1/tenants/{other}", json={"name": "acme"})
+    assert (taken.status_code, taken.json()["type"].rpartition("/")[2]) == (409, "tenant-name-taken")
+    renamed = await operator.patch(f"/v1/tenants/{other}", json={"name": "renamed"})
+    assert (renamed.status_code, renamed.json()["name"]) == (200, "renamed")
+    assert (await operator.get(f"/v1/tenants/{other}")).json() == renamed.json()
+    names = [each["name"] for each in (await operator.get("/v1/tenants")).json()["data"]]
+    assert names == ["renamed", "acme", "operator"]
+    found = (await operator.get("/v1/tenants", params={"name": "acme"})).json()["data"]
+    assert [each["id"] for each in found] == [tenant]
+    assert found[0]["disabled"] is False
+
+
+async def test_a_key_is_shown_once_and_kept_as_a_digest(
+    operator: httpx.AsyncClient, app: FastAPI, database: psycopg.Connection
+) -> None:
+    tenant = await make_tenant(operator)
+    made = await make_api_key(operator, tenant)
+    assert (made.status_code, made.headers["cache-control"]) == (201, "no-store")
+    key = made.json()["key"]
+    listed = await operator.get(f"/v1/tenants/{tenant}/keys")
+    (shown,) = listed.json()["data"]
+    assert shown == {name: value for name, value in made.json().items() if name != "key"}
+    assert key not in listed.text
+    assert len(key) >= len("mak_") + 256 / 6
+    rows = database.execute("SELECT row_to_json(api_keys)::text FROM api_keys").fetchall()
+    assert all(key not in row and key[4:] not in row for (row,) in rows)
+    async with client_of(app, key) as client:
+        assert (await client.get("/v1/audits")).status_code == 200
+        assert (await client.post("/v1/tenants", json={"name": "x"})).status_code == 403
+    (used,) = (await operator.get(f"/v1/tenants/{tenant}/keys")).json()["data"]
+    assert used["last_used_at"] is not None
+
+
+async def test_a_rotation_has_two_keys_and_no_third(operator: httpx.AsyncClient) -> None:
+    tenant = await make_tenant(operator)
+    first, second = [(await make_api_key(operator, tenant)).json() for _ in range(2)]
+    assert (await make_api_key(operator, tenant)).json()["type"].endswith("/too-many-keys")
+    assert (await make_api_key(operator, tenant, name="another")).status_code == 201
+    revoked = await operator.delete(f"/v1/keys/{first['id']}")
+    assert revoked.json()["revoked_at"] is not None
+    assert (await operator.delete(f"/v1/keys/{first['id']}")).json() == revoked.json()
+    assert (await make_api_key(operator, tenant)).status_code == 201
+    assert second["revoked_at"] is None
+
+
+async def test_of_rotations_at_once_two_keys_are_left(operator: httpx.AsyncClient) -> None:
+    tenant = await make_tenant(operator)
+    made = await asyncio.gather(*(make_api_key(operator, tenant) for _ in range(6)))
+    assert sorted(each.status_code for each in made) == [201, 201, 409, 409, 409, 409]
+
+
+async def test_a_tenants_own_keys_are_administered_by_it_up_to_what_it_may_do(
+    operator: httpx.AsyncClient, app: FastAPI
+) -> None:
+    tenant, other = await make_tenant(operator), await make_tenant(operator, "other")
+    theirs = (await make_api_key(operator, other)).json()["id"]
+    wide = (await make_api_key(operator, tenant, name="wide", scopes=["admin"])).json()["id"]
+    own = (await make_api_key(operator, tenant, scopes=["keys:write", "audit:read"])).json()
+    async with client_of(app, own["key"]) as client:
+        assert [each["id"] for each in (await client.get("/v1/tenants")).json()["data"]] == [tenant]
+        assert (await client.get(f"/v1/tenants/{tenant}")).status_code == 200
+        assert (await client.patch(f"/v1/tenants/{tenant}", json={})).status_code == 403
+        for path in (f"/v1/tenants/{other}", f"/v1/tenants/{other}/keys"):
+            assert (await client.get(path)).status_code == 404
+        assert (await make_api_key(client, other)).status_code == 404
+        assert (await client.delete(f"/v1/keys/{theirs}")).status_code == 404
+        assert (await client.delete(f"/v1/keys/{wide}")).status_code == 403
+        assert (await make_api_key(client, tenant, scopes=["audit:write"])).status_code == 403
+        made = await make_api_key(client, tenant)
+        assert made.status_code == 201
+        assert (await client.delete(f"/v1/keys/{made.json()['id']}")).status_code == 200
+
+
+async def test_a_key_ends_at_its_time(
+    operator: httpx.AsyncClient, app: FastAPI, database: psycopg.Connection
+) -> None:
+    tenant = await make_tenant(operator)
+    for wrong in (
+        "yesterday",
+        "2020-01-01T00:00:00Z",
+        "2099-01-01",
+        "2099-01-01T00:00:00",
+        4102444800,
+        "9" * 99,
+    ):
+        assert (await make_api_key(operator, tenant, expires_at=wrong)).status_code == 422
+    until_then = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    made = (await make_api_key(operator, tenant, expires_at=until_then)).json()
+    assert datetime.fromisoformat(made["expires_at"]) == datetime.fromisoformat(until_then)
+    database.execute(
+        "UPDATE api_keys SET expires_at = now() WHERE id = %s", (parse_id(Prefix.API_KEY, made["id"]),)
+    )
+    async with client_of(app, made["key"]) as client:
+        assert (await client.get("/v1/audits")).status_code == 401
+    # One that ended leaves room for its successors.
+    assert [(await make_api_key(operator, tenant)).status_code for _ in range(3)] == [201, 201, 409]
+
+
+async def test_a_disabled_tenant_is_refused_until_it_is_enabled(
+    operator: httpx.AsyncClient, app: FastAPI, settings: Settings
+) -> None:
+    tenant = await make_tenant(operator)
+    async with client_of(app, make_key(settings)) as client:
+        assert (await client.get("/v1/audits")).status_code == 200
+        disabled = await operator.patch(f"/v1/tenants/{tenant}", json={"disabled": True})
+        assert disabled.json()["disabled_at"] is not None
+        assert (await client.get("/v1/audits")).status_code == 401
+        assert (await operator.patch(f"/v1/tenants/{tenant}", json={"disabled": False})).status_code == 200
+        assert (await client.get("/v1/audits")).status_code == 200
+    own = (await operator.get("/v1/tenants", params={"name": "operator"})).json()["data"][0]["id"]
+    refused = await operator.patch(f"/v1/tenants/{own}", json={"disabled": True})
+    assert (refused.status_code, refused.json()["type"].rpartition("/")[2]) == (409, "own-tenant")
+
+
+async def test_a_key_revoked_elsewhere_is_refused_within_seconds_and_a_page_session_with_it(
+    app: FastAPI, settings: Settings, database: psycopg.Connection
+) -> None:
+    key = make_key(settings)
+    async with client_of(app, key) as client, client_of(app) as browser:
+        browser.headers["Origin"] = "http://memaudit"
+        assert (await browser.post("/sign-in", data={"key": key})).status_code == 303
+        assert (await client.get("/v1/audits")).status_code == 200
+        assert (await browser.get("/audits")).status_code == 200
+        database.execute("UPDATE api_keys SET revoked_at = now()")
+        began = time.monotonic()
+        while (await client.get("/v1/audits")).status_code != 401 or (
+            await browser.get("/audits")
+        ).status_code != 303:
+            assert time.monotonic() - began < PROMISED_SECONDS
+            await asyncio.sleep(0.05)
+
+
+async def test_asking_often_looks_a_key_up_once(
+    client: httpx.AsyncClient, app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_up = []
+    find = principals.find_principal
+
+    def counting(*arguments: Any) -> Any:
+        looked_up.append(1)
+        return find(*arguments)
+
+    monkeypatch.setitem(principals._FIND, principals.Kind.API_KEY, counting)
+    for _ in range(20):
+        assert (await client.get("/v1/policy-templates")).status_code == 200
+    assert len(looked_up) == 1
+
+
+async def test_what_is_open_ends_with_its_key(
+    remote: httpx.AsyncClient, client: httpx.AsyncClient, settings: Settings, database: psycopg.Connection
+) -> None:
+    """An event stream breaks off, a long poll is answered 401; what another key has open goes on."""
+    text_set = await client.post("/v1/text-sets", json={"name": "texts", "texts": [{"text": "a"}]})
+    audit = format_id(Prefix.AUDIT, add_audit(settings, text_set.json()["id"], OperationStatus.RUNNING).id)
+    other = {"Authorization": f"Bearer {make_key(settings)}"}
+    seen: list[str] = []
+
+    async def follow() -> None:
+        async with remote.stream("GET", f"/v1/audits/{audit}/events") as response:
+            assert response.status_code == 200
+            async for line in response.aiter_lines():
+                seen.append(line)  # noqa: PERF401 - each as it comes
+
+    async def poll(headers: dict[str, str], seconds: int) -> httpx.Response:
+        path = f"/v1/audits/{audit}?wait={seconds}"
+        return await remote.get(path, headers=headers, timeout=PATIENCE)
+
+    async with asyncio.TaskGroup() as tasks:
+        following = tasks.create_task(_broken_off(follow()))
+        polling = tasks.create_task(poll({}, 60))
+        spared = tasks.create_task(poll(other, PROMISED_SECONDS))
+        await until_async(lambda: bool(seen))
+        own = client.headers["Authorization"].rpartition("_")[2][-4:]
+        database.execute("UPDATE api_keys SET revoked_at = now() WHERE hint = %s", (own,))
+        began = time.monotonic()
+        assert await following
+        assert (await polling).status_code == 401
+        assert (await polling).json()["type"].endswith("/unauthorized")
+        assert time.monotonic() - began < PROMISED_SECONDS
+    assert spared.result().status_code == 200
+
+
+async def _broken_off(stream: Coroutine[None, None, None]) -> bool:
+    try:
+        await stream
+    except httpx.RemoteProtocolError:
+        return True
+    return False
+
+
+async def until_async(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not condition():  # noqa: ASYNC110 - the other side has no event for it
+            await asyncio.sleep(0.02)
+
+
+async def test_an_upload_is_not_stored_when_its_key_ends_meanwhile(
+    remote: httpx.AsyncClient, database: psycopg.Connection
+) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield b'{"text":"a"}\n'
+        database.execute("UPDATE api_keys SET revoked_at = now()")
+        await asyncio.sleep(principals.REMEMBERED_SECONDS + 0.1)
+        yield b'{"text":"b"}\n'
+
+    headers = {"Content-Type": "application/jsonl"}
+    answer = await remote.post("/v1/text-sets?name=late", content=body(), headers=headers)
+    assert answer.status_code == 401
+    assert database.execute("SELECT count(*) FROM text_sets").fetchone() == (0,)
+
+
+async def test_wrong_keys_are_counted_by_their_address_and_lock_nobody_out(
+    database_url: str, broker_url: str
+) -> None:
+    few = Settings(database_url=database_url, broker_url=broker_url, wrong_keys_a_minute=3)
+    async with running_app(few) as app, client_of(app, make_key(few)) as client, client_of(app) as wrong:
+        assert (await client.get("/v1/audits")).status_code == 200
+        headers = {"Authorization": "Bearer mak_wrong"}
+        statuses = [(await wrong.get("/v1/audits", headers=headers)).status_code for _ in range(4)]
+        assert statuses == [401, 401, 401, 429]
+        refused = await wrong.get("/v1/audits", headers=headers)
+        assert refused.json()["type"].endswith("/too-many-wrong-keys")
+        assert 0 < int(refused.headers["retry-after"]) <= 20
+        wrong.headers["Origin"] = "http://memaudit"
+        assert (await wrong.post("/sign-in", data={"key": "mak_wrong"})).status_code == 429
+        assert (await client.get("/v1/audits")).status_code == 200
+        elsewhere = httpx.ASGITransport(app=app, client=("10.0.0.7", 1))
+        async with httpx.AsyncClient(transport=elsewhere, base_url="http://memaudit") as other:
+            assert (await other.get("/v1/audits", headers=headers)).status_code == 401
