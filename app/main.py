@@ -10,6 +10,7 @@ from app import __version__
 from app.artifacts.hub import router as hub
 from app.artifacts.router import router as artifacts
 from app.audits.router import router as audits
+from app.contracts.tenants import Quotas
 from app.edits.router import router as edits
 from app.events.router import router as events
 from app.evidence.controls import read_control_mappings
@@ -23,6 +24,7 @@ from app.http.observability import RequestObserver, ServiceMetrics
 from app.http.open_requests import OpenRequests, RevocationGuard
 from app.http.principals import Principals
 from app.http.problems import install_problem_handlers, problem_responses
+from app.http.request_rates import RateHeaders, RequestRates
 from app.http.wrong_keys import WrongKeys
 from app.language_models.router import router as language_models
 from app.logs import configure_logging
@@ -36,6 +38,7 @@ from app.policies.router import router as policies
 from app.presets.router import router as presets
 from app.rendering.pool import Renderings
 from app.scoring.router import router as scoring
+from app.serving.connections import STATE, Connections, Patience
 from app.settings import Settings, get_settings
 from app.store.blobs.objects import open_location
 from app.store.core.sessions import async_engine
@@ -45,6 +48,7 @@ from app.tenants.router import router as tenants
 from app.text_sets.router import router as text_sets
 from app.tracing import start_tracing
 from app.trail.router import router as trail
+from app.usage.router import router as usage
 
 DESCRIPTION = """
 memaudit audits language models for memorization: it scores texts under a language model and reports how
@@ -53,15 +57,33 @@ RFC 9457 problem document; no submitted text appears in an error.
 """
 
 
+def _quotas(settings: Settings) -> Quotas:
+    """What a tenant may use that has no quotas of its own."""
+    return Quotas(**{name: getattr(settings, f"quota_{name}") for name in Quotas.model_fields})
+
+
+def _patience(settings: Settings) -> Patience:
+    """What is read and waited for on each connection."""
+    return Patience(
+        connections=settings.max_connections,
+        connections_per_address=settings.max_connections_per_address,
+        header_seconds=settings.header_seconds,
+        body_pause_seconds=settings.body_pause_seconds,
+        reader_pause_seconds=settings.reader_pause_seconds,
+    )
+
+
 @asynccontextmanager
-async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Connections]]:
     settings: Settings = app.state.settings
     open_location(settings.artifact_store)
     read_control_mappings(settings.control_mappings)  # a wrong one is told at the start
     stop_tracing = start_tracing("memaudit-api")
     engine = async_engine(settings.require_database_url(), pool_size=settings.database_pool_size)
     app.state.store = Store(engine)
-    app.state.principals = Principals(app.state.store, WrongKeys(settings.wrong_keys_a_minute))
+    app.state.principals = Principals(
+        app.state.store, WrongKeys(settings.wrong_keys_a_minute), _quotas(settings)
+    )
     # Storing a text set holds a connection for minutes; half of the pool stays free for other requests.
     app.state.text_set_writers = asyncio.Semaphore(max(1, settings.database_pool_size // 2))
     app.state.renderings = Renderings(settings.renderings, settings.rendering_seconds)
@@ -80,7 +102,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         )
     ]
     try:
-        yield
+        yield {STATE: Connections(_patience(settings), app.state.metrics.refused)}
     finally:
         for task in tasks:
             task.cancel()
@@ -94,7 +116,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """The application, ready for uvicorn: `uvicorn app.main:create_app --factory`."""
+    """The application, ready for a server: `python -m app.serving`."""
     settings = settings or get_settings()
     configure_logging(settings)
     app = FastAPI(
@@ -112,6 +134,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.settings = settings
     app.state.metrics = ServiceMetrics(settings.artifact_store)
     app.state.open_requests = OpenRequests()
+    app.state.request_rates = RequestRates()
     install_problem_handlers(app)
     v1 = APIRouter(responses=problem_responses(400, 401, 403, 404, 413, 422, 429, 503))
     for router in (
@@ -130,6 +153,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         hub,
         evidence,
         tenants,
+        usage,
         trail,
     ):
         v1.include_router(router)
@@ -139,5 +163,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     install_api_page(app)
     install_pages(app)
     app.add_middleware(RevocationGuard, open_requests=app.state.open_requests)
+    app.add_middleware(RateHeaders)
     app.add_middleware(RequestObserver, metrics=app.state.metrics)
     return app

@@ -28,7 +28,14 @@
     ├── BodyTooLarge              413
     ├── UnsupportedMediaType      415
     ├── RangeNotSatisfiable       416
-    ├── TooManyWrongKeys          429
+    ├── RequestTimedOut           408
+    ├── AddressTooLong            414
+    ├── TooManyRequests           429
+    │   ├── QuotaExceeded
+    │   ├── RateLimited
+    │   └── TooManyWrongKeys
+    ├── HeadersTooLarge           431
+    ├── TooManyConnections        503
     ├── SigningUnavailable        503
     ├── RenderingTimedOut         503
     ├── ValidationFailed          422
@@ -71,6 +78,7 @@ from app.errors.base import (
     JobFailed,
     MemauditError,
     NotFound,
+    TooManyRequests,
     ValidationFailed,
 )
 from app.errors.evidence import (
@@ -98,15 +106,19 @@ from app.errors.model_lines import (
     VersionIncomplete,
 )
 from app.errors.requests import (
+    AddressTooLong,
     BadRequest,
     BodyTooLarge,
     CrossSiteRequest,
+    HeadersTooLarge,
     IdempotencyInFlight,
     IdempotencyKeyMissing,
     IdempotencyMismatch,
     InsufficientScope,
     PreconditionFailed,
     RangeNotSatisfiable,
+    RequestTimedOut,
+    TooManyConnections,
     Unauthorized,
     UnsupportedMediaType,
 )
@@ -121,6 +133,8 @@ from app.errors.storage import (
 )
 from app.errors.tenants import (
     OwnTenant,
+    QuotaExceeded,
+    RateLimited,
     TenantNameTaken,
     TooManyKeys,
     TooManyWrongKeys,
@@ -147,6 +161,7 @@ from app.errors.work import (
 
 __all__ = [
     "PROBLEM_BASE",
+    "AddressTooLong",
     "AlreadyTerminal",
     "ArtifactCorrupt",
     "ArtifactNameTaken",
@@ -162,6 +177,7 @@ __all__ = [
     "EvidenceFormatNotInstalled",
     "EvidenceNotReady",
     "FieldError",
+    "HeadersTooLarge",
     "HubUnreachable",
     "IdempotencyInFlight",
     "IdempotencyKeyMissing",
@@ -183,9 +199,12 @@ __all__ = [
     "NothingToJudge",
     "OwnTenant",
     "PreconditionFailed",
+    "QuotaExceeded",
     "RangeNotSatisfiable",
+    "RateLimited",
     "ReferenceIsSame",
     "RenderingTimedOut",
+    "RequestTimedOut",
     "ResourceInUse",
     "ScoresMissing",
     "ScoringFailed",
@@ -200,7 +219,9 @@ __all__ = [
     "TenantNameTaken",
     "TextSetNotReady",
     "TextsAwaited",
+    "TooManyConnections",
     "TooManyKeys",
+    "TooManyRequests",
     "TooManyWrongKeys",
     "Unauthorized",
     "UnsupportedMediaType",

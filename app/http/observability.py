@@ -48,11 +48,21 @@ class ServiceMetrics:
             ("route",),
             registry=self.registry,
         )
+        self.refusals = Counter(
+            "memaudit_refused_total",
+            "Requests and connections that passed a limit, by the limit.",
+            ("limit",),
+            registry=self.registry,
+        )
         self.expired_leases = Counter(
             "memaudit_expired_leases_total",
             "Jobs that this process took back because their worker was silent for longer than a lease.",
             registry=self.registry,
         )
+
+    def refused(self, limit: str) -> None:
+        """Count what passed a limit."""
+        self.refusals.labels(limit).inc()
 
 
 class RequestObserver:

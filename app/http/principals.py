@@ -8,12 +8,13 @@ import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import Final
 
 from sqlalchemy.orm import Session
 
+from app.contracts.tenants import Quotas
 from app.errors import TooManyWrongKeys, Unauthorized
 from app.http.wrong_keys import WrongKeys
 from app.store.api_keys import find_principal
@@ -58,9 +59,11 @@ class Principals:
     Args:
         store: where they are looked up.
         wrong_keys: counts, for each address, the credentials that were none.
+        quotas: what a tenant may use that has no quotas of its own.
     """
 
-    def __init__(self, store: Store, wrong_keys: WrongKeys) -> None:
+    def __init__(self, store: Store, wrong_keys: WrongKeys, quotas: Quotas) -> None:
+        self._quotas = quotas
         self._store = store
         self._wrong_keys = wrong_keys
         # The least recently used first. What was good once stays known for longer than it is believed.
@@ -75,6 +78,7 @@ class Principals:
         if principal is None:
             self._known.pop(credential, None)
             return None
+        principal = replace(principal, quotas=principal.quotas.or_else(self._quotas))
         self._known[credential] = principal, time.monotonic() + REMEMBERED_SECONDS
         self._known.move_to_end(credential)
         if len(self._known) > _MOST_REMEMBERED:

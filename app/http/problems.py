@@ -21,7 +21,7 @@ from app.errors import (
     MemauditError,
     NotFound,
     ServiceUnavailable,
-    TooManyWrongKeys,
+    TooManyRequests,
     Unauthorized,
 )
 
@@ -73,8 +73,10 @@ async def _on_expected(request: Request, error: Exception) -> JSONResponse:
         headers = {"WWW-Authenticate": "Bearer"}
     elif isinstance(error, ServiceUnavailable):
         headers = {"Retry-After": str(DATABASE_RETRY_SECONDS)}
-    elif isinstance(error, TooManyWrongKeys):
-        headers = {"Retry-After": str(error.retry_after)}
+    elif isinstance(error, TooManyRequests):
+        request.app.state.metrics.refused(error.limit)
+        if error.retry_after is not None:
+            headers = {"Retry-After": str(error.retry_after)}
     return answer_problem(request, error, headers)
 
 

@@ -13,6 +13,7 @@ from app.store.blobs.collecting import collect_garbage, collect_unfinished
 from app.store.core.unit_of_work import Store
 from app.store.factors import forget_factors
 from app.store.jobs.retention import remove_ended_jobs
+from app.store.usage import merge_seconds
 
 log = structlog.get_logger()
 
@@ -33,11 +34,12 @@ async def collect_forever(store: Store, settings: Settings) -> None:
 
 
 async def collect(store: Store, settings: Settings) -> None:
-    """Remove jobs that ended long ago, blobs that nothing refers to, and old factors.
+    """Remove jobs that ended long ago, blobs that nothing refers to, and old factors; sum up what was used.
 
     The blobs of those factors are collected the next time.
     """
     await _remove_ended_jobs(store, older_than=timedelta(days=settings.jobs_kept_days))
+    await store.run(merge_seconds)
     await collect_garbage(store)
     await store.run(forget_factors, older_than=timedelta(days=settings.cache_days))
     await collect_unfinished(settings.artifact_store)

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ForeignKey, Index, Text, select
+from sqlalchemy import BigInteger, ForeignKey, Index, Text, select, text
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.errors import LanguageModelNotReady, NotFound
@@ -27,6 +27,7 @@ class LanguageModel(Base):
     __tablename__ = "language_models"
     __table_args__ = (
         Index("ix_language_models_tenant_id_id", "tenant_id", "id"),
+        Index("ix_language_models_active", "tenant_id", postgresql_where=text("status = 'queued'")),
         one_of("status", LanguageModelStatus),
     )
 

@@ -21,6 +21,7 @@ from app.store import (  # noqa: F401 - for their tables
     text_sets,
     throughput,
     trail,
+    usage,
 )
 from app.store.blobs import rows as blobs  # noqa: F401 - for its tables
 from app.store.core.base import Base
