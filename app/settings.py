@@ -107,7 +107,7 @@ class Settings(BaseSettings):
     # Wrong API keys from one address; further ones are not looked at.
     wrong_keys_a_minute: int = Field(default=30, ge=1)
 
-    # What each tenant may use unless it has quotas of its own (`Quotas` says what they are); None for no limit.
+    # What each tenant may use unless it has quotas of its own (see `Quotas`); None for no limit.
     quota_requests_per_minute: int | None = Field(default=60_000, ge=1)
     quota_concurrent_operations: int | None = Field(default=None, ge=0)
     quota_stored_texts: int | None = Field(default=None, ge=0)

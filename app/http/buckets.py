@@ -10,7 +10,7 @@ MINUTE: Final = 60.0
 class Buckets:
     """Buckets by name. One holds as many events as it drains in a minute.
 
-    This is the generic cell rate algorithm (ITU-T I.371) with a burst of a minute; it keeps no list of events.
+    This is the generic cell rate algorithm (ITU-T I.371) with a burst of a minute; no event is kept.
 
     Args:
         most: buckets that are kept; the one that was touched longest ago is given up first.

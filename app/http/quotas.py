@@ -44,9 +44,8 @@ def _require_gpu_seconds(quotas: Quotas, used: GPUSeconds) -> None:
     ):
         if limit is not None and seconds >= limit:
             wait = ceil((ends_at - datetime.now(UTC)).total_seconds())
-            raise QuotaExceeded(
-                quota, limit, f"more are there from {ends_at:%Y-%m-%d} (UTC) on.", max(1, wait)
-            )
+            advice = f"more are there from {ends_at:%Y-%m-%d} (UTC) on."
+            raise QuotaExceeded(quota, limit, advice, max(1, wait))
 
 
 def require_room_left(session: Session, principal: Principal) -> None:

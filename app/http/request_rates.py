@@ -1,8 +1,8 @@
 """How often a tenant may ask, and what each answer says of it.
 
-Each API process counts by itself, in its memory: so a limit costs no request a round trip, and nothing that is
-away (Redis may be, and may forget) opens or closes the door. With several processes a tenant may ask each of them
-as often. The headers are those of draft-ietf-httpapi-ratelimit-headers-09.
+Each API process counts by itself, in its memory: so a limit costs no request a round trip, and nothing that
+is away (Redis may be, and may forget) opens or closes the door. With several processes a tenant may ask each
+of them as often. The headers are those of draft-ietf-httpapi-ratelimit-headers-09.
 """
 
 from math import ceil, floor

@@ -24,8 +24,9 @@ class Patience:
         all_headers_bytes: of all of them.
         header_seconds: within which they must be there.
         body_pause_seconds: that a body may pause.
-        body_bytes_a_second: that it must keep to on average, once it has come for so many seconds as it may pause.
-        reader_pause_seconds: that a client may take to read a few tens of KB of an answer.
+        bytes_a_second: that a body must keep to on average once it has come for as long as it may pause, and
+            who reads an answer all the time.
+        reader_pause_seconds: over which the pace of who reads is taken.
         farewell_seconds: that a refused client has to read why.
         look_seconds: between two looks at each connection.
     """
@@ -38,10 +39,15 @@ class Patience:
     all_headers_bytes: int = 32 * 1024
     header_seconds: float = 10.0
     body_pause_seconds: float = 30.0
-    body_bytes_a_second: float = 1024.0
+    bytes_a_second: float = 1024.0
     reader_pause_seconds: float = 30.0
     farewell_seconds: float = 2.0
     look_seconds: float = 1.0
+
+    @property
+    def kept_pace_bytes(self) -> float:
+        """What who keeps to the pace reads in a pause."""
+        return self.bytes_a_second * self.reader_pause_seconds
 
     @property
     def head_bytes(self) -> int:
@@ -56,6 +62,11 @@ class Connections:
     patience: Patience = field(default_factory=Patience)
     count_refused: Callable[[str], object] = lambda _limit: None
     _by_network: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def far_too_many(self) -> bool:
+        """Whether there are so many that one more is not even answered."""
+        return self._by_network.total() > 2 * self.patience.connections
 
     def enter(self, address: str) -> bool:
         """Note a connection that was made; whether it is one of those that are served."""

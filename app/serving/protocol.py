@@ -3,8 +3,8 @@
 uvicorn itself bounds only how long a connection idles between requests. Its limit on concurrency refuses what
 comes on connections that it has accepted, health checks too, and so is not used.
 
-What is refused is answered with a problem document, and then the connection is closed. What is sent on it still is
-read and thrown away for a moment: else the operating system would reset it, and the client never see the answer.
+What is refused is answered with a problem document, and then the connection is closed. What is sent on it
+still is read and thrown away for a moment: else the operating system would reset it, and nobody see the answer.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ import json
 import uuid
 from typing import Any, Final
 
+import httptools
 import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -51,6 +52,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._body_since: float | None = None
         self._body_moved = 0.0
         self._writing_since: float | None = None
+        self._unread = 0
         self._head_bytes = 0
         self._headers_bytes = 0
         self._body_bytes = 0
@@ -60,6 +62,8 @@ class BoundedProtocol(HttpToolsProtocol):
         """Called by the loop. A connection that is one too many is told so when it asks for something."""
         super().connection_made(transport)
         self._served = self._connections.enter(self._address)
+        if self._connections.far_too_many:
+            self._drop("connections")
         self._head_since = self.loop.time()
         self._look_later()
 
@@ -83,7 +87,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._head_since = self.loop.time()
         self._head_bytes += len(data)
         self._between_bytes += len(data)
-        super().data_received(data)
+        self._parse(data)
         if self._refused or self.transport.is_closing():
             return
         if self._body_since is None and self._head_since is not None:
@@ -91,6 +95,17 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._refuse(HeadersTooLarge(self._headers_advice()), "headers")
         elif self._between_bytes > _BETWEEN_CHUNKS_BYTES and not in_head:
             self._refuse(BadRequest("The chunks of the body have too much between them."), "headers")
+
+    def _parse(self, data: bytes) -> None:
+        """As uvicorn does, but that a client can write nothing into the log."""
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            if not self._refused:
+                self._refuse(BadRequest("The request is not valid HTTP/1.1."), None)
+        except httptools.HttpParserUpgrade:
+            pass  # there is nothing to upgrade to; the request is answered as it is
 
     def on_message_begin(self) -> None:
         """Called by the parser."""
@@ -145,17 +160,15 @@ class BoundedProtocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """Called by the transport: more waits to be read by the client than is kept for it."""
         super().pause_writing()
-        self._writing_since = self.loop.time()
+        self._expect_reading()
 
     def resume_writing(self) -> None:
         """Called by the transport: the client has read."""
         super().resume_writing()
         self._writing_since = None
 
-    def send_400_response(self, msg: str) -> None:
-        """Called where a request cannot be parsed, be it that it was refused meanwhile."""
-        if not self._refused:
-            self._refuse(BadRequest("The request is not valid HTTP/1.1."), None)
+    def _expect_reading(self) -> None:
+        self._writing_since, self._unread = self.loop.time(), self.transport.get_write_buffer_size()
 
     def _look_later(self) -> None:
         self._look = self.loop.call_later(self._patience.look_seconds, self._look_at_it)
@@ -165,16 +178,19 @@ class BoundedProtocol(HttpToolsProtocol):
         now, patience = self.loop.time(), self._patience
         if self.transport.is_closing() and self._writing_since is None:
             # What is left of an answer has to be read like all of it.
-            self._writing_since = now
-        if self._writing_since is not None and now - self._writing_since > patience.reader_pause_seconds:
-            self._drop("reader")
+            self._expect_reading()
+        if self._writing_since is not None:
+            if self._unread - self.transport.get_write_buffer_size() >= patience.kept_pace_bytes:
+                self._expect_reading()
+            elif now - self._writing_since > patience.reader_pause_seconds:
+                self._drop("slow_reader")
         elif self._refused:
             pass
         elif self._head_since is not None and now - self._head_since > patience.header_seconds:
             if self._head_bytes:
                 self._refuse(RequestTimedOut("The headers of the request came too slowly."), "slow_headers")
             else:
-                self._drop("slow_headers")
+                self.transport.close()
         elif self._body_since is not None and self._body_is_slow(now):
             self._refuse(RequestTimedOut("The body of the request came too slowly."), "slow_body")
         self._look_later()
@@ -189,7 +205,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return False
         took = now - self._body_since if self._body_since is not None else 0.0
         return now - self._body_moved > patience.body_pause_seconds or (
-            took > patience.body_pause_seconds and self._body_bytes < took * patience.body_bytes_a_second
+            took > patience.body_pause_seconds and self._body_bytes < took * patience.bytes_a_second
         )
 
     def _headers_advice(self) -> str:
@@ -212,9 +228,9 @@ class BoundedProtocol(HttpToolsProtocol):
         if limit is not None:
             self._connections.count_refused(limit)
         log.info("request_refused", problem=error.slug, request_id=request_id)
-        unanswered = self.cycle is None or self.cycle.response_complete or not self.cycle.response_started
+        can_answer = self._can_answer()
         self._hang_up()
-        if not unanswered or self.pipeline:
+        if not can_answer:
             self.transport.close()
             return
         self.transport.write(_answer(error, request_id))
@@ -222,6 +238,14 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.write_eof()
         self.flow.resume_reading()
         self.loop.call_later(self._patience.farewell_seconds, self.transport.close)
+
+    def _can_answer(self) -> bool:
+        """Whether the next thing to be sent is the beginning of an answer to the request that comes in."""
+        if self.pipeline:
+            return False
+        if self._body_since is None:
+            return self.cycle is None or self.cycle.response_complete
+        return not self.cycle.response_started
 
     def _drop(self, limit: str) -> None:
         """End a connection on which nothing can be said."""

@@ -136,7 +136,10 @@ def find_principal(session: Session, key: str) -> Principal | None:
 
 
 def keys_in_use() -> Select[APIKey, str, JSONObject, bool]:
-    """The keys that are good for something: each with its tenant's name and quotas, and whether to note its use."""
+    """The keys that are good for something.
+
+    Each comes with its tenant's name and quotas, and whether to note its use.
+    """
     noted = func.coalesce(APIKey.last_used_at > func.now() - USE_NOTED_EVERY, False)
     return (
         select(APIKey, Tenant.name, Tenant.quotas, ~noted)

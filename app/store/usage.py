@@ -1,8 +1,8 @@
 """What a tenant uses: what has not ended, what is stored, and the seconds that workers spent at its jobs.
 
-A trigger adds a row of seconds whenever a job leaves the state `running`, however it does: so they are counted in
-the transaction that ends the attempt, exactly once, and for what is cancelled too. It adds a row of its own because
-all who end jobs of a tenant would wait for each other at a sum; `merge_seconds` sums up later.
+A trigger adds a row of seconds whenever a job leaves the state `running`, however it does: so they are
+counted in the transaction that ends the attempt, exactly once, and for what is cancelled too. The row is one of
+its own because all who end jobs of a tenant would wait for each other at a sum; `merge_seconds` sums up later.
 """
 
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ KEPT: Final = timedelta(days=400)
 
 
 class JobSeconds(Base):
-    """Seconds of attempts at jobs of a tenant and a queue that ended on a day (UTC): of one attempt, or of many."""
+    """Seconds of attempts at jobs of a tenant and a queue that ended on a day (UTC): of one, or of many."""
 
     __tablename__ = "job_seconds"
     __table_args__ = (Index("ix_job_seconds_tenant_id_day", "tenant_id", "day"),)
@@ -54,7 +54,7 @@ class JobSeconds(Base):
 
 @dataclass(frozen=True)
 class GPUSeconds:
-    """Seconds of workers at a tenant's jobs of the queue `gpu`, and when those of the next day and month begin."""
+    """Seconds of workers at a tenant's jobs of the queue `gpu`; when the next day and month begin."""
 
     today: float
     this_month: float
