@@ -4,7 +4,7 @@ uvicorn itself bounds only how long a connection idles between requests. Its lim
 comes on connections that it has accepted, health checks too, and so is not used.
 
 What is refused is answered with a problem document, and then the connection is closed. What is sent on it
-still is read and thrown away for a moment: else the operating system would reset it, and nobody see the answer.
+still is read and thrown away for a moment: else the operating system would reset it, and the answer be lost.
 """
 
 import asyncio

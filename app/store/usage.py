@@ -1,8 +1,8 @@
 """What a tenant uses: what has not ended, what is stored, and the seconds that workers spent at its jobs.
 
 A trigger adds a row of seconds whenever a job leaves the state `running`, however it does: so they are
-counted in the transaction that ends the attempt, exactly once, and for what is cancelled too. The row is one of
-its own because all who end jobs of a tenant would wait for each other at a sum; `merge_seconds` sums up later.
+counted in the transaction that ends the attempt, exactly once, and for what is cancelled too. The row is one
+of its own: all who end jobs of a tenant would wait for each other at a sum. `merge_seconds` sums up later.
 """
 
 from dataclasses import dataclass
