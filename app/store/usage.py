@@ -85,16 +85,14 @@ def count_active(session: Session, tenant_id: UUID, most: int | None = None) -> 
 def stored(session: Session, tenant_id: UUID) -> tuple[int, int]:
     """How many texts a tenant stores, and how many bytes of texts and artifacts."""
     session.flush()
-    texts = select(
-        func.coalesce(func.sum(TextSet.text_count), 0).label("texts"),
-        func.coalesce(func.sum(TextSet.byte_count), 0).label("size"),
-    ).where(TextSet.tenant_id == tenant_id, TextSet.deleted_at.is_(None))
-    files = select(func.coalesce(func.sum(Artifact.total_bytes), 0).label("size")).where(
+    texts = select(func.sum(TextSet.text_count), func.sum(TextSet.byte_count)).where(
+        TextSet.tenant_id == tenant_id, TextSet.deleted_at.is_(None)
+    )
+    files = select(func.sum(Artifact.total_bytes)).where(
         Artifact.tenant_id == tenant_id, Artifact.deleted_at.is_(None)
     )
-    of_texts, of_files = texts.subquery(), files.subquery()
-    row = session.execute(select(of_texts.c.texts, of_texts.c.size + of_files.c.size)).one()
-    return int(row[0]), int(row[1])
+    number, size = session.execute(texts).one()
+    return int(number or 0), int(size or 0) + int(session.scalars(files).one() or 0)
 
 
 def gpu_seconds(session: Session, tenant_id: UUID) -> GPUSeconds:
