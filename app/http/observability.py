@@ -11,6 +11,7 @@ from opentelemetry.trace import INVALID_SPAN, Span, SpanKind
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.contracts.tenants import Quotas
 from app.http.problems import answer_unexpected
 from app.http.service_load import ServiceLoad
 from app.tracing import span
@@ -22,6 +23,11 @@ REQUEST_ID_HEADER = b"x-request-id"
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # Asked for every few seconds by machines.
 _UNTRACED: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+
+_LIMITS: Final = (
+    *(Quotas.model_fields.keys() - {"upload_bytes"}),
+    *("wrong_keys", "connections", "headers", "slow_headers", "slow_body", "slow_reader"),
+)
 
 
 class ServiceMetrics:
@@ -54,6 +60,8 @@ class ServiceMetrics:
             ("limit",),
             registry=self.registry,
         )
+        for limit in _LIMITS:
+            self.refusals.labels(limit)  # shown from the start, so that the first refusal is an increase
         self.expired_leases = Counter(
             "memaudit_expired_leases_total",
             "Jobs that this process took back because their worker was silent for longer than a lease.",

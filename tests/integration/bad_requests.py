@@ -201,6 +201,7 @@ def cases(ids: dict[str, str]) -> dict[str, Case]:
         "GET /v1/model-versions/{version_id}/events": Case(read),
         "POST /v1/model-versions/{version_id}/cancel": Case(write),
         "GET /v1/events": Case(read, lists=True),
+        "GET /v1/usage": Case(read, shared=True),
         "GET /v1/audits/{audit_id}/evidence": Case(read),
         "GET /v1/audits/{audit_id}/evidence/{format}": Case(read),
         "GET /v1/studies/{study_id}/evidence": Case(read),
