@@ -25,6 +25,7 @@ from app.http.open_requests import OpenRequests, RevocationGuard
 from app.http.principals import Principals
 from app.http.problems import install_problem_handlers, problem_responses
 from app.http.request_rates import RateHeaders, RequestRates
+from app.http.signed_tokens import SignedTokens
 from app.http.wrong_keys import WrongKeys
 from app.language_models.router import router as language_models
 from app.logs import configure_logging
@@ -81,8 +82,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Connections]]:
     stop_tracing = start_tracing("memaudit-api")
     engine = async_engine(settings.require_database_url(), pool_size=settings.database_pool_size)
     app.state.store = Store(engine)
+    tokens = None if settings.oidc is None else SignedTokens(settings.oidc)
     app.state.principals = Principals(
-        app.state.store, WrongKeys(settings.wrong_keys_a_minute), _quotas(settings)
+        app.state.store, WrongKeys(settings.wrong_keys_a_minute), _quotas(settings), tokens
     )
     # Storing a text set holds a connection for minutes; half of the pool stays free for other requests.
     app.state.text_set_writers = asyncio.Semaphore(max(1, settings.database_pool_size // 2))
@@ -111,6 +113,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Connections]]:
         await app.state.changes.close()
         await app.state.renderings.close()
         app.state.doorbell.close()
+        if tokens is not None:
+            await tokens.aclose()
         await engine.dispose()
         await asyncio.to_thread(stop_tracing)
 

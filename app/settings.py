@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 # Bells of every release have this name: a worker of another one must hear them.
@@ -53,6 +54,35 @@ def _store_url(value: str) -> str:
 
 
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+
+
+def _https_url(value: str) -> str:
+    """Check an address that is believed: by TLS, or on this very machine."""
+    parts = urlsplit(value)
+    if parts.scheme == "https" and parts.hostname:
+        return value
+    if parts.scheme == "http" and parts.hostname in {"127.0.0.1", "::1", "localhost"}:
+        return value
+    raise ValueError("give an address that begins with https://")
+
+
+class OIDC(BaseModel):
+    """Whose signed tokens are taken in place of API keys, and what they stand for."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    # The issuer as its tokens name it, the audience that they have to be for, and where its keys are.
+    issuer: Annotated[str, AfterValidator(_https_url)]
+    audience: str = Field(min_length=1)
+    jwks_url: Annotated[str, AfterValidator(_https_url)]
+    algorithms: list[Literal["RS256", "ES256", "EdDSA"]] = Field(["RS256", "ES256", "EdDSA"], min_length=1)
+    leeway_seconds: float = Field(default=30.0, ge=0, le=300)
+    # The claim that names the tenant, and which tenant each of its values stands for: itself unless given.
+    tenant_claim: str = "tenant"
+    tenants: dict[str, str] = {}
+    # The claim that holds scopes, roles or groups, and the scopes of each: themselves unless given.
+    scopes_claim: str = "scope"
+    scopes: dict[str, list[str]] = {}
 
 
 class Settings(BaseSettings):
@@ -100,12 +130,14 @@ class Settings(BaseSettings):
     # A JSON file that says which controls the rules of policies bear on; None for the mappings that ship.
     control_mappings: AbsolutePath | None = None
 
+    # An issuer of signed tokens, as JSON.
+    oidc: OIDC | None = None
+    # Wrong API keys from one address; further ones are not looked at.
+    wrong_keys_a_minute: int = Field(default=30, ge=1)
+
     # Documents and plots that an API process draws at once, each in a child process; for how long at most.
     renderings: int = Field(default=2, ge=1, le=64)
     rendering_seconds: float = Field(default=60.0, gt=0)
-
-    # Wrong API keys from one address; further ones are not looked at.
-    wrong_keys_a_minute: int = Field(default=30, ge=1)
 
     # What each tenant may use unless it has quotas of its own (see `Quotas`); None for no limit.
     quota_requests_per_minute: int | None = Field(default=60_000, ge=1)

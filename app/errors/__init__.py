@@ -71,6 +71,7 @@ Each stands in the file of its subject, and is imported from here.
 No message may contain a submitted text: they are logged, stored and answered.
 """
 
+from app.errors.access import OwnTenant, TenantNameTaken, TooManyKeys, TooManyWrongKeys
 from app.errors.base import (
     PROBLEM_BASE,
     Conflict,
@@ -99,6 +100,7 @@ from app.errors.language_models import (
     ReferenceIsSame,
     SourceNotAllowed,
 )
+from app.errors.limits import QuotaExceeded, RateLimited
 from app.errors.model_lines import (
     LabelTaken,
     LineNameTaken,
@@ -130,14 +132,6 @@ from app.errors.storage import (
     ServiceUnavailable,
     StorageFull,
     StorageUnavailable,
-)
-from app.errors.tenants import (
-    OwnTenant,
-    QuotaExceeded,
-    RateLimited,
-    TenantNameTaken,
-    TooManyKeys,
-    TooManyWrongKeys,
 )
 from app.errors.text_sets import (
     ImportFailed,

@@ -9,7 +9,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from app.errors import IdempotencyKeyMissing, InsufficientScope, NotFound, Unauthorized
 from app.http.changes import Changes
 from app.http.open_requests import OpenRequests
-from app.http.principals import Credential, Kind, Principals
+from app.http.principals import Credential, Principals
 from app.http.request_rates import RequestRates
 from app.maintenance.doorbell import Doorbell
 from app.rendering.pool import Renderings
@@ -21,7 +21,10 @@ from app.store.tenants import Principal
 ADMIN = "admin"
 EDIT_READ = "edit:read"
 
-_bearer = HTTPBearer(auto_error=False, description="An API key: `Authorization: Bearer mak_…`")
+_bearer = HTTPBearer(
+    auto_error=False,
+    description="An API key: `Authorization: Bearer mak_…`; where an issuer is set, or one of its tokens.",
+)
 
 
 async def _settings(request: Request) -> Settings:
@@ -93,11 +96,13 @@ async def require_still(request: Request) -> None:
 
 
 async def _principal(
-    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+    request: Request,
+    principals: PrincipalsDependency,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
 ) -> Principal:
     if credentials is None:
         raise Unauthorized("Send an API key: Authorization: Bearer mak_…")
-    return await admit(request, Credential(Kind.API_KEY, credentials.credentials))
+    return await admit(request, principals.bearer(credentials.credentials))
 
 
 class RequireScope:

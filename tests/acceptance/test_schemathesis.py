@@ -17,7 +17,13 @@ NOT_PROMISED = "positive_data_acceptance,ensure_resource_availability"
 
 def test_generated_requests(database_url: str, broker_url: str, tmp_path: Path) -> None:
     ensure_signing_key(tmp_path / "signing-keys")
-    with LiveService(tmp_path, database_url=database_url, broker_url=broker_url, model_roots=[]) as service:
+    with LiveService(
+        tmp_path,
+        database_url=database_url,
+        broker_url=broker_url,
+        model_roots=[],
+        MEMAUDIT_WRONG_KEYS_A_MINUTE="100000",
+    ) as service:
         schemathesis = [
             str(Path(sys.executable).with_name("schemathesis")),
             "run",

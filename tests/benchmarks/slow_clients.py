@@ -1,8 +1,8 @@
 """`python -m tests.benchmarks.slow_clients`: what others notice of clients that send or read slowly.
 
 Others ask at a fixed rate, from a process of their own, before slow clients come and while they are there. Of
-these some send headers byte by byte, some a body, and some ask for large answers that they do not read; whoever is
-dropped comes again. Both figures are of one run on one machine, and their ratio is what counts.
+these some send headers byte by byte, some a body, and some ask for large answers that they do not read; whoever
+is dropped comes again. Both figures are of one run on one machine, and their ratio is what counts.
 """
 
 import argparse
@@ -173,7 +173,8 @@ async def be_slow(plan: Plan) -> list[str]:
     """Be so many slow clients for longer than others ask; what became of each connection."""
     authorized = f"Host: {plan.host}\r\nAuthorization: Bearer {plan.key}\r\n"
     get = f"GET {plan.path} HTTP/1.1\r\n{authorized}"
-    post = f"POST /v1/text-sets HTTP/1.1\r\n{authorized}Content-Type: application/json\r\nContent-Length: 1000000"
+    post = f"POST /v1/text-sets HTTP/1.1\r\n{authorized}"
+    post += "Content-Type: application/json\r\nContent-Length: 1000000"
     kinds = itertools.cycle([(get, "X-Slow: "), (f"{post}\r\n\r\n", '{"name": "'), (f"{get}\r\n", "")])
     ended: list[str] = []
     end = time.perf_counter() + plan.seconds + 6

@@ -16,6 +16,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.settings import Settings
+from app.store.api_keys import create_key
 from app.store.core.base import Base
 from app.store.core.identifiers import Prefix, format_id
 from app.store.core.sessions import sync_engine
@@ -34,14 +35,16 @@ NO_SUCH_UUID = "0" * 32
 class Case:
     """A valid request: what its key needs, its body, and the ids in its body that belong to the tenant.
 
-    What is `shared` belongs to no tenant. The valid request is answered with `answered`, where that is known;
-    what is `endless` is answered for as long as the client listens.
+    What is `shared` belongs to no tenant. What takes no key has no use for an `Idempotency-Key`. The valid
+    request is answered with `answered`, where that is known; what is `endless` is answered for as long as
+    the client listens.
     """
 
     scope: str
     body: dict[str, Any] | None = None
     owned: tuple[str, ...] = ()
     needs_key: bool = False
+    takes_key: bool = True
     lists: bool = False
     shared: bool = False
     answered: int | None = None
@@ -210,6 +213,21 @@ def cases(ids: dict[str, str]) -> dict[str, Case]:
         "GET /v1/edits/{edit_id}/evidence/{format}": Case("edit:read", answered=409),
         "GET /v1/gates/{gate_id}/evidence": Case(read),
         "GET /v1/gates/{gate_id}/evidence/{format}": Case(read, answered=409),
+        "POST /v1/tenants": Case("admin", {"name": CANARY, "quotas": {}, "retention": {}}, takes_key=False),
+        "GET /v1/tenants": Case("keys:write", lists=True),
+        "GET /v1/tenants/{tenant_id}": Case("keys:write"),
+        "PATCH /v1/tenants/{tenant_id}": Case(
+            "admin", {"name": "acme", "quotas": {}, "retention": {}, "disabled": False}, takes_key=False
+        ),
+        "POST /v1/tenants/{tenant_id}/keys": Case(
+            "keys:write",
+            {"name": CANARY, "scopes": ["audit:read"], "expires_at": "2099-01-01T00:00:00Z"},
+            takes_key=False,
+        ),
+        "GET /v1/tenants/{tenant_id}/keys": Case("keys:write", lists=True),
+        "DELETE /v1/keys/{key_id}": Case("keys:write"),
+        "GET /v1/trail": Case("trail:read", lists=True),
+        "GET /v1/trail/head": Case("admin", shared=True),
         "POST /v1/score": Case(write, {**measured, "texts": [text], "timeout": 0.5}, owned=("model",)),
     }
 
@@ -303,6 +321,7 @@ async def make_resources(client: httpx.AsyncClient, settings: Settings, director
     engine = sync_engine(settings.require_database_url())
     with Session(engine) as session, session.begin():
         tenant_id = session.scalars(select(Tenant.id).where(Tenant.name == "acme")).one()
+        key_id = create_key(session, tenant_id, name="other", scopes=["audit:read"])[0].id
         model_id = add_ready_model(session, tenant_id).id
         second_model_id = add_ready_model(session, tenant_id).id
         edit_id = add_edit(session, tenant_id, OperationStatus.CANCELLED).id
@@ -327,6 +346,8 @@ async def make_resources(client: httpx.AsyncClient, settings: Settings, director
         "family": "hubble",
         "preset": "wikipedia",
         "format": "junit",
+        "tenant_id": format_id(Prefix.TENANT, tenant_id),
+        "key_id": format_id(Prefix.API_KEY, key_id),
     }
     return ids | await _make_judged_resources(client, ids)
 

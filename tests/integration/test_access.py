@@ -1,25 +1,40 @@
 """Tenants and keys over the API, and how soon a key that ended is refused."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
 import psycopg
 import pytest
 from fastapi import FastAPI
+from sqlalchemy.orm import Session, sessionmaker
 
+from app.embedded.owner_key import ensure_owner_key
+from app.evidence.signing import rotate_signing_key
 from app.http import principals
 from app.settings import Settings
+from app.store.api_keys import find_principal
 from app.store.core.identifiers import Prefix, format_id, parse_id
 from app.store.operations import OperationStatus
+from memaudit import AsyncClient, Conflict
+from tests.command_line import invoke
 from tests.http_api import client_of, make_key, running_app
 from tests.integration.rows import add_audit
 from tests.live_service import PATIENCE
 
 PROMISED_SECONDS = 5
+
+
+@pytest.fixture
+def settings(database_url: str, broker_url: str, tmp_path: Path) -> Settings:
+    # Commands and the service share one output here.
+    quiet = {"log_level": "error", "signing_keys": tmp_path / "keys"}
+    return Settings(database_url=database_url, broker_url=broker_url, **quiet)
 
 
 @pytest.fixture
@@ -272,3 +287,74 @@ async def test_wrong_keys_are_counted_by_their_address_and_lock_nobody_out(
         elsewhere = httpx.ASGITransport(app=app, client=("10.0.0.7", 1))
         async with httpx.AsyncClient(transport=elsewhere, base_url="http://memaudit") as other:
             assert (await other.get("/v1/audits", headers=headers)).status_code == 401
+
+
+async def test_the_client_administers_tenants_and_reads_the_trail(
+    remote: httpx.AsyncClient, settings: Settings, tmp_path: Path
+) -> None:
+    key = make_key(settings, tenant="operator", scopes=("admin",))
+    async with AsyncClient(str(remote.base_url), key) as operator:
+        tenant = await operator.tenants.create(name="wonderland")
+        with pytest.raises(Conflict):
+            await operator.tenants.create(name="wonderland")
+        made = await operator.tenants.create_key(tenant.id, name="ci", scopes=["keys:write", "trail:read"])
+        assert (await operator.tenants.change(tenant.id, disabled=False)).name == "wonderland"
+        async with AsyncClient(str(remote.base_url), made.key) as client:
+            assert [each.id async for each in client.tenants.list()] == [tenant.id]
+            assert [each.ends_in async for each in client.tenants.list_keys(tenant.id)] == [made.key[-4:]]
+            told: list[str] = []
+            while not told:
+                told = [each.action async for each in client.trail.list()]
+        assert told[:2] == ["tenant.created", "key.created"]
+        await operator.trail.save(tmp_path / "trail.jsonl", tenant=tenant.id)
+        assert len((tmp_path / "trail.jsonl").read_text().splitlines()) >= len(told)
+        assert (await operator.tenants.revoke_key(made.id)).revoked_at is not None
+
+
+async def test_commands_administer_tenants_and_keep_the_trail(
+    remote: httpx.AsyncClient, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rotate_signing_key(settings.signing_keys_directory)
+    monkeypatch.setenv("MEMAUDIT_SIGNING_KEYS", str(settings.signing_keys_directory))
+    monkeypatch.setenv("MEMAUDIT_DATABASE_URL", settings.require_database_url())
+    monkeypatch.setenv("MEMAUDIT_URL", str(remote.base_url))
+    monkeypatch.setenv("MEMAUDIT_API_KEY", make_key(settings, tenant="operator", scopes=("admin",)))
+
+    async def memaudit(*arguments: str) -> str:
+        done = await asyncio.to_thread(invoke, *arguments)
+        assert done.exit_code == 0, done.output
+        return done.stdout.strip()
+
+    tenant = json.loads(await memaudit("tenants", "create", "wonderland", "--json"))["id"]
+    wanted = ("--name", "ci", "--scope", "audit:read", "--days", "7")
+    made = json.loads(await memaudit("tenants", "add-key", tenant, *wanted, "--json"))
+    assert datetime.fromisoformat(made["expires_at"]) > datetime.now(UTC) + timedelta(days=6)
+    assert made["ends_in"] in await memaudit("tenants", "keys", tenant)
+    assert await memaudit("tenants", "revoke-key", made["id"]) == "Revoked."
+    assert "disabled" in await memaudit("tenants", "disable", tenant)
+    assert "wonderland" in await memaudit("tenants", "list")
+    assert "disabled" not in await memaudit("tenants", "enable", tenant)
+    head, export = tmp_path / "head.json", tmp_path / "trail.jsonl"
+    while not json.loads(await memaudit("trail", "verify", "--json"))["entries"]:
+        pass
+    await memaudit("trail", "head", str(head))
+    await memaudit("trail", "export", str(export))
+    assert "whole" in await memaudit("trail", "verify", str(export), "--head", str(head))
+    refused = await asyncio.to_thread(
+        invoke, "tenants", "add-key", tenant, "--name", "x", "--scope", "audit:everything"
+    )
+    assert (refused.exit_code, "audit:everything" not in refused.stderr) == (2, True)
+
+
+def test_the_owner_whose_key_file_is_lost_gets_a_new_key_and_the_lost_one_ends(
+    settings: Settings, sessions: sessionmaker[Session], tmp_path: Path
+) -> None:
+    at_home = settings.model_copy(update={"home": tmp_path})
+    keys = []
+    for _ in range(4):
+        path = ensure_owner_key(at_home)
+        keys.append(path.read_text().strip())
+        assert ensure_owner_key(at_home).read_text().strip() == keys[-1]
+        path.unlink()
+    with sessions.begin() as session:
+        assert [find_principal(session, key) is not None for key in keys] == [False, False, False, True]

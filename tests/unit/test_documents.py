@@ -1,6 +1,7 @@
 """What documents point at is there, and their tables list all that there is."""
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -8,9 +9,10 @@ from typing import Final
 import pytest
 
 from app.contracts.policies import RULES
+from app.contracts.tenants import SCOPES
 from app.evidence.registry import FORMATS
 from app.settings import Settings
-from app.store.tenants import SCOPES
+from tests.integration.bad_requests import cases
 
 ROOT: Final = Path(__file__).parents[2]
 DOCUMENTS: Final = sorted(
@@ -99,6 +101,13 @@ def test_the_table_of_settings_has_every_setting_and_no_other() -> None:
 def names(cells: list[str]) -> set[str]:
     """The names that cells begin with, all where there are several."""
     return {name for cell in cells for name in re.findall(r"`([^`]+)`", cell.partition(" {")[0])}
+
+
+def test_the_table_of_routes_has_the_scope_of_each() -> None:
+    """The same that `test_bad_input` tries: it refuses keys of other scopes."""
+    text = (ROOT / "docs" / "access.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `([A-Z]+ /.*?)` \| `(.*?)` \|$", text, re.MULTILINE)
+    assert dict(listed) == {route: case.scope for route, case in cases(defaultdict(str)).items()}
 
 
 def test_tables_list_every_scope_rule_and_format() -> None:
