@@ -1,14 +1,16 @@
 """`python -m tests.benchmarks.slow_clients`: what others notice of clients that send or read slowly.
 
-Others ask at a fixed rate, from a process of their own, before slow clients come and while they are there. Of
-these some send headers byte by byte, some a body, and some ask for large answers that they do not read; whoever
-is dropped comes again. Both figures are of one run on one machine, and their ratio is what counts.
+Others ask at a fixed rate, from a process of their own, before slow clients come and while they are there. Some
+of these send headers byte by byte, some a body, and some ask for large answers that they do not read; who is
+dropped comes again. Both figures are of one run on one machine, and their ratio is what counts.
 """
 
 import argparse
 import asyncio
 import itertools
 import json
+import select
+import socket
 import subprocess
 import sys
 import tempfile
@@ -30,8 +32,10 @@ from tests.servers import RunningService, memaudit_up
 MOST_RATIO: Final = 2.0
 # Below this a p99 is the noise of the machine, and a ratio of two of them means nothing.
 LEAST_P99_SECONDS: Final = 0.01
-TEXT_CHARS: Final = 1000
-TEXTS: Final = 1000
+# Slow clients come one after the other: a burst of large answers would be another measurement.
+RAMP_SECONDS: Final = 10.0
+# Of a large answer: more than the operating system keeps for a connection.
+ANSWER_CHARS: Final = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -78,14 +82,12 @@ def measure(service: RunningService, arguments: argparse.Namespace) -> Iterator[
             "seconds": arguments.seconds,
         }
         others = Plan(**shared, slow=0, path=f"/v1/text-sets/{text_set}", rate=arguments.rate)
-        slow = Plan(
-            **shared, slow=arguments.clients, path=f"/v1/text-sets/{text_set}/texts?limit=1000", rate=0
-        )
+        slow = Plan(**shared, slow=arguments.clients, path=f"/v1/text-sets/{text_set}/texts", rate=0)
         api = api_of(service)
         carry_out(others)  # the first requests open connections of the database
         without, memory = carry_out(others), api.memory_info().rss
         with running(slow) as process:
-            time.sleep(2)
+            time.sleep(RAMP_SECONDS + 1)
             beside = carry_out(others)
             most, open_files = api.memory_info().rss, api.num_fds()
             output, _ = process.communicate()
@@ -95,9 +97,7 @@ def measure(service: RunningService, arguments: argparse.Namespace) -> Iterator[
         print(f"  {name}: p50 {told(answered, 0.5)}, p99 {told(answered, 0.99)} of {len(answered)} answers")
     print(f"  what became of connections of slow clients: {dict(ended)}")
     print("  " + "\n  ".join(line for line in refused if not line.endswith(" 0.0")))
-    print(
-        f"  memory of the API process {memory / 2**20:.0f} MiB, then {most / 2**20:.0f}; {open_files} open files"
-    )
+    print(f"  memory of the API {memory / 2**20:.0f} MiB, then {most / 2**20:.0f}; {open_files} open files")
     due = int(arguments.rate * arguments.seconds)
     ratio = max(quantile(beside, 0.99), LEAST_P99_SECONDS) / max(quantile(without, 0.99), LEAST_P99_SECONDS)
     yield Line(
@@ -119,8 +119,8 @@ def quantile(seconds: Sequence[float], share: float) -> float:
 
 
 def store_texts(client: httpx.Client) -> str:
-    """A text set of which one page is a large answer."""
-    texts = [{"text": f"{number:06d}" + "x" * TEXT_CHARS} for number in range(TEXTS)]
+    """A text set of which a page is a large answer that costs little to make."""
+    texts = [{"text": "x" * ANSWER_CHARS}]
     stored = client.post("/v1/text-sets", json={"name": "read slowly", "texts": texts})
     return str(stored.raise_for_status().json()["id"])
 
@@ -174,36 +174,39 @@ async def be_slow(plan: Plan) -> list[str]:
     authorized = f"Host: {plan.host}\r\nAuthorization: Bearer {plan.key}\r\n"
     get = f"GET {plan.path} HTTP/1.1\r\n{authorized}"
     post = f"POST /v1/text-sets HTTP/1.1\r\n{authorized}"
-    post += "Content-Type: application/json\r\nContent-Length: 1000000"
-    kinds = itertools.cycle([(get, "X-Slow: "), (f"{post}\r\n\r\n", '{"name": "'), (f"{get}\r\n", "")])
+    post += "Content-Type: application/json\r\nContent-Length: 1000000\r\n\r\n"
+    kinds = itertools.cycle([(get, "X-Slow: "), (post, '{"name": "'), (f"{get}\r\n", "")])
     ended: list[str] = []
-    end = time.perf_counter() + plan.seconds + 6
+    end = time.perf_counter() + RAMP_SECONDS + plan.seconds + 5
 
-    async def stay(first: str, rest: str) -> None:
+    async def stay(number: int, first: str, rest: str) -> None:
+        await asyncio.sleep(RAMP_SECONDS * number / plan.slow)
         while time.perf_counter() < end:
             ended.append(await be_one(plan, first, rest, end))
 
-    await asyncio.gather(*(stay(*next(kinds)) for _ in range(plan.slow)))
+    await asyncio.gather(*(stay(number, *next(kinds)) for number in range(plan.slow)))
     return ended
 
 
 async def be_one(plan: Plan, first: str, rest: str, end: float) -> str:
     """One connection, on which nothing is read: the first part of a request at once, then a byte a second."""
-    try:
-        _, writer = await asyncio.open_connection(plan.host, plan.port)
-    except OSError:
-        return "not made"
-    writer.transport.pause_reading()  # type: ignore[attr-defined]
-    writer.write(first.encode())
-    trickled = itertools.chain(rest, itertools.repeat("x")) if rest else itertools.repeat("")
-    try:
-        while time.perf_counter() < end:
-            await asyncio.sleep(1)
-            writer.write(next(trickled).encode())
-            if writer.transport.is_closing():
-                return "dropped"
-    finally:
-        writer.close()
+    with socket.socket() as connection:
+        connection.settimeout(0)
+        # The operating system reads little on its own account.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        gone = select.poll()
+        gone.register(connection, select.POLLRDHUP)
+        trickled = itertools.chain(rest, itertools.repeat("x")) if rest else itertools.repeat("")
+        try:
+            await asyncio.get_running_loop().sock_connect(connection, (plan.host, plan.port))
+            connection.send(first.encode())
+            while time.perf_counter() < end:
+                await asyncio.sleep(1)
+                if gone.poll(0):
+                    return "closed"
+                connection.send(next(trickled).encode())
+        except OSError:
+            return "broken"
     return "still open"
 
 
