@@ -1,8 +1,8 @@
 """`python -m tests.benchmarks.slow_clients`: what others notice of clients that send or read slowly.
 
 Others ask at a fixed rate, from a process of their own, before slow clients come and while they are there.
-Some of these send headers byte by byte, some a body, and some ask for large answers that they do not read; who is
-dropped comes again. Both figures are of one run on one machine, and their ratio is what counts.
+Some of these send headers byte by byte, some a body, and some ask for large answers that they do not read. Who
+is dropped comes again. Both figures are of one run on one machine, and their ratio is what counts.
 """
 
 import argparse

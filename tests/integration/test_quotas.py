@@ -23,6 +23,7 @@ from app.store.jobs.queue import cancel_jobs
 from app.store.jobs.sweeping import sweep_leases
 from app.store.tenants import Tenant
 from app.store.usage import JobSeconds, gpu_seconds, merge_seconds
+from memaudit import AsyncClient
 from tests.http_api import client_of, make_key
 from tests.integration.rows import add_audit_rows, add_ready_model, add_shard, add_tenant
 
@@ -159,6 +160,7 @@ async def test_texts_and_bytes_are_counted_where_they_are_stored(
 
 
 async def test_usage_is_shown_against_the_limits(
+    app: FastAPI,
     client: httpx.AsyncClient,
     operator: httpx.AsyncClient,
     model: str,
@@ -182,6 +184,9 @@ async def test_usage_is_shown_against_the_limits(
         "gpu_seconds_this_month": 0,
     }
     assert usage["day_ends_at"] <= usage["month_ends_at"]
+    key = client.headers["authorization"].removeprefix("Bearer ")
+    async with AsyncClient("http://memaudit", key, transport=httpx.ASGITransport(app=app)) as typed:
+        assert (await typed.usage()).used.model_dump() == usage["used"]
     theirs = (await operator.get("/v1/usage")).json()
     assert theirs["used"]["stored_texts"] == theirs["used"]["concurrent_operations"] == 0
 
