@@ -278,7 +278,8 @@ async def test_all_that_is_asked_of_metrics_is_told(client: httpx.AsyncClient) -
     # And nothing is told of jobs and rooms that nobody looks at.
     names = {name for _, expr in asked for part, _ in used(promql_parser.parse(expr)) for name in part}
     ours = {name for name in told if name.startswith("memaudit_") and not name.startswith("memaudit_http")}
-    born = {"memaudit_expired_leases_created", "memaudit_webhook_attempts_created"}
+    counters = ("expired_leases", "webhook_attempts", "refused")
+    born = {f"memaudit_{name}_created" for name in counters}
     assert ours - names - born == set()
 
 
