@@ -11,6 +11,7 @@ from app import __version__
 from app.artifacts.hub import router as hub
 from app.artifacts.router import router as artifacts
 from app.audits.router import router as audits
+from app.contracts.tenants import Quotas
 from app.edits.router import router as edits
 from app.errors import MemauditError
 from app.events.router import router as events
@@ -18,14 +19,17 @@ from app.evidence.controls import read_control_mappings
 from app.evidence.router import keys_router as signing_keys
 from app.evidence.router import router as evidence
 from app.gates.router import router as gates
+from app.http.admission import Admission, Kind, Room
 from app.http.api_page import install_api_page
 from app.http.changes import Changes
+from app.http.draining import told_of_the_end
 from app.http.health import router as operations
 from app.http.hosts import OneHost
 from app.http.observability import RequestObserver, ServiceMetrics
 from app.http.open_requests import OpenRequests, RevocationGuard
 from app.http.principals import Principals
 from app.http.problems import install_problem_handlers, problem_responses
+from app.http.request_rates import RateHeaders, RequestRates
 from app.http.signed_tokens import SignedTokens
 from app.http.wrong_keys import WrongKeys
 from app.language_models.router import router as language_models
@@ -41,9 +45,10 @@ from app.presets.router import router as presets
 from app.rendering.pool import Renderings
 from app.scoring.router import router as scoring
 from app.sealing.keyring import Keyring
+from app.serving.connections import STATE, Connections, Patience
 from app.settings import Settings, get_settings
 from app.store.blobs.objects import open_location
-from app.store.core.sessions import async_engine
+from app.store.core.sessions import TimeLimits, async_engine
 from app.store.core.unit_of_work import Store
 from app.store.data_keys import require_keys, with_keyring
 from app.studies.router import router as studies
@@ -51,6 +56,10 @@ from app.tenants.router import router as tenants
 from app.text_sets.router import router as text_sets
 from app.tracing import start_tracing
 from app.trail.router import router as trail
+from app.usage.router import router as usage
+from app.webhooks.deliverer import Deliverer
+from app.webhooks.router import messages as webhook_messages
+from app.webhooks.router import router as webhooks
 
 DESCRIPTION = """
 memaudit audits language models for memorization: it scores texts under a language model and reports how
@@ -74,24 +83,49 @@ async def _require_keys(store: Store) -> None:
         raise
 
 
+def _quotas(settings: Settings) -> Quotas:
+    """What a tenant may use that has no quotas of its own."""
+    return Quotas(**{name: getattr(settings, f"quota_{name}") for name in Quotas.model_fields})
+
+
+def _patience(settings: Settings) -> Patience:
+    """What is read and waited for on each connection."""
+    return Patience(
+        connections=settings.max_connections,
+        connections_per_address=settings.max_connections_per_address,
+        header_seconds=settings.header_seconds,
+        body_pause_seconds=settings.body_pause_seconds,
+        reader_pause_seconds=settings.reader_pause_seconds,
+    )
+
+
 @asynccontextmanager
-async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Connections]]:
     settings: Settings = app.state.settings
     open_location(settings.artifact_store)
     read_control_mappings(settings.control_mappings)  # a wrong one is told at the start
     keyring = Keyring(settings)
     keyring.require()
-    engine = async_engine(settings.require_database_url(), pool_size=settings.database_pool_size)
-    app.state.store = Store(engine, with_keyring(keyring))
+    limits = TimeLimits(
+        connection_seconds=settings.database_wait_seconds,
+        statement_seconds=settings.database_statement_seconds,
+    )
+    engine = async_engine(
+        settings.require_database_url(), pool_size=settings.database_pool_size, limits=limits
+    )
+    app.state.store = Store(engine, limits, with_keyring(keyring))
     await _require_keys(app.state.store)
     stop_tracing = start_tracing("memaudit-api")
     tokens = None if settings.oidc is None else SignedTokens(settings.oidc)
-    app.state.principals = Principals(app.state.store, WrongKeys(settings.wrong_keys_a_minute), tokens)
+    app.state.principals = Principals(
+        app.state.store, WrongKeys(settings.wrong_keys_a_minute), _quotas(settings), tokens
+    )
     # Storing a text set holds a connection for minutes; half of the pool stays free for other requests.
     app.state.text_set_writers = asyncio.Semaphore(max(1, settings.database_pool_size // 2))
     app.state.renderings = Renderings(settings.renderings, settings.rendering_seconds)
     app.state.doorbell = Doorbell(settings)
     app.state.changes = Changes(settings.require_database_url())
+    deliverer = Deliverer(app.state.store, settings, app.state.metrics.count_webhook)
     tasks = [
         asyncio.create_task(work)
         for work in (
@@ -102,10 +136,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             app.state.changes.listen_forever(),
             chain_forever(app.state.store),
             app.state.open_requests.end_revoked_forever(app.state.principals),
+            deliverer.deliver_forever(),
+            app.state.doorbell.ring_forever(),
         )
     ]
     try:
-        yield
+        with told_of_the_end(app.state.changes.end_waits):
+            yield {STATE: Connections(_patience(settings), app.state.metrics.refused)}
     finally:
         for task in tasks:
             task.cancel()
@@ -113,15 +150,26 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
                 await task
         await app.state.changes.close()
         await app.state.renderings.close()
-        app.state.doorbell.close()
+        await app.state.doorbell.close()
         if tokens is not None:
             await tokens.aclose()
         await engine.dispose()
         await asyncio.to_thread(stop_tracing)
 
 
+def _rooms(settings: Settings) -> dict[Kind, Room]:
+    """How many requests are let in: of the short ones, as many as there are connections to the database."""
+    return {
+        Kind.SHORT: Room(
+            settings.database_pool_size, waiting=settings.waiting_requests, seconds=settings.waiting_seconds
+        ),
+        Kind.WAITING: Room(settings.long_polls),
+        Kind.BULK: Room(settings.transfers),
+    }
+
+
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """The application, ready for uvicorn: `uvicorn app.main:create_app --factory`."""
+    """The application, ready for a server: `python -m app.serving`."""
     settings = settings or get_settings()
     configure_logging(settings)
     app = FastAPI(
@@ -139,6 +187,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.settings = settings
     app.state.metrics = ServiceMetrics(settings.artifact_store)
     app.state.open_requests = OpenRequests()
+    app.state.request_rates = RequestRates()
     install_problem_handlers(app)
     v1 = APIRouter(responses=problem_responses(400, 401, 403, 404, 413, 415, 422, 429, 503))
     for router in (
@@ -153,19 +202,29 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         gates,
         model_lines,
         events,
+        webhooks,
         artifacts,
         hub,
         evidence,
         tenants,
+        usage,
         trail,
     ):
         v1.include_router(router)
     app.include_router(v1)
+    app.webhooks.include_router(webhook_messages)
     app.include_router(operations)
     app.include_router(signing_keys)
     install_api_page(app)
     install_pages(app)
     app.add_middleware(RevocationGuard, open_requests=app.state.open_requests)
+    app.add_middleware(
+        Admission,
+        rooms=_rooms(settings),
+        most_body_bytes=settings.max_request_bytes,
+        count_refused=lambda kind: app.state.metrics.refused(f"busy_{kind}"),
+    )
+    app.add_middleware(RateHeaders)
     app.add_middleware(OneHost)
     app.add_middleware(RequestObserver, metrics=app.state.metrics)
     return app

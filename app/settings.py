@@ -1,12 +1,13 @@
 """Settings, read from `MEMAUDIT_*` environment variables or from files in a secrets directory."""
 
+import ipaddress
 import os
 import re
 import ssl
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
@@ -38,6 +39,13 @@ def _split_roots(value: object) -> object:
     """Read a colon-separated string as a list of directories."""
     if isinstance(value, str):
         return [part for part in value.split(":") if part]
+    return value
+
+
+def _split_hosts(value: object) -> object:
+    """Read a comma-separated string as a list of hosts."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
     return value
 
 
@@ -85,6 +93,33 @@ class OIDC(BaseModel):
     scopes: dict[str, list[str]] = {}
 
 
+class WebhookNetwork(NamedTuple):
+    """Addresses inside one's own network that webhooks may be sent to, and the port there."""
+
+    network: ipaddress.IPv4Network | ipaddress.IPv6Network
+    port: int
+
+    @classmethod
+    def read(cls, entry: str) -> Self:
+        """Read `address/length`, for port 443, or `address/length:port`.
+
+        Raises:
+            ValueError: it is neither.
+        """
+        address, slash, rest = entry.strip().partition("/")
+        length, _, port = rest.partition(":")
+        if not slash or not 0 < int(port or 443) <= 65_535:  # noqa: PLR2004 - ports
+            raise ValueError("give networks as address/length or address/length:port")
+        return cls(ipaddress.ip_network(f"{address}/{length}"), int(port or 443))
+
+
+def _webhook_networks(value: object) -> object:
+    """Read `10.20.0.0/16,10.30.0.7/32:8443,fd00::/64:8443`."""
+    if isinstance(value, str):
+        return [WebhookNetwork.read(entry) for entry in value.split(",") if entry.strip()]
+    return value
+
+
 class Settings(BaseSettings):
     """Everything that a process of memaudit can be told from outside."""
 
@@ -104,10 +139,24 @@ class Settings(BaseSettings):
     # Who vouches for a broker on `rediss://`, as PEM; the system's authorities where it is not given.
     broker_ca_file: AbsolutePath | None = None
     database_pool_size: int = Field(default=10, ge=1)
+    # How long a request waits for a free connection to the database, and for the end of a statement. What
+    # writes or reads all of something large is given an hour.
+    database_wait_seconds: float = Field(default=10.0, gt=0)
+    database_statement_seconds: float = Field(default=10.0, gt=0)
+
+    # How many requests wait to be let in, and for how long, before they are refused; and how many long polls
+    # and event streams, and how many exports, downloads and uploads, one API process serves at once.
+    waiting_requests: int = Field(default=100, ge=0)
+    waiting_seconds: float = Field(default=0.4, gt=0)
+    long_polls: int = Field(default=2000, ge=1)
+    transfers: int = Field(default=32, ge=1)
 
     artifact_store: Annotated[str, AfterValidator(_store_url)] = "postgres:"
 
     model_roots: Annotated[list[AbsolutePath], NoDecode, BeforeValidator(_split_roots)] = []
+
+    # Hosts beside the hub's own that it may send workers to.
+    hub_hosts: Annotated[list[str], NoDecode, BeforeValidator(_split_hosts)] = []
 
     lease_seconds: float = Field(default=60.0, gt=0)
     max_attempts: int = Field(default=3, ge=1)
@@ -144,12 +193,40 @@ class Settings(BaseSettings):
     renderings: int = Field(default=2, ge=1, le=64)
     rendering_seconds: float = Field(default=60.0, gt=0)
 
+    # What each tenant may use unless it has quotas of its own (see `Quotas`); None for no limit.
+    quota_requests_per_minute: int | None = Field(default=60_000, ge=1)
+    quota_concurrent_operations: int | None = Field(default=None, ge=0)
+    quota_stored_texts: int | None = Field(default=None, ge=0)
+    quota_stored_bytes: int | None = Field(default=None, ge=0)
+    quota_gpu_seconds_per_day: int | None = Field(default=None, ge=0)
+    quota_gpu_seconds_per_month: int | None = Field(default=None, ge=0)
+    quota_upload_bytes: int | None = Field(default=None, ge=0)
+
+    # Connections to one API process, and those from one address: behind a proxy all come from the proxy's.
+    max_connections: int = Field(default=1000, ge=1)
+    max_connections_per_address: int = Field(default=500, ge=1)
+    # A request's headers must be there in so many seconds; a body may not pause for longer, nor a reader.
+    header_seconds: float = Field(default=10.0, gt=0)
+    body_pause_seconds: float = Field(default=30.0, gt=0)
+    reader_pause_seconds: float = Field(default=30.0, gt=0)
+
     # A JSON request; a text set in one JSON document, or one record of a stream; a whole stream.
     max_request_bytes: int = Field(default=2**20, ge=1)
     max_json_bytes: int = Field(default=64 * 2**20, ge=1)
     max_upload_bytes: int = Field(default=8 * 2**30, ge=1)
     max_text_chars: int = Field(default=4_000_000, ge=1)
     max_texts: int = Field(default=10_000_000, ge=1)
+
+    # Webhooks go to the public internet, port 443, and to these networks inside one's own; who vouches for
+    # receivers beside the system's authorities, as PEM.
+    webhook_networks: Annotated[list[WebhookNetwork], NoDecode, BeforeValidator(_webhook_networks)] = []
+    webhook_ca_file: AbsolutePath | None = None
+    # A whole try; the pause before the second, twice as long before each further one; when they are given up.
+    webhook_timeout_seconds: float = Field(default=15.0, gt=0, le=60)
+    webhook_retry_seconds: float = Field(default=5.0, gt=0, le=60)
+    webhook_retry_days: float = Field(default=3.0, gt=0, le=30)
+    # Deliveries that have ended, so that they can be looked at and replayed.
+    webhook_kept_days: float = Field(default=30.0, gt=0, le=36_500)
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: LogFormat = "json"

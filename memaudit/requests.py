@@ -202,6 +202,10 @@ class Constraint(TypedDict):
     max_perplexity_increase: NotRequired[float]
 
 
+DeliveryState: TypeAlias = Literal["pending", "delivered", "dead"]
+"""What became of a delivery."""
+
+
 class EditCreate(TypedDict):
     """An edit to run: which language model, by which method, and what to measure before and after.
 
@@ -537,7 +541,30 @@ class ProbabilisticExtraction(TypedDict):
 
 
 class Quotas(TypedDict):
-    """How much of the instance a tenant may use; null is the instance's default."""
+    """How much of the instance a tenant may use; null is the instance's default, which may be no limit."""
+
+    requests_per_minute: NotRequired[int | None]
+    """Requests to an API process: so many at once, and as many a minute thereafter."""
+
+    concurrent_operations: NotRequired[int | None]
+    """Audits, studies, edits, gates and model versions that have not ended, those made for other work too;
+    language models in validation, and text sets in import.
+    """
+
+    stored_texts: NotRequired[int | None]
+    """Texts of all text sets that are not erased."""
+
+    stored_bytes: NotRequired[int | None]
+    """Bytes of those texts in UTF-8, and of the files of artifacts that are not deleted."""
+
+    gpu_seconds_per_day: NotRequired[int | None]
+    """Seconds of workers at jobs of the queue `gpu`, from midnight to midnight in UTC."""
+
+    gpu_seconds_per_month: NotRequired[int | None]
+    """As by the day, in a calendar month in UTC."""
+
+    upload_bytes: NotRequired[int | None]
+    """Bytes of one request that uploads texts."""
 
 
 class RankRatios(TypedDict):
@@ -846,6 +873,114 @@ TextSetStatus: TypeAlias = Literal["importing", "ready", "failed", "cancelled"]
 """Whether the texts are there. What is uploaded is ready at once."""
 
 
+class WebhookChange(TypedDict):
+    """What is to be changed of a webhook; what is left out stays. What waits goes to the new URL.
+
+    One that is enabled again is told of the events from then on, and sent what still waits for it.
+    """
+
+    url: NotRequired[str | None]
+
+    event_types: NotRequired[
+        Sequence[
+            Literal[
+                "audit.succeeded",
+                "audit.failed",
+                "audit.cancelled",
+                "study.succeeded",
+                "study.failed",
+                "study.cancelled",
+                "edit.succeeded",
+                "edit.failed",
+                "edit.cancelled",
+                "gate.passed",
+                "gate.failed",
+                "gate.inconclusive",
+                "gate.undecided",
+                "gate.cancelled",
+                "version.registered",
+                "version.succeeded",
+                "version.failed",
+                "version.cancelled",
+                "language_model.ready",
+                "language_model.rejected",
+                "language_model.deleted",
+                "text_set.ready",
+                "text_set.failed",
+                "text_set.erased",
+            ]
+        ]
+        | None
+    ]
+
+    description: NotRequired[str | None]
+
+    enabled: NotRequired[bool | None]
+
+    metadata: NotRequired[dict[str, JsonValue] | None]
+
+
+class WebhookCreate(TypedDict):
+    """A receiver of events."""
+
+    url: str
+    """`https://…`, on port 443 of the public internet unless the operator allows more. No user name, no
+    fragment; redirects are not followed.
+    """
+
+    event_types: NotRequired[
+        Sequence[
+            Literal[
+                "audit.succeeded",
+                "audit.failed",
+                "audit.cancelled",
+                "study.succeeded",
+                "study.failed",
+                "study.cancelled",
+                "edit.succeeded",
+                "edit.failed",
+                "edit.cancelled",
+                "gate.passed",
+                "gate.failed",
+                "gate.inconclusive",
+                "gate.undecided",
+                "gate.cancelled",
+                "version.registered",
+                "version.succeeded",
+                "version.failed",
+                "version.cancelled",
+                "language_model.ready",
+                "language_model.rejected",
+                "language_model.deleted",
+                "text_set.ready",
+                "text_set.failed",
+                "text_set.erased",
+            ]
+        ]
+        | None
+    ]
+
+    description: NotRequired[str | None]
+
+    enabled: NotRequired[bool]
+
+    metadata: NotRequired[dict[str, JsonValue]]
+
+
+class WebhookReplayRequest(TypedDict):
+    """Which deliveries are to be sent again: the dead ones."""
+
+    since: str
+    """Of events at this time or later: RFC 3339, with the offset from UTC."""
+
+
+class WebhookRotate(TypedDict):
+    """How a webhook gets another secret."""
+
+    overlap_seconds: NotRequired[int]
+    """For how long the secrets from before sign too; 0 if one has become known."""
+
+
 class WindowOptions(TypedDict):
     """Windows over whole documents, in tokens; the defaults are those of arXiv 2505.12546."""
 
@@ -1015,6 +1150,21 @@ class ListEvents(TypedDict):
 
     after: NotRequired[str | None]
     """The id of an event, `evt_…`: those that came later."""
+
+
+class ListWebhooks(TypedDict):
+    """List webhooks, newest first; with some metadata."""
+
+    metadata: NotRequired[dict[str, str]]
+    """`metadata[key]=value`: resources whose metadata has this string, number or boolean under this key. Up to
+    8, all of which must hold.
+    """
+
+
+class ListWebhookDeliveries(TypedDict):
+    """List what was sent to a webhook or will be, newest first; of a status."""
+
+    status: NotRequired[DeliveryState | None]
 
 
 class ListTenants(TypedDict):

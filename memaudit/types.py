@@ -1115,7 +1115,7 @@ class EventSubject(Answer):
     """What an event is about."""
 
     kind: str
-    """`audit`, `study`, `edit`, `gate` or `model_version`."""
+    """`audit`, `study`, `edit`, `gate`, `model_version`, `language_model` or `text_set`."""
 
     id: str
 
@@ -2483,7 +2483,30 @@ class ProofAudits(Answer):
 
 
 class Quotas(Answer):
-    """How much of the instance a tenant may use; null is the instance's default."""
+    """How much of the instance a tenant may use; null is the instance's default, which may be no limit."""
+
+    requests_per_minute: int | None = None
+    """Requests to an API process: so many at once, and as many a minute thereafter."""
+
+    concurrent_operations: int | None = None
+    """Audits, studies, edits, gates and model versions that have not ended, those made for other work too;
+    language models in validation, and text sets in import.
+    """
+
+    stored_texts: int | None = None
+    """Texts of all text sets that are not erased."""
+
+    stored_bytes: int | None = None
+    """Bytes of those texts in UTF-8, and of the files of artifacts that are not deleted."""
+
+    gpu_seconds_per_day: int | None = None
+    """Seconds of workers at jobs of the queue `gpu`, from midnight to midnight in UTC."""
+
+    gpu_seconds_per_month: int | None = None
+    """As by the day, in a calendar month in UTC."""
+
+    upload_bytes: int | None = None
+    """Bytes of one request that uploads texts."""
 
 
 class Rate(Answer):
@@ -3431,6 +3454,39 @@ class TruePositiveRate(Answer):
     """Others above it; null with too few of them."""
 
 
+class Usage(Answer):
+    """What a tenant uses, and what it may."""
+
+    object: Literal["usage"] = "usage"
+
+    tenant: str
+
+    used: Used
+
+    limits: Quotas
+    """The tenant's quotas, and the instance's defaults where it has none of its own; null for no limit."""
+
+    day_ends_at: datetime
+    """When the GPU-seconds of a day begin anew."""
+
+    month_ends_at: datetime
+
+
+class Used(Answer):
+    """What a tenant uses now."""
+
+    concurrent_operations: int
+
+    stored_texts: int
+
+    stored_bytes: int
+
+    gpu_seconds_today: float
+    """Since midnight in UTC, with the jobs that run now."""
+
+    gpu_seconds_this_month: float
+
+
 class UsedTextSet(Answer):
     """A text set that the edit used."""
 
@@ -3534,6 +3590,111 @@ class Waiting(Answer):
     since: datetime
 
     next_try_at: datetime
+
+
+class WebhookDelivery(Answer):
+    """A message to a webhook. Of answers only their status is kept."""
+
+    object: Literal["webhook_delivery"] = "webhook_delivery"
+
+    id: str
+    """The `webhook-id` header of every try."""
+
+    webhook: str
+
+    event: str | None = None
+    """The event that it tells of; null for a test."""
+
+    type: str
+
+    status: str
+    """`pending`, `delivered` or `dead`."""
+
+    attempts: int
+    """How often it was sent, or tried to."""
+
+    last_status: int | None = None
+    """The HTTP status of the last answer; null if there was none."""
+
+    last_error: str | None = None
+    """What went wrong the last time: `refused` (an answer other than 2xx), `no_allowed_address` (the host has
+    none that anything may be sent to, or does not exist), `not_connected`, `tls_failed`, `timed_out`,
+    `broken_off`; null if nothing did.
+    """
+
+    last_attempt_at: datetime | None = None
+
+    next_attempt_at: datetime | None = None
+    """When it is due; while a try is under way, when another one would be. Null once it has ended."""
+
+    finished_at: datetime | None = None
+
+    created_at: datetime
+
+
+class Webhook(Answer):
+    """A receiver of events, each of which it is sent once or, after failures, more often with the same id."""
+
+    object: Literal["webhook"] = "webhook"
+
+    id: str
+
+    url: str
+
+    event_types: list[str] | None = None
+    """The types of events that it is told of; null for all."""
+
+    description: str | None = None
+
+    enabled: bool
+
+    disabled_reason: str | None = None
+    """`gone` if it was disabled because the receiver answered 410; null otherwise."""
+
+    metadata: dict[str, JsonValue]
+
+    created_at: datetime
+
+
+class WebhookReplay(Answer):
+    """How much is sent again."""
+
+    object: Literal["webhook_replay"] = "webhook_replay"
+
+    replayed: int
+    """Deliveries that are due now."""
+
+    has_more: bool
+    """Whether there may be more dead ones: ask once more."""
+
+
+class WebhookWithSecret(Answer):
+    """A webhook, and the secret that signs what it is sent from now on."""
+
+    object: Literal["webhook"] = "webhook"
+
+    id: str
+
+    url: str
+
+    event_types: list[str] | None = None
+    """The types of events that it is told of; null for all."""
+
+    description: str | None = None
+
+    enabled: bool
+
+    disabled_reason: str | None = None
+    """`gone` if it was disabled because the receiver answered 410; null otherwise."""
+
+    metadata: dict[str, JsonValue]
+
+    created_at: datetime
+
+    secret: str | None = None
+    """`whsec_…`, shown this once. Null where an Idempotency-Key gives its webhook again: rotate the secret if
+    the first answer was lost.
+    """
 
 
 class WindowOptions(Answer):

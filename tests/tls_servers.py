@@ -5,7 +5,7 @@ import datetime as dt
 import ipaddress
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,13 +35,17 @@ class Authority:
         return context
 
 
-def make_authority(directory: Path, host: str = "127.0.0.1") -> Authority:
-    """An authority that vouches for one address."""
+def make_authority(
+    directory: Path, host: str = "127.0.0.1", *, server_names: Sequence[str] = ()
+) -> Authority:
+    """An authority that vouches for one address, and for names of the server there."""
     directory.mkdir()
     now = dt.datetime.now(dt.UTC)
     keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
     names = [x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]) for name in ("authority", "server")]
-    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(host))])
+    address = x509.SubjectAlternativeName(
+        [x509.IPAddress(ipaddress.ip_address(host)), *(x509.DNSName(each) for each in server_names)]
+    )
     signs = x509.KeyUsage(
         digital_signature=True, key_cert_sign=True, crl_sign=True, content_commitment=False,
         key_encipherment=False, data_encipherment=False, key_agreement=False, encipher_only=False,

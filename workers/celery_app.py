@@ -55,11 +55,14 @@ def _begin(**_: Any) -> None:
 
 
 def _warm_up_and_announce(queue: Queue) -> None:
-    """Load torch while nothing waits for it yet. It must not be loaded before the fork.
+    """Load torch while nothing waits for it yet, here and for confined processes: not before the fork.
 
     A worker for `cpu` may have none.
     """
     if queue == GPU_QUEUE:
+        from workers.confined.process import start_server  # noqa: PLC0415 - as below
+
+        start_server()
         import workers.science.scoring.scorer  # noqa: F401, PLC0415 - torch is touched in the child only
     from workers.running.presence import announce_forever  # noqa: PLC0415 - what jobs need, as above
     from workers.running.runtime import get_runtime  # noqa: PLC0415 - as above

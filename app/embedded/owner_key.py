@@ -3,13 +3,15 @@
 from pathlib import Path
 from typing import Final
 
+from sqlalchemy.orm import Session
+
 from app.private_files import write_private
 from app.settings import Settings
-from app.store.api_keys import create_key, find_principal, revoke_keys_of_name
+from app.store.api_keys import APIKey, create_key, find_principal, revoke_keys_of_name
 from app.store.core.identifiers import Prefix, format_id
 from app.store.core.sessions import sync_engine, sync_sessions
 from app.store.tenants import ensure_tenant
-from app.store.trail import SERVICE, Action, record
+from app.store.trail import SERVICE, Action, Fact, record
 
 _TENANT: Final = "default"
 _NAME: Final = "embedded owner"
@@ -27,20 +29,23 @@ def ensure_owner_key(settings: Settings) -> Path:
         with sync_sessions(engine).begin() as session:
             if path.exists() and find_principal(session, path.read_text().strip()):
                 return path
-            tenant_id = ensure_tenant(session, _TENANT)
-            # One that was made but not written is not to stand in the way.
-            revoke_keys_of_name(session, tenant_id, _NAME)
-            row, key = create_key(session, tenant_id, name=_NAME, scopes=_SCOPES)
-            subject, facts = format_id(Prefix.API_KEY, row.id), {"scopes": _SCOPES}
-            record(
-                session,
-                tenant_id=tenant_id,
-                actor=SERVICE,
-                action=Action.KEY_CREATED,
-                subject=subject,
-                facts=facts,
-            )
+            key = _make_key(session)
     finally:
         engine.dispose()
     write_private(path, key + "\n")
     return path
+
+
+def _make_key(session: Session) -> str:
+    tenant_id = ensure_tenant(session, _TENANT)
+    # One that was made but not written is not to stand in the way.
+    for lost in revoke_keys_of_name(session, tenant_id, _NAME):
+        _record(session, Action.KEY_REVOKED, lost)
+    row, key = create_key(session, tenant_id, name=_NAME, scopes=_SCOPES)
+    _record(session, Action.KEY_CREATED, row, {"scopes": _SCOPES})
+    return key
+
+
+def _record(session: Session, action: Action, key: APIKey, facts: dict[str, Fact] | None = None) -> None:
+    subject = format_id(Prefix.API_KEY, key.id)
+    record(session, tenant_id=key.tenant_id, actor=SERVICE, action=action, subject=subject, facts=facts)

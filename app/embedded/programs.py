@@ -22,12 +22,10 @@ WORKER_STOP: Final[Steps] = ((signal.SIGTERM, 10.0), (signal.SIGQUIT, 5.0))
 
 
 def api_command(host: str, port: int) -> list[str]:
-    """The command that runs one API process. It logs its requests itself, by route and never by URL."""
+    """The command that runs one API process."""
     return [
-        *(sys.executable, "-m", "uvicorn", "app.main:create_app", "--factory"),
-        *("--host", host, "--port", str(port)),
-        *("--no-access-log", "--no-server-header", "--log-level", "warning"),
-        *("--timeout-graceful-shutdown", str(_REQUESTS_END_SECONDS)),
+        *(sys.executable, "-m", "app.serving", "--host", host, "--port", str(port)),
+        *("--drain-seconds", str(_REQUESTS_END_SECONDS)),
     ]
 
 
@@ -54,6 +52,7 @@ class Program(Child):
         environment: its whole environment.
         directory: where it runs; holds nothing that Python could import by mistake.
         stop_steps: the signals that end it, each with the seconds it is given.
+        niceness: how far it stands back where processors are short, as of `spawn`.
     """
 
     def __init__(
@@ -65,12 +64,14 @@ class Program(Child):
         environment: Mapping[str, str],
         directory: Path,
         stop_steps: Steps,
+        niceness: int = 0,
     ) -> None:
         super().__init__(name, logs)
         self._command = command
         self._environment = environment
         self._directory = directory
         self._stop_steps = stop_steps
+        self._niceness = niceness
 
     def start(self) -> None:
         """Start the program; it may take seconds until it is ready."""
@@ -80,6 +81,7 @@ class Program(Child):
             environment=self._environment,
             death_signal=signal.SIGKILL,
             directory=self._directory,
+            niceness=self._niceness,
         )
 
     def stop(self) -> None:

@@ -23,14 +23,25 @@
     │   ├── StudyNotSucceeded
     │   ├── TenantNameTaken
     │   ├── TextSetNotReady
-    │   └── TooManyKeys
+    │   ├── TooManyKeys
+    │   ├── TooManySecrets
+    │   ├── TooManyWebhooks
+    │   └── WebhookDisabled
     ├── PreconditionFailed        412
     ├── BodyTooLarge              413
     ├── UnsupportedMediaType      415
     ├── RangeNotSatisfiable       416
-    ├── TooManyWrongKeys          429
+    ├── RequestTimedOut           408
+    ├── AddressTooLong            414
+    ├── TooManyRequests           429
+    │   ├── QuotaExceeded
+    │   ├── RateLimited
+    │   └── TooManyWrongKeys
+    ├── HeadersTooLarge           431
+    ├── TooManyConnections        503
     ├── SigningUnavailable        503
     ├── RenderingTimedOut         503
+    ├── Overloaded                503
     ├── ValidationFailed          422
     │   ├── DoesNotFit
     │   ├── IdempotencyMismatch
@@ -40,6 +51,7 @@
         ├── LanguageModelChanged  409
         ├── ImportFailed          422
         ├── ScoringFailed         422
+        ├── TokenizingFailed      422
         ├── NoSuchPrefixToken     422
         ├── ReferenceIsSame       422
         ├── CompanionFailed       424
@@ -74,6 +86,7 @@ from app.errors.base import (
     JobFailed,
     MemauditError,
     NotFound,
+    TooManyRequests,
     ValidationFailed,
 )
 from app.errors.evidence import (
@@ -94,6 +107,7 @@ from app.errors.language_models import (
     ReferenceIsSame,
     SourceNotAllowed,
 )
+from app.errors.limits import QuotaExceeded, RateLimited
 from app.errors.model_lines import (
     LabelTaken,
     LineNameTaken,
@@ -101,15 +115,20 @@ from app.errors.model_lines import (
     VersionIncomplete,
 )
 from app.errors.requests import (
+    AddressTooLong,
     BadRequest,
     BodyTooLarge,
     CrossSiteRequest,
+    HeadersTooLarge,
     IdempotencyInFlight,
     IdempotencyKeyMissing,
     IdempotencyMismatch,
     InsufficientScope,
+    Overloaded,
     PreconditionFailed,
     RangeNotSatisfiable,
+    RequestTimedOut,
+    TooManyConnections,
     Unauthorized,
     UnsupportedMediaType,
 )
@@ -129,6 +148,7 @@ from app.errors.text_sets import (
     TextsAwaited,
     TextSetNotReady,
 )
+from app.errors.webhooks import TooManySecrets, TooManyWebhooks, WebhookDisabled
 from app.errors.work import (
     AlreadyTerminal,
     AuditNotSucceeded,
@@ -142,10 +162,12 @@ from app.errors.work import (
     ScoringFailed,
     ShardPoisoned,
     StudyNotSucceeded,
+    TokenizingFailed,
 )
 
 __all__ = [
     "PROBLEM_BASE",
+    "AddressTooLong",
     "AlreadyTerminal",
     "ArtifactCorrupt",
     "ArtifactNameTaken",
@@ -161,6 +183,7 @@ __all__ = [
     "EvidenceFormatNotInstalled",
     "EvidenceNotReady",
     "FieldError",
+    "HeadersTooLarge",
     "HubUnreachable",
     "IdempotencyInFlight",
     "IdempotencyKeyMissing",
@@ -181,11 +204,15 @@ __all__ = [
     "NotFound",
     "NothingToCompare",
     "NothingToJudge",
+    "Overloaded",
     "OwnTenant",
     "PreconditionFailed",
+    "QuotaExceeded",
     "RangeNotSatisfiable",
+    "RateLimited",
     "ReferenceIsSame",
     "RenderingTimedOut",
+    "RequestTimedOut",
     "ResourceInUse",
     "ScoresMissing",
     "ScoringFailed",
@@ -201,10 +228,16 @@ __all__ = [
     "TenantNameTaken",
     "TextSetNotReady",
     "TextsAwaited",
+    "TokenizingFailed",
+    "TooManyConnections",
     "TooManyKeys",
+    "TooManyRequests",
+    "TooManySecrets",
+    "TooManyWebhooks",
     "TooManyWrongKeys",
     "Unauthorized",
     "UnsupportedMediaType",
     "ValidationFailed",
     "VersionIncomplete",
+    "WebhookDisabled",
 ]

@@ -49,6 +49,14 @@ class ScoringFailed(JobFailed):
     title = "Scoring failed"
 
 
+class TokenizingFailed(JobFailed):
+    """The tokenizer fails at a text or takes too much for it; the detail says what to change."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    slug = "tokenizing-failed"
+    title = "Tokenizing failed"
+
+
 class ScoresMissing(JobFailed):
     """An audit has more or fewer score rows than texts."""
 

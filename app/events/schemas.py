@@ -14,7 +14,7 @@ class EventSubject(Described):
     """What an event is about."""
 
     kind: str
-    """`audit`, `study`, `edit`, `gate` or `model_version`."""
+    """`audit`, `study`, `edit`, `gate`, `model_version`, `language_model` or `text_set`."""
     id: str
 
 

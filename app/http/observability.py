@@ -11,6 +11,7 @@ from opentelemetry.trace import INVALID_SPAN, Span, SpanKind
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.contracts.tenants import Quotas
 from app.http.problems import answer_unexpected
 from app.http.service_load import ServiceLoad
 from app.tracing import span
@@ -20,8 +21,15 @@ log = structlog.get_logger()
 REQUEST_ID_HEADER = b"x-request-id"
 # Any other word in its place is the client's own, and a label for each would be no help.
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+WEBHOOK_OUTCOMES: Final = ("delivered", "failed", "dead")
 # Asked for every few seconds by machines.
 _UNTRACED: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+
+_LIMITS: Final = (
+    *(Quotas.model_fields.keys() - {"upload_bytes"}),
+    *("wrong_keys", "connections", "headers", "slow_headers", "slow_body", "slow_reader"),
+    *("busy_short", "busy_waiting", "busy_bulk"),
+)
 
 
 class ServiceMetrics:
@@ -48,11 +56,35 @@ class ServiceMetrics:
             ("route",),
             registry=self.registry,
         )
+        self.refusals = Counter(
+            "memaudit_refused_total",
+            "Requests and connections that passed a limit, by the limit.",
+            ("limit",),
+            registry=self.registry,
+        )
+        for limit in _LIMITS:
+            self.refusals.labels(limit)  # shown from the start, so that the first refusal is an increase
         self.expired_leases = Counter(
             "memaudit_expired_leases_total",
             "Jobs that this process took back because their worker was silent for longer than a lease.",
             registry=self.registry,
         )
+        self._webhooks = Counter(
+            "memaudit_webhook_attempts_total",
+            "Tries of this process to deliver a webhook, by what became of them.",
+            ("outcome",),
+            registry=self.registry,
+        )
+        for outcome in WEBHOOK_OUTCOMES:
+            self._webhooks.labels(outcome)  # shown before the first one
+
+    def count_webhook(self, outcome: str) -> None:
+        """Count a try to deliver a webhook: `delivered`, `failed` or, with the last one, `dead`."""
+        self._webhooks.labels(outcome).inc()
+
+    def refused(self, limit: str) -> None:
+        """Count what passed a limit."""
+        self.refusals.labels(limit).inc()
 
 
 class RequestObserver:

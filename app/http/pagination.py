@@ -21,6 +21,8 @@ from app.store.policies import Policy
 from app.store.studies import Study
 from app.store.tenants import Tenant
 from app.store.text_sets import TextSet
+from app.store.webhook_deliveries import WebhookDelivery
+from app.store.webhooks import Webhook
 
 Item = TypeVar("Item", bound=BaseModel)
 Row = TypeVar(
@@ -37,6 +39,8 @@ Row = TypeVar(
     ModelVersion,
     Tenant,
     APIKey,
+    Webhook,
+    WebhookDelivery,
 )
 
 

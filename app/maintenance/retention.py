@@ -1,8 +1,9 @@
 """What is not needed any more is removed after a time."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import structlog
@@ -22,13 +23,14 @@ from app.store.retention import (
     expire_text_set,
     tenants_that_expire,
 )
+from app.store.usage import merge_seconds
+from app.store.webhook_deliveries import bury, remove_finished
 
 log = structlog.get_logger()
 
 # Between two removals.
 COLLECT_SECONDS: Final = 600.0
 # Few enough that nobody waits for the transaction.
-JOBS_AT_ONCE = 1000
 ROWS_AT_ONCE: Final = 1000
 
 
@@ -44,13 +46,16 @@ async def collect_forever(store: Store, settings: Settings) -> None:
 
 
 async def collect(store: Store, settings: Settings) -> None:
-    """Remove jobs that ended long ago, blobs that nothing refers to, and old factors.
+    """Remove jobs and deliveries that ended long ago, blobs that nothing refers to, and old factors.
 
-    The blobs of those factors are collected the next time.
+    The blobs of those factors are collected the next time. What was used is summed up.
     """
-    await _remove_ended_jobs(store, older_than=timedelta(days=settings.jobs_kept_days))
+    await _while_any(store, remove_ended_jobs, older_than=timedelta(days=settings.jobs_kept_days))
+    await _while_any(store, bury)
+    await _while_any(store, remove_finished, older_than=timedelta(days=settings.webhook_kept_days))
+    await store.run_long(merge_seconds)
     await collect_garbage(store)
-    await store.run(forget_factors, older_than=timedelta(days=settings.cache_days))
+    await store.run_long(forget_factors, older_than=timedelta(days=settings.cache_days))
     await collect_unfinished(settings.artifact_store)
 
 
@@ -64,18 +69,16 @@ async def expire(store: Store, settings: Settings) -> None:
         if (days := retention.text_sets_days) is not None:
             after: UUID | None = UUID(int=0)
             while after is not None:
-                after = await store.run(expire_text_set, tenant_id, days, keys, after=after)
+                after = await store.run_long(expire_text_set, tenant_id, days, keys, after=after)
         if (days := retention.evidence_days) is not None:
-            while await store.run(expire_evidence, tenant_id, days, limit=ROWS_AT_ONCE):
-                pass
+            await _while_any(store, expire_evidence, tenant_id, days)
         if (days := retention.events_days) is not None:
-            while await store.run(expire_events, tenant_id, days, limit=ROWS_AT_ONCE):
-                pass
-    while await store.run(convert_some):
+            await _while_any(store, expire_events, tenant_id, days)
+    while await store.run_long(convert_some):
         pass
 
 
-async def _remove_ended_jobs(store: Store, *, older_than: timedelta) -> None:
-    removed = JOBS_AT_ONCE
-    while removed == JOBS_AT_ONCE:
-        removed = await store.run(remove_ended_jobs, older_than=older_than, limit=JOBS_AT_ONCE)
+async def _while_any(store: Store, step: Callable[..., int], *arguments: Any, **options: Any) -> None:
+    """Repeat a step, each time in a transaction of its own, until it finds nothing more."""
+    while await store.run_long(step, *arguments, limit=ROWS_AT_ONCE, **options):
+        pass

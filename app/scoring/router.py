@@ -1,8 +1,6 @@
 """`/v1/score`."""
 
-from asyncio import to_thread
-
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from app.audits.schemas import AuditOut
@@ -16,6 +14,7 @@ from app.http.dependencies import (
     SettingsDependency,
     StoreDependency,
     read_id,
+    require_still,
 )
 from app.http.json_body import StrictJSONRoute
 from app.http.long_running import add_follow_headers, wait_until_ended
@@ -36,6 +35,7 @@ router = APIRouter(prefix="/v1/score", tags=["scoring"], route_class=StrictJSONR
 )
 async def score_texts(
     request: ScoreRequest,
+    connection: Request,
     principal: AuditWriter,
     store: StoreDependency,
     settings: SettingsDependency,
@@ -49,7 +49,7 @@ async def score_texts(
     seconds (its `status` and `error` say why).
     """
     audit = await store.run(service.request_scores, principal, key, request, settings)
-    await to_thread(doorbell.ring, GPU_QUEUE)
+    doorbell.ring(GPU_QUEUE)
     identifier = read_id(Prefix.AUDIT, audit.id)
     audit = await wait_until_ended(
         changes,
@@ -57,6 +57,7 @@ async def score_texts(
         lambda: store.run(read_audit, principal.tenant_id, identifier),
         seconds=request.timeout,
     )
+    await require_still(connection)  # it may have taken long
     if audit.status == OperationStatus.SUCCEEDED:
         return await store.run(service.read_scores, principal.tenant_id, audit)
     answer = JSONResponse(audit.model_dump(mode="json"), status_code=202)

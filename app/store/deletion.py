@@ -15,7 +15,8 @@ from app.store.core.identifiers import Prefix, format_id
 from app.store.data_keys import erase_text_set_key
 from app.store.edits import Edit, EditTextSet
 from app.store.erasure_receipts import ErasureReceipt
-from app.store.jobs.owners import TEXT_SET
+from app.store.events import record_removal
+from app.store.jobs.owners import LANGUAGE_MODEL, TEXT_SET
 from app.store.language_models import LanguageModel, get_language_model
 from app.store.lifecycle import end
 from app.store.operations import is_active
@@ -37,6 +38,7 @@ def delete_language_model(session: Session, tenant_id: UUID, model_id: UUID | No
     _require_unused(session, exists().where(Edit.language_model_id == row.id, is_active(Edit)))
     row.deleted_at = session.scalar(select(func.now()))
     session.flush()
+    record_removal(session, LANGUAGE_MODEL, row, "deleted")
 
 
 def erase_text_set(
@@ -64,6 +66,7 @@ def erase_text_set(
     session.execute(delete(TextRow).where(TextRow.text_set_id == row.id))
     erase_text_set_key(session, row.id)
     end(session, TEXT_SET, row.id, TextSetStatus.CANCELLED)
+    record_removal(session, TEXT_SET, row, "erased")
     statement = update(TextSet).where(TextSet.id == row.id).values(deleted_at=func.now()).returning(TextSet)
     erased = session.scalars(statement).one()
     assert isinstance(evidence, CursorResult)

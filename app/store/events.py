@@ -17,15 +17,19 @@ from app.errors import NotFound
 from app.store.core.base import Base, CreatedAt, JSONObject, PrimaryKey
 from app.store.core.identifiers import Prefix, format_id
 from app.store.gates import SUBJECT_PREFIXES, Gate
-from app.store.jobs.owners import GATE, MODEL_VERSION, Owner
+from app.store.jobs.owners import GATE, LANGUAGE_MODEL, MODEL_VERSION, TEXT_SET, Owner
+from app.store.language_models import LanguageModel
 from app.store.model_lines import ModelVersion
-from app.store.operations import Operation, OperationStatus
+from app.store.operations import OperationStatus
+from app.store.text_sets import TextSet, TextSetStatus
 from app.store.trail import SERVICE, Action, record
 
 PREFIXES: Final = {
     **SUBJECT_PREFIXES,
     GATE.kind: Prefix.GATE,
     MODEL_VERSION.kind: Prefix.MODEL_VERSION,
+    LANGUAGE_MODEL.kind: Prefix.LANGUAGE_MODEL,
+    TEXT_SET.kind: Prefix.TEXT_SET,
 }
 
 
@@ -36,6 +40,7 @@ class Event(Base):
     __table_args__ = (
         Index("ix_events_tenant_id_place", "tenant_id", "place"),
         Index("ix_events_model_version_id_place", "model_version_id", "place"),
+        Index("ix_events_place", "place"),
     )
 
     id: Mapped[PrimaryKey]
@@ -51,16 +56,25 @@ class Event(Base):
 
 
 def record_end(session: Session, owner: Owner, owner_id: UUID, status: StrEnum) -> None:
-    """Tell of the end of an audit, a study, an edit, a gate or a version, in the transaction that ends it."""
+    """Tell of the end of work, of a validation or of an import, in the transaction that ends it.
+
+    An import that ends because its text set is erased is told by the erasure.
+    """
+    if owner is TEXT_SET and status == TextSetStatus.CANCELLED:
+        return
     if owner is GATE:
         _record_gate(session, owner_id, status)
     elif owner is MODEL_VERSION:
         version = session.get_one(ModelVersion, owner_id, populate_existing=True)
         record_version(session, version, f"version.{status}")
     else:
-        assert issubclass(owner.table, Operation)
         tenant_id = session.scalars(select(owner.table.tenant_id).where(owner.table.id == owner_id)).one()
         _add(session, tenant_id, f"{owner.kind}.{status}", owner, owner_id, {"status": status})
+
+
+def record_removal(session: Session, owner: Owner, row: LanguageModel | TextSet, status: str) -> None:
+    """Tell that a language model was deleted or a text set erased, in the transaction that does it."""
+    _add(session, row.tenant_id, f"{owner.kind}.{status}", owner, row.id, {"status": status})
 
 
 def _record_gate(session: Session, gate_id: UUID, status: StrEnum) -> None:

@@ -87,10 +87,10 @@ def end(
     if session.scalar(statement) is None:
         return False
     cancel_jobs(session, owner, owner_id)
+    if owner is MODEL_VERSION:
+        _cancel_parts(session, owner_id)
+    record_end(session, owner, owner_id, status)
     if issubclass(owner.table, Operation):
-        if owner is MODEL_VERSION:
-            _cancel_parts(session, owner_id)
-        record_end(session, owner, owner_id, status)
         _end_all(session, tell_waiting(session, owner, owner_id, OperationStatus(status), error))
         if status != OperationStatus.SUCCEEDED:
             cancel_audits(session, take_unwanted_companions(session, owner_id))

@@ -28,6 +28,7 @@ from app.store.tenants import Tenant
 from app.store.text_sets import TextSet
 from app.store.token_evidence import TokenEvidence
 from app.store.trail import SERVICE, Action, record
+from app.store.webhook_deliveries import DeliveryState, WebhookDelivery
 
 
 def tenants_that_expire(session: Session) -> list[tuple[UUID, Retention]]:
@@ -101,8 +102,11 @@ def expire_evidence(session: Session, tenant_id: UUID, days: int, *, limit: int)
 
 
 def expire_events(session: Session, tenant_id: UUID, days: int, *, limit: int) -> int:
-    """Forget events that happened more than so many days ago; how many."""
-    old = and_(Event.tenant_id == tenant_id, _is_older(Event.created_at, days))
+    """Forget events that happened more than so many days ago and are sent to all webhooks; how many."""
+    is_awaited = exists().where(
+        WebhookDelivery.event_id == Event.id, WebhookDelivery.state == DeliveryState.PENDING
+    )
+    old = and_(Event.tenant_id == tenant_id, _is_older(Event.created_at, days), not_(is_awaited))
     some = select(Event.id).where(old).limit(limit).with_for_update(skip_locked=True)
     removed = delete(Event).where(Event.id.in_(some)).returning(Event.id)
     return len(session.scalars(removed.execution_options(synchronize_session=False)).all())

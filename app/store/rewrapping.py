@@ -15,9 +15,10 @@ from app.store.data_keys import (
     place_of_instance,
     place_of_text_set,
 )
+from app.store.webhooks import WebhookSecret
 
-# The columns that hold what `seal_secret` sealed; whoever declares one adds it.
-SEALED_SECRETS: Final[list[InstrumentedAttribute[bytes]]] = []
+# The columns that hold what `seal_secret` sealed.
+SEALED_SECRETS: Final = (WebhookSecret.sealed,)
 
 
 def master_keys_needed(session: Session) -> Counter[str]:

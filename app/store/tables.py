@@ -5,6 +5,7 @@ from app.store import (  # noqa: F401 - for their tables
     artifacts,
     audits,
     companions,
+    counters,
     data_keys,
     edits,
     erasure_receipts,
@@ -25,6 +26,9 @@ from app.store import (  # noqa: F401 - for their tables
     throughput,
     token_evidence,
     trail,
+    usage,
+    webhook_deliveries,
+    webhooks,
 )
 from app.store.blobs import rows as blobs  # noqa: F401 - for its tables
 from app.store.core.base import Base

@@ -4,9 +4,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ForeignKey, Index, Text, func, select, text
+from sqlalchemy import BigInteger, ForeignKey, Index, Text, bindparam, func, select, text
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.errors import NotFound, TextSetNotReady
@@ -28,6 +29,7 @@ class TextSet(Base):
     __tablename__ = "text_sets"
     __table_args__ = (
         Index("ix_text_sets_tenant_id_id", "tenant_id", "id"),
+        Index("ix_text_sets_active", "tenant_id", postgresql_where=text("status = 'importing'")),
         Index(
             "ix_text_sets_tenant_id_preset_id",
             "tenant_id",
@@ -62,6 +64,13 @@ class TextSet(Base):
     deleted_at: Mapped[datetime | None]
 
 
+# Asked with each request for work: written once.
+_FINDING: Final = select(TextSet).where(
+    TextSet.id == bindparam("id"), TextSet.tenant_id == bindparam("tenant_id"), TextSet.deleted_at.is_(None)
+)
+_FINDING_SHARED: Final = _FINDING.with_for_update(read=True)
+
+
 def get_text_set(
     session: Session, tenant_id: UUID, text_set_id: UUID | None, *, share_lock: bool = False
 ) -> TextSet:
@@ -70,12 +79,8 @@ def get_text_set(
     Raises:
         NotFound: no such text set for this tenant, or it was erased.
     """
-    statement = select(TextSet).where(
-        TextSet.id == text_set_id, TextSet.tenant_id == tenant_id, TextSet.deleted_at.is_(None)
-    )
-    if share_lock:
-        statement = statement.with_for_update(read=True)
-    row = session.scalars(statement).one_or_none()
+    statement = _FINDING_SHARED if share_lock else _FINDING
+    row = session.scalars(statement, {"id": text_set_id, "tenant_id": tenant_id}).one_or_none()
     if row is None:
         raise NotFound("There is no such text set.")
     return row

@@ -3,7 +3,7 @@
 from asyncio import Semaphore, to_thread
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
 from app.contracts.base import Name
@@ -73,7 +73,6 @@ async def create_text_set(
     store: StoreDependency,
     settings: SettingsDependency,
     doorbell: DoorbellDependency,
-    background: BackgroundTasks,
     response: Response,
     key: OptionalIdempotencyKey = None,
     name: Annotated[Name | None, Query()] = None,
@@ -93,6 +92,8 @@ async def create_text_set(
     require_plain(request)
     media_type = read_media_type(request.headers.get("content-type", ""))
     limit = settings.max_json_bytes if media_type == JSON_MEDIA_TYPE else settings.max_upload_bytes
+    if principal.quotas.upload_bytes is not None:
+        limit = min(limit, principal.quotas.upload_bytes)
     with spooled() as spool:
         try:
             file, sha256 = await receive(bounded(request.stream(), limit), spool)
@@ -109,7 +110,7 @@ async def create_text_set(
         await require_still(request)  # the body may have taken long
         if isinstance(submission, TextSetImport):
             text_set = await store.run(service.request_import, principal, key, submission)
-            background.add_task(doorbell.ring, CPU_QUEUE)
+            doorbell.ring(CPU_QUEUE)
             add_follow_headers(response, f"/v1/text-sets/{text_set.id}")
             response.status_code = 202
             return text_set
@@ -117,7 +118,7 @@ async def create_text_set(
         if writers.locked():
             raise ServiceUnavailable("Too many text sets are being stored now; repeat the request later.")
         async with writers:
-            text_set = await store.run(service.create, principal, key, submission, settings)
+            text_set = await store.run_long(service.create, principal, key, submission, settings)
     response.headers["Location"] = f"/v1/text-sets/{text_set.id}"
     return text_set
 
@@ -191,7 +192,8 @@ async def erase(
     Scores stay. A set that unfinished work needs answers 409.
     """
     keys = await to_thread(signing_keys_if_any, settings.signing_keys_directory)
-    return await store.run(service.erase, principal, read_id(Prefix.TEXT_SET, text_set_id), keys)
+    identifier = read_id(Prefix.TEXT_SET, text_set_id)
+    return await store.run_long(service.erase, principal, identifier, keys)
 
 
 @router.get("/{text_set_id}/receipt", response_class=Response, responses=_RECEIPT)

@@ -21,10 +21,22 @@ from memaudit.asynchronous.studies import Studies
 from memaudit.asynchronous.tenants import Tenants
 from memaudit.asynchronous.text_sets import TextSets
 from memaudit.asynchronous.trail import Trail
+from memaudit.asynchronous.webhooks import Webhooks
 from memaudit.calls import Call, work_headers
 from memaudit.connection import connection
 from memaudit.requests import ListEvents, ScoreRequest
-from memaudit.types import Audit, Edit, Event, Gate, LanguageModel, ModelVersion, ScoreList, Study, TextSet
+from memaudit.types import (
+    Audit,
+    Edit,
+    Event,
+    Gate,
+    LanguageModel,
+    ModelVersion,
+    ScoreList,
+    Study,
+    TextSet,
+    Usage,
+)
 
 
 class AsyncClient:
@@ -70,6 +82,7 @@ class AsyncClient:
         self.presets = Presets(sender)
         self.tenants = Tenants(sender)
         self.trail = Trail(sender)
+        self.webhooks = Webhooks(sender)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._sender.connection.url!r})"
@@ -89,6 +102,10 @@ class AsyncClient:
     def events(self, *, page_size: int = 100, **filters: Unpack[ListEvents]) -> AsyncIterator[Event]:
         """What has ended and how, the oldest first, page by page as it is reached."""
         return self._sender.pages(Event, "/v1/events", filters, page_size)
+
+    async def usage(self) -> Usage:
+        """What the tenant of the key uses, against its limits."""
+        return await self._sender.read(Usage, Call("GET", "/v1/usage"))
 
     async def score(
         self, *, idempotency_key: str | None = None, **request: Unpack[ScoreRequest]

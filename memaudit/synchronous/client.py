@@ -24,7 +24,19 @@ from memaudit.synchronous.studies import Studies
 from memaudit.synchronous.tenants import Tenants
 from memaudit.synchronous.text_sets import TextSets
 from memaudit.synchronous.trail import Trail
-from memaudit.types import Audit, Edit, Event, Gate, LanguageModel, ModelVersion, ScoreList, Study, TextSet
+from memaudit.synchronous.webhooks import Webhooks
+from memaudit.types import (
+    Audit,
+    Edit,
+    Event,
+    Gate,
+    LanguageModel,
+    ModelVersion,
+    ScoreList,
+    Study,
+    TextSet,
+    Usage,
+)
 
 
 class Client:
@@ -70,6 +82,7 @@ class Client:
         self.presets = Presets(sender)
         self.tenants = Tenants(sender)
         self.trail = Trail(sender)
+        self.webhooks = Webhooks(sender)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._sender.connection.url!r})"
@@ -89,6 +102,10 @@ class Client:
     def events(self, *, page_size: int = 100, **filters: Unpack[ListEvents]) -> Iterator[Event]:
         """What has ended and how, the oldest first, page by page as it is reached."""
         return self._sender.pages(Event, "/v1/events", filters, page_size)
+
+    def usage(self) -> Usage:
+        """What the tenant of the key uses, against its limits."""
+        return self._sender.read(Usage, Call("GET", "/v1/usage"))
 
     def score(
         self, *, idempotency_key: str | None = None, **request: Unpack[ScoreRequest]

@@ -12,7 +12,9 @@ import torch
 from safetensors.torch import load_file
 
 from tests.deployments import Deploy, Deployment
+from tests.hostile_models import CANARY, HOSTILE, NEVER_SAID, make_hostile, never_ending
 from tests.hub_server import REPOSITORY, hub
+from tests.live_service import job_process
 from tests.tiny_models import save_tiny_model
 
 OLD, NEW = "1" * 40, "2" * 40
@@ -136,6 +138,58 @@ def test_a_path_outside_the_roots_changes_nothing(deployment: Deployment, tmp_pa
         assert response.status_code == 422
         assert response.json()["type"] == PROBLEMS + "source-not-allowed"
         assert response.json()["errors"] == [{"pointer": "/source/path", "code": "path_not_allowed"}]
+
+
+def test_hostile_directories_are_rejected_and_the_next_job_is_served(
+    deployment: Deployment, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    """One after the other, by one process that lives on; what is honest is registered last."""
+    service = deployment.service
+    process = job_process(service.workers[0]).pid
+    roots = tiny_checkpoint.parent
+    directories = {
+        name: make_hostile(tiny_checkpoint, roots / f"hostile-{number}", tmp_path / str(number), spoil)
+        for number, (name, spoil) in enumerate(HOSTILE.items())
+    }
+    try:
+        models = {name: service.register(directory) for name, directory in directories.items()}
+        honest = register(deployment, tiny_checkpoint)
+        answers = {name: service.client.get(f"/v1/models/{each}").json() for name, each in models.items()}
+    finally:
+        for directory in directories.values():
+            shutil.rmtree(directory)
+    assert {name: each["status"] for name, each in answers.items()} == dict.fromkeys(HOSTILE, "rejected")
+    types = {each["error"]["type"] for each in answers.values()}
+    assert types == {PROBLEMS + "language-model-rejected"}
+    for name, answer in answers.items():
+        detail = answer["error"]["detail"]
+        assert len(detail) < 400, name
+        assert not any(never in detail for never in NEVER_SAID), (name, detail)
+    assert not list(tmp_path.rglob("executed"))
+    assert CANARY not in service.logs()
+    assert honest["status"] == "ready"
+    audit = service.end_of(service.audit(honest["id"], service.upload([{"text": "served by the living"}])))
+    assert audit["status"] == "succeeded"
+    assert job_process(service.workers[0]).pid == process
+    assert "job_crashed" not in service.logs()  # each was told at the first attempt
+
+
+def test_a_tokenizer_that_never_ends_fails_its_audit_alone(
+    deployment: Deployment, tiny_checkpoint: Path, checkpoint: Path
+) -> None:
+    content = json.loads((checkpoint / "tokenizer.json").read_text())
+    content["pre_tokenizer"] = never_ending("q")
+    (checkpoint / "tokenizer.json").write_text(json.dumps(content))
+    service = deployment.service
+    model = register(deployment, checkpoint)
+    assert model["status"] == "ready"  # an honest text it takes
+    audits = [
+        service.audit(model["id"], service.upload([{"text": text}])) for text in ("q" * 50_000, "a" * 50_000)
+    ]
+    hung, after = (service.end_of(audit) for audit in audits)
+    assert hung["status"] == "failed"
+    assert hung["error"]["type"] == PROBLEMS + "tokenizing-failed"
+    assert after["status"] == "succeeded"
 
 
 def test_a_hub_revision_is_pinned_to_its_commit(deploy: Deploy, tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ from tests.artifacts import make_artifact
 from tests.integration.rows import add_audit, add_edit, add_ready_model, add_study
 
 CANARY = "canary-7f3a9"
+# Nothing is sent to a name that does not exist.
+RECEIVER = f"https://{CANARY}.invalid/"
 MAX_REQUEST = 20_000
 OPEN = {"GET /healthz", "GET /readyz", "GET /metrics", "GET /.well-known/memaudit-keys.json"}
 NO_SUCH_UUID = "0" * 32
@@ -35,16 +37,14 @@ NO_SUCH_UUID = "0" * 32
 class Case:
     """A valid request: what its key needs, its body, and the ids in its body that belong to the tenant.
 
-    What is `shared` belongs to no tenant. What takes no key has no use for an `Idempotency-Key`. The valid
-    request is answered with `answered`, where that is known; what is `endless` is answered for as long as
-    the client listens.
+    What is `shared` belongs to no tenant. The valid request is answered with
+    `answered`, where that is known; what is `endless` is answered for as long as the client listens.
     """
 
     scope: str
     body: dict[str, Any] | None = None
     owned: tuple[str, ...] = ()
     needs_key: bool = False
-    takes_key: bool = True
     lists: bool = False
     shared: bool = False
     answered: int | None = None
@@ -97,6 +97,11 @@ class World:
         assert problem["request_id"] in logged.out
         assert "unexpected_error" not in logged.out
         assert self.count_rows() == self.before
+
+
+def takes_key(operation: Mapping[str, Any]) -> bool:
+    """Whether an operation of the OpenAPI document has a use for an `Idempotency-Key`."""
+    return any(each["name"] == "Idempotency-Key" for each in operation.get("parameters", []))
 
 
 def cases(ids: dict[str, str]) -> dict[str, Case]:
@@ -206,6 +211,25 @@ def cases(ids: dict[str, str]) -> dict[str, Case]:
         "GET /v1/model-versions/{version_id}/events": Case(read),
         "POST /v1/model-versions/{version_id}/cancel": Case(write),
         "GET /v1/events": Case(read, lists=True),
+        "POST /v1/webhooks": Case(
+            write,
+            {"url": RECEIVER, "event_types": ["audit.failed"], "description": CANARY, "metadata": metadata},
+            needs_key=True,
+        ),
+        "GET /v1/webhooks": Case(read, lists=True),
+        "GET /v1/webhooks/{webhook_id}": Case(read),
+        "PATCH /v1/webhooks/{webhook_id}": Case(
+            write,
+            {"url": RECEIVER, "description": CANARY, "enabled": False, "metadata": metadata},
+        ),
+        "DELETE /v1/webhooks/{webhook_id}": Case(write),
+        "POST /v1/webhooks/{webhook_id}/rotate-secret": Case(write, {"overlap_seconds": 60}),
+        "POST /v1/webhooks/{webhook_id}/test": Case(write, answered=409),
+        "GET /v1/webhooks/{webhook_id}/deliveries": Case(read, lists=True),
+        "GET /v1/webhooks/{webhook_id}/deliveries/{delivery_id}": Case(read),
+        "POST /v1/webhooks/{webhook_id}/deliveries/{delivery_id}/replay": Case(write, answered=409),
+        "POST /v1/webhooks/{webhook_id}/replay": Case(write, {"since": "2026-01-01T00:00:00Z"}, answered=409),
+        "GET /v1/usage": Case(read, shared=True),
         "GET /v1/audits/{audit_id}/evidence": Case(read),
         "GET /v1/audits/{audit_id}/evidence/{format}": Case(read),
         "GET /v1/studies/{study_id}/evidence": Case(read),
@@ -214,16 +238,15 @@ def cases(ids: dict[str, str]) -> dict[str, Case]:
         "GET /v1/edits/{edit_id}/evidence/{format}": Case("edit:read", answered=409),
         "GET /v1/gates/{gate_id}/evidence": Case(read),
         "GET /v1/gates/{gate_id}/evidence/{format}": Case(read, answered=409),
-        "POST /v1/tenants": Case("admin", {"name": CANARY, "quotas": {}, "retention": {}}, takes_key=False),
+        "POST /v1/tenants": Case("admin", {"name": CANARY, "quotas": {}, "retention": {}}),
         "GET /v1/tenants": Case("keys:write", lists=True),
         "GET /v1/tenants/{tenant_id}": Case("keys:write"),
         "PATCH /v1/tenants/{tenant_id}": Case(
-            "admin", {"name": "acme", "quotas": {}, "retention": {}, "disabled": False}, takes_key=False
+            "admin", {"name": "acme", "quotas": {}, "retention": {}, "disabled": False}
         ),
         "POST /v1/tenants/{tenant_id}/keys": Case(
             "keys:write",
             {"name": CANARY, "scopes": ["audit:read"], "expires_at": "2099-01-01T00:00:00Z"},
-            takes_key=False,
         ),
         "GET /v1/tenants/{tenant_id}/keys": Case("keys:write", lists=True),
         "DELETE /v1/keys/{key_id}": Case("keys:write"),
@@ -369,7 +392,17 @@ async def _make_judged_resources(client: httpx.AsyncClient, ids: dict[str, str])
     for path in (f"/v1/gates/{gate_id}", f"/v1/model-versions/{version_id}"):
         assert (await client.post(f"{path}/cancel")).status_code == 202
     judged = {"gate_id": gate_id, "line_id": line_id, "version_id": version_id}
-    return judged | {"policy_id": ids["policy_id"]}
+    return judged | {"policy_id": ids["policy_id"], **await _make_webhook(client)}
+
+
+async def _make_webhook(client: httpx.AsyncClient) -> dict[str, str]:
+    """A webhook that is disabled, so that nothing changes by itself, and what waits to be sent to it."""
+    key = {"Idempotency-Key": uuid4().hex}
+    webhook = (await client.post("/v1/webhooks", json={"url": RECEIVER}, headers=key)).json()["id"]
+    delivery = (await client.post(f"/v1/webhooks/{webhook}/test")).json()["id"]
+    disabled = await client.patch(f"/v1/webhooks/{webhook}", json={"enabled": False})
+    assert disabled.is_success, disabled.text
+    return {"webhook_id": webhook, "delivery_id": delivery}
 
 
 async def send(

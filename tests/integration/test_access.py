@@ -12,16 +12,21 @@ import httpx
 import psycopg
 import pytest
 from fastapi import FastAPI
+from sqlalchemy.orm import Session, sessionmaker
 
+from app.embedded.owner_key import ensure_owner_key
 from app.http import principals
 from app.settings import Settings
 from app.signing.keys import rotate_signing_key
+from app.store.api_keys import find_principal
 from app.store.core.identifiers import Prefix, format_id, parse_id
+from app.store.core.sessions import sync_engine
 from app.store.operations import OperationStatus
+from app.store.tenants import ensure_tenant
 from memaudit import AsyncClient, Conflict
 from tests.command_line import invoke
 from tests.http_api import client_of, make_key, running_app
-from tests.integration.rows import add_audit
+from tests.integration.rows import add_audit, add_ready_model
 from tests.live_service import PATIENCE
 
 PROMISED_SECONDS = 5
@@ -251,6 +256,23 @@ async def until_async(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.02)
 
 
+async def test_what_was_waited_for_is_not_given_to_a_key_that_ended_meanwhile(
+    client: httpx.AsyncClient, settings: Settings, database: psycopg.Connection
+) -> None:
+    engine = sync_engine(settings.require_database_url())
+    with Session(engine) as session, session.begin():
+        model = add_ready_model(session, ensure_tenant(session, "acme"))
+        model_id = format_id(Prefix.LANGUAGE_MODEL, model.id)
+    engine.dispose()
+    assert (await client.get("/v1/audits")).status_code == 200  # its use is noted, so that no row is locked
+    waits = principals.REMEMBERED_SECONDS + 0.5
+    body = {"model": model_id, "texts": [{"text": "a"}], "metrics": ["nl"], "timeout": waits}
+    async with asyncio.TaskGroup() as tasks:
+        scoring = tasks.create_task(client.post("/v1/score", json=body))
+        await asyncio.to_thread(database.execute, "UPDATE api_keys SET revoked_at = now()")
+    assert scoring.result().status_code == 401
+
+
 async def test_an_upload_is_not_stored_when_its_key_ends_meanwhile(
     remote: httpx.AsyncClient, database: psycopg.Connection
 ) -> None:
@@ -341,3 +363,17 @@ async def test_commands_administer_tenants_and_keep_the_trail(
         invoke, "tenants", "add-key", tenant, "--name", "x", "--scope", "audit:everything"
     )
     assert (refused.exit_code, "audit:everything" not in refused.stderr) == (2, True)
+
+
+def test_the_owner_whose_key_file_is_lost_gets_a_new_key_and_the_lost_one_ends(
+    settings: Settings, sessions: sessionmaker[Session], tmp_path: Path
+) -> None:
+    at_home = settings.model_copy(update={"home": tmp_path})
+    keys = []
+    for _ in range(4):
+        path = ensure_owner_key(at_home)
+        keys.append(path.read_text().strip())
+        assert ensure_owner_key(at_home).read_text().strip() == keys[-1]
+        path.unlink()
+    with sessions.begin() as session:
+        assert [find_principal(session, key) is not None for key in keys] == [False, False, False, True]

@@ -25,7 +25,7 @@ from tests.command_line import invoke
 from tests.integration.rows import add_ready_model
 from tests.servers import RunningService, memaudit_up, temporary_home
 from tests.tiny_models import save_tiny_model
-from workers.science.models.loading import describe_checkpoint
+from workers.science.models.description import describe_checkpoint
 
 SECRET_TEXT = "xylophone quartz 7731"
 TEXTS = [

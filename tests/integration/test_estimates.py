@@ -28,7 +28,7 @@ from tests.tiny_models import save_tiny_model
 from workers.running.machine import this_machine
 from workers.running.runtime import Runtime
 from workers.running.throughput import record
-from workers.science.models.loading import describe_checkpoint
+from workers.science.models.description import describe_checkpoint
 
 GIB = 2**30
 SMALL = Machine(name="small", device="processor", threads=2, memory_bytes=4 * GIB)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -249,8 +250,8 @@ def written_by_the_job(llama: Path, tmp_path: Path, stored: str, in_memory: str)
         lineage=(),
         text_sets={},
     )
-    locate = SimpleNamespace(locate=lambda _row: SimpleNamespace(directory=base))
-    runtime = cast("Runtime", SimpleNamespace(checkpoints=locate))
+    checkpoints = SimpleNamespace(opened=lambda _row: nullcontext(SimpleNamespace(directory=base)))
+    runtime = cast("Runtime", SimpleNamespace(checkpoints=checkpoints))
     progress = cast("EditProgress", SimpleNamespace(enter=lambda _stage: None))
     language_model = load_language_model(base, dtype=in_memory)
     projections = find_projections(language_model.model, layers=[0, 1])

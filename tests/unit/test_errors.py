@@ -19,6 +19,7 @@ OF_WHAT_WAS_GIVEN = {
     errors.VersionIncomplete: 424,
     errors.ArtifactNameTaken: 409,
     errors.ImportFailed: 422,
+    errors.TokenizingFailed: 422,
     errors.ReferenceIsSame: 422,
 }
 

@@ -24,7 +24,7 @@ from workers.audits.rows import score_row
 from workers.edits.comparison import AFTER, BEFORE
 from workers.edits.evaluation import Readings, Scored
 from workers.edits.inputs import EditInputs
-from workers.science.models.loading import CheckpointDescription
+from workers.science.models.description import CheckpointDescription
 from workers.science.scoring.prefix_token import PrefixToken
 
 JSONObject = dict[str, Any]

@@ -19,6 +19,7 @@ from app.errors import EditFailed, NoSuchPrefixToken
 from app.store.core.identifiers import Prefix, format_id
 from app.store.edits import active_edits
 from app.store.jobs.leases import Lease
+from workers.confined.inspection import inspect_checkpoint
 from workers.edits.checkpoint import write_checkpoint
 from workers.edits.commit import EditResult, commit
 from workers.edits.comparison import compare
@@ -33,12 +34,7 @@ from workers.running.finishing import finish
 from workers.running.lease_keeper import LeaseKeeper
 from workers.running.runtime import Runtime
 from workers.science.errors import PrefixTokenUnusable, ScienceError
-from workers.science.models.loading import (
-    LanguageModel,
-    describe_checkpoint,
-    load_language_model,
-    probe_tokens,
-)
+from workers.science.models.loading import LanguageModel, load_language_model, probe_tokens
 from workers.science.models.weight_edit import replaced
 from workers.science.scoring.prefix_token import resolve_prefix_token
 
@@ -112,22 +108,21 @@ class _Edit:
             before=before,
             after=after,
             files=store_directory(runtime.blobs, checkpoint, progress.report),
-            description=describe_checkpoint(checkpoint),
+            description=inspect_checkpoint(checkpoint, lambda: progress.report(1, 1)),
         )
 
     def _write(self, base: LanguageModel, edited: EditedWeights, directory: Path) -> LanguageModel:
         """Write the edited checkpoint and load it, to see that it comes back as what was in memory."""
         self._progress.enter("writing")
-        source = self._runtime.checkpoints.locate(self._inputs.base).directory
-        with replaced(edited.weights):
+        with replaced(edited.weights), self._runtime.checkpoints.opened(self._inputs.base) as source:
             parameters = {
                 projection.parameter_name: base.model.get_parameter(projection.parameter_name)
                 for projection, _ in edited.weights
             }
             files = self._inputs.base.files or {}
-            write_checkpoint(source, files, parameters, base.model.base_model_prefix, directory)
+            write_checkpoint(source.directory, files, parameters, base.model.base_model_prefix, directory)
             meant = _logits(base)
-        written = load_language_model(directory, dtype=self._inputs.spec.dtype)
+        written = load_language_model(directory, dtype=self._inputs.spec.dtype, tokenizer=base.tokenizer)
         difference = float((_logits(written) - meant).abs().max() / meant.abs().max())
         exact = {self._inputs.spec.dtype, self._inputs.base.dtype} <= _LONG_FORMATS
         if not difference <= (_TOLERANCE if exact else _ROUNDED_TOLERANCE):

@@ -5,13 +5,14 @@ from uuid import UUID
 
 import structlog
 
-from app.errors import LanguageModelChanged, LanguageModelRejected
+from app.errors import LanguageModelChanged
 from app.settings import Settings
 from app.store.language_models import LanguageModel as LanguageModelRow
+from workers.confined.tokenizer import ConfinedTokenizer
 from workers.models.checkpoints import Checkpoints
 from workers.running.throughput import Meter
-from workers.science.errors import CheckpointRejected
-from workers.science.models.loading import LanguageModel, describe_checkpoint, load_language_model
+from workers.science.models.checkpoint_files import digest_checkpoint
+from workers.science.models.loading import LanguageModel, load_language_model
 
 log = structlog.get_logger()
 
@@ -36,13 +37,17 @@ class ModelCache:
         Raises:
             LanguageModelChanged: its files differ from those that were registered.
             LanguageModelRejected: its files cannot be read any more.
+            JobCrashed: the process of its tokenizer was killed.
             HubUnreachable: its files must be downloaded and the hub did not answer.
             ArtifactCorrupt, StorageFull, StorageUnavailable: see `Checkpoints.locate`.
         """
         key = (row.id, dtype)
+        if key in self._loaded and not self._loaded[key].tokenizer.is_alive:
+            del self._loaded[key]
         if key not in self._loaded:
             while len(self._loaded) >= self._settings.loaded_models:
-                self._loaded.popitem(last=False)
+                _, evicted = self._loaded.popitem(last=False)
+                evicted.tokenizer.close()
             with self._meter.loading(row):
                 self._loaded[key] = self._load(row, dtype)
             log.info("language_model_loaded", language_model=str(row.id), dtype=dtype)
@@ -50,12 +55,15 @@ class ModelCache:
         return self._loaded[key]
 
     def _load(self, row: LanguageModelRow, dtype: str) -> LanguageModel:
-        checkpoint = self._checkpoints.locate(row)
-        try:
-            if describe_checkpoint(checkpoint.directory).digest != row.digest:
+        """Load what was validated: the same files, which are opened once, are digested and loaded."""
+        with self._checkpoints.opened(row) as checkpoint:
+            if digest_checkpoint(checkpoint.directory) != row.digest:
                 raise LanguageModelChanged(
                     "The files differ from those that were registered; register the language model again.",
                 )
-            return load_language_model(checkpoint.directory, dtype=dtype)
-        except CheckpointRejected as error:
-            raise LanguageModelRejected(error.detail) from None
+            tokenizer = ConfinedTokenizer(checkpoint.directory)
+            try:
+                return load_language_model(checkpoint.directory, dtype=dtype, tokenizer=tokenizer)
+            except BaseException:
+                tokenizer.close()
+                raise

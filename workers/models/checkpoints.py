@@ -1,5 +1,7 @@
 """Where a checkpoint lies on this worker's disk: under an allow-listed root, or fetched."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
@@ -12,10 +14,11 @@ from app.errors import LanguageModelRejected
 from app.settings import Settings
 from app.store.core.identifiers import Prefix, parse_id
 from app.store.language_models import LanguageModel
-from workers.hub import HUB_FAILURES, hub_failure
+from workers.hub import HUB_FAILURES, hub_failure, pin_hub
 from workers.models.artifact_files import ArtifactCache
 from workers.science.errors import CheckpointRejected
 from workers.science.models.checkpoint_files import reject_other_formats
+from workers.science.models.opened_checkpoint import opened_checkpoint
 
 # Weights in safetensors and what describes them: nothing that could carry code.
 HUB_FILES = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja")
@@ -29,10 +32,14 @@ _source: TypeAdapter[HubSource | PathSource | ArtifactSource] = TypeAdapter(
 
 @dataclass(frozen=True)
 class PinnedCheckpoint:
-    """A directory with a checkpoint's files, and the commit they come from (None for a path)."""
+    """A directory with a checkpoint's files, and the commit they come from (None for a path).
+
+    `roots` are the directories that its links may lead to.
+    """
 
     directory: Path
     commit: str | None
+    roots: tuple[Path, ...] = ()
 
 
 class Checkpoints:
@@ -60,10 +67,28 @@ class Checkpoints:
         """
         source = read_source(row)
         if not isinstance(source, ArtifactSource):
+            pin_hub(*self._settings.hub_hosts)
             return locate(source, row.revision, self._settings.model_roots)
         artifact_id = parse_id(Prefix.ARTIFACT, source.artifact)
         assert artifact_id is not None
-        return PinnedCheckpoint(*self._artifacts.materialize(row.tenant_id, artifact_id))
+        directory, commit = self._artifacts.materialize(row.tenant_id, artifact_id)
+        return PinnedCheckpoint(directory, commit, (directory,))
+
+    @contextmanager
+    def opened(self, row: LanguageModel) -> Iterator[PinnedCheckpoint]:
+        """A language model's files for reading, see `opened_checkpoint`.
+
+        Raises:
+            LanguageModelRejected: as `locate`; also if a file may not be read, and in place of a
+                `CheckpointRejected` that is raised while they are open.
+            HubUnreachable, ArtifactCorrupt, StorageFull, StorageUnavailable: as `locate`.
+        """
+        located = self.locate(row)
+        try:
+            with opened_checkpoint(located.directory, located.roots) as directory:
+                yield PinnedCheckpoint(directory, located.commit)
+        except CheckpointRejected as error:
+            raise LanguageModelRejected(error.detail) from None
 
 
 def read_source(row: LanguageModel) -> HubSource | PathSource | ArtifactSource:
@@ -80,7 +105,7 @@ def locate(source: HubSource | PathSource, commit: str | None, roots: list[Path]
         HubUnreachable: the hub did not answer.
     """
     if isinstance(source, PathSource):
-        return PinnedCheckpoint(_allowed_directory(source.path, roots), None)
+        return PinnedCheckpoint(_allowed_directory(source.path, roots), None, tuple(roots))
     try:
         if commit is None:
             info = HfApi().model_info(source.repo, revision=source.revision)
@@ -92,7 +117,8 @@ def locate(source: HubSource | PathSource, commit: str | None, roots: list[Path]
         raise LanguageModelRejected(error.detail) from None
     except HUB_FAILURES as error:
         raise hub_failure(error, refused=LanguageModelRejected, instead=_INSTEAD) from error
-    return PinnedCheckpoint(Path(directory), commit)
+    # Its files are links into the cache of the repository, two directories up.
+    return PinnedCheckpoint(Path(directory), commit, (Path(directory).parents[1],))
 
 
 def _allowed_directory(path: str, roots: list[Path]) -> Path:

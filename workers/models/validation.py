@@ -2,15 +2,13 @@
 
 from dataclasses import asdict
 
-from app.errors import LanguageModelRejected
 from app.store.jobs.leases import Lease, LeaseLost
 from app.store.language_models import LanguageModel
 from app.store.lifecycle import accept_language_model
+from workers.confined.inspection import inspect_checkpoint
 from workers.running.finishing import finish
 from workers.running.lease_keeper import LeaseKeeper
 from workers.running.runtime import Runtime
-from workers.science.errors import CheckpointRejected
-from workers.science.models.loading import describe_checkpoint
 
 
 def validate_language_model(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
@@ -23,16 +21,14 @@ def validate_language_model(runtime: Runtime, lease: Lease, keeper: LeaseKeeper)
         LanguageModelRejected: the checkpoint cannot be used.
         HubUnreachable: the hub did not answer.
         ArtifactCorrupt, StorageFull, StorageUnavailable: see `Checkpoints.locate`.
+        JobCrashed: the process that read it was killed.
     """
     with runtime.sessions() as session:
         row = session.get(LanguageModel, lease.owner_id)
     if row is None:
         raise LeaseLost
-    checkpoint = runtime.checkpoints.locate(row)
-    try:
-        description = describe_checkpoint(checkpoint.directory)
-    except CheckpointRejected as error:
-        raise LanguageModelRejected(error.detail) from None
+    with runtime.checkpoints.opened(row) as checkpoint:
+        description = inspect_checkpoint(checkpoint.directory, lambda: keeper.report(0))
     keeper.report(0)
     facts = {
         "revision": checkpoint.commit,

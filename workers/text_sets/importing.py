@@ -24,7 +24,7 @@ from app.store.lifecycle import accept_text_set
 from app.store.text_copy import copy_texts_of_worker
 from app.store.text_sets import TextSet
 from app.store.texts import CopyRow
-from workers.hub import HUB_FAILURES, hub_failure
+from workers.hub import HUB_FAILURES, hub_failure, pin_hub
 from workers.running.finishing import finish
 from workers.running.lease_keeper import LeaseKeeper
 from workers.running.runtime import Runtime
@@ -52,6 +52,7 @@ def import_text_set(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
     preset = TEXT_SET_PRESETS.get(text_set.preset)
     if preset is None:
         raise ImportFailed("This release does not know the preset.")
+    pin_hub(*runtime.settings.hub_hosts)
     commit, path = fetch(preset)
     keeper.report(0)
 

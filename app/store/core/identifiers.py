@@ -23,6 +23,8 @@ class Prefix(StrEnum):
     TENANT = "tnt"
     API_KEY = "key"
     TRAIL_ENTRY = "trl"
+    WEBHOOK = "whk"
+    DELIVERY = "dlv"
 
 
 def new_id() -> UUID:

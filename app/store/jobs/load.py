@@ -19,7 +19,9 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from app.errors import PROBLEM_BASE
+from app.store.counters import Count, read_counts
 from app.store.jobs.job import Job, JobState
+from app.store.webhook_deliveries import Backlog, read_backlog
 
 RECENT: Final = timedelta(minutes=10)
 _PROBLEM: Final = func.jsonb_extract_path_text(Job.error, "type")
@@ -62,6 +64,8 @@ class Load(NamedTuple):
     open: list[OpenJobs]
     ended: list[EndedJobs]
     waiting: dict[str, int]
+    webhooks: Backlog
+    counts: dict[Count, float]
     database_bytes: int
 
 
@@ -76,6 +80,8 @@ def read_load(session: Session, *, timeout_seconds: float) -> Load:
         open=count_open(session),
         ended=_count_ended(session),
         waiting=_count_waiting(session),
+        webhooks=read_backlog(session),
+        counts=read_counts(session),
         database_bytes=session.execute(select(func.pg_database_size(func.current_database()))).scalar_one(),
     )
 

@@ -15,7 +15,8 @@ from transformers import (
 
 from tests.tiny_models import save_tiny_model, train_tokenizer
 from workers.science.errors import CheckpointRejected
-from workers.science.models.loading import describe_checkpoint, load_language_model
+from workers.science.models.description import describe_checkpoint
+from workers.science.models.loading import load_language_model
 
 
 @pytest.fixture
@@ -129,7 +130,7 @@ SPOILED = {
     "no weights": (lambda c: (c / "model.safetensors").unlink(), "no_safetensors"),
     "pickled weights": (replace_weights_with_a_pickle, "no_safetensors"),
     "missing shard": (name_a_missing_shard, "weights_incomplete"),
-    "shard outside": (name_a_shard_outside, "weights_incomplete"),
+    "shard outside": (name_a_shard_outside, "json_invalid"),
     "truncated weights": (lambda c: truncate(c / "model.safetensors"), "weights_unreadable"),
     "empty weights file": (lambda c: (c / "model.safetensors").write_bytes(b""), "weights_unreadable"),
     "weights without tensors": (lambda c: save_file({}, c / "model.safetensors"), "weights_incomplete"),

@@ -23,7 +23,8 @@ from tests.tiny_models import (
 )
 from workers.science.errors import PrefixTokenUnusable
 from workers.science.metrics.metric import MetricResult
-from workers.science.models.loading import describe_checkpoint, load_language_model
+from workers.science.models.description import describe_checkpoint
+from workers.science.models.loading import load_language_model
 from workers.science.models.tokenization import tokenize, tokens_put_in_front
 from workers.science.scoring.batching import cut_windows
 from workers.science.scoring.prefix_token import PrefixToken, resolve_prefix_token

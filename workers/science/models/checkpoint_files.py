@@ -1,17 +1,18 @@
 """What a checkpoint's files say by themselves: configuration, tensors and digests, with no weights loaded."""
 
 import hashlib
-import json
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Any
-
-from safetensors import SafetensorError, safe_open
+from typing import Final
 
 from workers.science.errors import CheckpointRejected
+from workers.science.models.checked_json import read_checked
+from workers.science.models.safetensors_header import MOST_TENSORS, StoredTensor, read_header
 
 CONFIG = "config.json"
+GENERATION_CONFIG = "generation_config.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
@@ -23,6 +24,8 @@ TOKENIZER_FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
 )
+# Those of them that are settings; the others are vocabularies, which are as large as they are.
+SETTINGS_OF_TOKENIZERS = (TOKENIZER_CONFIG, "special_tokens_map.json")
 # What weights come in that are not read, and why and how they become safetensors.
 _CONVERT = (
     "Convert them where you trust them, `AutoModelForCausalLM.from_pretrained({}).save_pretrained(NEW)` and "
@@ -42,41 +45,11 @@ _OTHER_FORMATS = {
     "are read. " + _CONVERT.format("OLD", "OLD"),
 }
 
+MOST_SHARDS: Final = 1000
+_SHARD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,187}\.safetensors")
+
 # safetensors' names of the number formats, as torch names them.
 _DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-
-
-def read_json(directory: Path, name: str) -> dict[str, Any]:
-    """The JSON object in a file of the checkpoint.
-
-    Raises:
-        CheckpointRejected: `file_missing`, or `json_invalid` when it is not a JSON object.
-    """
-    path = directory / name
-    if not path.is_file():
-        raise CheckpointRejected("file_missing", f"The checkpoint has no {name}.")
-    try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError, OSError) as error:
-        raise CheckpointRejected("json_invalid", f"{name} cannot be read as JSON.") from error
-    if not isinstance(content, dict):
-        raise CheckpointRejected("json_invalid", f"{name} is not a JSON object.")
-    return content
-
-
-def reject_custom_code(directory: Path) -> None:
-    """Refuse checkpoints that name Python code of their own: it is never run.
-
-    Raises:
-        CheckpointRejected: `custom_code`.
-    """
-    for name in (CONFIG, TOKENIZER_CONFIG):
-        if (directory / name).is_file() and read_json(directory, name).get("auto_map"):
-            raise CheckpointRejected(
-                "custom_code",
-                f"{name} names custom code (`auto_map`), which is never run. If transformers' own "
-                "implementation is meant, save the checkpoint again with it.",
-            )
 
 
 def reject_other_formats(names: Collection[str]) -> None:
@@ -103,43 +76,84 @@ def weight_files(directory: Path) -> list[Path]:
     if (directory / WEIGHTS).is_file():
         return [directory / WEIGHTS]
     if (directory / WEIGHTS_INDEX).is_file():
-        weight_map = read_json(directory, WEIGHTS_INDEX).get("weight_map")
-        if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
-            raise CheckpointRejected("json_invalid", f"{WEIGHTS_INDEX} has no `weight_map` of file names.")
-        shards = sorted(set(weight_map.values()))
-        for name in shards:
-            if Path(name).name != name or not (directory / name).is_file():
-                raise CheckpointRejected(
-                    "weights_incomplete", f"{WEIGHTS_INDEX} names a missing file: {name}."
-                )
-        return [directory / name for name in shards]
+        files = [directory / name for name in shard_names(directory)]
+        if missing := [file for file in files if not file.is_file()]:
+            raise CheckpointRejected(
+                "weights_incomplete", f"{len(missing)} of the files that {WEIGHTS_INDEX} names are not there."
+            )
+        return files
     raise CheckpointRejected("no_safetensors", f"The checkpoint has neither {WEIGHTS} nor {WEIGHTS_INDEX}.")
 
 
-def parameter_count_and_dtype(files: Iterable[Path]) -> tuple[int, str]:
-    """How many numbers the safetensors headers declare, and the number format of most of them.
+def shard_names(directory: Path) -> list[str]:
+    """The names of files in the index of shards, in order.
 
     Raises:
-        CheckpointRejected: `weights_unreadable` when a file is truncated or is no safetensors file.
+        CheckpointRejected: `json_invalid`, if it names anything but files of this directory, or too many.
+    """
+    weight_map = read_checked(directory, WEIGHTS_INDEX).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+        raise CheckpointRejected("json_invalid", f"{WEIGHTS_INDEX} has no `weight_map` of file names.")
+    names = set(weight_map.values())
+    if len(names) > MOST_SHARDS or not all(_SHARD.fullmatch(name) for name in names):
+        raise CheckpointRejected(
+            "json_invalid",
+            f"{WEIGHTS_INDEX} must name at most {MOST_SHARDS} files of this directory, each of at most 200 "
+            "letters, digits, dots, dashes and underscores that end in .safetensors.",
+        )
+    return sorted(names)
+
+
+def stored_tensors(files: Iterable[Path]) -> dict[Path, list[StoredTensor]]:
+    """What the safetensors headers declare, by file.
+
+    Raises:
+        CheckpointRejected: `weights_unreadable`, see `read_header`; `weights_incomplete` when there are no
+            tensors; `weights_unusable` when a name is in two files.
+    """
+    found = {}
+    names: set[str] = set()
+    for path in files:
+        with path.open("rb") as file:
+            tensors = read_header(file, path.name)
+        found[path] = tensors
+        before = len(names)
+        names.update(tensor.name for tensor in tensors)
+        if len(names) < before + len(tensors):
+            raise CheckpointRejected("weights_unusable", f"{path.name} has a tensor of another file too.")
+        if len(names) > MOST_TENSORS:
+            raise CheckpointRejected("weights_unusable", f"The files hold more than {MOST_TENSORS} tensors.")
+    if not names:
+        raise CheckpointRejected("weights_incomplete", "The safetensors files hold no tensors.")
+    return found
+
+
+def parameter_count_and_dtype(tensors: Iterable[StoredTensor]) -> tuple[int, str]:
+    """How many numbers there are, and the number format of most of them.
+
+    Raises:
+        CheckpointRejected: `weights_incomplete`, if there are none; `unsupported_quantization`, if most are
+            not floating-point numbers of 16 bits or more.
     """
     counts: Counter[str] = Counter()
-    for file in files:
-        try:
-            with safe_open(file, framework="numpy") as tensors:
-                for name in tensors.keys():  # noqa: SIM118 - safe_open is no mapping
-                    tensor = tensors.get_slice(name)
-                    size = 1
-                    for length in tensor.get_shape():
-                        size *= length
-                    counts[tensor.get_dtype()] += size
-        except (SafetensorError, OSError) as error:
-            raise CheckpointRejected(
-                "weights_unreadable", f"{file.name} is truncated or is not a safetensors file."
-            ) from error
-    if not counts:
-        raise CheckpointRejected("weights_incomplete", "The safetensors files hold no tensors.")
+    for tensor in tensors:
+        counts[tensor.dtype] += tensor.size
+    if not counts.total():
+        raise CheckpointRejected("weights_incomplete", "The safetensors files hold no numbers.")
     stored = counts.most_common(1)[0][0]
-    return counts.total(), _DTYPES.get(stored, stored.lower())
+    if stored not in _DTYPES:
+        raise CheckpointRejected(
+            "unsupported_quantization", "The weights are quantized; register the unquantized checkpoint."
+        )
+    return counts.total(), _DTYPES[stored]
+
+
+def described_files(directory: Path) -> list[Path]:
+    """The files beside the weights that decide what a checkpoint is."""
+    names = [CONFIG, GENERATION_CONFIG, *TOKENIZER_FILES]
+    if not (directory / WEIGHTS).is_file():
+        names.append(WEIGHTS_INDEX)
+    return [directory / name for name in names if (directory / name).is_file()]
 
 
 def digest_files(paths: Iterable[Path]) -> dict[str, str]:
@@ -149,6 +163,11 @@ def digest_files(paths: Iterable[Path]) -> dict[str, str]:
         with path.open("rb") as stream:
             digests[path.name] = hashlib.file_digest(stream, "sha256").hexdigest()
     return digests
+
+
+def digest_checkpoint(directory: Path) -> str:
+    """The digest that `describe_checkpoint` gives a checkpoint, without a look at what its files say."""
+    return digest_of_digests(digest_files([*weight_files(directory), *described_files(directory)]))
 
 
 def digest_of_digests(files: dict[str, str]) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from workers.science.errors import ScienceError, TokenOutsideVocabulary
 from workers.science.models.loading import LanguageModel
-from workers.science.models.tokenization import within_vocabulary
+from workers.science.models.tokenization import token_ids_of, within_vocabulary
 from workers.science.scoring.prefix_token import resolve_prefix_token
 from workers.science.scoring.texts import PrefixTokenChoice
 
@@ -220,14 +220,7 @@ def _row_length(language_model: LanguageModel, tokens: int) -> int:
 def _rows(language_model: LanguageModel, texts: Iterable[str], front: tuple[int, ...]) -> Iterator[list[int]]:
     """The tokens of each text after those in front, where one of them is predicted."""
     for batch in _batches(texts):
-        encoded = language_model.tokenizer(
-            batch,
-            add_special_tokens=False,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            verbose=False,
-        )
-        for token_ids in encoded["input_ids"]:
+        for token_ids in token_ids_of(language_model.tokenizer, batch):
             if token_ids and len(front) + len(token_ids) > 1:
                 row = [*front, *token_ids]
                 if not within_vocabulary(row, language_model.vocabulary_size):

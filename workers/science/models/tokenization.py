@@ -59,6 +59,12 @@ def count_tokens(
     return [len(token_ids) for token_ids in encoded["input_ids"]]
 
 
+def token_ids_of(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """The tokens of each text; the string of a special token inside one is that token."""
+    encoded = _encode(tokenizer, texts, "control", offsets=False)
+    return [np.asarray(token_ids, dtype=np.int64).tolist() for token_ids in encoded["input_ids"]]
+
+
 def within_vocabulary(token_ids: Sequence[int] | npt.NDArray[np.int64], vocabulary_size: int) -> bool:
     """Whether the model has a row for each of some tokens; there must be one at least.
 

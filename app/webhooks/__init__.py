@@ -1,0 +1,1 @@
+"""Webhooks: where tenants are told of events, the outbox that it goes through, and how it is sent."""

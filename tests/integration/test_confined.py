@@ -1,0 +1,141 @@
+"""Confined processes: what they may take, how their ends are told, and what a tokenizer in one gives."""
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from transformers import AutoTokenizer
+
+from app.errors import JobCrashed, TokenizingFailed
+from tests.hostile_models import HOSTILE, make_hostile, never_ending
+from tests.tiny_models import english_sentences, save_tiny_model
+from workers.confined import tokenizer
+from workers.confined.inspection import inspect_checkpoint
+from workers.confined.process import start_server
+from workers.confined.tokenizer import ConfinedTokenizer
+from workers.science.errors import CheckpointRejected
+from workers.science.models.description import describe_checkpoint
+from workers.science.models.tokenization import count_tokens, token_ids_of, tokenize, tokens_put_in_front
+
+UNUSUAL = ["", "a", "<|endoftext|> within", "é à ü", "🙂" * 40, " \n\t ", "word" * 3000]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    start_server()
+    return save_tiny_model(tmp_path_factory.mktemp("models") / "llama", bos=True)
+
+
+@pytest.fixture
+def confined(checkpoint: Path) -> Iterator[ConfinedTokenizer]:
+    found = ConfinedTokenizer(checkpoint)
+    yield found
+    found.close()
+
+
+def children() -> list[psutil.Process]:
+    """The server, and what it has forked."""
+    return psutil.Process().children(recursive=True)
+
+
+def nothing() -> None:
+    """Wait."""
+
+
+def test_a_checkpoint_is_described_as_in_this_process(checkpoint: Path) -> None:
+    assert inspect_checkpoint(checkpoint, nothing) == describe_checkpoint(checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("name", "limit"),
+    [("an expression without end", "3 seconds"), ("a normalizer that multiplies", "memory")],
+)
+def test_a_limit_is_a_rejection(checkpoint: Path, tmp_path: Path, name: str, limit: str) -> None:
+    directory = make_hostile(checkpoint, tmp_path / "hostile", tmp_path / "outside", HOSTILE[name])
+    with pytest.raises(CheckpointRejected, match=limit) as rejected:
+        inspect_checkpoint(directory, nothing)
+    assert rejected.value.code == "limits_exceeded"
+
+
+def test_who_stops_waiting_leaves_no_process(checkpoint: Path, tmp_path: Path) -> None:
+    """As when the lease of the job is lost."""
+    spoil = HOSTILE["an expression without end"]
+    directory = make_hostile(checkpoint, tmp_path / "hostile", tmp_path / "outside", spoil)
+    before = {child.pid for child in children()}
+
+    def stop() -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        inspect_checkpoint(directory, stop)
+    assert {child.pid for child in children()} == before
+
+
+@pytest.mark.parametrize("special_tokens", ["control", "text"])
+def test_a_confined_tokenizer_gives_the_same_tokens(
+    checkpoint: Path, confined: ConfinedTokenizer, monkeypatch: pytest.MonkeyPatch, special_tokens: str
+) -> None:
+    monkeypatch.setattr(tokenizer, "CHARACTERS_AT_ONCE", 2000)
+    own = AutoTokenizer.from_pretrained(checkpoint)
+    texts = [*UNUSUAL, *english_sentences()[:100]]
+    for ours, theirs in zip(
+        tokenize(confined, texts, special_tokens), tokenize(own, texts, special_tokens), strict=True
+    ):
+        np.testing.assert_array_equal(ours.token_ids, theirs.token_ids)
+        np.testing.assert_array_equal(ours.offsets, theirs.offsets)
+    assert token_ids_of(confined, texts) == token_ids_of(own, texts)
+    assert tokens_put_in_front(confined) == tokens_put_in_front(own) == (own.bos_token_id,)
+    assert (confined.bos_token_id, confined.eos_token_id) == (own.bos_token_id, own.eos_token_id)
+    token_ids = own(texts[-1])["input_ids"]
+    for skip in (True, False):
+        assert confined.decode(token_ids, skip_special_tokens=skip) == own.decode(
+            token_ids, skip_special_tokens=skip
+        )
+
+
+def test_a_tokenizer_that_never_ends_is_killed(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokenizer, "CPU_SECONDS", 1)
+    directory = Path(shutil.copytree(checkpoint, tmp_path / "hostile"))
+    content = json.loads((directory / "tokenizer.json").read_text())
+    content["pre_tokenizer"] = never_ending("q")
+    (directory / "tokenizer.json").write_text(json.dumps(content))
+    confined = ConfinedTokenizer(directory)
+    assert count_tokens(confined, ["a" * 50_000]) == [50_000]
+    with pytest.raises(TokenizingFailed, match="5000 characters"):
+        count_tokens(confined, ["q" * 5000])
+    assert not confined.is_alive
+
+
+def test_a_process_that_is_killed_is_no_fault_of_the_checkpoint(confined: ConfinedTokenizer) -> None:
+    """Another attempt may get through, also when the server was killed."""
+    (server,) = psutil.Process().children()
+    for child in server.children():
+        child.send_signal(signal.SIGKILL)
+    with pytest.raises(JobCrashed):
+        count_tokens(confined, ["a"])
+    assert not confined.is_alive
+
+
+def test_the_server_is_started_again(checkpoint: Path) -> None:
+    (server,) = psutil.Process().children()
+    os.kill(server.pid, signal.SIGKILL)
+    server.wait()
+    confined = ConfinedTokenizer(checkpoint)
+    assert count_tokens(confined, ["a"]) == [1]
+    confined.close()
+
+
+def test_a_confined_process_knows_no_secrets(confined: ConfinedTokenizer, checkpoint: Path) -> None:
+    (server,) = psutil.Process().children()
+    (child,) = server.children()
+    assert set(child.environ()) <= {"PYTHONPATH", "OMP_NUM_THREADS", "HF_HUB_OFFLINE", "LC_CTYPE"}
+    assert {opened.path for opened in child.open_files()} == set()
+    assert child.rlimit(psutil.RLIMIT_FSIZE) == (0, 0)

@@ -1,0 +1,199 @@
+"""A process with limits of its own, as its parent sees it.
+
+Such processes are forked from a server that has loaded what they need. It is a program that this process
+starts, not the server of `multiprocessing`: the library of Celery's pool takes the place of parts of that.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Literal, Self
+
+import orjson
+
+from app.errors import JobCrashed
+from workers.confined.messages import Line, Silent
+
+Program = Literal["inspect", "tokenize"]
+
+_SERVER: Final = "workers.confined.server"
+# How long to wait for what takes no time: the server and the process are there.
+_MOMENT_SECONDS: Final = 60.0
+# The exit status of a process that was refused memory, and how those end that cannot say so.
+MEMORY_REFUSED: Final = 86
+_OUT_OF_MEMORY: Final = frozenset({signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL})
+
+
+class LimitReached(Exception):
+    """A confined process was ended at its limit of memory or of time."""
+
+    def __init__(self, of: Literal["memory", "time"]) -> None:
+        super().__init__(of)
+        self.of = of
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a confined process may take.
+
+    Attributes:
+        memory_bytes: beyond what it has when it begins.
+        cpu_seconds: of processor time; as much again whenever it is allowed more.
+    """
+
+    memory_bytes: int
+    cpu_seconds: float
+
+
+class ConfinedProcess:
+    """A process that runs a program. It ends with the context, however that ends, and with this process.
+
+    Args:
+        program: one of `workers.confined.programs`. What it returns is said last.
+        limits: what it may take.
+        argument: of the program, after its channel.
+    """
+
+    def __init__(self, program: Program, limits: Limits, argument: str) -> None:
+        ours, theirs = socket.socketpair()
+        told, tells = socket.socketpair()
+        with theirs, tells:
+            request = orjson.dumps([program, asdict(limits), argument])
+            _server.request(request, [theirs.fileno(), tells.fileno()])
+        self._line, self._status = Line(ours), Line(told)
+        # Who is forgotten without having been closed ends as well: nobody can ask it any more.
+        weakref.finalize(self, _close, ours, told)
+        self._pid: int | None = None
+
+    def __enter__(self) -> Self:
+        """The process."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the process."""
+        self.close()
+
+    def ask(self, question: Any) -> None:
+        """Send a question.
+
+        Raises:
+            LimitReached, JobCrashed: see `answer`.
+        """
+        try:
+            self._line.say(question)
+        except OSError:
+            raise self._end() from None
+
+    def answer(self, silent_seconds: float, on_wait: Callable[[], object] = lambda: None) -> bytes:
+        """The next message.
+
+        Args:
+            silent_seconds: how long it may take to come; then the process is killed.
+            on_wait: called each second; may raise to stop.
+
+        Raises:
+            LimitReached: the process took too much memory or time.
+            JobCrashed: it ended otherwise, as when it was killed.
+        """
+        try:
+            return self._line.receive(silent_seconds, on_wait)
+        except Silent:
+            self.close()
+            raise LimitReached("time") from None
+        except EOFError:
+            raise self._end() from None
+
+    def close(self) -> None:
+        """End the process, whatever it is busy with."""
+        self._line.close()
+        with suppress(EOFError, Silent, OSError):
+            if self._pid is None:
+                self._pid = int(self._status.receive(_MOMENT_SECONDS))
+                os.kill(self._pid, signal.SIGKILL)
+                self._status.receive(_MOMENT_SECONDS)
+        self._status.close()
+
+    def _end(self) -> LimitReached | JobCrashed:
+        """What it means that the process is gone."""
+        try:
+            self._pid = int(self._status.receive(_MOMENT_SECONDS))
+            code = int(self._status.receive(_MOMENT_SECONDS))
+        except (EOFError, Silent):
+            return JobCrashed("The server of the worker's confined processes was killed.")
+        if -code == signal.SIGPROF:
+            return LimitReached("time")
+        if -code in _OUT_OF_MEMORY or code == MEMORY_REFUSED:
+            return LimitReached("memory")
+        return JobCrashed("A process that the worker had started was killed.")
+
+
+def _close(*connections: socket.socket) -> None:
+    for connection in connections:
+        connection.close()
+
+
+class _Server:
+    """The server of this process, started when it is first needed and again should it be killed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+
+    def start(self) -> None:
+        with self._lock:
+            self._started()
+
+    def request(self, request: bytes, descriptors: list[int]) -> None:
+        with self._lock:
+            try:
+                socket.send_fds(self._started(), [request], descriptors)
+            except OSError:
+                self._end()
+                socket.send_fds(self._started(), [request], descriptors)
+
+    def _started(self) -> socket.socket:
+        if self._control is not None and self._process is not None and self._process.poll() is None:
+            return self._control
+        self._end()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            # It needs where modules are, and none of the worker's settings: some are secrets.
+            self._process = subprocess.Popen(  # noqa: S603 - our own program
+                [sys.executable, "-P", "-m", _SERVER, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={
+                    "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+                    "OMP_NUM_THREADS": "1",
+                    "HF_HUB_OFFLINE": "1",
+                },
+                start_new_session=True,  # Ctrl-C is for this process, with which the server ends
+            )
+        self._control = ours
+        return ours
+
+    def _end(self) -> None:
+        if self._control is not None:
+            self._control.close()
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        self._process = self._control = None
+
+
+_server: Final = _Server()
+
+
+def start_server() -> None:
+    """Start the server, which takes seconds until it is ready. It ends with this process."""
+    _server.start()

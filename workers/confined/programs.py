@@ -1,0 +1,78 @@
+"""What confined processes do."""
+
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from workers.confined.channel import Channel
+from workers.science.errors import CheckpointRejected
+from workers.science.models.description import describe_checkpoint
+from workers.science.models.tokenizer_files import describe_tokenizer, load_tokenizer
+
+_BYTES_A_SAYING = 2**28
+
+
+def inspect(channel: Channel, directory: str) -> Any:
+    """Describe a checkpoint. Says `{"read": bytes}` now and then, and last `{"found"}` or `{"rejected"}`."""
+    unsaid = 0
+
+    def on_read(n_bytes: int) -> None:
+        nonlocal unsaid
+        unsaid += n_bytes
+        if unsaid >= _BYTES_A_SAYING:
+            channel.say({"read": unsaid})
+            channel.allow()
+            unsaid = 0
+
+    try:
+        return {"found": asdict(describe_checkpoint(Path(directory), on_read))}
+    except CheckpointRejected as error:
+        return {"rejected": [error.code, error.detail]}
+    except (MemoryError, OSError):
+        raise
+    except BaseException as error:  # noqa: BLE001 - what panics in Rust is no Exception
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        return {"raised": type(error).__name__, "where": f"{frame.filename}:{frame.lineno}"}
+
+
+def tokenize(channel: Channel, directory: str) -> Any:
+    """Load a tokenizer and say what it is, or `{"rejected"}`; then answer until nobody asks any more.
+
+    A question is a method of the tokenizer, its argument and options, and seconds of processor time. The
+    answer is `{"failed"}` or `{"text"}`, or for texts `{"lengths", "fields"}` and then the numbers of each
+    field, int32 [sum of lengths] or [sum of lengths, 2].
+    """
+    try:
+        tokenizer = load_tokenizer(Path(directory))
+        described = describe_tokenizer(tokenizer)
+    except CheckpointRejected as error:
+        return {"rejected": [error.code, error.detail]}
+    channel.say({"found": asdict(described), "model_max_length": min(tokenizer.model_max_length, 2**53)})
+    while True:
+        method, argument, options, cpu_seconds = channel.asked()
+        channel.allow(cpu_seconds)
+        try:
+            answer = getattr(tokenizer, method)(argument, **options)
+        except MemoryError:
+            raise
+        except BaseException:  # noqa: BLE001 - as above
+            channel.say({"failed": True})
+            continue
+        if isinstance(answer, str):
+            channel.say({"text": answer})
+        else:
+            _send_tokens(channel, answer)
+
+
+def _send_tokens(channel: Channel, encoded: Mapping[str, Sequence[Sequence[Any]]]) -> None:
+    lengths = [len(token_ids) for token_ids in encoded["input_ids"]]
+    channel.say({"lengths": lengths, "fields": list(encoded)})
+    for rows in encoded.values():
+        channel.send(np.concatenate([np.asarray(row, dtype=np.int32).ravel() for row in rows]).tobytes())
+
+
+PROGRAMS: Final[Mapping[str, Callable[[Channel, str], Any]]] = {"inspect": inspect, "tokenize": tokenize}
