@@ -32,6 +32,8 @@ from tests.deployments import Deploy, Deployment, deployments
 from tests.edit_requests import end_of
 from tests.live_service import SCOPES, fresh_key, make_key, until
 from tests.tiny_models import english_sentences
+from tests.tls_servers import make_authority
+from tests.webhook_receiver import Receiver
 
 LEAKING = Path(__file__).parents[1] / "leaking"
 SENTENCES = [" ".join(each.replace('"', "'").split()) for each in english_sentences()]
@@ -49,6 +51,7 @@ class Run:
 
     deployment: Deployment
     collector: Collector
+    receiver: Receiver
     model: str
     temporary: Path
     texts: int = 0
@@ -114,12 +117,16 @@ def run(collector: Collector, tiny_checkpoint: Path, tmp_path: Path) -> Iterator
     """A deployment with traces, whose processes have a place of their own for temporary files."""
     temporary = tmp_path / "temporary"
     temporary.mkdir()
-    with deployments([tiny_checkpoint.parent]) as deploy:
-        yield start(deploy, collector, tiny_checkpoint, temporary)
+    with (
+        deployments([tiny_checkpoint.parent]) as deploy,
+        Receiver(make_authority(tmp_path / "authority")) as receiver,
+    ):
+        yield start(deploy, collector, receiver, tiny_checkpoint, temporary)
 
 
-def start(deploy: Deploy, collector: Collector, checkpoint: Path, temporary: Path) -> Run:
+def start(deploy: Deploy, collector: Collector, receiver: Receiver, checkpoint: Path, temporary: Path) -> Run:
     deployment = deploy(
+        **receiver.environment,
         OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
         OTEL_BSP_SCHEDULE_DELAY="200",
         TMPDIR=str(temporary),
@@ -131,9 +138,11 @@ def start(deploy: Deploy, collector: Collector, checkpoint: Path, temporary: Pat
     service = deployment.service
     ensure_signing_key(service.directory / "signing-keys")
     service.start_worker(include=leaking_scores.__name__)
+    made = service.client.post("/v1/webhooks", json={"url": receiver.url}, headers=fresh_key())
+    assert made.status_code == 201, made.text
     model = service.register(checkpoint)
     assert service.model(model)["status"] == "ready"
-    return Run(deployment, collector, model, temporary)
+    return Run(deployment, collector, receiver, model, temporary)
 
 
 def test_no_submitted_text_is_found_anywhere(run: Run) -> None:
@@ -407,11 +416,14 @@ def assert_nothing_found(run: Run, tokens: dict[str, bytes], listening: "Listeni
     """Search everything there is for all that was submitted."""
     deployment = run.deployment
     wanted = forms(STEM) | tokens
+    messages = list(run.receiver.received)
+    assert messages
     places = [
         *run.answers,
         ("metrics", run.client.get("/metrics").content),
         ("logs", deployment.service.logs().encode()),
         *((f"trace {n}", body) for n, body in enumerate(list(run.collector.bodies))),
+        *((f"webhook {each.id}", each.body + str(each.headers).encode()) for each in messages),
         *((f"command of Redis {n}", command) for n, command in enumerate(list(listening.commands))),
     ]
     assert search(places, wanted) == []
