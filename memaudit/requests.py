@@ -49,6 +49,11 @@ Action: TypeAlias = Literal[
     "gate.decided",
     "artifact.downloaded",
     "artifact.deleted",
+    "webhook.created",
+    "webhook.changed",
+    "webhook.deleted",
+    "webhook.rotated",
+    "webhook.replayed",
 ]
 """What can be in the trail."""
 

@@ -47,6 +47,11 @@ class Action(StrEnum):
     GATE_DECIDED = "gate.decided"
     ARTIFACT_DOWNLOADED = "artifact.downloaded"
     ARTIFACT_DELETED = "artifact.deleted"
+    WEBHOOK_CREATED = "webhook.created"
+    WEBHOOK_CHANGED = "webhook.changed"
+    WEBHOOK_DELETED = "webhook.deleted"
+    WEBHOOK_ROTATED = "webhook.rotated"
+    WEBHOOK_REPLAYED = "webhook.replayed"
 
 
 class TrailEntry(Base):
