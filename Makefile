@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup hooks test unit test-chaos test-gpu lint types imports contract client-types client-check check bench suite-check demo suite-report openapi lock clean
+.PHONY: help setup hooks test unit test-chaos test-gpu lint types imports contract client-types client-check check bench bench-load suite-check demo suite-report openapi lock clean
 
 PYTHON ?= python3.11
 VENV ?= .venv
@@ -79,6 +79,9 @@ bench: $(DEV_STAMP) ## Measure speed side by side with its peers, and memory for
 	$(BIN)/python -m tests.benchmarks.service
 	$(BIN)/python -m tests.benchmarks.curvature
 	$(BIN)/python -m tests.benchmarks.memory
+
+bench-load: $(DEV_STAMP) ## Measure what the service carries beside a worker, and how it refuses more (LOAD_ARGS="--seconds 300")
+	$(BIN)/python -m tests.benchmarks.load $(LOAD_ARGS)
 
 SUITE_CHECKS := calibration dose_response windows
 suite-check: $(DEV_STAMP) ## Check on a trained micro suite (SUITE=DIR) what measurements claim; takes long

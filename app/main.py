@@ -5,19 +5,23 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from fastapi import APIRouter, FastAPI
+from sqlalchemy.exc import SQLAlchemyError
 
 from app import __version__
 from app.artifacts.hub import router as hub
 from app.artifacts.router import router as artifacts
 from app.audits.router import router as audits
 from app.edits.router import router as edits
+from app.errors import MemauditError
 from app.events.router import router as events
 from app.evidence.controls import read_control_mappings
 from app.evidence.router import keys_router as signing_keys
 from app.evidence.router import router as evidence
 from app.gates.router import router as gates
+from app.http.admission import Admission, Kind, Room
 from app.http.api_page import install_api_page
 from app.http.changes import Changes
+from app.http.draining import told_of_the_end
 from app.http.health import router as operations
 from app.http.observability import RequestObserver, ServiceMetrics
 from app.http.open_requests import OpenRequests, RevocationGuard
@@ -37,10 +41,12 @@ from app.policies.router import router as policies
 from app.presets.router import router as presets
 from app.rendering.pool import Renderings
 from app.scoring.router import router as scoring
+from app.sealing.keyring import Keyring
 from app.settings import Settings, get_settings
 from app.store.blobs.objects import open_location
-from app.store.core.sessions import async_engine
+from app.store.core.sessions import TimeLimits, async_engine
 from app.store.core.unit_of_work import Store
+from app.store.data_keys import require_keys, with_keyring
 from app.studies.router import router as studies
 from app.tenants.router import router as tenants
 from app.text_sets.router import router as text_sets
@@ -57,14 +63,38 @@ RFC 9457 problem document; no submitted text appears in an error.
 """
 
 
+async def _require_keys(store: Store) -> None:
+    """Refuse to start with other master keys than what is stored needs.
+
+    Raises:
+        KeyUnavailable: these open nothing here. While the database is away that cannot be told.
+    """
+    try:
+        await store.run(require_keys)
+    except SQLAlchemyError:
+        return
+    except MemauditError:
+        await store.engine.dispose()
+        raise
+
+
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     open_location(settings.artifact_store)
     read_control_mappings(settings.control_mappings)  # a wrong one is told at the start
+    keyring = Keyring(settings)
+    keyring.require()
+    limits = TimeLimits(
+        connection_seconds=settings.database_wait_seconds,
+        statement_seconds=settings.database_statement_seconds,
+    )
+    engine = async_engine(
+        settings.require_database_url(), pool_size=settings.database_pool_size, limits=limits
+    )
+    app.state.store = Store(engine, limits, with_keyring(keyring))
+    await _require_keys(app.state.store)
     stop_tracing = start_tracing("memaudit-api")
-    engine = async_engine(settings.require_database_url(), pool_size=settings.database_pool_size)
-    app.state.store = Store(engine)
     tokens = None if settings.oidc is None else SignedTokens(settings.oidc)
     app.state.principals = Principals(app.state.store, WrongKeys(settings.wrong_keys_a_minute), tokens)
     # Storing a text set holds a connection for minutes; half of the pool stays free for other requests.
@@ -84,10 +114,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             chain_forever(app.state.store),
             app.state.open_requests.end_revoked_forever(app.state.principals),
             deliverer.deliver_forever(),
+            app.state.doorbell.ring_forever(),
         )
     ]
     try:
-        yield
+        with told_of_the_end(app.state.changes.end_waits):
+            yield
     finally:
         for task in tasks:
             task.cancel()
@@ -95,11 +127,22 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
                 await task
         await app.state.changes.close()
         await app.state.renderings.close()
-        app.state.doorbell.close()
+        await app.state.doorbell.close()
         if tokens is not None:
             await tokens.aclose()
         await engine.dispose()
         await asyncio.to_thread(stop_tracing)
+
+
+def _rooms(settings: Settings) -> dict[Kind, Room]:
+    """How many requests are let in: of the short ones, as many as there are connections to the database."""
+    return {
+        Kind.SHORT: Room(
+            settings.database_pool_size, waiting=settings.waiting_requests, seconds=settings.waiting_seconds
+        ),
+        Kind.WAITING: Room(settings.long_polls),
+        Kind.BULK: Room(settings.transfers),
+    }
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -150,5 +193,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     install_api_page(app)
     install_pages(app)
     app.add_middleware(RevocationGuard, open_requests=app.state.open_requests)
+    app.add_middleware(
+        Admission,
+        rooms=_rooms(settings),
+        most_body_bytes=settings.max_request_bytes,
+        count_refused=lambda kind: app.state.metrics.refused.labels(kind).inc(),
+    )
     app.add_middleware(RequestObserver, metrics=app.state.metrics)
     return app

@@ -139,6 +139,17 @@ class Settings(BaseSettings):
     # Who vouches for a broker on `rediss://`, as PEM; the system's authorities where it is not given.
     broker_ca_file: AbsolutePath | None = None
     database_pool_size: int = Field(default=10, ge=1)
+    # How long a request waits for a free connection to the database, and for the end of a statement. What
+    # writes or reads all of something large is given an hour.
+    database_wait_seconds: float = Field(default=10.0, gt=0)
+    database_statement_seconds: float = Field(default=10.0, gt=0)
+
+    # How many requests wait to be let in, and for how long, before they are refused; and how many long polls
+    # and event streams, and how many exports, downloads and uploads, one API process serves at once.
+    waiting_requests: int = Field(default=100, ge=0)
+    waiting_seconds: float = Field(default=0.4, gt=0)
+    long_polls: int = Field(default=2000, ge=1)
+    transfers: int = Field(default=32, ge=1)
 
     artifact_store: Annotated[str, AfterValidator(_store_url)] = "postgres:"
 
@@ -165,6 +176,11 @@ class Settings(BaseSettings):
 
     # A directory of PEM files: the key that evidence is signed with, and those that were before it.
     signing_keys: AbsolutePath | None = None
+    # What wraps the keys of texts: a directory of key files, of which the newest wraps; keys in base64, of
+    # which the first wraps; or a program that wraps and unwraps, as that of a key management service.
+    master_keys: AbsolutePath | None = None
+    master_key: SecretStr | None = None
+    key_command: str | None = None
     # A JSON file that says which controls the rules of policies bear on; None for the mappings that ship.
     control_mappings: AbsolutePath | None = None
 
@@ -217,6 +233,11 @@ class Settings(BaseSettings):
     def signing_keys_directory(self) -> Path:
         """Where the keys for evidence are: below the data directory unless they are set."""
         return self.signing_keys or self.home / "signing-keys"
+
+    @property
+    def master_keys_directory(self) -> Path:
+        """Where the files of master keys are: below the data directory unless they are set."""
+        return self.master_keys or self.home / "master-keys"
 
     def require_database_url(self) -> str:
         """The URL of the Postgres that holds everything.

@@ -47,6 +47,7 @@ Action: TypeAlias = Literal[
     "tokens.read",
     "evidence_with_texts.read",
     "gate.decided",
+    "master_key.rotated",
     "artifact.downloaded",
     "artifact.deleted",
     "webhook.created",
@@ -613,6 +614,12 @@ class Rate(TypedDict):
 
 class Retention(TypedDict):
     """How long what a tenant submits is kept, in days; null is for ever."""
+
+    text_sets_days: NotRequired[int | None]
+
+    evidence_days: NotRequired[int | None]
+
+    events_days: NotRequired[int | None]
 
 
 ScoreOrder: TypeAlias = Literal["ordinal", "nl", "-nl"]

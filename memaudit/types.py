@@ -894,9 +894,10 @@ class Curve(Answer):
 
 
 class Digests(Answer):
-    """SHA-256 digests of what went into an audit: the checkpoint's files, and the texts in order.
+    """Digests of what went into an audit: SHA-256 of the checkpoint's files, HMAC-SHA-256 of the texts.
 
-    Each is null until it is known: a language model is validated first, and the texts of a preset imported.
+    The latter is the `hmac_sha256` of the text set, under a key of the tenant. Each is null until it is
+    known: a language model is validated first, and the texts of a preset imported.
     """
 
     model: str | None = None
@@ -993,6 +994,16 @@ class EditProgress(Answer):
     unit: Literal["percent"] | str = "percent"
 
     stage: str | None = None
+
+
+class Envelope(Answer):
+    """A signed statement: DSSE v1. Its file is this object as compact JSON, in this order."""
+
+    payload: str
+
+    payloadType: str
+
+    signatures: list[dict[str, str]]
 
 
 class EquivalentDuplicates(Answer):
@@ -2362,9 +2373,9 @@ class Preregistration(Answer):
     policy_sha256: str
     """Its digest."""
 
-    text_set_sha256: str | None = None
-    """The digest of the texts; null while they are being imported, and of an edit, whose receipt has those of
-    all its text sets.
+    text_set_hmac_sha256: str | None = None
+    """The digest of the texts under a key of the tenant, the `hmac_sha256` of their set; null while they are
+    being imported, and of an edit, whose receipt has those of all its text sets.
     """
 
     gate: str
@@ -2579,6 +2590,12 @@ class ReferenceDifference(Answer):
 
 class Retention(Answer):
     """How long what a tenant submits is kept, in days; null is for ever."""
+
+    text_sets_days: int | None = None
+
+    evidence_days: int | None = None
+
+    events_days: int | None = None
 
 
 class RuleOutcome(Answer):
@@ -3079,8 +3096,8 @@ class Study(Work):
     progress: Progress
     """Over all its audits: a text counts once for each language model."""
 
-    text_set_sha256: str
-    """SHA-256 of the texts in order."""
+    text_set_hmac_sha256: str = ""
+    """The `hmac_sha256` of the text set: a digest of the texts under a key of the tenant."""
 
     preregistration: Preregistration | None = None
     """The policy that was named when it was asked for; null if none was."""
@@ -3194,13 +3211,14 @@ class Text(Answer):
 class TextSet(Work):
     """A stored text set.
 
-    `sha256` is the digest of all texts and their facts in order, `byte_count` counts the texts in UTF-8.
-    `group_counts` and `duplicate_counts` count the texts whose `group` or `duplicates` is known, for the
-    first 1,000 distinct values.
+    `hmac_sha256` is a digest of all texts and their facts in order under a key of the tenant: the same texts
+    have the same one, and nobody without the key can try guesses against it. `byte_count` counts the
+    texts in UTF-8. `group_counts` and `duplicate_counts` count the texts whose `group` or `duplicates` is
+    known, for the first 1,000 distinct values.
 
     One of a `preset` is `importing` until a worker has fetched its texts. Then it is `ready`, and `revision`
     is the commit that they came from, or `failed`, and `error` says why. Until it is ready it has no
-    texts and `sha256` is null; `waiting` says what it waits for, if the hub is away.
+    texts and `hmac_sha256` is null; `waiting` says what it waits for, if the hub is away.
     """
 
     object: Literal["text_set"] = "text_set"
@@ -3215,7 +3233,7 @@ class TextSet(Work):
 
     revision: str | None = None
 
-    sha256: str | None = None
+    hmac_sha256: str | None = None
 
     text_count: int
 
@@ -3263,7 +3281,11 @@ class TextSetPreset(Answer):
 
 
 class TextSetReceipt(Answer):
-    """Proof that the texts of a set were erased. `sha256` is null if it was erased before it had any."""
+    """Proof that the texts of a set were erased, with the token evidence and the key that opened both.
+
+    `hmac_sha256` is null if it was erased before it had any texts. `envelope` is the same signed, as `GET
+    …/receipt` gives it; null where this instance has no key to sign with.
+    """
 
     object: Literal["text_set_receipt"] = "text_set_receipt"
 
@@ -3271,13 +3293,15 @@ class TextSetReceipt(Answer):
 
     name: str
 
-    sha256: str | None = None
+    hmac_sha256: str | None = None
 
     text_count: int
 
     byte_count: int
 
     deleted_at: datetime
+
+    envelope: Envelope | None = None
 
 
 class Token(Answer):
@@ -3413,8 +3437,8 @@ class UsedTextSet(Answer):
     id: str
     """Its id; the set may have been erased since."""
 
-    sha256: str
-    """Its digest when the edit was requested."""
+    hmac_sha256: str | None = None
+    """Its keyed digest when the edit was requested; null in an older release's receipt until converted."""
 
 
 class VerbatimScore(Answer):

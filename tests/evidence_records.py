@@ -31,7 +31,7 @@ from app.evidence.record import (
 from app.gates.schemas import GateOut
 from app.policies.preregistration import Preregistration
 from app.policies.schemas import PolicyOut
-from app.store.text_sets import ClearText
+from app.store.texts import ClearText
 from app.studies.schemas import StudyOut
 
 SECRET: Final = "Sesame opens the cave of the forty."  # the beginning of every text
@@ -133,7 +133,7 @@ def _text_set(number: int, role: str) -> RecordedTextSet:
         role=role,
         id=public_id("txs", number),
         name=f"set {number}",
-        sha256=f"{number:064x}",
+        hmac_sha256=f"{number:064x}",
         texts=TEXTS,
         bytes=400,
         group_counts={"canary": TEXTS},
@@ -261,7 +261,7 @@ def study_record(*, full: bool = False) -> EvidenceRecord:
             "metrics": ["nl", "extraction"],
             "options": AuditOptions(),
             "progress": {"done": 8, "total": 8},
-            "text_set_sha256": f"{1:064x}",
+            "text_set_hmac_sha256": f"{1:064x}",
             "result": {
                 "kind": "pair",
                 "models": [],
@@ -439,7 +439,7 @@ def judged(record: EvidenceRecord) -> EvidenceRecord:
     registered = Preregistration(
         policy=policy.id,
         policy_sha256=policy.sha256,
-        text_set_sha256="e" * 64,
+        text_set_hmac_sha256="e" * 64,
         gate=gate.id,
         registered_at=_ENDED,
     )

@@ -1,10 +1,12 @@
 """The HTTP service for tests: in this process, with keys and clients."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 
 import httpx
 from fastapi import FastAPI
+from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from app.main import create_app
@@ -39,3 +41,34 @@ def client_of(app: FastAPI, key: str | None = None) -> httpx.AsyncClient:
     return httpx.AsyncClient(
         transport=httpx.ASGITransport(app=app), base_url="http://memaudit", headers=headers, timeout=60
     )
+
+
+_counting: ContextVar[list[str] | None] = ContextVar("counting", default=None)
+
+
+@contextmanager
+def statements_of(app: FastAPI) -> Iterator[list[str]]:
+    """What requests that are sent meanwhile say to the database, in order; the ends of transactions too.
+
+    What the application does beside them is left out.
+    """
+    engine = app.state.store.engine.sync_engine
+    said: list[str] = []
+
+    def say(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if _counting.get() is said:
+            said.append(" ".join(statement.split()))
+
+    def commit(_connection: object) -> None:
+        if _counting.get() is said:
+            said.append("COMMIT")
+
+    event.listen(engine, "before_cursor_execute", say)
+    event.listen(engine, "commit", commit)
+    token = _counting.set(said)
+    try:
+        yield said
+    finally:
+        _counting.reset(token)
+        event.remove(engine, "before_cursor_execute", say)
+        event.remove(engine, "commit", commit)

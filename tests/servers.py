@@ -1,5 +1,6 @@
 """Real servers and services for tests, in directories that are removed at the end."""
 
+import base64
 import itertools
 import os
 import pwd
@@ -14,6 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.embedded.layout import Account, Layout, lay_out
+
+# What wraps the keys of texts in this process and in those that it starts. It is known to everybody.
+os.environ.setdefault("MEMAUDIT_MASTER_KEY", base64.b64encode(b"a master key for tests, and only").decode())
 
 SHARED_MEMORY = Path("/dev/shm")
 ENOUGH_BYTES = 4 * 2**30

@@ -35,7 +35,7 @@ async def read_artifact(artifact_id: str, principal: EditReader, store: StoreDep
 @router.delete("/{artifact_id}", status_code=204, responses=problem_responses(409))
 async def forget_artifact(artifact_id: str, principal: EditWriter, store: StoreDependency) -> None:
     """Delete an artifact. While a language model is registered on it, the answer is 409."""
-    await store.run(service.delete, principal, read_id(Prefix.ARTIFACT, artifact_id))
+    await store.run_long(service.delete, principal, read_id(Prefix.ARTIFACT, artifact_id))
 
 
 @router.head("/{artifact_id}/files/{path:path}", include_in_schema=False)

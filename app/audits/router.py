@@ -5,7 +5,7 @@ from contextlib import aclosing
 from typing import Annotated, Final
 from uuid import UUID
 
-from fastapi import APIRouter, BackgroundTasks, Depends, Header, Query, Response
+from fastapi import APIRouter, Depends, Header, Query, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
@@ -55,7 +55,6 @@ async def request_audit(
     store: StoreDependency,
     settings: SettingsDependency,
     doorbell: DoorbellDependency,
-    background: BackgroundTasks,
     response: Response,
 ) -> AuditOut | JSONResponse:
     """Request an audit: every text of a text set, or of a preset, is scored under a language model."""
@@ -63,8 +62,8 @@ async def request_audit(
         return estimated(await store.run(service.estimate, principal, request, settings))
     audit = await store.run(service.request_audit, principal, key, request, settings.model_roots)
     if request.preset is not None:
-        background.add_task(doorbell.ring, CPU_QUEUE)
-    background.add_task(doorbell.ring, GPU_QUEUE)
+        doorbell.ring(CPU_QUEUE)
+    doorbell.ring(GPU_QUEUE)
     add_follow_headers(response, f"/v1/audits/{audit.id}")
     return audit
 
@@ -100,7 +99,7 @@ async def read_audit(
     return await answer_when_ended(
         changes,
         Resource(principal.tenant_id, identifier),
-        lambda: store.run(service.read_audit, principal.tenant_id, identifier),
+        lambda: store.look(service.read_audit, principal.tenant_id, identifier),
         response,
         seconds=wait,
     )
@@ -114,7 +113,7 @@ async def cancel_audit(audit_id: str, principal: AuditWriter, store: StoreDepend
 
 async def _existing_audit(audit_id: str, principal: AuditReader, store: StoreDependency) -> None:
     """Answer 404 while there is still an answer to give."""
-    await store.run(service.read_audit, principal.tenant_id, read_id(Prefix.AUDIT, audit_id))
+    await store.look(service.read_audit, principal.tenant_id, read_id(Prefix.AUDIT, audit_id))
 
 
 @router.get("/{audit_id}/events", response_class=EventSourceResponse, dependencies=[Depends(_existing_audit)])
@@ -133,7 +132,7 @@ async def follow_audit(
     events = follow(
         changes,
         Resource(principal.tenant_id, identifier),
-        lambda: store.run(service.read_audit, principal.tenant_id, identifier),
+        lambda: store.look(service.read_audit, principal.tenant_id, identifier),
         event_id=_event_id,
         seen=last_event_id,
     )

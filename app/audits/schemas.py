@@ -70,9 +70,10 @@ class Progress(BaseModel):
 
 
 class Digests(BaseModel):
-    """SHA-256 digests of what went into an audit: the checkpoint's files, and the texts in order.
+    """Digests of what went into an audit: SHA-256 of the checkpoint's files, HMAC-SHA-256 of the texts.
 
-    Each is null until it is known: a language model is validated first, and the texts of a preset imported.
+    The latter is the `hmac_sha256` of the text set, under a key of the tenant. Each is null until it is
+    known: a language model is validated first, and the texts of a preset imported.
     """
 
     model: str | None
@@ -192,7 +193,7 @@ class AuditOut(BaseModel):
             derived_from=format_id(Prefix.AUDIT, row.derived_from) if row.derived_from else None,
             preregistration=preregistration,
             progress=Progress(done=row.texts_done + in_flight, total=row.texts_total),
-            digests=Digests(model=row.language_model_digest, text_set=row.text_set_sha256 or None),
+            digests=Digests(model=row.language_model_digest, text_set=row.text_set_hmac_sha256 or None),
             summary=AuditSummary.model_validate(row.summary) if row.summary else None,
             waiting=Waiting.of(waiting_job),
             error=Problem.model_validate(row.error) if row.error else None,

@@ -13,9 +13,10 @@ from app.store.core.identifiers import Prefix, format_id
 from app.store.operations import OperationStatus, get_operation
 from app.store.score_findings import read_findings
 from app.store.score_pages import list_by_q_value, list_recited, list_scores
-from app.store.scores import Score, ScoreOrder, find_score, read_evidence
+from app.store.scores import Score, ScoreOrder, find_score
 from app.store.tenants import Principal
-from app.store.text_sets import find_text
+from app.store.texts import find_text
+from app.store.token_evidence import read_evidence
 from app.store.trail import Action, record_request
 
 

@@ -1,6 +1,7 @@
 """Requesting and reading audits."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
@@ -20,7 +21,6 @@ from app.settings import Settings
 from app.store.audits import Audit, audits_by_id
 from app.store.companions import (
     CompanionRole,
-    companion_audits,
     companions_of,
     is_companion,
     link_audit,
@@ -58,9 +58,12 @@ def request_audit(
     """
 
     def create() -> AuditOut:
-        audit, registered = _create(session, principal, request, roots)
-        require_room(session, held_by_audits(session, _parts(session, audit)))
-        answer = AuditOut.of(audit, companions_of(session, [audit.id])[audit.id], preregistration=registered)
+        created = _create(session, principal, request, roots)
+        require_room(session, held_by_audits(session, created.parts))
+        companions = (
+            companions_of(session, [created.audit.id])[created.audit.id] if created.companions else []
+        )
+        answer = AuditOut.of(created.audit, companions, preregistration=created.registered)
         record_request(session, principal, Action.WORK_REQUESTED, answer.id)
         return answer
 
@@ -76,20 +79,28 @@ def estimate(session: Session, principal: Principal, request: AuditCreate, setti
     """
 
     def look() -> Estimate:
-        audit, _ = _create(session, principal, request, settings.model_roots)
-        return estimate_audits(session, _parts(session, audit), settings)
+        created = _create(session, principal, request, settings.model_roots)
+        return estimate_audits(session, created.parts, settings)
 
     return undone(session, look)
 
 
-def _parts(session: Session, audit: Audit) -> list[tuple[str, Audit]]:
-    """An audit and those that it waits for, each in its role."""
-    return [("audit", audit), *companion_audits(session, audit.id)]
+@dataclass(frozen=True)
+class _Created:
+    """What a request for an audit has written, and on which language models: kept, they are read but once."""
+
+    audit: Audit
+    companions: list[tuple[str, Audit]]
+    registered: Preregistration | None
+    language_models: tuple[LanguageModel | None, ...]
+
+    @property
+    def parts(self) -> list[tuple[str, Audit]]:
+        """The audit and those that it waits for, each in its role."""
+        return [("audit", self.audit), *self.companions]
 
 
-def _create(
-    session: Session, principal: Principal, request: AuditCreate, roots: list[Path]
-) -> tuple[Audit, Preregistration | None]:
+def _create(session: Session, principal: Principal, request: AuditCreate, roots: list[Path]) -> _Created:
     """Write what was requested."""
     text_set = resolve_text_set(session, principal, text_set=request.text_set, preset=request.preset)
     controls = None
@@ -106,8 +117,12 @@ def _create(
     require_other_texts(text_set, controls)
     _require_another_model(language_model, reference_model)
     audit = add_audit(session, language_model, text_set, request.spec(), metadata=request.metadata)
-    add_companions(session, audit, language_model, text_set, reference_model, controls)
-    return audit, preregister(session, principal, request.policy, "audit", audit.id)
+    return _Created(
+        audit,
+        add_companions(session, audit, language_model, text_set, reference_model, controls),
+        preregister(session, principal, request.policy, "audit", audit.id),
+        (language_model, reference_model),
+    )
 
 
 def add_audit(
@@ -134,7 +149,7 @@ def add_audit(
         spec=spec.model_dump(),
         texts_total=text_set.text_count,
         language_model_digest=language_model.digest,
-        text_set_sha256=text_set.sha256,
+        text_set_hmac_sha256=text_set.hmac_sha256,
         metadata_=dict(metadata or {}),
     )
     session.add(audit)
@@ -152,7 +167,9 @@ def require_other_texts(
     Raises:
         ValidationFailed: they have the same id or the same texts.
     """
-    if controls is not None and (controls.id == text_set.id or controls.sha256 == text_set.sha256 != ""):
+    if controls is not None and (
+        controls.id == text_set.id or controls.hmac_sha256 == text_set.hmac_sha256 != ""
+    ):
         raise _same(pointer, "same_as_text_set")
 
 
@@ -177,20 +194,27 @@ def add_companions(
     text_set: TextSet,
     reference_model: LanguageModel | None,
     controls: TextSet | None,
-) -> None:
-    """Write the audits that an audit waits for. They measure `nl` under its options, and nothing else."""
+) -> list[tuple[str, Audit]]:
+    """Write the audits that an audit waits for. They measure `nl` under its options, and nothing else.
+
+    Returns:
+        Each in its role.
+    """
     options = StoredAuditSpec.model_validate(audit.spec).options
     wanted = {
         CompanionRole.CONTROL: (language_model, controls),
         CompanionRole.REFERENCE: (reference_model, text_set),
         CompanionRole.REFERENCE_CONTROL: (reference_model, controls),
     }
+    companions: list[tuple[str, Audit]] = []
     for role, (model, texts) in wanted.items():
         if model is not None and texts is not None:
             spec = AuditSpec(options=options)
             companion = add_audit(session, model, texts, spec, priority=audit.priority)
             link_audit(session, AUDIT, audit.id, companion, role)
+            companions.append((role, companion))
     session.flush()
+    return companions
 
 
 def read_audit(session: Session, tenant_id: UUID, audit_id: UUID) -> AuditOut:
@@ -199,7 +223,9 @@ def read_audit(session: Session, tenant_id: UUID, audit_id: UUID) -> AuditOut:
     Raises:
         NotFound: no such audit for this tenant.
     """
-    audit, in_flight = read_audit_with_progress(session, tenant_id, audit_id)
+    audit, in_flight, is_alone = read_audit_with_progress(session, tenant_id, audit_id)
+    if is_alone:
+        return AuditOut.of(audit, in_flight=in_flight)
     return _answers(session, [audit], in_flight)[audit.id]
 
 

@@ -2,11 +2,13 @@
 
 import os
 import sys
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from sqlalchemy.exc import SQLAlchemyError
 
 from app import __version__
 from app.cli import keys, tenants, trail
@@ -22,8 +24,12 @@ from app.cli.release import release
 from app.cli.verify import verify
 from app.embedded.programs import api_command, worker_command
 from app.embedded.supervisor import Ready, supervise
+from app.sealing.keyring import Keyring
 from app.settings import GPU_QUEUE, Queue, Settings
+from app.store.conversion import convert_all
 from app.store.core.migrate import newest_revision, upgrade
+from app.store.core.sessions import sync_engine, sync_sessions
+from app.store.data_keys import require_keys, with_keyring
 
 cli = typer.Typer(
     help="Audit language models for memorization.",
@@ -108,13 +114,27 @@ def worker(
 
 
 @cli.command()
-def migrate(*, as_json: JSONFlag = False) -> None:
-    """Bring the database to the newest schema. With --json its revision goes to stdout."""
+def migrate(
+    *,
+    schema_only: Annotated[
+        bool, typer.Option("--schema-only", help="Seal nothing yet: processes of an older release go on.")
+    ] = False,
+    as_json: JSONFlag = False,
+) -> None:
+    """Bring the database to the newest schema, and seal what older releases stored in clear.
+
+    With --json its revision and how many rows were converted go to stdout. What is broken off goes on when it
+    is asked for again; the API goes on with it too.
+    """
     with explained():
-        database_url = find_settings().require_database_url()
+        settings = find_settings()
+        keyring = Keyring(settings)
+        keyring.require()
+        database_url = settings.require_database_url()
         upgrade(database_url)
+        converted = 0 if schema_only else convert_all(database_url, keyring)
     if as_json:
-        print_json({"revision": newest_revision(database_url)})
+        print_json({"revision": newest_revision(database_url), "converted": converted})
 
 
 @cli.command(
@@ -136,15 +156,34 @@ def version(*, as_json: JSONFlag = False) -> None:
 
 
 def _service_settings() -> Settings:
-    """The settings of a process that needs both Postgres and Redis.
+    """The settings of a process that needs Postgres, Redis and a master key.
 
     Raises:
-        ValueError: if one of them is not set.
+        ValueError: if one of the servers is not set.
+        KeyUnavailable: if there is no master key, or not the one that is needed.
     """
     settings = find_settings()
     settings.require_database_url()
     settings.require_broker_url()
+    _require_keys(settings)
     return settings
+
+
+def _require_keys(settings: Settings) -> None:
+    """Refuse to start a process with other master keys than what is stored needs.
+
+    Raises:
+        KeyUnavailable: there are none, or these open nothing here. That cannot be told while the database is
+            away or has no tables yet.
+    """
+    keyring = Keyring(settings)
+    keyring.require()
+    engine = sync_engine(settings.require_database_url())
+    try:
+        with suppress(SQLAlchemyError), sync_sessions(engine, with_keyring(keyring)).begin() as session:
+            require_keys(session)
+    finally:
+        engine.dispose()
 
 
 def _with_given(settings: Settings, **given: Path | str | int | None) -> Settings:

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from app.embedded.errors import EmbeddedError
+from app.errors import KeyUnavailable, SealBroken
 from memaudit import MemauditError, ServiceUnreachable
 
 
@@ -36,6 +37,8 @@ def explained() -> Iterator[None]:
         raise fail(str(error), ExitStatus.UNREACHABLE) from error
     except (EmbeddedError, MemauditError) as error:
         raise fail(str(error), ExitStatus.FAILED) from error
+    except (KeyUnavailable, SealBroken) as error:
+        raise fail(error.detail, ExitStatus.FAILED) from error
     except ValidationError as error:
         names = ", ".join(
             f"MEMAUDIT_{str(problem['loc'][0]).upper()} ({problem['msg']})" for problem in error.errors()

@@ -1,4 +1,4 @@
-"""`memaudit keys`: API keys, straight in the database, and the keys that evidence is signed with."""
+"""`memaudit keys`: API keys, straight in the database, and the keys of the instance."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,10 +13,11 @@ from sqlalchemy.orm import Session
 
 from app.cli.failures import ExitStatus, explained, fail
 from app.cli.found_settings import find_settings
+from app.cli.master_keys import master, rotate_master
 from app.cli.output import JSONFlag, print_json
 from app.contracts.tenants import SCOPES
 from app.errors import MemauditError, SigningUnavailable
-from app.evidence.signing import rotate_signing_key, to_json_web_key
+from app.signing.keys import rotate_signing_key, to_json_web_key
 from app.store.api_keys import APIKey, create_key, list_all_keys, revoke_key
 from app.store.core.identifiers import Prefix, format_id, parse_id
 from app.store.core.sessions import sync_engine, sync_sessions
@@ -27,7 +28,9 @@ from app.store.trail import COMMAND_LINE, Action, Fact, record
 _LIST_CHARACTERS: Final = 400
 _DATES: Final = ("created_at", "expires_at", "revoked_at", "last_used_at")
 
-cli = typer.Typer(help="Create, list and revoke API keys; rotate the key for evidence.", no_args_is_help=True)
+cli = typer.Typer(
+    help="Create, list and revoke API keys; rotate the keys for evidence and for texts.", no_args_is_help=True
+)
 
 
 @contextmanager
@@ -113,6 +116,10 @@ def revoke(
         print_json({"id": key_id, "revoked": True})
     else:
         typer.echo("Revoked.")
+
+
+cli.command()(master)
+cli.command("rotate-master")(rotate_master)
 
 
 @cli.command("rotate-signing")

@@ -15,8 +15,8 @@ from app.cli.output import JSONFlag, print_json
 from app.cli.service import URLOption, client_at
 from app.cli.verify import trusted_keys
 from app.contracts.trail import HEAD_PAYLOAD, Checked, TrailEntryOut, TrailHead, check_chain
-from app.evidence.dsse import EnvelopeInvalid, open_envelope
-from app.evidence.signing import PublicKey
+from app.signing.dsse import EnvelopeInvalid, open_envelope
+from app.signing.keys import PublicKey
 from app.store.core.sessions import sync_engine, sync_sessions
 from app.store.trail import answer_entry, count_unchained, list_entries
 

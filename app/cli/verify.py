@@ -13,14 +13,15 @@ from app.cli.failures import ExitStatus, explained, fail
 from app.cli.found_settings import find_settings
 from app.cli.output import JSONFlag, print_json
 from app.errors import SigningUnavailable
-from app.evidence.signing import PublicKey, from_json_web_key, read_signing_keys
-from app.evidence.verification import Verification
+from app.evidence.verification import Verification, is_receipt
 from app.evidence.verification import verify as verify_document
+from app.signing.keys import PublicKey, from_json_web_key, read_signing_keys
 
 
 def verify(
     file: Annotated[
-        Path, typer.Argument(exists=True, dir_okay=False, help="A document of the format in-toto.")
+        Path,
+        typer.Argument(exists=True, dir_okay=False, help="A document of the format in-toto, or a receipt."),
     ],
     keys: Annotated[
         str | None,
@@ -55,10 +56,12 @@ def verify(
 def _print(verification: Verification) -> None:
     for check in verification.checks:
         typer.echo(f"{'ok  ' if check.passed else 'FAIL'}  {check.name}: {check.found}")
-    predicate = verification.statement.get("predicate")
+    predicate = verification.statement.get("predicate", {})
     if not verification.passed:
         typer.echo("Not verified.")
-    elif predicate is not None:
+    elif is_receipt(verification.statement):
+        typer.echo(f"Verified. {predicate['text_set']} was erased at {predicate['erased_at']}.")
+    elif predicate:
         typer.echo(f"Verified. The result is {predicate['result']}.")
 
 

@@ -28,3 +28,10 @@ class Quotas(Contract):
 
 class Retention(Contract):
     """How long what a tenant submits is kept, in days; null is for ever."""
+
+    text_sets_days: Annotated[int | None, Field(ge=1, le=36_500)] = None
+    """Of a text set since it was made. It is erased with its evidence, once no unfinished work needs it."""
+    evidence_days: Annotated[int | None, Field(ge=1, le=36_500)] = None
+    """Of the token evidence of an audit since that ended. Its scores stay."""
+    events_days: Annotated[int | None, Field(ge=1, le=36_500)] = None
+    """Of events since they happened."""

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Annotated
 
-from fastapi import APIRouter, BackgroundTasks, Depends, Header, Response
+from fastapi import APIRouter, Depends, Header, Response
 from fastapi.responses import JSONResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
@@ -44,14 +44,13 @@ async def request_edit(
     store: StoreDependency,
     settings: SettingsDependency,
     doorbell: DoorbellDependency,
-    background: BackgroundTasks,
     response: Response,
 ) -> EditOut | JSONResponse:
     """Request an edited model: one that recites less, with the proof of what it forgot and what it kept."""
     if key is None:
         return estimated(await store.run(service.estimate, principal, request, settings))
     edit = await store.run(service.request_edit, principal, key, request, settings.model_roots)
-    background.add_task(doorbell.ring, GPU_QUEUE)
+    doorbell.ring(GPU_QUEUE)
     add_follow_headers(response, f"/v1/edits/{edit.id}")
     return edit
 

@@ -104,7 +104,7 @@ def _create(
     session.add(edit)
     session.flush()
     session.add_all(
-        EditTextSet(edit_id=edit.id, role=role, text_set_id=text_set.id, sha256=text_set.sha256)
+        EditTextSet(edit_id=edit.id, role=role, text_set_id=text_set.id, hmac_sha256=text_set.hmac_sha256)
         for role, text_set in text_sets.items()
     )
     if language_model.status == LanguageModelStatus.READY:

@@ -16,12 +16,16 @@ _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _die_with_parent(parent: int, death_signal: signal.Signals) -> None:
-    """Ask the kernel for `death_signal` when the thread that forked us ends. Runs between fork and exec."""
+def _prepare(parent: int, death_signal: signal.Signals, niceness: int) -> None:
+    """Ask the kernel for `death_signal` when the thread that forked us ends, and to let others go first.
+
+    Runs between fork and exec.
+    """
     if _libc.prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
     if os.getppid() != parent:
         os._exit(1)
+    os.nice(niceness)
 
 
 def spawn(
@@ -33,6 +37,7 @@ def spawn(
     account: Account | None = None,
     directory: Path | None = None,
     stdin: int = subprocess.DEVNULL,
+    niceness: int = 0,
 ) -> subprocess.Popen[bytes]:
     """Start a child in its own process group that the kernel ends when the calling thread dies.
 
@@ -46,6 +51,7 @@ def spawn(
         account: whom to run as; None for ourselves.
         directory: working directory.
         stdin: as in `subprocess.Popen`.
+        niceness: how far it stands back where processors are short; 0 as much as we do, 19 at most.
     """
     parent = os.getpid()
     with log.open("ab") as output:
@@ -61,7 +67,7 @@ def spawn(
             group=account.gid if account else None,
             extra_groups=[] if account else None,
             # The death signal is cleared by a change of uid, so it can only be set here, after it.
-            preexec_fn=lambda: _die_with_parent(parent, death_signal),  # noqa: PLW1509 - one system call
+            preexec_fn=lambda: _prepare(parent, death_signal, niceness),  # noqa: PLW1509 - system calls only
         )
 
 

@@ -54,6 +54,7 @@ class Program(Child):
         environment: its whole environment.
         directory: where it runs; holds nothing that Python could import by mistake.
         stop_steps: the signals that end it, each with the seconds it is given.
+        niceness: how far it stands back where processors are short, as of `spawn`.
     """
 
     def __init__(
@@ -65,12 +66,14 @@ class Program(Child):
         environment: Mapping[str, str],
         directory: Path,
         stop_steps: Steps,
+        niceness: int = 0,
     ) -> None:
         super().__init__(name, logs)
         self._command = command
         self._environment = environment
         self._directory = directory
         self._stop_steps = stop_steps
+        self._niceness = niceness
 
     def start(self) -> None:
         """Start the program; it may take seconds until it is ready."""
@@ -80,6 +83,7 @@ class Program(Child):
             environment=self._environment,
             death_signal=signal.SIGKILL,
             directory=self._directory,
+            niceness=self._niceness,
         )
 
     def stop(self) -> None:
@@ -98,6 +102,7 @@ def service_variables(settings: Settings) -> dict[str, str]:
         "MEMAUDIT_BROKER_URL": settings.require_broker_url(),
         "MEMAUDIT_MODEL_ROOTS": ":".join(map(os.fspath, settings.model_roots)),
         "MEMAUDIT_SIGNING_KEYS": os.fspath(settings.signing_keys_directory),
+        "MEMAUDIT_MASTER_KEYS": os.fspath(settings.master_keys_directory),
     }
 
 

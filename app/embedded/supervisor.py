@@ -31,9 +31,12 @@ from app.embedded.programs import (
     worker_command,
 )
 from app.embedded.redis_server import RedisServer
-from app.evidence.signing import ensure_signing_key
 from app.private_files import write_private
+from app.sealing.keyring import Keyring
+from app.sealing.master_keys import ensure_master_key
 from app.settings import GPU_QUEUE, Settings
+from app.signing.keys import ensure_signing_key
+from app.store.conversion import convert_all
 from app.store.core.migrate import upgrade
 
 # Holds, while the service runs, the variables that lead the other commands to it.
@@ -41,6 +44,8 @@ SERVICE_FILE: Final = "service.env"
 _READY_SECONDS: Final = 120.0
 _WATCH_SECONDS: Final = 0.2
 _LONGEST_DELAY_SECONDS: Final = 30.0
+# The worker computes for as long as there is work; whoever asks the API waits for an answer.
+_WORKER_NICENESS: Final = 10
 _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Announce = Callable[[str], None]
@@ -87,7 +92,10 @@ def supervise(settings: Settings, announce: Announce, on_ready: Callable[[Ready]
             postgres = running.enter_context(PostgresServer(layout))
             settings = settings.model_copy(update={"database_url": SecretStr(postgres.url)})
             children.append(postgres)
+        if settings.master_key is None and settings.key_command is None:
+            ensure_master_key(settings.master_keys_directory)
         upgrade(settings.require_database_url())
+        convert_all(settings.require_database_url(), Keyring(settings))
         if settings.broker_url is None:
             announce("Starting Redis")
             redis = running.enter_context(RedisServer(layout))
@@ -153,6 +161,7 @@ def _programs(settings: Settings, layout: Layout) -> tuple[Program, Program]:
         environment=environment,
         directory=layout.home,
         stop_steps=WORKER_STOP,
+        niceness=_WORKER_NICENESS,
     )
     api = Program(
         "api",

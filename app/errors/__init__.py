@@ -34,6 +34,7 @@
     ├── TooManyWrongKeys          429
     ├── SigningUnavailable        503
     ├── RenderingTimedOut         503
+    ├── Overloaded                503
     ├── ValidationFailed          422
     │   ├── DoesNotFit
     │   ├── IdempotencyMismatch
@@ -61,7 +62,9 @@
         ├── BlobMissing           500
         ├── StorageFull           507
         ├── StorageUnavailable    503
+        ├── SealBroken            500
         └── ServiceUnavailable    503
+            └── KeyUnavailable
 
 Each stands in the file of its subject, and is imported from here.
 
@@ -110,6 +113,7 @@ from app.errors.requests import (
     IdempotencyKeyMissing,
     IdempotencyMismatch,
     InsufficientScope,
+    Overloaded,
     PreconditionFailed,
     RangeNotSatisfiable,
     Unauthorized,
@@ -120,6 +124,8 @@ from app.errors.storage import (
     ArtifactNameTaken,
     BlobMissing,
     HubUnreachable,
+    KeyUnavailable,
+    SealBroken,
     ServiceUnavailable,
     StorageFull,
     StorageUnavailable,
@@ -171,6 +177,7 @@ __all__ = [
     "InsufficientScope",
     "JobCrashed",
     "JobFailed",
+    "KeyUnavailable",
     "LabelTaken",
     "LanguageModelChanged",
     "LanguageModelNotReady",
@@ -182,6 +189,7 @@ __all__ = [
     "NotFound",
     "NothingToCompare",
     "NothingToJudge",
+    "Overloaded",
     "OwnTenant",
     "PreconditionFailed",
     "RangeNotSatisfiable",
@@ -190,6 +198,7 @@ __all__ = [
     "ResourceInUse",
     "ScoresMissing",
     "ScoringFailed",
+    "SealBroken",
     "ServiceUnavailable",
     "ShardPoisoned",
     "SigningUnavailable",

@@ -100,3 +100,14 @@ class RangeNotSatisfiable(MemauditError):
     def __init__(self, detail: str, size: int) -> None:
         super().__init__(detail)
         self.size = size
+
+
+class Overloaded(MemauditError):
+    """More is asked of this process than it can answer in time; nothing was done for the request."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    slug = "overloaded"
+    title = "Overloaded"
+
+    def __init__(self) -> None:
+        super().__init__("More requests came than can be answered now; repeat this one after Retry-After.")

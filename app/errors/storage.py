@@ -60,3 +60,17 @@ class HubUnreachable(JobFailed):
     slug = "hub-unreachable"
     title = "Hub unreachable"
     transient = True
+
+
+class KeyUnavailable(ServiceUnavailable):
+    """A key that texts or secrets are sealed with cannot be had; the detail says which, and what to set."""
+
+    slug = "key-unavailable"
+    title = "Key unavailable"
+
+
+class SealBroken(JobFailed):
+    """Something sealed does not open with its key: it was changed, moved, or is another's."""
+
+    slug = "seal-broken"
+    title = "Seal broken"

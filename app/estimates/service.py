@@ -120,6 +120,6 @@ def _was_audited(session: Session, counted: Counted) -> bool:
             session,
             tenant_id=text_set.tenant_id,
             language_model_digest=digest,
-            text_set_sha256=text_set.sha256,
+            text_set_hmac_sha256=text_set.hmac_sha256,
         )
     )

@@ -76,7 +76,7 @@ def count_tokens(session: Session, role: str, language_model: LanguageModel, tex
     tokens: float | None = None
     basis: TokensBasis = "counted"
     if digest is not None:
-        tokens = tokens_counted(session, tenant_id, digest, text_set.sha256)
+        tokens = tokens_counted(session, tenant_id, digest, text_set.hmac_sha256)
         if tokens is None and (per_byte := tokens_per_byte(session, tenant_id, digest)) is not None:
             tokens, basis = text_set.byte_count * per_byte, "measured"
     if tokens is None:

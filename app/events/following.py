@@ -41,6 +41,6 @@ async def follow_events(
             while news := await store.run(service.read_news, scope, place):
                 for place, event in news:  # noqa: B007 - where the next reading begins
                     yield ServerSentEvent(data=event, event=event.type, id=event.id, retry=1000)
-            if is_over(reading.value):
+            if is_over(reading.value) or watch.is_over:
                 return
             reading = await watch.after(reading.number)

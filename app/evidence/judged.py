@@ -109,9 +109,9 @@ def _registered(recorded: RecordedGate) -> str:
     if registration is None:
         return "named after the work was asked for"
     when = f"written down before the first score, at {registration.registered_at.isoformat()}"
-    if registration.text_set_sha256 is None:
+    if registration.text_set_hmac_sha256 is None:
         return when
-    return f"{when}, for the texts with SHA-256 {registration.text_set_sha256}"
+    return f"{when}, for the texts with HMAC-SHA-256 {registration.text_set_hmac_sha256}"
 
 
 def _of_rule(place: int, found: RuleOutcome) -> Judged:

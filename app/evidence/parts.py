@@ -163,7 +163,7 @@ def _text_set(row: TextSet, named: Named) -> RecordedTextSet:
         role=named.role,
         id=named.id,
         name=row.name,
-        sha256=row.sha256,
+        hmac_sha256=row.hmac_sha256,
         texts=row.text_count,
         bytes=row.byte_count,
         group_counts=row.group_counts,

@@ -20,7 +20,7 @@ from app.evidence.controls import ControlMappings
 from app.gates.schemas import GateOut
 from app.policies.preregistration import Preregistration
 from app.policies.schemas import PolicyOut
-from app.store.text_sets import ClearText
+from app.store.texts import ClearText
 from app.studies.schemas import StudyOut
 
 Work: TypeAlias = AuditOut | StudyOut | EditOut
@@ -123,7 +123,8 @@ class RecordedTextSet:
         role: `audited` or `control` of an audit and a study, a `TextSetRole` of an edit.
         id: public.
         name: as the client calls it.
-        sha256: of the texts and their facts in order, hexadecimal, as the work recorded it.
+        hmac_sha256: of the texts and their facts in order under a key of the tenant, hexadecimal, as the work
+            recorded it.
         texts: how many.
         bytes: of all texts in UTF-8.
         group_counts: texts by `group`, of those that have one.
@@ -136,7 +137,7 @@ class RecordedTextSet:
     role: str
     id: str
     name: str
-    sha256: str
+    hmac_sha256: str
     texts: int
     bytes: int
     group_counts: dict[str, int]

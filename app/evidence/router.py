@@ -15,7 +15,6 @@ from app.evidence.record import SubjectKind
 from app.evidence.registry import FORMATS
 from app.evidence.schemas import EvidenceFormatOut, SigningKeyOut, SigningKeysOut
 from app.evidence.sending import send_evidence
-from app.evidence.signing import can_sign, read_signing_keys, to_json_web_key
 from app.http.dependencies import (
     RenderingsDependency,
     RequireScope,
@@ -27,6 +26,7 @@ from app.http.dependencies import (
 from app.http.json_body import StrictJSONRoute
 from app.http.pagination import Page
 from app.http.problems import problem_responses
+from app.signing.keys import can_sign, read_signing_keys, to_json_web_key
 from app.store.tenants import Principal
 
 TEXTS_SCOPE: Final = "audit:evidence"

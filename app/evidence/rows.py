@@ -15,7 +15,7 @@ from app.store.core.unit_of_work import Store
 from app.store.operations import get_operation
 from app.store.score_findings import read_findings
 from app.store.scores import Score, read_scores
-from app.store.text_sets import ClearText, read_members, read_page
+from app.store.texts import ClearText, read_members, read_page
 
 _PAGE_ROWS: Final = 1000
 _PAGE_BYTES: Final = 8 * 2**20

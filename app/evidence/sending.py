@@ -11,11 +11,11 @@ from starlette.concurrency import run_in_threadpool
 
 from app.artifacts.conditions import is_unmodified
 from app.artifacts.sending import begun
-from app.evidence.dsse import seal
 from app.evidence.format import EvidenceFormat, Piece
 from app.evidence.record import EvidenceRecord
-from app.evidence.signing import SigningKeys, read_signing_keys
 from app.rendering.pool import Renderings, RunApart
+from app.signing.dsse import seal
+from app.signing.keys import SigningKeys, read_signing_keys
 
 _BLOCK_BYTES: Final = 2**16
 _HEADERS: Final = {"X-Content-Type-Options": "nosniff", "Cache-Control": "private, no-cache"}

@@ -37,7 +37,7 @@ from app.store.operations import OperationStatus, get_operation
 from app.store.score_pages import list_scores
 from app.store.scores import ScoreOrder
 from app.store.tenants import Principal
-from app.store.text_sets import read_texts_at
+from app.store.texts import read_texts_at
 from app.store.trail import Action, record_request
 from app.studies.schemas import StudyOut
 from app.studies.service import read_study

@@ -13,14 +13,13 @@ import orjson
 from app.contracts.policies.policy import canonical_policy
 from app.contracts.results.gates import Outcome, overall
 from app.evidence.record import EvidenceRecord, ModelRole, RecordedAudit, SubjectKind, to_plain
+from app.signing.in_toto import STATEMENT_TYPE
 
 JSONObject = dict[str, Any]
 
-STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE: Final = "https://in-toto.io/attestation/test-result/v0.1"
 # An extension field of the predicate: all that the result rests on.
 MEASUREMENT: Final = "https://memaudit.dev/attestation/measurement/v0.1"
-PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
 
 _RESULTS: Final = {"pass": "PASSED", "inconclusive": "WARNED", "fail": "FAILED"}
 # The language model whose files are named by their paths alone; of others the label stands before them.
@@ -69,7 +68,10 @@ def state(measurement: JSONObject) -> JSONObject:
 
 
 def subjects_of(measurement: JSONObject) -> Iterator[JSONObject]:
-    """What a statement is about, each with its SHA-256: files of models, text sets, an artifact."""
+    """What a statement is about, each with its digest: files of models, text sets, an artifact.
+
+    That of texts is under a key of their owner. In a measurement of an older release it was under none.
+    """
     for model in measurement["models"]:
         if model["role"] == ModelRole.REFERENCE:
             continue
@@ -77,13 +79,14 @@ def subjects_of(measurement: JSONObject) -> Iterator[JSONObject]:
         for file in model["files"]:
             yield _resource(before + file["path"], file["sha256"], model["id"])
     for text_set in measurement["text_sets"]:
-        yield _resource(f"text-set/{text_set['role']}", text_set["sha256"], text_set["id"])
+        keyed = "hmac_sha256" if "hmac_sha256" in text_set else "sha256"
+        yield _resource(f"text-set/{text_set['role']}", text_set[keyed], text_set["id"], keyed)
     if (artifact := measurement["artifact"]) is not None:
         yield _resource(f"artifact/{artifact['name']}", artifact["manifest_sha256"], artifact["id"])
 
 
-def _resource(name: str, sha256: str, of: str) -> JSONObject:
-    return {"name": name, "digest": {"sha256": sha256}, "annotations": {"of": of}}
+def _resource(name: str, digest: str, of: str, algorithm: str = "sha256") -> JSONObject:
+    return {"name": name, "digest": {algorithm: digest}, "annotations": {"of": of}}
 
 
 def _configuration(measurement: JSONObject) -> Iterator[JSONObject]:

@@ -42,6 +42,6 @@ def prompt_and_target(audit: AuditOut, row: RecordedRow) -> tuple[str, list[str]
     the whole set and the text's id in it say which text it is.
     """
     if row.text is None:
-        return f"memaudit:{audit.text_set}/{row.score.text_id}?sha256={audit.digests.text_set}", []
+        return f"memaudit:{audit.text_set}/{row.score.text_id}?hmac_sha256={audit.digests.text_set}", []
     text, split = row.text.text, row.text.prefix_chars
     return (text, []) if split is None else (text[:split], [text[split:]])

@@ -16,17 +16,17 @@ from app.contracts.policies.policy import RULE_LIST, policy_digest
 from app.contracts.results.evaluations import PASSED
 from app.contracts.results.evaluations import Check as Limit
 from app.contracts.results.gates import Observation, RuleOutcome, overall
-from app.evidence.dsse import EnvelopeInvalid, open_envelope
 from app.evidence.record import AuditRole, ModelRole, SubjectKind
-from app.evidence.signing import PublicKey
 from app.evidence.statement import (
     MEASUREMENT,
-    PAYLOAD_TYPE,
     PREDICATE_TYPE,
-    STATEMENT_TYPE,
     JSONObject,
     state,
 )
+from app.signing import erasure
+from app.signing.dsse import EnvelopeInvalid, open_envelope
+from app.signing.in_toto import PAYLOAD_TYPE, STATEMENT_TYPE
+from app.signing.keys import PublicKey
 from app.store.artifacts import StoredFile, digest_manifest
 
 
@@ -93,16 +93,25 @@ def _read_statement(payload_type: str, payload: bytes) -> JSONObject | None:
     except orjson.JSONDecodeError:
         return None
     match statement:
-        case {"_type": type_, "predicateType": kind, "predicate": {**predicate}} if (type_, kind) == (
-            STATEMENT_TYPE,
-            PREDICATE_TYPE,
-        ) and MEASUREMENT in predicate:
-            return dict(statement)
+        case {"_type": str(type_), "predicateType": str(kind), "predicate": {**predicate}} if (
+            type_ == STATEMENT_TYPE
+        ):
+            known = kind == erasure.PREDICATE_TYPE or (kind == PREDICATE_TYPE and MEASUREMENT in predicate)
+            return dict(statement) if known else None
     return None
+
+
+def is_receipt(statement: JSONObject) -> bool:
+    """Whether a statement says that texts were erased, and not what was measured."""
+    return bool(statement.get("predicateType") == erasure.PREDICATE_TYPE)
 
 
 def _checks(statement: JSONObject) -> Iterator[Check]:
     predicate = statement["predicate"]
+    if is_receipt(statement):
+        subject = erasure.subject_of(predicate["text_set"], predicate["hmac_sha256"])
+        yield Check("subjects", statement["subject"] == [subject], "the text set that was erased")
+        return
     measurement = predicate[MEASUREMENT]
     yield from _check_models(measurement)
     yield from _check_recorded(measurement)
@@ -115,7 +124,7 @@ def _checks(statement: JSONObject) -> Iterator[Check]:
         yield from _check_gate(each, measurement)
     again = state(measurement)
     subjects = statement["subject"]
-    yield Check("subjects", subjects == again["subject"], f"{len(subjects)} with their SHA-256")
+    yield Check("subjects", subjects == again["subject"], f"{len(subjects)} with their digests")
     same = {name: predicate[name] for name in again["predicate"]} == again["predicate"]
     yield Check("result", same, f"{predicate['result']}, computed again from the numbers")
 
@@ -132,16 +141,17 @@ def _check_recorded(measurement: JSONObject) -> Iterator[Check]:
     """The model and the texts are those that the work recorded the digests of while it ran."""
     work = measurement["work"]
     models = {each["role"]: each["digest"] for each in measurement["models"]}
-    texts = {each["role"]: each["sha256"] for each in measurement["text_sets"]}
+    texts = _digests_of_texts(measurement)
     if work["object"] == SubjectKind.EDIT:
         receipt = work["receipt"]
         pairs = [("base", receipt["base"]["digest"], models.get(ModelRole.BASE))]
         pairs += [
-            (f"{role} texts", used["sha256"], texts.get(role)) for role, used in receipt["text_sets"].items()
+            (f"{role} texts", _digest_of_texts(used), texts.get(role))
+            for role, used in receipt["text_sets"].items()
         ]
     elif work["object"] == SubjectKind.STUDY:
         studied = {each["label"]: each["digest"] for each in measurement["models"]}
-        pairs = [("texts", work["text_set_sha256"], texts.get("audited"))]
+        pairs = [("texts", _digest_of_texts(work, "text_set_"), texts.get("audited"))]
         pairs += [
             (f"model {each['label']}", each["digests"]["model"], studied.get(each["label"]))
             for each in measurement["audits"]
@@ -154,6 +164,17 @@ def _check_recorded(measurement: JSONObject) -> Iterator[Check]:
         ]
     for name, recorded, named in pairs:
         yield Check(f"recorded {name}", recorded == named, f"{recorded[:16]}…")
+
+
+def _digests_of_texts(measurement: JSONObject) -> dict[str, str | None]:
+    """By role."""
+    return {each["role"]: _digest_of_texts(each) for each in measurement["text_sets"]}
+
+
+def _digest_of_texts(facts: JSONObject, whose: str = "") -> str | None:
+    """The digest of a text set. Releases before it was keyed called it by another name."""
+    digest: str | None = facts.get(f"{whose}hmac_sha256", facts.get(f"{whose}sha256"))
+    return digest
 
 
 def _check_limits(verdict: JSONObject) -> Iterator[Check]:
@@ -193,9 +214,9 @@ def _check_gate(recorded: JSONObject, measurement: JSONObject) -> Iterator[Check
 
 def _was_registered_before(registered: JSONObject, gate: JSONObject, measurement: JSONObject) -> bool:
     """Whether the policy and the texts that were written down are these, and before the work began."""
-    texts = {each["role"]: each["sha256"] for each in measurement["text_sets"]}
+    texts = _digests_of_texts(measurement)
     # Null while the texts were being imported, and of an edit.
-    same_texts = registered["text_set_sha256"] in {None, texts.get("audited")}
+    same_texts = _digest_of_texts(registered, "text_set_") in {None, texts.get("audited")}
     same_policy = registered["policy_sha256"] == gate["policy_sha256"]
     began = datetime.fromisoformat(measurement["work"]["started_at"])
     return same_texts and same_policy and datetime.fromisoformat(registered["registered_at"]) <= began

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Annotated
 
-from fastapi import APIRouter, BackgroundTasks, Depends, Header, Response
+from fastapi import APIRouter, Depends, Header, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from app.contracts.results.gates import GATE_EVENTS
@@ -41,7 +41,6 @@ async def request_gate(
     principal: AuditWriter,
     store: StoreDependency,
     doorbell: DoorbellDependency,
-    background: BackgroundTasks,
     response: Response,
 ) -> GateOut:
     """Ask for a gate: a policy judges an audit, a study or an edit once that has succeeded.
@@ -49,7 +48,7 @@ async def request_gate(
     It may be asked for before. A subject that fails or is cancelled fails the gate.
     """
     gate = await store.run(service.request_gate, principal, key, request)
-    background.add_task(doorbell.ring, CPU_QUEUE)
+    doorbell.ring(CPU_QUEUE)
     add_follow_headers(response, f"/v1/gates/{gate.id}")
     return gate
 

@@ -61,8 +61,10 @@ class FailedReading:
 class Watch(Generic[T]):
     """A resource that somebody waits for. One task reads it for all of them."""
 
-    def __init__(self, read: Read[T]) -> None:
+    def __init__(self, read: Read[T], *, is_over: bool = False) -> None:
         self.waiting = 0
+        # Whether nobody may wait any longer, as the process ends.
+        self.is_over = is_over
         self._read = read
         self._begun = 0
         self._latest: Reading[T] | FailedReading | None = None
@@ -84,12 +86,12 @@ class Watch(Generic[T]):
         return await self.after(begun)
 
     async def after(self, number: int) -> Reading[T]:
-        """The latest reading once there is one after a number.
+        """The latest reading once there is one after a number, or at once when nobody may wait any longer.
 
         Raises:
             Exception: whatever the reading raised.
         """
-        while self._latest is None or self._latest.number <= number:
+        while self._latest is None or (self._latest.number <= number and not self.is_over):
             await self._published.wait()
         if isinstance(self._latest, FailedReading):
             raise self._latest.error.with_traceback(None)  # it is raised to each who waits
@@ -119,8 +121,16 @@ class Watch(Generic[T]):
         except Exception as error:  # noqa: BLE001 - it is raised where it is waited for
             return FailedReading(number, error)
 
+    def end(self) -> None:
+        """Let nobody wait any longer."""
+        self.is_over = True
+        self._tell()
+
     def _publish(self, reading: Reading[T] | FailedReading) -> None:
         self._latest = reading
+        self._tell()
+
+    def _tell(self) -> None:
         published, self._published = self._published, asyncio.Event()
         published.set()
 
@@ -133,6 +143,7 @@ class Changes:
         self._watches: dict[UUID, dict[UUID, Watch[Any]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(_READINGS_AT_ONCE)
+        self._is_over = False
 
     @contextmanager
     def watch(self, resource: Resource, read: Read[T]) -> Iterator[Watch[T]]:
@@ -145,7 +156,7 @@ class Changes:
         by_tenant = self._watches.setdefault(resource.id, {})
         watch = by_tenant.get(resource.tenant_id)
         if watch is None:
-            watch = by_tenant[resource.tenant_id] = Watch(read)
+            watch = by_tenant[resource.tenant_id] = Watch(read, is_over=self._is_over)
             # What is logged belongs to no request of those that wait.
             task = asyncio.create_task(watch.keep_reading(self._slots, self._pause), context=Context())
             self._tasks.add(task)
@@ -177,6 +188,13 @@ class Changes:
                 log.warning("listener_lost", error=type(error).__name__)
             await asyncio.sleep(delay * random.uniform(0.5, 1))  # noqa: S311 - not a secret
             delay = min(2 * delay, longest)
+
+    def end_waits(self) -> None:
+        """Let nobody wait any longer, as the process ends."""
+        self._is_over = True
+        for by_tenant in self._watches.values():
+            for watch in by_tenant.values():
+                watch.end()
 
     async def close(self) -> None:
         """Stop reading."""

@@ -50,12 +50,8 @@ def answer_once(
     # What was sent, and not what it stands for: an option that a later release adds changes nothing.
     sent = request.model_dump_json(exclude_unset=True)
     fingerprint = _fingerprint(operation, sent)
-    # Releases before this one wrote down every option that they knew.
-    earlier = {_fingerprint(operation, request.model_dump_json())}
-    if sent == request.model_dump_json(exclude_unset=True, exclude=_ADDED):
-        earlier.add(_fingerprint(operation, request.model_dump_json(exclude=_ADDED)))
     tenant_id = principal.tenant_id
-    first = recall(session, tenant_id=tenant_id, key=key, fingerprints={fingerprint, *earlier})
+    first = recall(session, tenant_id=tenant_id, key=key, digests=lambda: _fingerprints(operation, request))
     if first is not None:
         return resource.model_validate(first)
     answer = create()
@@ -63,10 +59,20 @@ def answer_once(
         session,
         tenant_id=tenant_id,
         key=key,
-        fingerprint=fingerprint,
+        digest=fingerprint,
         response=answer.model_dump(mode="json"),
     )
     return answer
+
+
+def _fingerprints(operation: str, request: BaseModel) -> set[str]:
+    """What this release or an earlier one would have written down of a request."""
+    sent = request.model_dump_json(exclude_unset=True)
+    # Releases before this one wrote down every option that they knew.
+    found = {_fingerprint(operation, sent), _fingerprint(operation, request.model_dump_json())}
+    if sent == request.model_dump_json(exclude_unset=True, exclude=_ADDED):
+        found.add(_fingerprint(operation, request.model_dump_json(exclude=_ADDED)))
+    return found
 
 
 def _fingerprint(operation: str, request: str) -> str:

@@ -54,14 +54,14 @@ async def answer_when_ended(
 
 
 async def wait_until_ended(changes: Changes, resource: Resource, read: Read[A], *, seconds: float) -> A:
-    """Work when it has ended, or as it is when the time is over."""
+    """Work when it has ended, or as it is when the time is over or the process ends."""
     if seconds <= 0:
         return await read()
     with changes.watch(resource, read) as watch:
         reading = await watch.fresh()
         try:
             async with asyncio.timeout(seconds) as limit:
-                while not has_ended(reading.value):
+                while not has_ended(reading.value) and not watch.is_over:
                     reading = await watch.after(reading.number)
         except TimeoutError:
             if not limit.expired():
@@ -80,6 +80,8 @@ async def follow(
 ) -> AsyncGenerator[ServerSentEvent]:
     """An event with the resource at each change of its `event_id`, until it has ended; `event` names it.
 
+    It breaks off when the process ends: the client comes again, elsewhere, with what it has seen.
+
     A first state that the client has `seen`, as its event's id tells, is not sent again.
     """
     with changes.watch(resource, read) as watch:
@@ -89,6 +91,6 @@ async def follow(
             if event_id(work) != seen:
                 seen = event_id(work)
                 yield ServerSentEvent(data=work, event=event(work), id=seen, retry=1000)
-            if has_ended(work):
+            if has_ended(work) or watch.is_over:
                 return
             reading = await watch.after(reading.number)

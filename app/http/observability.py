@@ -49,6 +49,12 @@ class ServiceMetrics:
             ("route",),
             registry=self.registry,
         )
+        self.refused = Counter(
+            "memaudit_http_refused_total",
+            "Requests that were refused because too many were in work or waited, by kind.",
+            ("kind",),
+            registry=self.registry,
+        )
         self.expired_leases = Counter(
             "memaudit_expired_leases_total",
             "Jobs that this process took back because their worker was silent for longer than a lease.",

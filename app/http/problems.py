@@ -20,15 +20,18 @@ from app.errors import (
     IdempotencyKeyMissing,
     MemauditError,
     NotFound,
+    Overloaded,
     ServiceUnavailable,
     TooManyWrongKeys,
     Unauthorized,
 )
+from app.store.core.away import database_is_away
 
 log = structlog.get_logger()
 
 MEDIA_TYPE = "application/problem+json"
 DATABASE_RETRY_SECONDS = 2
+OVERLOADED_RETRY_SECONDS = 1
 IDEMPOTENCY_HEADER = ("header", "Idempotency-Key")
 
 
@@ -75,6 +78,8 @@ async def _on_expected(request: Request, error: Exception) -> JSONResponse:
         headers = {"Retry-After": str(DATABASE_RETRY_SECONDS)}
     elif isinstance(error, TooManyWrongKeys):
         headers = {"Retry-After": str(error.retry_after)}
+    elif isinstance(error, Overloaded):
+        headers = {"Retry-After": str(OVERLOADED_RETRY_SECONDS)}
     return answer_problem(request, error, headers)
 
 
@@ -121,9 +126,10 @@ def _allow(request: Request) -> dict[str, str]:
 
 
 async def _on_database(request: Request, error: Exception) -> JSONResponse:
-    log.error("database_unavailable", error=type(error).__name__)
-    unavailable = ServiceUnavailable("The database cannot be reached right now; repeat the request.")
-    return await _on_expected(request, unavailable)
+    away = database_is_away(error)
+    log.error("database_unavailable", error=type(error).__name__, away=away)
+    words = "cannot be reached right now" if away else "is busy or does not answer in time"
+    return await _on_expected(request, ServiceUnavailable(f"The database {words}; repeat the request."))
 
 
 async def _on_database_error(request: Request, error: Exception) -> JSONResponse:

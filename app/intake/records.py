@@ -7,13 +7,16 @@ from uuid import UUID
 
 import orjson
 from pydantic import ValidationError
+from sqlalchemy.orm import Session
 
 from app.contracts.refusals import MAX_FIELD_ERRORS, validation_problem
 from app.contracts.texts import TextRecord
 from app.errors import FieldError, ValidationFailed
 from app.intake.formats import COLUMNS, Row
+from app.sealing.texts import TextSetSealer
 from app.settings import Settings
-from app.store.text_copy import CopyRow
+from app.store.data_keys import keyed_digest
+from app.store.texts import ClearText, CopyRow, copy_row
 
 MAX_DISTINCT_COUNTS: Final = 1000
 BATCH_TEXTS: Final = 500
@@ -21,15 +24,22 @@ BATCH_BYTES: Final = 2**20
 
 
 class Intake:
-    """What went through: the digest of all texts in order, and how many there are of each kind."""
+    """What went through: the digest of all texts in order, and how many there are of each kind.
 
-    def __init__(self, text_set_id: UUID, settings: Settings) -> None:
+    Args:
+        text_set_id: which set they are of.
+        sealer: what seals them.
+        settings: with the limits.
+    """
+
+    def __init__(self, text_set_id: UUID, sealer: TextSetSealer, settings: Settings) -> None:
         self.text_count = 0
         self.byte_count = 0
         self.group_counts: dict[str, int] = {}
         self.duplicate_counts: dict[str, int] = {}
         self._digest = hashlib.sha256()
         self._text_set_id = text_set_id
+        self._sealer = sealer
         self._max_texts = settings.max_texts
         self._max_text_chars = settings.max_text_chars
 
@@ -39,15 +49,20 @@ class Intake:
 
         It is taken over one line of compact JSON for each text in order, an array `[id, text, prefix_chars,
         duplicates, group, member, choices, answer, metadata]` with the keys of `metadata` sorted, in UTF-8,
-        ended by a newline. The same texts have the same digest in whichever format they came.
+        ended by a newline. The same texts have the same digest in whichever format they came. It is stored
+        only under a key: who guesses the texts could try them against it.
         """
         return self._digest.hexdigest()
 
-    @property
-    def facts(self) -> dict[str, object]:
-        """What went through, as columns of the text set."""
+    def facts(self, session: Session, tenant_id: UUID) -> dict[str, object]:
+        """What went through, as columns of a tenant's text set.
+
+        Raises:
+            KeyUnavailable: the key of digests cannot be opened.
+        """
         return {
-            "sha256": self.sha256,
+            "hmac_sha256": keyed_digest(session, tenant_id, self.sha256),
+            "digest_is_keyed": True,
             "text_count": self.text_count,
             "byte_count": self.byte_count,
             "group_counts": self.group_counts,
@@ -111,26 +126,33 @@ class Intake:
         return record
 
     def _admit(self, record: TextRecord) -> CopyRow:
-        ordinal = self.text_count
-        text = record.full_text
-        facts = (
-            record.id or str(ordinal),
-            text,
-            None if record.prefix is None else len(record.prefix),
-            record.duplicates,
-            record.group,
-            record.member,
+        text = ClearText(
+            ordinal=self.text_count,
+            text_id=record.id or str(self.text_count),
+            text=record.full_text,
+            prefix_chars=None if record.prefix is None else len(record.prefix),
+            duplicates=record.duplicates,
+            group=record.group,
+            member=record.member,
+            choices=record.choices,
+            answer=record.answer,
+            metadata=record.metadata,
         )
-        choices, answer, metadata = record.choices, record.answer, record.metadata
-        line = orjson.dumps(
-            (*facts, choices, answer, metadata), option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
-        )
-        self._digest.update(line)
+        self._digest.update(_digested_line(text))
         self.text_count += 1
-        self.byte_count += len(text.encode())
+        self.byte_count += len(text.text.encode())
         _count(self.group_counts, record.group)
         _count(self.duplicate_counts, record.duplicates)
-        return (self._text_set_id, ordinal, *facts, _json(choices), answer, _json(metadata))
+        return copy_row(self._sealer, self._text_set_id, text)
+
+
+def _digested_line(text: ClearText) -> bytes:
+    """What a digest of texts takes of one of them."""
+    facts = (text.text_id, text.text, text.prefix_chars, text.duplicates, text.group, text.member)
+    return orjson.dumps(
+        (*facts, text.choices, text.answer, text.metadata),
+        option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE,
+    )
 
 
 def _count(counts: dict[str, int], value: str | int | None) -> None:
@@ -139,7 +161,3 @@ def _count(counts: dict[str, int], value: str | int | None) -> None:
     key = str(value)
     if key in counts or len(counts) < MAX_DISTINCT_COUNTS:
         counts[key] = counts.get(key, 0) + 1
-
-
-def _json(value: object) -> str | None:
-    return None if value is None else orjson.dumps(value).decode()

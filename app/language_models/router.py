@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, BackgroundTasks, Query, Response
+from fastapi import APIRouter, Query, Response
 
 from app.contracts.base import CleanStr
 from app.http.changes import Resource
@@ -41,12 +41,11 @@ async def register_language_model(
     store: StoreDependency,
     settings: SettingsDependency,
     doorbell: DoorbellDependency,
-    background: BackgroundTasks,
     response: Response,
 ) -> LanguageModelOut:
     """Register a checkpoint. A worker validates and pins it: follow `status` until `ready` or `rejected`."""
     answer = await store.run(service.register, principal, key, request, settings.model_roots)
-    background.add_task(doorbell.ring, GPU_QUEUE)
+    doorbell.ring(GPU_QUEUE)
     add_follow_headers(response, f"/v1/models/{answer.id}")
     return answer
 
@@ -102,4 +101,4 @@ async def read_language_model(
 @router.delete("/{model_id}", status_code=204, responses=problem_responses(409))
 async def forget_language_model(model_id: str, principal: AuditWriter, store: StoreDependency) -> None:
     """Forget a language model. Its finished audits stay; an unfinished one answers 409."""
-    await store.run(service.forget, principal, read_id(Prefix.LANGUAGE_MODEL, model_id))
+    await store.run_long(service.forget, principal, read_id(Prefix.LANGUAGE_MODEL, model_id))

@@ -45,13 +45,13 @@ async def sweep(store: Store, doorbell: Doorbell, settings: Settings) -> int:
         How many leases had run out.
     """
     all_expired = 0
-    while expired := await store.run(sweep_leases, max_attempts=settings.max_attempts):
+    while expired := await store.run_long(sweep_leases, max_attempts=settings.max_attempts):
         log.info("leases_expired", jobs=expired)
         all_expired += expired
-    for owner, owner_id in await store.run(find_untold):
-        await store.run(tell, owner, owner_id)
-    await store.run(forget_old_keys, older_than=KEYS_KEPT)
-    bells = await store.run(jobs_to_ring, stale_seconds=settings.lease_seconds)
+    for owner, owner_id in await store.run_long(find_untold):
+        await store.run_long(tell, owner, owner_id)
+    await store.run_long(forget_old_keys, older_than=KEYS_KEPT)
+    bells = await store.run_long(jobs_to_ring, stale_seconds=settings.lease_seconds)
     for queue, times in bells.items():
-        await asyncio.to_thread(doorbell.ring, queue, times)
+        doorbell.ring(queue, times)
     return all_expired

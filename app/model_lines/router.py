@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Annotated
 
-from fastapi import APIRouter, BackgroundTasks, Depends, Header, Response
+from fastapi import APIRouter, Depends, Header, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from app.events.following import follow_events
@@ -88,13 +88,12 @@ async def register_model_version(
     store: StoreDependency,
     settings: SettingsDependency,
     doorbell: DoorbellDependency,
-    background: BackgroundTasks,
     response: Response,
 ) -> ModelVersionOut:
     """Register a version: it is audited by the line's checks, compared with the one before and judged."""
     identifier = read_id(Prefix.MODEL_LINE, line_id)
     version = await store.run(register_version, principal, identifier, key, request, settings.model_roots)
-    background.add_task(doorbell.ring, GPU_QUEUE)
+    doorbell.ring(GPU_QUEUE)
     add_follow_headers(response, f"/v1/model-versions/{version.id}")
     return version
 

@@ -5,8 +5,8 @@ from typing import Annotated
 from fastapi import Depends
 from starlette.concurrency import run_in_threadpool
 
-from app.evidence.signing import can_sign
 from app.http.dependencies import SettingsDependency
+from app.signing.keys import can_sign
 
 
 async def _can_sign(settings: SettingsDependency) -> bool:

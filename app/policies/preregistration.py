@@ -23,9 +23,9 @@ class Preregistration(Described):
     """The id of the policy."""
     policy_sha256: str
     """Its digest."""
-    text_set_sha256: str | None
-    """The digest of the texts; null while they are being imported, and of an edit, whose receipt has those of
-    all its text sets."""
+    text_set_hmac_sha256: str | None = None
+    """The digest of the texts under a key of the tenant, the `hmac_sha256` of their set; null while they are
+    being imported, and of an edit, whose receipt has those of all its text sets."""
     gate: str
     """The id of the gate that was made with it."""
     registered_at: datetime
@@ -37,7 +37,7 @@ class Preregistration(Described):
         return cls(
             policy=format_id(Prefix.POLICY, gate.policy_id),
             policy_sha256=gate.spec["policy_sha256"],
-            text_set_sha256=gate.text_set_sha256,
+            text_set_hmac_sha256=gate.text_set_hmac_sha256,
             gate=format_id(Prefix.GATE, gate.id),
             registered_at=gate.created_at,
         )

@@ -1,7 +1,5 @@
 """`/v1/score`."""
 
-from asyncio import to_thread
-
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
@@ -51,7 +49,7 @@ async def score_texts(
     seconds (its `status` and `error` say why).
     """
     audit = await store.run(service.request_scores, principal, key, request, settings)
-    await to_thread(doorbell.ring, GPU_QUEUE)
+    doorbell.ring(GPU_QUEUE)
     identifier = read_id(Prefix.AUDIT, audit.id)
     audit = await wait_until_ended(
         changes,

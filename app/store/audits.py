@@ -25,7 +25,7 @@ class Audit(LanguageModelOperation):
     priority: Mapped[int] = mapped_column(default=0)
     texts_total: Mapped[int]
     texts_done: Mapped[int] = mapped_column(default=0)
-    text_set_sha256: Mapped[str] = mapped_column(Text, index=True)
+    text_set_hmac_sha256: Mapped[str] = mapped_column("text_set_sha256", Text, index=True)
     # What stood before the texts, and the tokens after which generation stops, as a worker found them for the
     # language model (null until it has scored).
     prefix_token: Mapped[JSONObject | None]
@@ -73,7 +73,7 @@ def record_conditions(
 
 
 def evidence_sources(
-    session: Session, *, tenant_id: UUID, language_model_digest: str, text_set_sha256: str
+    session: Session, *, tenant_id: UUID, language_model_digest: str, text_set_hmac_sha256: str
 ) -> list[Audit]:
     """A tenant's audits of the same texts under the same bytes of a language model, the newest first.
 
@@ -84,7 +84,7 @@ def evidence_sources(
     statement = (
         select(Audit)
         .where(
-            Audit.text_set_sha256 == text_set_sha256,
+            Audit.text_set_hmac_sha256 == text_set_hmac_sha256,
             Audit.language_model_digest == language_model_digest,
             Audit.tenant_id == tenant_id,
             Audit.status == OperationStatus.SUCCEEDED,

@@ -7,7 +7,7 @@ in a transaction.
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import psycopg
@@ -16,8 +16,6 @@ from app.store.core.sessions import CONNECT_ARGS, driver_url
 
 # Migration 0006 names it too.
 CHANNEL: Final = "memaudit_changes"
-# A listener never speaks, so it is the operating system that finds out when the other end is gone.
-_KEEPALIVES: Final[dict[str, Any]] = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
 
 
 @asynccontextmanager
@@ -30,9 +28,7 @@ async def listening(url: str) -> AsyncIterator[AsyncIterator[UUID]]:
     Raises:
         psycopg.Error: the database cannot be reached, or is lost while one listens.
     """
-    connection = await psycopg.AsyncConnection.connect(
-        driver_url(url), autocommit=True, **CONNECT_ARGS, **_KEEPALIVES
-    )
+    connection = await psycopg.AsyncConnection.connect(driver_url(url), autocommit=True, **CONNECT_ARGS)
     async with connection:
         await connection.execute(f"LISTEN {CHANNEL}")
         yield _changed(connection)

@@ -255,7 +255,7 @@ def _take(session: Session, condition: ColumnElement[bool]) -> Sequence[UUID]:
     return session.scalars(statement.with_for_update(of=Audit, skip_locked=True, key_share=True)).all()
 
 
-def is_needed_by_an_owner(text_set_id: UUID) -> Exists:
+def is_needed_by_an_owner(text_set_id: UUID | SQLColumnExpression[UUID]) -> Exists:
     """The condition that an unfinished owner still needs the texts that a companion of its scored."""
     return exists().where(
         OperationAudit.audit_id == Audit.id, Audit.text_set_id == text_set_id, _has_active_owner()

@@ -40,7 +40,7 @@ class EditTextSet(Base):
     edit_id: Mapped[UUID] = mapped_column(ForeignKey("edits.id", ondelete="CASCADE"), primary_key=True)
     role: Mapped[str] = mapped_column(Text, primary_key=True)
     text_set_id: Mapped[UUID] = mapped_column(ForeignKey("text_sets.id"), index=True)
-    sha256: Mapped[str] = mapped_column(Text)
+    hmac_sha256: Mapped[str] = mapped_column("sha256", Text)
 
 
 def active_edits(session: Session) -> set[UUID]:

@@ -46,7 +46,7 @@ class Gate(Operation):
     # Whether the subject named the policy when it was asked for, and the digest of the subject's texts, which
     # is null while these are being imported: recorded before the first score.
     preregistered: Mapped[bool] = mapped_column(default=False)
-    text_set_sha256: Mapped[str | None] = mapped_column(Text)
+    text_set_hmac_sha256: Mapped[str | None] = mapped_column("text_set_sha256", Text)
     # For which version of a model line it was made; null if it was not.
     model_version_id: Mapped[UUID | None] = mapped_column(ForeignKey("model_versions.id"), index=True)
     outcome: Mapped[str | None] = mapped_column(Text)

@@ -62,7 +62,7 @@ def add_gate(
         subject_kind=subject_kind,
         subject_id=subject.id,
         preregistered=preregistered,
-        text_set_sha256=_digest_of_texts(subject) if preregistered else None,
+        text_set_hmac_sha256=_digest_of_texts(subject) if preregistered else None,
         spec={
             "policy_name": policy.name,
             "policy_version": policy.version,
@@ -119,7 +119,7 @@ def _facts_of(session: Session, row: SubjectRow) -> Subject:
 
 def _digest_of_texts(row: SubjectRow) -> str | None:
     """Null for an edit, whose receipt has those of its several text sets, and for texts that are imported."""
-    return None if isinstance(row, Edit) else row.text_set_sha256 or None
+    return None if isinstance(row, Edit) else row.text_set_hmac_sha256 or None
 
 
 def record_digest(session: Session, text_set_id: UUID, sha256: str) -> None:
@@ -130,8 +130,8 @@ def record_digest(session: Session, text_set_id: UUID, sha256: str) -> None:
     waiting = select(Audit.id).where(Audit.text_set_id == text_set_id, is_active(Audit))
     session.execute(
         update(Gate)
-        .where(Gate.subject_id.in_(waiting), Gate.preregistered, Gate.text_set_sha256.is_(None))
-        .values(text_set_sha256=sha256)
+        .where(Gate.subject_id.in_(waiting), Gate.preregistered, Gate.text_set_hmac_sha256.is_(None))
+        .values(text_set_hmac_sha256=sha256)
     )
 
 

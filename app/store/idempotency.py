@@ -1,14 +1,17 @@
 """Idempotency keys: the first answer to a key is kept and given again, in the transaction of the work."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import timedelta
+from typing import Final
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Text, delete, func, select
+from sqlalchemy import ForeignKey, Text, and_, bindparam, delete, func, select
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.errors import IdempotencyInFlight, IdempotencyMismatch
 from app.store.core.base import Base, CreatedAt, JSONObject
+from app.store.data_keys import keyed_fingerprint
 
 
 class IdempotencyKey(Base):
@@ -23,33 +26,65 @@ class IdempotencyKey(Base):
     created_at: Mapped[CreatedAt] = mapped_column(index=True)
 
 
+# One statement takes the key and looks for its answer.
+_LOCK: Final = func.pg_try_advisory_xact_lock(func.hashtextextended(bindparam("lock"), 0))
+_TAKEN: Final = select(_LOCK.label("taken")).subquery()
+_TAKING: Final = select(_TAKEN.c.taken, IdempotencyKey.fingerprint, IdempotencyKey.response).select_from(
+    _TAKEN.outerjoin(
+        IdempotencyKey,
+        and_(IdempotencyKey.tenant_id == bindparam("tenant_id"), IdempotencyKey.key == bindparam("key")),
+    )
+)
+
+
+_REMEMBERING: Final = insert(IdempotencyKey).on_conflict_do_nothing().returning(IdempotencyKey.key)
+
+
 def recall(
-    session: Session, *, tenant_id: UUID, key: str, fingerprints: Collection[str]
+    session: Session, *, tenant_id: UUID, key: str, digests: Callable[[], Collection[str]]
 ) -> JSONObject | None:
     """Take the key for this transaction and return the answer it was first given, if any.
 
-    The request is the same if what was written down of the first one is among the `fingerprints`.
+    `digests` gives, when it is asked, the hexadecimal digests that this request may be known by.
 
     Raises:
         IdempotencyInFlight: another transaction holds the key right now.
-        IdempotencyMismatch: the key was used before with a request that has none of the fingerprints.
+        IdempotencyMismatch: the key was used before with a request that has none of the digests.
+        KeyUnavailable: the key of the instance cannot be opened.
     """
-    lock = func.hashtextextended(f"{tenant_id}:{key}", 0)
-    if not session.scalar(select(func.pg_try_advisory_xact_lock(lock))):
-        raise IdempotencyInFlight("A request with this Idempotency-Key is in flight; repeat it later.")
-    row = session.get(IdempotencyKey, (tenant_id, key))
-    if row is None:
+    row = session.execute(_TAKING, {"lock": f"{tenant_id}:{key}", "tenant_id": tenant_id, "key": key}).one()
+    if not row.taken:
+        raise _in_flight()
+    if row.fingerprint is None:
         return None
-    if row.fingerprint not in fingerprints:
+    # Processes of an older release write the digest itself.
+    known = set(digests())
+    if row.fingerprint not in known | {keyed_fingerprint(session, digest) for digest in known}:
         raise IdempotencyMismatch("This Idempotency-Key was used with another request; choose a new one.")
-    return row.response
+    response: JSONObject = row.response
+    return response
 
 
-def remember(session: Session, *, tenant_id: UUID, key: str, fingerprint: str, response: JSONObject) -> None:
-    """Record the answer; it becomes durable together with the work it announces."""
-    session.add(
-        IdempotencyKey(tenant_id=tenant_id, key=key, fingerprint=fingerprint, response=response),
-    )
+def remember(session: Session, *, tenant_id: UUID, key: str, digest: str, response: JSONObject) -> None:
+    """Record the answer; it becomes durable together with the work it announces.
+
+    Of the request, which may hold texts, a digest is kept against which nobody can try guesses.
+
+    Raises:
+        IdempotencyInFlight: the key was taken between the two halves of `recall`: by a request that was
+            committed after the key was looked up and before its lock was free.
+        KeyUnavailable: the key of the instance cannot be opened.
+    """
+    session.flush()
+    fingerprint = keyed_fingerprint(session, digest)
+    values = {"tenant_id": tenant_id, "key": key, "fingerprint": fingerprint, "response": response}
+    # Past the session, which need not know of a row that nobody reads again.
+    if session.connection().execute(_REMEMBERING, values).one_or_none() is None:
+        raise _in_flight()
+
+
+def _in_flight() -> IdempotencyInFlight:
+    return IdempotencyInFlight("A request with this Idempotency-Key is in flight; repeat it later.")
 
 
 def forget_old_keys(session: Session, *, older_than: timedelta) -> None:

@@ -4,9 +4,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ForeignKey, Index, Text, select
+from sqlalchemy import BigInteger, ForeignKey, Index, Text, bindparam, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.errors import LanguageModelNotReady, NotFound
@@ -55,6 +56,15 @@ class LanguageModel(Base):
     deleted_at: Mapped[datetime | None]
 
 
+# Asked with each request for work: written once.
+_FINDING: Final = select(LanguageModel).where(
+    LanguageModel.id == bindparam("id"),
+    LanguageModel.tenant_id == bindparam("tenant_id"),
+    LanguageModel.deleted_at.is_(None),
+)
+_FINDING_SHARED: Final = _FINDING.with_for_update(read=True)
+
+
 def get_language_model(
     session: Session, tenant_id: UUID, model_id: UUID | None, *, share_lock: bool = False
 ) -> LanguageModel:
@@ -63,14 +73,8 @@ def get_language_model(
     Raises:
         NotFound: no such language model for this tenant, or it was deleted.
     """
-    statement = select(LanguageModel).where(
-        LanguageModel.id == model_id,
-        LanguageModel.tenant_id == tenant_id,
-        LanguageModel.deleted_at.is_(None),
-    )
-    if share_lock:
-        statement = statement.with_for_update(read=True)
-    row = session.scalars(statement).one_or_none()
+    statement = _FINDING_SHARED if share_lock else _FINDING
+    row = session.scalars(statement, {"id": model_id, "tenant_id": tenant_id}).one_or_none()
     if row is None:
         raise NotFound("There is no such language model.")
     return row

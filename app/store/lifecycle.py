@@ -239,9 +239,9 @@ def accept_text_set(session: Session, text_set: TextSet, facts: Mapping[str, obj
     session.execute(
         update(Audit)
         .where(Audit.text_set_id == text_set.id, is_active(Audit))
-        .values(texts_total=facts["text_count"], text_set_sha256=facts["sha256"])
+        .values(texts_total=facts["text_count"], text_set_hmac_sha256=facts["hmac_sha256"])
     )
-    record_digest(session, text_set.id, str(facts["sha256"]))
+    record_digest(session, text_set.id, str(facts["hmac_sha256"]))
     return _start_waiting(session, TEXT_SET, text_set.id)
 
 

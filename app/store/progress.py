@@ -1,15 +1,17 @@
 """Readings of work under way: what is committed together with what heartbeats report."""
 
 from collections.abc import Collection
+from typing import Final
 from uuid import UUID
 
-from sqlalchemy import ScalarSelect, func, select
+from sqlalchemy import ColumnElement, ScalarSelect, and_, bindparam, exists, func, select
 from sqlalchemy.orm import Session
 
 from app.errors import NotFound
 from app.store.audits import Audit
 from app.store.companions import OperationAudit
 from app.store.edits import Edit
+from app.store.gates import Gate
 from app.store.jobs.job import Job, JobState, owned_by
 from app.store.jobs.kinds import DERIVE_SHARD, SCORE_SHARD
 from app.store.jobs.owners import AUDIT, EDIT
@@ -29,21 +31,43 @@ def _in_flight() -> ScalarSelect[int]:
     )
 
 
-def read_audit_with_progress(session: Session, tenant_id: UUID, audit_id: UUID) -> tuple[Audit, int]:
-    """A tenant's audit, and the texts scored in shards not committed yet, as their heartbeats report.
+def _is_alone() -> ColumnElement[bool]:
+    """The condition that an audit has no companions, is none, has no gate and waits for nothing."""
+    needed = (Audit.id, Audit.language_model_id, Audit.text_set_id)
+    waits = (Job.owner_id.in_(needed), Job.state == JobState.QUEUED, Job.waiting_since.is_not(None))
+    return and_(
+        *(
+            ~exists().where(*conditions).correlate(Audit)
+            for conditions in (
+                (OperationAudit.owner_id == Audit.id,),
+                (OperationAudit.audit_id == Audit.id,),
+                (Gate.subject_id == Audit.id,),
+                waits,
+            )
+        )
+    )
 
-    One statement reads both, so a shard that is committed meanwhile is counted once.
+
+# Audits are read all the time: it is written once, and one statement says whether any other is needed.
+_READING: Final = select(Audit, _in_flight(), _is_alone()).where(
+    Audit.id == bindparam("audit_id"), Audit.tenant_id == bindparam("tenant_id")
+)
+
+
+def read_audit_with_progress(session: Session, tenant_id: UUID, audit_id: UUID) -> tuple[Audit, int, bool]:
+    """A tenant's audit, how many texts of it are scored in shards not committed yet, and whether it is alone.
+
+    The texts are counted as heartbeats report them. Of an audit that is alone no other table tells anything.
+    One statement reads all, so a shard that is committed meanwhile is counted once.
 
     Raises:
         NotFound: no such audit for this tenant.
     """
-    row = session.execute(
-        select(Audit, _in_flight()).where(Audit.id == audit_id, Audit.tenant_id == tenant_id)
-    ).one_or_none()
+    row = session.execute(_READING, {"audit_id": audit_id, "tenant_id": tenant_id}).one_or_none()
     if row is None:
         raise NotFound("There is no such audit.")
-    audit, progress = row
-    return audit, int(progress)
+    audit, progress, is_alone = row
+    return audit, int(progress), is_alone
 
 
 def read_progress_of_owners(session: Session, owner_ids: Collection[UUID]) -> dict[UUID, tuple[int, int]]:

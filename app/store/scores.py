@@ -1,4 +1,4 @@
-"""The score rows of audits and the token evidence behind them, written by COPY and read back."""
+"""The score rows of audits, written by COPY and read back. They hold numbers, never a text."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -17,7 +17,6 @@ from sqlalchemy import (
     Double,
     ForeignKey,
     Index,
-    LargeBinary,
     Text,
     and_,
     literal_column,
@@ -27,7 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.store.core.base import Base, JSONObject
-from app.store.text_sets import TextRow
+from app.store.texts import TextRow
 
 _GROUPED: Final = text('"group" IS NOT NULL')
 _RECITED: Final = text("(metrics -> 'extraction' ->> 'strict') = 'true'")
@@ -69,41 +68,12 @@ class Score(Base):
     error: Mapped[str | None] = mapped_column(Text)
 
 
-class TokenEvidence(Base):
-    """Per-token arrays of one text, packed little-endian: 4-byte items, one per token.
-
-    `spans` holds the start and end of each token in the text, in characters. `means`, `deviations` and
-    `sampling_log_likelihoods` are null in evidence of an older release, and the last where no metric of the
-    audit needed it.
-    """
-
-    __tablename__ = "token_evidence"
-
-    audit_id: Mapped[UUID] = mapped_column(ForeignKey("audits.id", ondelete="CASCADE"), primary_key=True)
-    ordinal: Mapped[int] = mapped_column(primary_key=True)
-    token_ids: Mapped[bytes] = mapped_column(LargeBinary)
-    log_likelihoods: Mapped[bytes] = mapped_column(LargeBinary)
-    ranks: Mapped[bytes] = mapped_column(LargeBinary)
-    spans: Mapped[bytes] = mapped_column(LargeBinary)
-    means: Mapped[bytes | None] = mapped_column(LargeBinary)
-    deviations: Mapped[bytes | None] = mapped_column(LargeBinary)
-    sampling_log_likelihoods: Mapped[bytes | None] = mapped_column(LargeBinary)
-
-
 class ScoreOrder(StrEnum):
     """In which order scores are listed."""
 
     ORDINAL = "ordinal"  # as the texts were uploaded
     NL_ASCENDING = "nl"  # least memorized first
     NL_DESCENDING = "-nl"  # most memorized first
-
-
-def read_evidence_of(session: Session, audit_id: UUID, start: int, stop: int) -> dict[int, TokenEvidence]:
-    """The token evidence of the texts with start <= ordinal < stop, by ordinal, of those that have any."""
-    statement = select(TokenEvidence).where(
-        TokenEvidence.audit_id == audit_id, TokenEvidence.ordinal >= start, TokenEvidence.ordinal < stop
-    )
-    return {row.ordinal: row for row in session.scalars(statement.order_by(TokenEvidence.ordinal))}
 
 
 def read_scores(session: Session, audit_id: UUID, start: int, stop: int) -> list[Score]:
@@ -129,11 +99,6 @@ def iterate_token_counts(session: Session, audit_id: UUID) -> Iterator[int]:
     """How many tokens of each text an audit scored, in the order of the texts."""
     statement = select(Score.n_tokens).where(Score.audit_id == audit_id).order_by(Score.ordinal)
     return iter(session.scalars(statement.execution_options(yield_per=_ROWS_AT_ONCE)))
-
-
-def read_evidence(session: Session, audit_id: UUID, ordinal: int) -> TokenEvidence | None:
-    """The token evidence of a text; None when there is none."""
-    return session.get(TokenEvidence, (audit_id, ordinal))
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,21 +237,6 @@ class ScoreRow:
     error: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EvidenceRow:
-    """A row of `token_evidence` to write, with a value for each of its columns."""
-
-    audit_id: UUID
-    ordinal: int
-    token_ids: bytes
-    log_likelihoods: bytes
-    ranks: bytes
-    spans: bytes
-    means: bytes | None
-    deviations: bytes | None
-    sampling_log_likelihoods: bytes | None
-
-
 class _Row(Protocol):
     """A dataclass whose fields are called as the columns are."""
 
@@ -296,11 +246,6 @@ class _Row(Protocol):
 def copy_scores(session: Session, rows: Iterable[ScoreRow]) -> None:
     """Append score rows in the session's transaction."""
     copy_rows(session, Score, ScoreRow, rows)
-
-
-def copy_evidence(session: Session, rows: Iterable[EvidenceRow]) -> None:
-    """Append token evidence in the session's transaction."""
-    copy_rows(session, TokenEvidence, EvidenceRow, rows)
 
 
 def copy_rows(session: Session, table: type[Base], row_type: type[_Row], rows: Iterable[_Row]) -> None:

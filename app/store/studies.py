@@ -27,7 +27,7 @@ class Study(Operation):
     name: Mapped[str] = mapped_column(Text)
     text_set_id: Mapped[UUID] = mapped_column(ForeignKey("text_sets.id"), index=True)
     control_text_set_id: Mapped[UUID | None] = mapped_column(ForeignKey("text_sets.id"), index=True)
-    text_set_sha256: Mapped[str] = mapped_column(Text)
+    text_set_hmac_sha256: Mapped[str] = mapped_column("text_set_sha256", Text)
     # For which version of a model line it was made; null if a client asked for it.
     model_version_id: Mapped[UUID | None] = mapped_column(ForeignKey("model_versions.id"), index=True)
     result: Mapped[JSONObject | None]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from sqlalchemy import BigInteger, Text, func, select
+from sqlalchemy import BigInteger, Text, bindparam, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -113,11 +113,20 @@ def announce(session: Session, machine: Machine, queue: Queue) -> None:
     )
 
 
+# Asked with each request for work: written once.
+_CLASSES_SEEN_LATELY: Final = (
+    select(WorkerClass)
+    .where(
+        WorkerClass.queue == bindparam("queue"),
+        WorkerClass.last_seen_at > func.clock_timestamp() - _SEEN_LATELY,
+    )
+    .order_by(WorkerClass.memory_bytes.desc(), WorkerClass.name)
+)
+
+
 def seen_lately(session: Session, queue: Queue) -> list[WorkerClass]:
     """The classes of workers of a queue that were there in the last days, those with most memory first."""
-    since = func.clock_timestamp() - _SEEN_LATELY
-    statement = select(WorkerClass).where(WorkerClass.queue == queue, WorkerClass.last_seen_at > since)
-    return list(session.scalars(statement.order_by(WorkerClass.memory_bytes.desc(), WorkerClass.name)))
+    return list(session.scalars(_CLASSES_SEEN_LATELY, {"queue": queue}))
 
 
 def add_measurement(session: Session, machine: Machine, job: MeasuredJob) -> None:

@@ -16,12 +16,12 @@ _TOKENS: Final = Audit.summary["tokens"].astext.cast(BigInteger)
 
 
 def tokens_counted(
-    session: Session, tenant_id: UUID, language_model_digest: str, text_set_sha256: str
+    session: Session, tenant_id: UUID, language_model_digest: str, texts_digest: str
 ) -> int | None:
     """The tokens of a set of texts; None if none of the tenant's audits has counted them."""
     statement = (
         select(_TOKENS)
-        .where(_has_counted(tenant_id, language_model_digest), Audit.text_set_sha256 == text_set_sha256)
+        .where(_has_counted(tenant_id, language_model_digest), Audit.text_set_hmac_sha256 == texts_digest)
         .order_by(Audit.id.desc())
         .limit(1)
     )

@@ -45,6 +45,7 @@ class Action(StrEnum):
     TOKENS_READ = "tokens.read"
     EVIDENCE_WITH_TEXTS_READ = "evidence_with_texts.read"
     GATE_DECIDED = "gate.decided"
+    MASTER_KEY_ROTATED = "master_key.rotated"
     ARTIFACT_DOWNLOADED = "artifact.downloaded"
     ARTIFACT_DELETED = "artifact.deleted"
     WEBHOOK_CREATED = "webhook.created"

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Annotated
 
-from fastapi import APIRouter, BackgroundTasks, Depends, Header, Query, Response
+from fastapi import APIRouter, Depends, Header, Query, Response
 from fastapi.responses import JSONResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
@@ -44,14 +44,13 @@ async def request_study(
     store: StoreDependency,
     settings: SettingsDependency,
     doorbell: DoorbellDependency,
-    background: BackgroundTasks,
     response: Response,
 ) -> StudyOut | JSONResponse:
     """Request a study: a text set is scored under several language models, which are then compared."""
     if key is None:
         return estimated(await store.run(service.estimate, principal, request, settings))
     study = await store.run(service.request_study, principal, key, request, settings.model_roots)
-    background.add_task(doorbell.ring, GPU_QUEUE)
+    doorbell.ring(GPU_QUEUE)
     add_follow_headers(response, f"/v1/studies/{study.id}")
     return study
 
@@ -134,7 +133,7 @@ async def list_texts(
 ) -> Page[StudyTextOut]:
     """List the texts of a study that has succeeded, each under all its language models."""
     identifier = read_id(Prefix.STUDY, study_id)
-    return await store.run(service.texts_page, principal.tenant_id, identifier, limit, cursor)
+    return await store.run_long(service.texts_page, principal.tenant_id, identifier, limit, cursor)
 
 
 def _event_id(study: StudyOut) -> str:

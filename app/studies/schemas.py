@@ -102,7 +102,12 @@ class StudyOut(Described):
     options: StoredAuditOptions
     progress: Progress
     """Over all its audits: a text counts once for each language model."""
-    text_set_sha256: Annotated[str, Field(description="SHA-256 of the texts in order.")]
+    text_set_hmac_sha256: Annotated[
+        str,
+        Field(
+            description="The `hmac_sha256` of the text set: a digest of the texts under a key of the tenant."
+        ),
+    ] = ""
     preregistration: Preregistration | None = None
     """The policy that was named when it was asked for; null if none was."""
     result: StudyResult | None
@@ -155,7 +160,7 @@ class StudyOut(Described):
             metrics=spec.metrics,
             options=spec.options,
             progress=Progress(done=done, total=total),
-            text_set_sha256=row.text_set_sha256,
+            text_set_hmac_sha256=row.text_set_hmac_sha256,
             preregistration=preregistration,
             result=StudyResult.model_validate(row.result) if row.result else None,
             waiting=Waiting.of(waiting_job),

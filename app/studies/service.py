@@ -118,7 +118,7 @@ def add_study(
         name=name,
         text_set_id=text_set.id,
         control_text_set_id=controls.id if controls else None,
-        text_set_sha256=text_set.sha256,
+        text_set_hmac_sha256=text_set.hmac_sha256,
         spec=spec.model_dump(),
         metadata_=dict(metadata),
     )

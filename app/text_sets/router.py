@@ -1,14 +1,13 @@
 """`/v1/text-sets`."""
 
 from asyncio import Semaphore, to_thread
-from tempfile import TemporaryFile
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
 from app.contracts.base import Name
-from app.errors import BadRequest, ServiceUnavailable
+from app.errors import BadRequest, ServiceUnavailable, SigningUnavailable
 from app.http.changes import Resource
 from app.http.dependencies import (
     AuditReader,
@@ -30,13 +29,17 @@ from app.http.long_running import add_follow_headers, answer_when_ended
 from app.http.pagination import Page
 from app.http.problems import problem_responses
 from app.intake.formats import READERS
+from app.sealing.spool import spooled
 from app.settings import CPU_QUEUE
+from app.signing.keys import signing_keys_if_any
 from app.store.core.identifiers import Prefix
+from app.store.deletion import get_receipt
 from app.store.text_sets import TextSetFilter, TextSetStatus
 from app.text_sets import service
 from app.text_sets.schemas import TextOut, TextSetCreate, TextSetImport, TextSetOut, TextSetReceipt
 from app.text_sets.submission import JSON_MEDIA_TYPE, open_submission, read_media_type, receive
 
+RECEIPT_MEDIA_TYPE: Final = "application/vnd.in-toto.erasure+dsse"
 router = APIRouter(prefix="/v1/text-sets", tags=["text sets"])
 
 
@@ -70,7 +73,6 @@ async def create_text_set(
     store: StoreDependency,
     settings: SettingsDependency,
     doorbell: DoorbellDependency,
-    background: BackgroundTasks,
     response: Response,
     key: OptionalIdempotencyKey = None,
     name: Annotated[Name | None, Query()] = None,
@@ -89,9 +91,9 @@ async def create_text_set(
     """
     media_type = read_media_type(request.headers.get("content-type", ""))
     limit = settings.max_json_bytes if media_type == JSON_MEDIA_TYPE else settings.max_upload_bytes
-    with TemporaryFile() as file:
+    with spooled() as spool:
         try:
-            sha256 = await receive(bounded(request.stream(), limit), file)
+            file, sha256 = await receive(bounded(request.stream(), limit), spool)
         except ClientDisconnect:
             raise BadRequest("The connection ended before the body did.") from None
         submission = await to_thread(
@@ -105,7 +107,7 @@ async def create_text_set(
         await require_still(request)  # the body may have taken long
         if isinstance(submission, TextSetImport):
             text_set = await store.run(service.request_import, principal, key, submission)
-            background.add_task(doorbell.ring, CPU_QUEUE)
+            doorbell.ring(CPU_QUEUE)
             add_follow_headers(response, f"/v1/text-sets/{text_set.id}")
             response.status_code = 202
             return text_set
@@ -113,7 +115,7 @@ async def create_text_set(
         if writers.locked():
             raise ServiceUnavailable("Too many text sets are being stored now; repeat the request later.")
         async with writers:
-            text_set = await store.run(service.create, principal, key, submission, settings)
+            text_set = await store.run_long(service.create, principal, key, submission, settings)
     response.headers["Location"] = f"/v1/text-sets/{text_set.id}"
     return text_set
 
@@ -170,10 +172,38 @@ async def list_texts(
     return await store.run(service.texts_page, principal, identifier, limit, cursor)
 
 
-@router.delete("/{text_set_id}", responses=problem_responses(409))
-async def erase(text_set_id: str, principal: AuditWriter, store: StoreDependency) -> TextSetReceipt:
-    """Erase a text set and the token evidence made from it; the receipt proves it. Scores stay.
+_RECEIPT: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "A DSSE envelope.",
+        "content": {RECEIPT_MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
 
-    A set that unfinished work needs answers 409.
+
+@router.delete("/{text_set_id}", responses=problem_responses(409))
+async def erase(
+    text_set_id: str, principal: AuditWriter, store: StoreDependency, settings: SettingsDependency
+) -> TextSetReceipt:
+    """Erase a text set, the token evidence made from it and their key; the signed receipt proves it.
+
+    Scores stay. A set that unfinished work needs answers 409.
     """
-    return await store.run(service.erase, principal, read_id(Prefix.TEXT_SET, text_set_id))
+    keys = await to_thread(signing_keys_if_any, settings.signing_keys_directory)
+    identifier = read_id(Prefix.TEXT_SET, text_set_id)
+    return await store.run_long(service.erase, principal, identifier, keys)
+
+
+@router.get("/{text_set_id}/receipt", response_class=Response, responses=_RECEIPT)
+async def read_receipt(
+    text_set_id: str, principal: AuditReader, store: StoreDependency, settings: SettingsDependency
+) -> Response:
+    """Download the receipt of a text set that was erased or has expired, for `memaudit verify`."""
+    keys = await to_thread(signing_keys_if_any, settings.signing_keys_directory)
+    identifier = read_id(Prefix.TEXT_SET, text_set_id)
+    receipt = await store.run(get_receipt, principal.tenant_id, identifier, keys)
+    if receipt.envelope is None:
+        raise SigningUnavailable(
+            "The texts were erased, but this instance has no key to sign the receipt with. Whoever runs it "
+            "can make one: `memaudit keys rotate-signing`."
+        )
+    return Response(receipt.envelope, media_type=RECEIPT_MEDIA_TYPE)

@@ -11,8 +11,10 @@ from app.contracts.texts import TextRecord
 from app.http.problems import Problem
 from app.http.waiting import Waiting
 from app.store.core.identifiers import Prefix, format_id
+from app.store.erasure_receipts import ErasureReceipt
 from app.store.jobs.job import Job
-from app.store.text_sets import ClearText, TextSet, TextSetStatus
+from app.store.text_sets import TextSet, TextSetStatus
+from app.store.texts import ClearText
 
 
 class TextSetCreate(Contract):
@@ -38,13 +40,14 @@ class TextSetImport(Contract):
 class TextSetOut(BaseModel):
     """A stored text set.
 
-    `sha256` is the digest of all texts and their facts in order, `byte_count` counts the texts in UTF-8.
-    `group_counts` and `duplicate_counts` count the texts whose `group` or `duplicates` is known, for the
-    first 1,000 distinct values.
+    `hmac_sha256` is a digest of all texts and their facts in order under a key of the tenant: the same texts
+    have the same one, and nobody without the key can try guesses against it. `byte_count` counts the texts in
+    UTF-8. `group_counts` and `duplicate_counts` count the texts whose `group` or `duplicates` is known, for
+    the first 1,000 distinct values.
 
     One of a `preset` is `importing` until a worker has fetched its texts. Then it is `ready`, and `revision`
     is the commit that they came from, or `failed`, and `error` says why. Until it is ready it has no texts
-    and `sha256` is null; `waiting` says what it waits for, if the hub is away.
+    and `hmac_sha256` is null; `waiting` says what it waits for, if the hub is away.
     """
 
     object: Literal["text_set"] = "text_set"
@@ -53,7 +56,7 @@ class TextSetOut(BaseModel):
     status: str = TextSetStatus.READY
     preset: str | None = None
     revision: str | None = None
-    sha256: str | None
+    hmac_sha256: str | None = None
     text_count: int
     byte_count: int
     group_counts: dict[str, int]
@@ -72,7 +75,7 @@ class TextSetOut(BaseModel):
             status=row.status,
             preset=row.preset,
             revision=row.revision,
-            sha256=row.sha256 or None,
+            hmac_sha256=row.hmac_sha256 or None,
             text_count=row.text_count,
             byte_count=row.byte_count,
             group_counts=row.group_counts,
@@ -116,26 +119,41 @@ class TextOut(BaseModel):
         )
 
 
+class Envelope(BaseModel):
+    """A signed statement: DSSE v1. Its file is this object as compact JSON, in this order."""
+
+    payload: str
+    payloadType: str  # noqa: N815 - DSSE's own word
+    signatures: list[dict[str, str]]
+
+
 class TextSetReceipt(BaseModel):
-    """Proof that the texts of a set were erased. `sha256` is null if it was erased before it had any."""
+    """Proof that the texts of a set were erased, with the token evidence and the key that opened both.
+
+    `hmac_sha256` is null if it was erased before it had any texts. `envelope` is the same signed, as
+    `GET …/receipt` gives it; null where this instance has no key to sign with.
+    """
 
     object: Literal["text_set_receipt"] = "text_set_receipt"
     id: str
     name: str
-    sha256: str | None
+    hmac_sha256: str | None
     text_count: int
     byte_count: int
     deleted_at: datetime
+    envelope: Envelope | None = None
 
     @classmethod
-    def of(cls, row: TextSet) -> Self:
+    def of(cls, row: TextSet, receipt: ErasureReceipt) -> Self:
         """The receipt for an erased row."""
         assert row.deleted_at is not None
+        envelope = None if receipt.envelope is None else Envelope.model_validate_json(receipt.envelope)
         return cls(
             id=format_id(Prefix.TEXT_SET, row.id),
             name=row.name,
-            sha256=row.sha256 or None,
+            hmac_sha256=row.hmac_sha256 or None,
             text_count=row.text_count,
             byte_count=row.byte_count,
             deleted_at=row.deleted_at,
+            envelope=envelope,
         )

@@ -13,7 +13,9 @@ from app.http.pagination import Page, decode_cursor, encode_cursor, id_cursor, i
 from app.intake.formats import Row
 from app.intake.records import Intake
 from app.settings import Settings
+from app.signing.keys import SigningKeys
 from app.store.core.identifiers import Prefix, format_id, new_id, parse_id
+from app.store.data_keys import make_text_set_key
 from app.store.deletion import erase_text_set
 from app.store.enqueueing import enqueue_import
 from app.store.jobs.waiting import waiting_imports
@@ -23,14 +25,13 @@ from app.store.text_sets import (
     TextSet,
     TextSetFilter,
     TextSetStatus,
-    end_of_page,
     get_text_set,
     list_text_sets,
-    read_texts,
     require_all_texts,
     require_texts,
     take_import,
 )
+from app.store.texts import end_of_page, read_texts
 from app.store.trail import Action, record_request
 from app.text_sets.schemas import TextOut, TextSetImport, TextSetOut, TextSetReceipt
 from app.text_sets.submission import Submission
@@ -82,11 +83,12 @@ def store_texts(
     Raises:
         ValidationFailed: a text breaks the contract, a limit, or has another's id.
         ServiceUnavailable: the database broke off or is full.
+        KeyUnavailable: there is no key to seal the texts with.
     """
     row = _add(session, principal, name=name, metadata_=metadata)
-    intake = Intake(row.id, settings)
+    intake = Intake(row.id, make_text_set_key(session, row.id), settings)
     copy_texts(session, _in_thread(intake.batches(rows)))
-    for column, value in intake.facts.items():
+    for column, value in intake.facts(session, row.tenant_id).items():
         setattr(row, column, value)
     session.flush()
     return row
@@ -154,7 +156,8 @@ def _add(session: Session, principal: Principal, **columns: Any) -> TextSet:
     row = TextSet(
         id=new_id(),
         tenant_id=principal.tenant_id,
-        sha256="",
+        hmac_sha256="",
+        digest_is_keyed=True,
         text_count=0,
         byte_count=0,
         group_counts={},
@@ -192,16 +195,18 @@ def read(session: Session, tenant_id: UUID, text_set_id: UUID | None) -> TextSet
     return TextSetOut.of(row, waiting_imports(session, [row]).get(row.id))
 
 
-def erase(session: Session, principal: Principal, text_set_id: UUID) -> TextSetReceipt:
-    """Erase a text set and the token evidence made from it.
+def erase(
+    session: Session, principal: Principal, text_set_id: UUID, keys: SigningKeys | None
+) -> TextSetReceipt:
+    """Erase a text set, the token evidence made from it and their key, with a receipt.
 
     Raises:
         NotFound: no such text set for this tenant, or it was erased before.
         ResourceInUse: an unfinished audit or edit still needs it.
     """
-    row = erase_text_set(session, principal.tenant_id, text_set_id)
+    row, receipt = erase_text_set(session, principal.tenant_id, text_set_id, keys)
     record_request(session, principal, Action.TEXT_SET_ERASED, format_id(Prefix.TEXT_SET, row.id))
-    return TextSetReceipt.of(row)
+    return TextSetReceipt.of(row, receipt)
 
 
 def texts_page(

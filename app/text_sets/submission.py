@@ -1,4 +1,4 @@
-"""Receiving an upload into a temporary file, and opening it as a name and a stream of rows.
+"""Receiving an upload into a sealed temporary file, and opening it as a name and a stream of rows.
 
 The body is received whole before anything else, so a slow client holds no transaction open, a client that
 goes away leaves nothing behind, and every format can be read from a file.
@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from app.contracts.refusals import validation_problem
 from app.errors import BadRequest, FieldError, ServiceUnavailable, UnsupportedMediaType, ValidationFailed
 from app.intake.formats import READERS, Row
+from app.sealing.spool import Spool
 from app.text_sets.schemas import TextSetCreate, TextSetImport
 
 JSON_MEDIA_TYPE: Final = "application/json"
@@ -51,11 +52,11 @@ def read_media_type(content_type: str) -> str:
     return media_type
 
 
-async def receive(chunks: AsyncIterator[bytes], file: BinaryIO) -> str:
-    """Write a body to a file and go back to its start.
+async def receive(chunks: AsyncIterator[bytes], spool: Spool) -> tuple[BinaryIO, str]:
+    """Write a body to a spool.
 
     Returns:
-        The body's SHA-256.
+        What reads it from its start, and its SHA-256.
 
     Raises:
         ServiceUnavailable: the disk for temporary files is full.
@@ -64,13 +65,13 @@ async def receive(chunks: AsyncIterator[bytes], file: BinaryIO) -> str:
     try:
         async for chunk in chunks:
             digest.update(chunk)
-            await to_thread(file.write, chunk)
-        file.seek(0)
+            await to_thread(spool.write, chunk)
+        file = await to_thread(spool.reader)
     except OSError:
         raise ServiceUnavailable(
             "There is no room to receive the body now; repeat the request later."
         ) from None
-    return digest.hexdigest()
+    return file, digest.hexdigest()
 
 
 def open_submission(

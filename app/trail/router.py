@@ -7,8 +7,6 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from app.contracts.trail import HEAD_PAYLOAD, TrailEntryOut
-from app.evidence.dsse import seal
-from app.evidence.signing import read_signing_keys
 from app.http.dependencies import (
     Admin,
     PageCursor,
@@ -19,6 +17,8 @@ from app.http.dependencies import (
 )
 from app.http.json_body import StrictJSONRoute
 from app.http.pagination import Page
+from app.signing.dsse import seal
+from app.signing.keys import read_signing_keys
 from app.store.tenants import Principal
 from app.store.trail import Action
 from app.trail import service

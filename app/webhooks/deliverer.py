@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app import __version__
 from app.errors import MemauditError
+from app.sealing.keyring import open_secret
 from app.settings import Settings
 from app.store.core.identifiers import Prefix, format_id
 from app.store.core.unit_of_work import Store
@@ -31,7 +32,6 @@ from app.store.webhook_deliveries import (
 from app.webhooks.destinations import Destinations
 from app.webhooks.outbox import EVENTS_AT_ONCE, fan_out, pause_of_delivery, pause_of_webhook
 from app.webhooks.posting import Answer, Poster, trusted
-from app.webhooks.sealing import open_secrets
 from app.webhooks.signing import signature_headers
 
 log = structlog.get_logger()
@@ -140,7 +140,7 @@ class Deliverer:
 
     async def _send(self, claim: Claim) -> Answer:
         # In a thread: a key may be at a service that is asked for it.
-        secrets = await asyncio.to_thread(open_secrets, claim.sealed_secrets)
+        secrets = await asyncio.to_thread(lambda: [open_secret(sealed) for sealed in claim.sealed_secrets])
         headers = {
             "Content-Type": "application/json",
             "User-Agent": f"memaudit/{__version__}",

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from standardwebhooks import Webhook as Signer
 
-from app.webhooks.sealing import seal_secret
+from app.sealing.keyring import seal_secret
 
 # The specification asks for 24 to 64.
 _SECRET_BYTES: Final = 32

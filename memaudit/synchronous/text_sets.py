@@ -85,5 +85,5 @@ class TextSets(Resources[TextSet]):
         return self._sender.pages(Text, self._path_of(id, "texts"), {}, page_size)
 
     def delete(self, id: str) -> TextSetReceipt:
-        """Erase the texts of a set; the receipt says what is gone."""
+        """Erase the texts of a set; the receipt says what is gone, and its `envelope` is signed."""
         return self._sender.read(TextSetReceipt, Call("DELETE", self._path_of(id)))

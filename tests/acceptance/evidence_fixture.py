@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.evidence.signing import ensure_signing_key
+from app.signing.keys import ensure_signing_key
 from tests.deployments import deployments
 from tests.edit_requests import succeeded
 from tests.live_service import SCOPES, LiveService, fresh_key, make_key

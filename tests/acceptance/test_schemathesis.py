@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from app.evidence.signing import ensure_signing_key
+from app.signing.keys import ensure_signing_key
 from tests.live_service import LiveService
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -129,6 +129,8 @@ def cases(ids: dict[str, str]) -> dict[str, Case]:
         "GET /v1/text-sets/{text_set_id}": Case(read),
         "DELETE /v1/text-sets/{text_set_id}": Case(write),
         "GET /v1/text-sets/{text_set_id}/texts": Case(read, lists=True),
+        # There is one once the set was erased.
+        "GET /v1/text-sets/{text_set_id}/receipt": Case(read, answered=404),
         "GET /v1/presets": Case(read, shared=True),
         "GET /v1/presets/{family}/{preset}": Case(read, shared=True),
         "POST /v1/audits": Case(

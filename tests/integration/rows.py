@@ -22,10 +22,11 @@ from app.store.jobs.owners import STUDY
 from app.store.jobs.queue import add_job
 from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.operations import ACTIVE, OperationStatus
-from app.store.scores import ScoreRow, TokenEvidence
+from app.store.scores import ScoreRow
 from app.store.studies import Study, StudyRole
 from app.store.tenants import Tenant
 from app.store.text_sets import TextSet
+from app.store.token_evidence import Evidence, copy_evidence
 
 
 def add_tenant(session: Session, name: str = "acme") -> UUID:
@@ -55,7 +56,8 @@ def add_audit_rows(session: Session, tenant_id: UUID, *, texts: int = 10) -> Aud
         id=new_id(),
         tenant_id=tenant_id,
         name="set",
-        sha256="e" * 64,
+        hmac_sha256="e" * 64,
+        digest_is_keyed=True,
         text_count=texts,
         byte_count=100 * texts,
         group_counts={},
@@ -70,7 +72,7 @@ def add_audit_rows(session: Session, tenant_id: UUID, *, texts: int = 10) -> Aud
         text_set_id=text_set.id,
         spec=AuditSpec().model_dump(),
         texts_total=texts,
-        text_set_sha256=text_set.sha256,
+        text_set_hmac_sha256=text_set.hmac_sha256,
     )
     session.add(audit)
     session.flush()
@@ -118,7 +120,7 @@ def add_study(session: Session, audit: Audit, status: OperationStatus = Operatio
         status=status,
         finished_at=_end_of(status),
         text_set_id=audit.text_set_id,
-        text_set_sha256=audit.text_set_sha256,
+        text_set_hmac_sha256=audit.text_set_hmac_sha256,
         spec=StoredStudySpec(**audit.spec, kind="release", models=models).model_dump(),
     )
     session.add(study)
@@ -156,20 +158,14 @@ def add_audit(settings: Settings, text_set_id: str, status: OperationStatus) -> 
             finished_at=_end_of(status),
             spec=AuditSpec().model_dump(),
             texts_total=text_set.text_count,
-            text_set_sha256=text_set.sha256,
+            text_set_hmac_sha256=text_set.hmac_sha256,
         )
         session.add(audit)
         session.flush()
         packed = b"\0\0\0\0"
-        session.add(
-            TokenEvidence(
-                audit_id=audit.id,
-                ordinal=0,
-                token_ids=packed,
-                log_likelihoods=packed,
-                ranks=packed,
-                spans=packed * 2,
-            )
+        evidence = Evidence(
+            ordinal=0, token_ids=packed, log_likelihoods=packed, ranks=packed, spans=packed * 2
         )
+        copy_evidence(session, audit.id, [evidence])
     engine.dispose()
     return audit

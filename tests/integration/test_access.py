@@ -15,9 +15,9 @@ from fastapi import FastAPI
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.embedded.owner_key import ensure_owner_key
-from app.evidence.signing import rotate_signing_key
 from app.http import principals
 from app.settings import Settings
+from app.signing.keys import rotate_signing_key
 from app.store.api_keys import find_principal
 from app.store.core.identifiers import Prefix, format_id, parse_id
 from app.store.core.sessions import sync_engine

@@ -22,8 +22,9 @@ from app.store.jobs.leases import Lease, heartbeat, take_for_finish
 from app.store.jobs.owners import AUDIT
 from app.store.lifecycle import begin_operation, complete_shard, end, succeed_audit
 from app.store.operations import OperationStatus
-from app.store.scores import EvidenceRow, copy_evidence, copy_scores
+from app.store.scores import copy_scores
 from app.store.tenants import Tenant
+from app.store.token_evidence import Evidence, copy_evidence
 from tests.http_api import make_key
 from tests.integration.rows import add_audit_rows, add_ready_model, add_shard, score_row
 
@@ -190,8 +191,7 @@ async def test_tokens_come_back_as_they_were_packed(
     assert (await client.get(f"{path}/it:1/tokens")).status_code == 409
     identifier = parse_id(Prefix.AUDIT, audit)
     assert identifier is not None
-    packed = EvidenceRow(
-        audit_id=identifier,
+    packed = Evidence(
         ordinal=1,
         token_ids=struct.pack("<3i", 258, 2**31 - 1, 0),
         log_likelihoods=struct.pack("<3f", -0.1, 0.0, -1234.5),
@@ -202,7 +202,7 @@ async def test_tokens_come_back_as_they_were_packed(
         sampling_log_likelihoods=None,
     )
     with sessions.begin() as session:
-        copy_evidence(session, [packed])
+        copy_evidence(session, identifier, [packed])
         succeed_audit(session, identifier, {})
     answer = (await client.get(f"{path}/it:1/tokens")).json()
     keys = ("token_id", "text", "start", "end", "log_likelihood", "mean", "deviation", "rank", "matched")

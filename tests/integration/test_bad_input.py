@@ -13,9 +13,9 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from app.evidence.signing import rotate_signing_key
 from app.http.pagination import encode_cursor
 from app.settings import Settings
+from app.signing.keys import rotate_signing_key
 from tests.http_api import client_of, make_key, running_app
 from tests.integration.bad_requests import (
     CANARY,

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -10,9 +11,12 @@ import httpx
 import psycopg
 import pytest
 from fastapi import FastAPI
+from sqlalchemy import delete, select
 
 from app.contracts.audits import AuditSpec
 from app.settings import Settings
+from app.store.audits import Audit
+from app.store.token_evidence import TokenEvidence, copy_evidence, read_evidence
 from tests.http_api import client_of, make_key
 from tests.own_worker import run_next
 from tests.tiny_models import END_OF_TEXT, english_sentences, save_reciting_model
@@ -133,8 +137,10 @@ async def test_what_is_derived_has_the_bits_of_what_is_scored_anew(
     anew, jobs = await other.end_of(anew_path)
     assert jobs.count("score_shard") == 2
     assert await tenant.found(path) == await other.found(anew_path)
-    for shown in ("summary", "prefix_token", "digests"):
+    for shown in ("summary", "prefix_token"):
         assert derived[shown] == anew[shown]
+    assert derived["digests"]["model"] == anew["digests"]["model"]
+    assert derived["digests"]["text_set"] != anew["digests"]["text_set"], "each tenant has a key of its own"
 
     # It has evidence of its own, from which others follow.
     if options.get("token_evidence", True):
@@ -150,8 +156,12 @@ async def test_a_shard_whose_evidence_is_erased_or_lacks_something_goes_through_
     found = await tenant.found(path)
 
     # A text of the second shard without what sampling needs: an empty sum would say that p_z is 1.
-    changed = "UPDATE token_evidence SET sampling_log_likelihoods = NULL WHERE ordinal = 8"
-    assert database.execute(changed).rowcount == 1
+    with tenant.runtime.sessions.begin() as session:
+        audit_id = session.scalars(select(Audit.id)).one()
+        evidence = read_evidence(session, audit_id, 8)
+        assert evidence is not None
+        session.execute(delete(TokenEvidence).where(TokenEvidence.ordinal == 8))
+        copy_evidence(session, audit_id, [replace(evidence, sampling_log_likelihoods=None)])
     audit, jobs = await tenant.end_of(path := await tenant.request(["p_z"], **SPLIT))
     assert jobs == ["plan_audit", "derive_shard", "derive_shard", "score_shard", "summarize_audit"]
     assert await tenant.found(path) == found

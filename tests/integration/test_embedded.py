@@ -98,11 +98,15 @@ def read_signing_keys_of(url: str) -> list[str]:
     return [key["kid"] for key in keys]
 
 
-def test_nothing_is_left_after_kill_9_and_the_data_are_there_after_a_restart(home: Path) -> None:
+def test_nothing_is_left_after_kill_9_and_the_data_are_there_after_a_restart(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MEMAUDIT_MASTER_KEY")
     with memaudit_up(home) as service:
         key = service.key
         (signing_key,) = (home / "signing-keys").iterdir()
-        for secret in (home / "api-key", signing_key):
+        (master_key,) = (home / "master-keys").iterdir()
+        for secret in (home / "api-key", signing_key, master_key):
             assert stat.S_IMODE(secret.stat().st_mode) == 0o600
         published = read_signing_keys_of(service.url)
         text_set = upload_a_text(service.url, key)
@@ -116,6 +120,8 @@ def test_nothing_is_left_after_kill_9_and_the_data_are_there_after_a_restart(hom
         assert service.key == key
         assert read_signing_keys_of(service.url) == published
         assert read_text_set(service.url, key, text_set).json()["text_count"] == 1
+        texts = read_text_set(service.url, key, f"{text_set}/texts")
+        assert len(texts.json()["data"]) == 1, texts.text
 
 
 def assert_a_signal_stops_everything(service: RunningService, sent: signal.Signals) -> None:

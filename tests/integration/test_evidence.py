@@ -15,8 +15,8 @@ from sqlalchemy.orm import Session
 
 from app.evidence import rows
 from app.evidence.record import EvidenceRecord
-from app.evidence.signing import ensure_signing_key, read_signing_keys
 from app.settings import Settings
+from app.signing.keys import ensure_signing_key, read_signing_keys
 from app.store.core.identifiers import Prefix, format_id, new_id, parse_id
 from app.store.core.sessions import sync_engine
 from app.store.operations import OperationStatus

@@ -85,7 +85,9 @@ def fill(session: Session, tenant_id: Any, number: int) -> None:
     edit = add_edit(session, tenant_id, list(OperationStatus)[number % 5])
     edit.metadata_ = metadata
     for role in list(TextSetRole)[: number % 3]:
-        session.add(EditTextSet(edit_id=edit.id, role=role, text_set_id=audit.text_set_id, sha256="e" * 64))
+        session.add(
+            EditTextSet(edit_id=edit.id, role=role, text_set_id=audit.text_set_id, hmac_sha256="e" * 64)
+        )
 
 
 @pytest.fixture

@@ -371,7 +371,7 @@ async def test_a_subject_that_ends_otherwise_fails_its_gates_and_refuses_new_one
     with sessions.begin() as session:
         audit = add_audit_rows(session, tenant_id)
         edit = add_edit(session, tenant_id)
-        used = {"text_set_id": audit.text_set_id, "sha256": "e" * 64, "role": "memorized"}
+        used = {"text_set_id": audit.text_set_id, "hmac_sha256": "e" * 64, "role": "memorized"}
         session.add(EditTextSet(edit_id=edit.id, **used))
         rows = {"audit": audit, "study": add_study(session, audit), "edit": edit}
         prefix = {"audit": Prefix.AUDIT, "study": Prefix.STUDY, "edit": Prefix.EDIT}[kind]
@@ -662,7 +662,7 @@ async def test_an_edit_is_judged_by_its_evaluation_and_the_edited_models_rows(
         edit = add_edit(session, tenant_id, OperationStatus.RUNNING)
         text_set = session.get_one(Audit, parse_id(Prefix.AUDIT, after)).text_set_id
         for role in ("memorized", "clean"):
-            session.add(EditTextSet(edit_id=edit.id, role=role, text_set_id=text_set, sha256="e" * 64))
+            session.add(EditTextSet(edit_id=edit.id, role=role, text_set_id=text_set, hmac_sha256="e" * 64))
         nothing = {"before": None, "after": None}
         measured = {"texts": 60, **dict.fromkeys(("nl", "strict", "loose", "perplexity"), nothing)}
         evaluation = {
@@ -713,9 +713,8 @@ async def test_a_policy_that_an_audit_names_is_written_down_before_its_first_sco
     registered = audit["preregistration"]
     assert registered == first.json()["preregistration"]
     assert (registered["policy"], registered["policy_sha256"]) == (policy["id"], policy["sha256"])
-    assert (
-        registered["text_set_sha256"] == (await read(client, f"/v1/text-sets/{audit['text_set']}"))["sha256"]
-    )
+    text_set = await read(client, f"/v1/text-sets/{audit['text_set']}")
+    assert registered["text_set_hmac_sha256"] == text_set["hmac_sha256"]
     gate = await read(client, f"/v1/gates/{registered['gate']}")
     assert (gate["preregistered"], gate["status"], gate["created_at"]) == (
         True,
@@ -752,13 +751,13 @@ async def test_the_digest_of_texts_that_are_imported_is_written_down_before_the_
     audit = await made(
         client, "/v1/audits", model=uploaded["model"], preset="hubble/wikipedia", policy=policy
     )
-    assert audit["preregistration"]["text_set_sha256"] is None
+    assert audit["preregistration"]["text_set_hmac_sha256"] is None
     with sessions.begin() as session:
         row = session.scalars(select(TextSet).where(TextSet.status == TextSetStatus.IMPORTING)).one()
-        facts = {"sha256": "a" * 64, "text_count": 3}
+        facts = {"hmac_sha256": "a" * 64, "text_count": 3}
         assert accept_text_set(session, row, facts) == 1
     registered = (await read(client, f"/v1/audits/{audit['id']}"))["preregistration"]
-    assert registered == audit["preregistration"] | {"text_set_sha256": "a" * 64}
+    assert registered == audit["preregistration"] | {"text_set_hmac_sha256": "a" * 64}
     with sessions() as session:
         planned = session.scalars(select(Job.created_at).where(Job.kind == "plan_audit")).one()
         assert planned.isoformat() > registered["registered_at"].replace("Z", "+00:00")
@@ -799,7 +798,7 @@ async def test_studies_and_edits_name_a_policy_too(
             policy=policy,
         )
         assert edit["preregistration"] == (await read(editor, f"/v1/edits/{edit['id']}"))["preregistration"]
-        assert (edit["preregistration"]["policy"], edit["preregistration"]["text_set_sha256"]) == (
+        assert (edit["preregistration"]["policy"], edit["preregistration"]["text_set_hmac_sha256"]) == (
             policy,
             None,
         )

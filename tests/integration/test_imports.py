@@ -86,7 +86,7 @@ async def test_one_request_audits_a_preset(client: httpx.AsyncClient, runtime: R
     audit = await request_audit(client, metrics=["nl", "extraction"])
     assert (audit["progress"]["total"], audit["digests"]["text_set"]) == (0, None)
     text_set = await read(client, f"/v1/text-sets/{audit['text_set']}")
-    assert (text_set["status"], text_set["preset"], text_set["sha256"]) == ("importing", WIKIPEDIA, None)
+    assert (text_set["status"], text_set["preset"], text_set["hmac_sha256"]) == ("importing", WIKIPEDIA, None)
     kinds = [await asyncio.to_thread(run_next, runtime) for _ in range(5)]
     assert sorted(kinds[:2]) == ["import_text_set", "validate_language_model"]
     assert kinds[2:] == ["plan_audit", "score_shard", "summarize_audit"]
@@ -94,7 +94,7 @@ async def test_one_request_audits_a_preset(client: httpx.AsyncClient, runtime: R
     assert audit["status"] == "succeeded", audit["error"]
     text_set = await read(client, f"/v1/text-sets/{audit['text_set']}")
     assert (text_set["status"], text_set["revision"], text_set["text_count"]) == ("ready", DATA_COMMIT, 4)
-    assert audit["digests"]["text_set"] == text_set["sha256"]
+    assert audit["digests"]["text_set"] == text_set["hmac_sha256"]
     scores = (await read(client, f"/v1/audits/{audit['id']}/scores"))["data"]
     assert [(score["duplicates"], score["group"]) for score in scores] == [
         (4**number, "copyright/wikipedia") for number in range(4)
@@ -124,7 +124,7 @@ async def test_an_import_is_what_an_upload_of_the_same_texts_would_be(
         for number, passage in enumerate(PASSAGES)
     ]
     uploaded = (await client.post("/v1/text-sets", json={"name": "rivers", "texts": texts})).json()
-    same = ("name", "sha256", "text_count", "byte_count", "group_counts", "duplicate_counts")
+    same = ("name", "hmac_sha256", "text_count", "byte_count", "group_counts", "duplicate_counts")
     assert {field: imported[field] for field in same} == {field: uploaded[field] for field in same}
     assert imported["metadata"] == {"of": "mine"}
     pages = [await read(client, f"/v1/text-sets/{each['id']}/texts") for each in (imported, uploaded)]
@@ -275,7 +275,7 @@ async def test_what_is_importing_is_refused_where_texts_are_needed_and_can_be_er
     assert lease is not None
     assert lease.owner_id == parse_id(Prefix.TEXT_SET, text_set["id"])
     receipt = await client.delete(path)
-    assert (receipt.status_code, receipt.json()["sha256"]) == (200, None)
+    assert (receipt.status_code, receipt.json()["hmac_sha256"]) == (200, None)
     assert (await client.get(path)).status_code == 404
     with sessions.begin() as session:
         assert claim(session, queue="cpu", worker="w", lease_seconds=60) is None

@@ -169,7 +169,7 @@ async def test_the_first_version_is_audited_and_judged(
     assert first["progress"] == {"done": 0, "total": 2 * TEXTS, "unit": "texts"}
     audit = await read(client, f"/v1/audits/{first['checks'][0]['audit']}")
     assert audit["preregistration"]["policy"] == check["policies"][0]
-    assert audit["preregistration"]["text_set_sha256"] == audit["digests"]["text_set"]
+    assert audit["preregistration"]["text_set_hmac_sha256"] == audit["digests"]["text_set"]
     assert audit["companion_of"] == [first["id"]]
     assert (await client.get(f"/v1/model-versions/{first['id']}/diff")).status_code == 409
     drop_jobs(sessions)

@@ -17,9 +17,9 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from app.contracts.tenants import SCOPES as ALL_SCOPES
-from app.evidence.signing import rotate_signing_key
 from app.pages import install
 from app.settings import Settings
+from app.signing.keys import rotate_signing_key
 from app.store.core.base import Base
 from tests.http_api import client_of, make_key
 from tests.integration.bad_requests import OPEN, Case, cases, make_resources, takes_key

@@ -18,12 +18,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fastapi import FastAPI
+from sqlalchemy import select
+from sqlalchemy.orm import Session, sessionmaker
 
 from app.settings import Settings
 from app.store.core.identifiers import Prefix, parse_id
 from app.store.core.unit_of_work import Store
+from app.store.data_keys import keyed_digest
 from app.store.operations import OperationStatus
-from app.store.text_sets import iterate_text_batches
+from app.store.tenants import Tenant
+from app.store.texts import iterate_text_batches
 from tests.http_api import client_of, make_key
 from tests.integration.rows import add_audit
 
@@ -74,6 +78,13 @@ def expected_sha256(texts: list[dict[str, Any]]) -> str:
         line = json.dumps(values, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
         digest.update(line.encode() + b"\n")
     return digest.hexdigest()
+
+
+def expected_digest(sessions: sessionmaker[Session], texts: list[dict[str, Any]]) -> str:
+    """The documented digest under the key of the only tenant."""
+    with sessions() as session:
+        tenant_id = session.scalars(select(Tenant.id)).one()
+        return keyed_digest(session, tenant_id, expected_sha256(texts))
 
 
 def as_json_lines(texts: list[dict[str, Any]]) -> bytes:
@@ -131,14 +142,14 @@ async def upload_inline(client: httpx.AsyncClient, texts: list[dict[str, Any]]) 
     ids=["json", "json-charset", "jsonl", "ndjson-crlf", "csv", "csv-bom", "parquet"],
 )
 async def test_the_same_texts_are_stored_from_every_format(
-    client: httpx.AsyncClient, media_type: str, body: bytes
+    client: httpx.AsyncClient, sessions: sessionmaker[Session], media_type: str, body: bytes
 ) -> None:
     response = await upload(client, body, media_type)
     assert response.status_code == 201, response.text
     answer = response.json()
     assert response.headers["location"] == f"/v1/text-sets/{answer['id']}"
     assert answer["name"] == "set"
-    assert answer["sha256"] == expected_sha256(TEXTS)
+    assert answer["hmac_sha256"] == expected_digest(sessions, TEXTS)
     assert answer["text_count"] == len(TEXTS)
     assert answer["byte_count"] == sum(len(full_text(text).encode()) for text in TEXTS)
     assert answer["group_counts"] == Counter(text["group"] for text in TEXTS if "group" in text)
@@ -168,14 +179,16 @@ async def test_metadata_of_the_set_is_kept(client: httpx.AsyncClient) -> None:
     assert response.json()["metadata"] == metadata
 
 
-async def test_the_digest_depends_on_every_fact_and_on_order(client: httpx.AsyncClient) -> None:
+async def test_the_digest_depends_on_every_fact_and_on_order(
+    client: httpx.AsyncClient, sessions: sessionmaker[Session]
+) -> None:
     variants = [TEXTS, TEXTS[::-1], TEXTS[:-1]]
     variants += [
         [TEXTS[0] | change, *TEXTS[1:]] for change in ({"duplicates": 5}, {"group": "g"}, {"id": "q"})
     ]
     variants += [[{"prefix": "It was ", "suffix": "the best of times", **TEXTS[0]}, *TEXTS[1:]]]
-    digests = {(await upload_inline(client, variant))["sha256"] for variant in variants}
-    assert digests == {expected_sha256(variant) for variant in variants}
+    digests = {(await upload_inline(client, variant))["hmac_sha256"] for variant in variants}
+    assert digests == {expected_digest(sessions, variant) for variant in variants}
     assert len(digests) == len(variants)
 
 
@@ -250,7 +263,8 @@ async def test_erasing_leaves_a_receipt_and_no_text(
     assert response.status_code == 200
     receipt = response.json()
     assert receipt.pop("deleted_at")
-    fields = ("id", "name", "sha256", "text_count", "byte_count")
+    assert receipt.pop("envelope") is None, "these settings name no key that signs"
+    fields = ("id", "name", "hmac_sha256", "text_count", "byte_count")
     assert receipt == {"object": "text_set_receipt", **{field: text_set[field] for field in fields}}
     assert count(database, "texts") == len(TEXTS)
     assert count(database, "token_evidence") == 0

@@ -20,9 +20,9 @@ from psycopg import sql
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.contracts.trail import HEAD_PAYLOAD, Checked, check_chain
-from app.evidence.dsse import seal
-from app.evidence.signing import read_signing_keys, rotate_signing_key
 from app.settings import Settings
+from app.signing.dsse import seal
+from app.signing.keys import read_signing_keys, rotate_signing_key
 from app.store.core.sessions import sync_engine, sync_sessions
 from app.store.trail import (
     COMMAND_LINE,

@@ -1,5 +1,6 @@
 """Real workers of both classes: one for `cpu` needs no torch, and one for `gpu` hears the bells of `cpu`."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -79,7 +80,7 @@ def test_a_bell_of_the_queue_cpu_lets_a_worker_of_either_class_sum_an_audit_up(
     assert job.queue == "cpu"
     doorbell = Doorbell(settings)
     doorbell.ring(job.queue)
-    doorbell.close()
+    asyncio.run(doorbell.close())
 
     def ended() -> bool:
         with sessions() as session:

@@ -20,7 +20,7 @@ from app.errors import EditFailed
 from app.store.core.identifiers import new_id
 from app.store.edits import EditTextSet
 from app.store.language_models import LanguageModel as LanguageModelRow
-from app.store.text_sets import ClearText
+from app.store.texts import ClearText
 from tests.log_probabilities import log_probabilities
 from tests.tiny_models import english_sentences, one_thread, save_reciting_model
 from workers.audits.rows import TextFacts
@@ -96,7 +96,7 @@ def inputs_with(texts: dict[TextSetRole, list[ClearText]] | None = None, **evalu
         base=LanguageModelRow(id=new_id()),
         lineage=(),
         text_sets={
-            role: EditTextSet(role=role, text_set_id=new_id(), sha256="0" * 64) for role in texts or {}
+            role: EditTextSet(role=role, text_set_id=new_id(), hmac_sha256="0" * 64) for role in texts or {}
         },
         at_hand=texts or {},
     )

@@ -17,16 +17,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from app.contracts.policies.policy import RULE_LIST, policy_digest
 from app.contracts.results.gates import Observation, RuleOutcome, overall
 from app.errors import SigningUnavailable
-from app.evidence.dsse import authenticated, seal
-from app.evidence.signing import (
+from app.evidence.statement import MEASUREMENT, state
+from app.evidence.verification import verify
+from app.signing.dsse import authenticated, seal
+from app.signing.in_toto import PAYLOAD_TYPE
+from app.signing.keys import (
     SigningKeys,
     from_json_web_key,
     read_signing_keys,
     rotate_signing_key,
     to_json_web_key,
 )
-from app.evidence.statement import MEASUREMENT, PAYLOAD_TYPE, state
-from app.evidence.verification import verify
 from tests.command_line import invoke
 
 RULES = [
@@ -62,7 +63,7 @@ def gate() -> dict[str, Any]:
         "policy": {"sha256": sha256},
         "preregistration": {
             "policy_sha256": sha256,
-            "text_set_sha256": TEXTS,
+            "text_set_hmac_sha256": TEXTS,
             "registered_at": "2026-01-01T00:00:00Z",
         },
     }
@@ -88,7 +89,7 @@ def measurement() -> dict[str, Any]:
         "models": [
             {"role": "audited", "label": "audited", "id": "mdl_1", "digest": model_digest, "files": files}
         ],
-        "text_sets": [{"role": "audited", "id": "txs_1", "sha256": TEXTS}],
+        "text_sets": [{"role": "audited", "id": "txs_1", "hmac_sha256": TEXTS}],
         "artifact": None,
         "audits": [],
         "gates": [gate()],
@@ -202,7 +203,7 @@ CHANGES: dict[str, tuple[Change, str]] = {
     ),
     "unknown rule": (lambda s: rule_of(s)["rule"].update(kind="later"), "policy strict 1, rule 1"),
     "texts of the registration": (
-        lambda s: measured(s)["gates"][0]["preregistration"].update(text_set_sha256="b" * 64),
+        lambda s: measured(s)["gates"][0]["preregistration"].update(text_set_hmac_sha256="b" * 64),
         "policy strict 1 pre-registered",
     ),
     "time of the registration": (
@@ -216,7 +217,7 @@ CHANGES: dict[str, tuple[Change, str]] = {
         lambda s: measured(s)["models"][0]["files"][0].update(sha256="b" * 64),
         "model audited",
     ),
-    "texts": (lambda s: measured(s)["text_sets"][0].update(sha256="b" * 64), "recorded texts"),
+    "texts": (lambda s: measured(s)["text_sets"][0].update(hmac_sha256="b" * 64), "recorded texts"),
     "model": (lambda s: measured(s)["work"]["digests"].update(model="b" * 64), "recorded model"),
 }
 
@@ -269,7 +270,7 @@ def test_the_models_of_a_study_are_those_that_its_audits_recorded(keys: SigningK
     model = made["models"][0] | {"role": "studied", "label": "v1"}
     digests = {"model": recorded or model["digest"], "text_set": TEXTS}
     made |= {"models": [model], "audits": [{"role": "studied", "label": "v1", "digests": digests}]}
-    made["work"] |= {"object": "study", "text_set_sha256": TEXTS}
+    made["work"] |= {"object": "study", "text_set_hmac_sha256": TEXTS}
     found = verify(seal(PAYLOAD_TYPE, orjson.dumps(state(made)), keys), keys.by_id())
     assert [check.name for check in found.checks if not check.passed] == (
         ["recorded model v1"] if recorded else []

@@ -19,7 +19,7 @@ from app.errors import ScoresMissing
 from app.store.audits import Audit
 from app.store.companions import Companion, CompanionRole
 from app.store.scores import ScoreFacts, read_score_facts
-from app.store.text_sets import iterate_text_batches, read_texts
+from app.store.texts import iterate_text_batches, read_texts
 from workers.audits.dose_response import MOST_LEVELS
 from workers.audits.findings import Findings
 from workers.science.calibration.calibration import Calibration, calibrate

@@ -7,7 +7,7 @@ model.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 from uuid import UUID
 
@@ -22,16 +22,13 @@ from app.store.jobs.leases import Lease, LeaseLost
 from app.store.language_models import LanguageModel as LanguageModelRow
 from app.store.lifecycle import complete_shard, score_instead
 from app.store.scores import (
-    EvidenceRow,
     Score,
     ScoreRow,
-    TokenEvidence,
-    copy_evidence,
     copy_scores,
-    read_evidence_of,
     read_scores,
 )
-from app.store.text_sets import ClearText, read_texts
+from app.store.texts import ClearText, read_texts
+from app.store.token_evidence import Evidence, copy_evidence, read_evidence_of
 from workers.running.finishing import finish
 from workers.running.lease_keeper import LeaseKeeper
 from workers.running.runtime import Runtime
@@ -95,13 +92,13 @@ def derive_shard(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
 
     def write(session: Session) -> int:
         copy_scores(session, rows)
-        copy_evidence(session, (_evidence_row(audit_id, each, spec) for each in kept))
+        copy_evidence(session, audit_id, (_kept_of(each, spec) for each in kept))
         return complete_shard(session, audit_id, len(texts))
 
     return finish(runtime, lease, write)
 
 
-def _is_complete(evidence: TokenEvidence, spec: AuditSpec) -> bool:
+def _is_complete(evidence: Evidence, spec: AuditSpec) -> bool:
     """Whether evidence keeps all that the metrics read of it."""
     moments = evidence.means is not None and evidence.deviations is not None
     return moments and (evidence.sampling_log_likelihoods is not None or not _needs_sampling(spec))
@@ -123,7 +120,7 @@ def derived_row(
     audit_id: UUID,
     text: ClearText,
     known: Score,
-    evidence: TokenEvidence | None,
+    evidence: Evidence | None,
     conditions: Conditions,
     spec: AuditSpec,
 ) -> ScoreRow:
@@ -144,7 +141,7 @@ def derived_row(
 
 
 def scored_tokens(
-    text: str, n_scored: int, evidence: TokenEvidence, conditions: Conditions, options: AuditOptions
+    text: str, n_scored: int, evidence: Evidence, conditions: Conditions, options: AuditOptions
 ) -> ScoredTokens:
     """A text's tokens as metrics read them, from its evidence."""
     token_ids = _unpacked(evidence.token_ids, "<i4").astype(np.int64)
@@ -167,7 +164,7 @@ def scored_tokens(
 
 
 def _splittable(
-    text: ClearText, evidence: TokenEvidence, conditions: Conditions, options: AuditOptions
+    text: ClearText, evidence: Evidence, conditions: Conditions, options: AuditOptions
 ) -> Splittable:
     token_ids = _unpacked(evidence.token_ids, "<i4")
     tokens = TokenizedText(token_ids, _unpacked(evidence.spans, "<i4").reshape(-1, 2))
@@ -181,14 +178,9 @@ def _splittable(
     )
 
 
-def _evidence_row(audit_id: UUID, evidence: TokenEvidence, spec: AuditSpec) -> EvidenceRow:
+def _kept_of(evidence: Evidence, spec: AuditSpec) -> Evidence:
     """The same evidence for another audit; what sampling needs is kept for those that asked for it."""
-    same = {field.name: getattr(evidence, field.name) for field in fields(EvidenceRow)} | {
-        "audit_id": audit_id
-    }
-    if not _needs_sampling(spec):
-        same["sampling_log_likelihoods"] = None
-    return EvidenceRow(**same)
+    return evidence if _needs_sampling(spec) else replace(evidence, sampling_log_likelihoods=None)
 
 
 def _unpacked(packed: bytes | None, item: str) -> Numbers:

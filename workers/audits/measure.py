@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from app.contracts.audits import AuditOptions
-from app.store.text_sets import ClearText
+from app.store.texts import ClearText
 from workers.audits.rows import measured_text
 from workers.science.measurements.measurement import Subject
 from workers.science.measurements.options import MeasurementOptions, NearVerbatimOptions, WindowOptions

@@ -12,7 +12,8 @@ from app.store.jobs.leases import Lease, LeaseLost
 from app.store.language_models import LanguageModel as LanguageModelRow
 from app.store.lifecycle import begin_operation
 from app.store.scores import iterate_token_counts
-from app.store.text_sets import TextSet, TextSetStatus, iterate_text_batches
+from app.store.text_sets import TextSet, TextSetStatus
+from app.store.texts import iterate_text_batches
 from workers.audits.sources import find_source
 from workers.running.finishing import finish
 from workers.running.lease_keeper import LeaseKeeper
@@ -47,7 +48,7 @@ def plan_audit(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
             raise TextsAwaited("The texts of the audit are being imported.")
         if text_set.status != TextSetStatus.READY:
             raise ImportFailed("The texts of the audit could not be imported.")
-        audit.texts_total, audit.text_set_sha256 = text_set.text_count, text_set.sha256
+        audit.texts_total, audit.text_set_hmac_sha256 = text_set.text_count, text_set.hmac_sha256
     if source is not None:
         return _plan_derivation(runtime, lease, audit, source)
     spec = StoredAuditSpec.model_validate(audit.spec)

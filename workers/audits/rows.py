@@ -6,8 +6,9 @@ from uuid import UUID
 
 import numpy as np
 
-from app.store.scores import EvidenceRow, ScoreRow
-from app.store.text_sets import ClearText
+from app.store.scores import ScoreRow
+from app.store.texts import ClearText
+from app.store.token_evidence import Evidence
 from workers.science.measurements.measurement import MeasuredText
 from workers.science.scoring.texts import TextInput, TextScore
 
@@ -59,15 +60,12 @@ def score_row(audit_id: UUID, text: ClearText | TextFacts, score: TextScore) -> 
     )
 
 
-def evidence_rows(
-    audit_id: UUID, texts: Sequence[ClearText], scores: Sequence[TextScore]
-) -> Iterable[EvidenceRow]:
+def evidence_rows(texts: Sequence[ClearText], scores: Sequence[TextScore]) -> Iterable[Evidence]:
     """What is stored of the tokens of those texts that have evidence."""
     for text, score in zip(texts, scores, strict=True):
         evidence = score.evidence
         if evidence is not None:
-            yield EvidenceRow(
-                audit_id=audit_id,
+            yield Evidence(
                 ordinal=text.ordinal,
                 token_ids=_packed(evidence.token_ids, "<i4"),
                 log_likelihoods=_packed(evidence.log_likelihood, "<f4"),

@@ -13,8 +13,9 @@ from app.store.audits import Audit, record_conditions
 from app.store.jobs.leases import Lease, LeaseLost
 from app.store.language_models import LanguageModel as LanguageModelRow
 from app.store.lifecycle import complete_shard
-from app.store.scores import copy_evidence, copy_scores
-from app.store.text_sets import ClearText, read_texts
+from app.store.scores import copy_scores
+from app.store.texts import ClearText, read_texts
+from app.store.token_evidence import copy_evidence
 from workers.audits.controls import control_set_for_shots
 from workers.audits.measure import add_measurements, measurement_options
 from workers.audits.rows import evidence_rows, score_row, text_input
@@ -75,7 +76,7 @@ def score_shard(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
     def write(session: Session) -> int:
         copy_scores(session, (score_row(audit_id, *pair) for pair in zip(texts, scores, strict=True)))
         if spec.options.token_evidence:
-            copy_evidence(session, evidence_rows(audit_id, texts, scores))
+            copy_evidence(session, audit_id, evidence_rows(texts, scores))
         enqueued = complete_shard(session, audit_id, len(texts))
         record_conditions(
             session,

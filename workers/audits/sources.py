@@ -34,7 +34,7 @@ def find_source(session: Session, audit: Audit, language_model: LanguageModelRow
         session,
         tenant_id=audit.tenant_id,
         language_model_digest=language_model.digest,
-        text_set_sha256=audit.text_set_sha256,
+        text_set_hmac_sha256=audit.text_set_hmac_sha256,
     )
     covering = (each for each in candidates if covers(StoredAuditSpec.model_validate(each.spec), wanted))
     return next(covering, None)

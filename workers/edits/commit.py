@@ -115,7 +115,7 @@ def _add_audit(
         texts_total=len(scored.rows),
         texts_done=len(scored.rows),
         language_model_digest=model.digest,
-        text_set_sha256=used.sha256,
+        text_set_hmac_sha256=used.hmac_sha256,
         prefix_token=asdict(prefix_token),
         metadata_={"edit": format_id(Prefix.EDIT, inputs.edit_id), "role": str(scored.role)},
         started_at=session.scalar(select(func.clock_timestamp())),

@@ -11,7 +11,7 @@ from torch import Tensor
 from app.contracts.texts import TextSetRole
 from app.errors import EditFailed
 from app.store.scores import ScoreFacts
-from app.store.text_sets import ClearText
+from app.store.texts import ClearText
 from workers.audits.rows import TextFacts, measured_text, text_input
 from workers.audits.summarize import summarize
 from workers.edits.inputs import EditInputs

@@ -115,7 +115,7 @@ def _key(inputs: EditInputs, language_model: LanguageModel) -> str:
     facts = {
         "version": COLLECTION_VERSION,
         "base": inputs.base.digest,
-        "calibration": inputs.text_sets[TextSetRole.CALIBRATION].sha256,
+        "calibration": inputs.text_sets[TextSetRole.CALIBRATION].hmac_sha256,
         "tokens": spec.calibration_tokens,
         "block": spec.block_tokens,
         "labels": spec.labels,

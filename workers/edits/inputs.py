@@ -17,7 +17,8 @@ from app.store.jobs.leases import Lease, LeaseLost
 from app.store.language_models import LanguageModel as LanguageModelRow
 from app.store.lifecycle import begin_operation
 from app.store.lineage import Ancestor, lineage_of
-from app.store.text_sets import ClearText, TextSet, read_page, read_texts
+from app.store.text_sets import TextSet
+from app.store.texts import ClearText, read_page, read_texts
 from workers.audits.plan import cut_text_set
 from workers.audits.score import scoring_options
 from workers.running.runtime import Runtime

@@ -145,7 +145,7 @@ class _Edit:
             },
             "lineage": [asdict(ancestor) for ancestor in inputs.lineage],
             "text_sets": {
-                role: {"id": format_id(Prefix.TEXT_SET, used.text_set_id), "sha256": used.sha256}
+                role: {"id": format_id(Prefix.TEXT_SET, used.text_set_id), "hmac_sha256": used.hmac_sha256}
                 for role, used in inputs.text_sets.items()
             },
             "seed": inputs.spec.seed,

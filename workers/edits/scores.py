@@ -5,7 +5,7 @@ from pathlib import Path
 
 import orjson
 
-from app.store.text_sets import ClearText
+from app.store.texts import ClearText
 from workers.audits.rows import TextFacts
 from workers.science.scoring.texts import TextScore
 

@@ -10,9 +10,11 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session, sessionmaker
 
+from app.sealing.keyring import Keyring
 from app.settings import GPU_QUEUE, Queue, Settings, get_settings
 from app.store.blobs.writing import BlobStore
 from app.store.core.sessions import sync_engine, sync_sessions
+from app.store.data_keys import with_keyring
 from app.store.throughput import Machine
 from workers.running.machine import this_machine
 from workers.running.throughput import Meter
@@ -75,7 +77,8 @@ def get_runtime(queue: Queue) -> Runtime:
 
 def make_runtime(settings: Settings, queue: Queue = GPU_QUEUE) -> Runtime:
     """A runtime of its own for these settings."""
-    sessions = sync_sessions(sync_engine(settings.require_database_url()))
+    engine = sync_engine(settings.require_database_url())
+    sessions = sync_sessions(engine, with_keyring(Keyring(settings)))
     return Runtime(
         settings=settings,
         sessions=sessions,

@@ -15,7 +15,7 @@ from app.store.jobs.owners import STUDY
 from app.store.lifecycle import succeed_study
 from app.store.scores import text_ids_at
 from app.store.studies import Study, StudyRole
-from app.store.text_sets import iterate_text_batches
+from app.store.texts import iterate_text_batches
 from workers.running.finishing import finish
 from workers.running.lease_keeper import LeaseKeeper
 from workers.running.runtime import Runtime

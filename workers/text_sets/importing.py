@@ -18,10 +18,12 @@ from app.intake.published import read_published
 from app.intake.records import Intake
 from app.intake.source_rows import ColumnMissing
 from app.settings import Settings
+from app.store.data_keys import make_text_set_key
 from app.store.jobs.leases import Lease, LeaseLost
 from app.store.lifecycle import accept_text_set
-from app.store.text_copy import CopyRow, copy_texts_of_worker
+from app.store.text_copy import copy_texts_of_worker
 from app.store.text_sets import TextSet
+from app.store.texts import CopyRow
 from workers.hub import HUB_FAILURES, hub_failure, pin_hub
 from workers.running.finishing import finish
 from workers.running.lease_keeper import LeaseKeeper
@@ -98,7 +100,7 @@ def store_texts(
         ImportFailed: the file cannot be read, lacks a column, or breaks a limit of text sets.
         LeaseLost, Stopping: see `LeaseKeeper.report`.
     """
-    intake = Intake(text_set.id, settings)
+    intake = Intake(text_set.id, make_text_set_key(session, text_set.id), settings)
 
     def batches() -> Iterator[list[CopyRow]]:
         for batch in intake.batches(read_published(preset, _lines(path, settings))):
@@ -117,7 +119,7 @@ def store_texts(
         raise ImportFailed(f"The texts of {preset.repo} cannot be stored. {failed.detail}{places}") from None
     except (OSError, EOFError, zlib.error):
         raise ImportFailed(f"The file {preset.file} of {preset.repo} cannot be unpacked.") from None
-    return intake.facts
+    return intake.facts(session, text_set.tenant_id)
 
 
 def _lines(path: Path, settings: Settings) -> Iterator[Row]:

@@ -43,8 +43,8 @@ class UsedTextSet(Described):
 
     id: str
     """Its id; the set may have been erased since."""
-    sha256: str
-    """Its digest when the edit was requested."""
+    hmac_sha256: str | None = None
+    """Its keyed digest when the edit was requested; null in an older release's receipt until converted."""
 
 
 class CodeVersions(Described):

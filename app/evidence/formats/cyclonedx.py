@@ -177,7 +177,7 @@ def _metric(measured: Measurement) -> _Json:
 
 
 def _text_sets(text_sets: Iterable[RecordedTextSet]) -> list[_Json]:
-    """Each text set once, with all its roles: by digest and counts, never a text."""
+    """Each text set once, with all its roles: by keyed digest, for which there is no other place."""
     roles: dict[str, list[str]] = defaultdict(list)
     for each in text_sets:
         roles[each.id].append(each.role)
@@ -186,10 +186,11 @@ def _text_sets(text_sets: Iterable[RecordedTextSet]) -> list[_Json]:
             "type": "data",
             "bom-ref": each.id,
             "name": each.name,
-            "version": each.sha256,
-            "hashes": _hashes(each.sha256),
+            "version": each.hmac_sha256,
             "data": [{"type": "dataset", "name": each.name, "contents": {"properties": _counts(each)}}],
-            "properties": _properties(id=each.id, roles=", ".join(roles[each.id])),
+            "properties": _properties(
+                id=each.id, roles=", ".join(roles[each.id]), hmac_sha256=each.hmac_sha256
+            ),
         }
         for each in {each.id: each for each in text_sets}.values()
     ]

@@ -189,7 +189,7 @@ class _Document:
                 "additional_details": {
                     "memaudit_id": text_set.id,
                     "role": text_set.role,
-                    "sha256": text_set.sha256,
+                    "hmac_sha256": text_set.hmac_sha256,
                     "texts": str(text_set.texts),
                 },
             },

@@ -4,7 +4,8 @@ import orjson
 
 from app.evidence.format import EvidenceFormat
 from app.evidence.record import EvidenceRecord
-from app.evidence.statement import PAYLOAD_TYPE, measure, state
+from app.evidence.statement import measure, state
+from app.signing.in_toto import PAYLOAD_TYPE
 
 
 def render(record: EvidenceRecord) -> bytes:

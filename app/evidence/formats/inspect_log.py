@@ -128,7 +128,13 @@ def _facts(record: EvidenceRecord) -> _Json:
             for model in record.models
         ],
         "text_sets": [
-            {"role": each.role, "id": each.id, "name": each.name, "sha256": each.sha256, "texts": each.texts}
+            {
+                "role": each.role,
+                "id": each.id,
+                "name": each.name,
+                "hmac_sha256": each.hmac_sha256,
+                "texts": each.texts,
+            }
             for each in record.text_sets
         ],
         "gates": [_gate(each) for each in record.gates],

@@ -48,7 +48,7 @@ def _described(record: EvidenceRecord) -> RecordedModel:
 def _result(texts: RecordedTextSet, found: list[Measurement]) -> dict[str, Any]:
     return {
         "task": _TASK,
-        "dataset": {"name": texts.name, "type": "private", "revision": texts.sha256},
+        "dataset": {"name": texts.name, "type": "private", "revision": texts.hmac_sha256},
         "metrics": [_metric(each) for each in found],
     }
 
@@ -75,7 +75,8 @@ def _section(record: EvidenceRecord) -> Iterator[str]:
     for model in record.models:
         yield f"- {model.role}: {_plain(model.name)}, files SHA-256 `{model.digest}`"
     for texts in record.text_sets:
-        yield f"- texts ({texts.role}): {_plain(texts.name)}, {texts.texts} texts, SHA-256 `{texts.sha256}`"
+        digest = f"HMAC-SHA-256 `{texts.hmac_sha256}`"
+        yield f"- texts ({texts.role}): {_plain(texts.name)}, {texts.texts} texts, {digest}"
 
 
 def _judgements(record: EvidenceRecord) -> Iterator[str]:

@@ -191,7 +191,9 @@ def _resources(record: EvidenceRecord) -> Iterator[JSON]:
             "uuid": _identifier(record, "text set", texts.role),
             "title": _line(texts.name),
             "description": f"The text set {texts.id}, in the role {texts.role}: {texts.texts} texts.",
-            "rlinks": [_digested(f"/v1/text-sets/{texts.id}", texts.sha256)],
+            # OSCAL knows no keyed digests.
+            "props": [_property("hmac-sha256", texts.hmac_sha256)],
+            "rlinks": [{"href": f"/v1/text-sets/{texts.id}"}],
         }
     for model in record.models:
         if model.files:

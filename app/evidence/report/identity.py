@@ -15,8 +15,11 @@ _FIELDS: Final = {"audit": "audits", "study": "studies", "edit": "edits", "gate"
 
 
 def digests(record: EvidenceRecord) -> Iterator[Block]:
-    """SHA-256 of all that the work rests on."""
-    yield Paragraph("All digests are SHA-256, in hexadecimal.")
+    """Digests of all that the work rests on."""
+    yield Paragraph(
+        "All digests are SHA-256, in hexadecimal; those of texts are HMAC-SHA-256 under a key of their "
+        "owner, so that nobody else can try texts against them."
+    )
     yield _digest_table(
         "Language models", [(f"{each.label}: {each.name}", each.digest) for each in record.models]
     )
@@ -25,7 +28,7 @@ def digests(record: EvidenceRecord) -> Iterator[Block]:
             yield _file_table(f"Files of {model.name}", model.files)
     yield _digest_table(
         "Text sets: the texts and their facts in order",
-        [(f"{each.role}: {each.name}, {each.texts:,} texts", each.sha256) for each in record.text_sets],
+        [(f"{each.role}: {each.name}, {each.texts:,} texts", each.hmac_sha256) for each in record.text_sets],
     )
     if record.gates:
         policies = {
@@ -47,7 +50,7 @@ def digests(record: EvidenceRecord) -> Iterator[Block]:
 def _digest_table(caption: str, rows: list[tuple[str, str | None]]) -> Table:
     return Table(
         caption=caption,
-        header=("what", "SHA-256"),
+        header=("what", "digest"),
         columns=("text", "code"),
         rows=tuple((name, digest or NOTHING) for name, digest in rows),
     )

@@ -66,7 +66,9 @@ def _registered(recorded: RecordedGate) -> str:
     written = recorded.preregistration
     if written is None:
         return "Not preregistered: the policy was not named when the work was asked for."
-    texts = f", and that of the texts, {written.text_set_sha256}," if written.text_set_sha256 else ""
+    texts = (
+        f", and that of the texts, {written.text_set_hmac_sha256}," if written.text_set_hmac_sha256 else ""
+    )
     return (
         "Preregistered: the policy was named when the work was asked for. Its digest, "
         f"{written.policy_sha256}{texts} was recorded at "

@@ -161,7 +161,7 @@ async def show_audit(
     cursor: PageCursor = None,
 ) -> Response:
     """An audit: what it found as a whole, its texts, how it was made, and its evidence."""
-    view = await store.run(
+    view = await store.run_long(
         _read_view, principal, read_id(Prefix.AUDIT, audit_id), signed, sort, group or None, cursor
     )
     narrowed = {"sort": str(sort), "group": group or ""}

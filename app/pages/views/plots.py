@@ -77,10 +77,12 @@ async def plot_audit(
     identifier = read_id(Prefix.AUDIT, audit_id)
     audit = await store.run(read_audit, principal.tenant_id, identifier)
     if name == "distribution":
-        scores = await store.run(_count_scores, audit, identifier)
+        scores = await store.run_long(_count_scores, audit, identifier)
         return await _answer(renderings, ink, None if scores is None else partial(score_distribution, scores))
     if name == "p-values":
-        return await _answer(renderings, ink, partial(p_values, await store.run(_count_p_values, identifier)))
+        return await _answer(
+            renderings, ink, partial(p_values, await store.run_long(_count_p_values, identifier))
+        )
     return await _answer(renderings, ink, _plots_of_audit(audit).get(name))
 
 

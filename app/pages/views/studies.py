@@ -101,7 +101,7 @@ async def show_study(
     cursor: PageCursor = None,
 ) -> Response:
     """A study: its curves, what differs between its language models, its texts, and its evidence."""
-    view = await store.run(_read_view, principal, read_id(Prefix.STUDY, study_id), signed, cursor)
+    view = await store.run_long(_read_view, principal, read_id(Prefix.STUDY, study_id), signed, cursor)
     return render(
         request,
         "study.html",

@@ -1,6 +1,5 @@
 """Trying one text: pasted into a form, scored by a warm worker, shown with its tokens."""
 
-from asyncio import to_thread
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 from uuid import UUID
@@ -100,7 +99,7 @@ async def try_text(
     require_scope(principal, "audit:read")
     wanted = _request(model, text, prefix_token)
     audit = await store.run(request_scores, principal, None, wanted, settings)
-    await to_thread(doorbell.ring, GPU_QUEUE)
+    doorbell.ring(GPU_QUEUE)
     identifier = read_id(Prefix.AUDIT, audit.id)
     await wait_until_ended(
         changes,

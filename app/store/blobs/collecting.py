@@ -30,10 +30,10 @@ async def collect_garbage(store: Store, *, older_than: timedelta = KEPT_UNREFERE
     """
     deleted = 0
     away: set[str] = set()
-    for sha256, location in await store.run(condemn_blobs, older_than=older_than, limit=_BLOBS_AT_ONCE):
+    for sha256, location in await store.run_long(condemn_blobs, older_than=older_than, limit=_BLOBS_AT_ONCE):
         if location in away:
             continue
-        async with store.session() as session, session.begin():
+        async with store.transaction() as session:
             if not await session.run_sync(_lock, sha256, older_than):
                 continue
             if location != POSTGRES:

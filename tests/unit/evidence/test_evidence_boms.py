@@ -134,8 +134,8 @@ def test_a_bill_of_materials_names_every_file_text_set_and_number(record: Eviden
         files = {each["name"]: each["hashes"][0]["content"] for each in models[model.id]["components"]}
         assert files == {file.path: file.sha256 for file in model.files}
     data = {each["bom-ref"]: each for each in bom["components"] if each["type"] == "data"}
-    assert {id_: each["hashes"][0]["content"] for id_, each in data.items()} == {
-        each.id: each.sha256 for each in record.text_sets
+    assert {id_: each["version"] for id_, each in data.items()} == {
+        each.id: each.hmac_sha256 for each in record.text_sets
     }
     metrics = [
         (model, metric["type"], float(metric["value"]))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import orjson
 from cryptography.exceptions import InvalidSignature
 
-from app.evidence.signing import PublicKey, SigningKeys
+from app.signing.keys import PublicKey, SigningKeys
 
 
 class EnvelopeInvalid(Exception):

@@ -140,6 +140,14 @@ def can_sign(directory: Path) -> bool:
     return True
 
 
+def signing_keys_if_any(directory: Path) -> SigningKeys | None:
+    """The keys of a directory; None where nothing can be signed."""
+    try:
+        return read_signing_keys(directory)
+    except SigningUnavailable:
+        return None
+
+
 def ensure_signing_key(directory: Path) -> None:
     """Make a key if the directory has none."""
     if not _pem_files(directory):

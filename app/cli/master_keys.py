@@ -1,0 +1,102 @@
+"""`memaudit keys master` and `memaudit keys rotate-master`: the keys that wrap the keys of texts."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+from uuid import UUID
+
+import typer
+from sqlalchemy.orm import Session, sessionmaker
+
+from app.cli.failures import ExitStatus, explained, fail
+from app.cli.found_settings import find_settings
+from app.cli.output import JSONFlag, print_json
+from app.sealing.keyring import Keyring
+from app.sealing.master_keys import make_master_key
+from app.settings import Settings
+from app.store.core.sessions import sync_engine, sync_sessions
+from app.store.data_keys import with_keyring
+from app.store.rewrapping import master_keys_needed, rewrap_others, rewrap_text_set_keys
+from app.store.trail import COMMAND_LINE, Action, record
+
+_KEYS_AT_ONCE: Final = 500
+
+
+@contextmanager
+def _sessions(settings: Settings, keyring: Keyring) -> Iterator[sessionmaker[Session]]:
+    engine = sync_engine(settings.require_database_url())
+    try:
+        yield sync_sessions(engine, with_keyring(keyring))
+    finally:
+        engine.dispose()
+
+
+def master(*, as_json: JSONFlag = False) -> None:
+    """Show the master keys: which wraps now, and which are still needed to open what they wrapped."""
+    with explained():
+        settings = find_settings()
+        keyring = Keyring(settings)
+        with _sessions(settings, keyring) as sessions, sessions() as session:
+            needed = master_keys_needed(session)
+        wraps = keyring.wraps_with()
+        held = {key.key_id: str(key.path or "a setting") for key in keyring.held()}
+    keys: list[dict[str, Any]] = [
+        {
+            "id": key_id,
+            "from": held.get(key_id),
+            "wraps_now": key_id == wraps,
+            "needed_by": needed[key_id],
+        }
+        for key_id in dict.fromkeys([wraps, *held, *needed])
+    ]
+    if as_json:
+        print_json(keys)
+        return
+    for key in keys:
+        place = key["from"] or ("the program" if key["id"].startswith("command:") else "MISSING")
+        now = ", wraps now" if key["wraps_now"] else ""
+        typer.echo(f"{key['id']}  {place}: needed by {key['needed_by']} keys{now}")
+
+
+def rotate_master(*, as_json: JSONFlag = False) -> None:
+    """Wrap all keys of texts with the newest master key, which is made here if it is one of a directory.
+
+    Everything goes on meanwhile. What was broken off goes on when it is asked for again, with another new
+    key. Once `memaudit keys master` says that an old key is needed by none, it can be removed.
+    """
+    with explained():
+        settings = find_settings()
+        keyring = Keyring(settings)
+        if keyring.makes_keys():
+            try:
+                make_master_key(settings.master_keys_directory)
+            except OSError as error:
+                place = settings.master_keys_directory
+                raise fail(f"no key was made in {place}: {error}", ExitStatus.FAILED) from error
+        with _sessions(settings, keyring) as sessions:
+            wraps, count = _rewrap(sessions, keyring)
+    if as_json:
+        print_json({"id": wraps, "rewrapped": count})
+    else:
+        typer.echo(f"{wraps} wraps all keys from now on; {count} were wrapped anew.")
+
+
+def _rewrap(sessions: sessionmaker[Session], keyring: Keyring) -> tuple[str, int]:
+    wraps, count, after = keyring.wraps_with(), 0, UUID(int=0)
+    while True:
+        with sessions.begin() as session:
+            done = rewrap_text_set_keys(session, wraps, after, _KEYS_AT_ONCE)
+        if not done:
+            break
+        count, after = count + len(done), done[-1]
+    with sessions.begin() as session:
+        count += rewrap_others(session, wraps)
+        record(
+            session,
+            tenant_id=None,
+            actor=COMMAND_LINE,
+            action=Action.MASTER_KEY_ROTATED,
+            subject=None,
+            facts={"master_key": wraps, "rewrapped": count},
+        )
+    return wraps, count

@@ -1,0 +1,1 @@
+"""Texts and secrets at rest: master keys, the keys that they wrap, and what those seal."""

@@ -1,0 +1,206 @@
+"""Who is let in, who waits and who is refused, and that nobody holds a place without need."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+from starlette.types import Message, Receive, Scope, Send
+
+from app.errors import Overloaded
+from app.http.admission import Admission, Kind, Lane, Room, kind_of
+from app.main import create_app
+from app.settings import Settings
+
+JSON = (b"accept", b"application/json")
+
+
+def scope(path: str, method: str = "GET", query: str = "", *headers: tuple[bytes, bytes]) -> Scope:
+    return {
+        "type": "http",
+        "path": path,
+        "method": method,
+        "query_string": query.encode(),
+        "headers": list(headers) or [JSON],
+    }
+
+
+@pytest.mark.parametrize(
+    ("asked", "kind"),
+    [
+        (scope("/healthz"), None),
+        (scope("/readyz"), None),
+        (scope("/metrics"), None),
+        (scope("/v1/audits", "POST"), Kind.SHORT),
+        (scope("/v1/audits/aud_1"), Kind.SHORT),
+        (scope("/v1/audits/aud_1", "GET", "wait=30"), Kind.WAITING),
+        (scope("/v1/audits/aud_1/events"), Kind.WAITING),
+        (scope("/v1/events"), Kind.SHORT),
+        (scope("/v1/score", "POST"), Kind.WAITING),
+        (scope("/v1/audits/aud_1/scores"), Kind.SHORT),
+        (scope("/v1/audits/aud_1/scores", "GET", "", (b"accept", b"text/csv;q=0.9")), Kind.BULK),
+        (scope("/audits/aud_1/scores.csv"), Kind.BULK),
+        (scope("/v1/audits/aud_1/evidence/pdf"), Kind.BULK),
+        (scope("/v1/artifacts/art_1/files/model.safetensors"), Kind.BULK),
+        (scope("/acme/name/resolve/main/config.json", "HEAD"), Kind.BULK),
+        (scope("/v1/text-sets", "POST"), Kind.BULK),
+        (scope("/v1/text-sets/txs_1", "DELETE"), Kind.SHORT),
+    ],
+)
+def test_a_request_is_of_a_kind(asked: Scope, kind: Kind | None) -> None:
+    assert kind_of(asked) == kind
+
+
+def test_every_route_that_waits_or_streams_has_a_lane_of_its_own() -> None:
+    """By what the routes themselves say: a new one that lasts must not take the places of short ones."""
+    paths = create_app(Settings()).openapi()["paths"]
+    lasting = []
+    for path, methods in paths.items():
+        for method, operation in methods.items():
+            answers = operation["responses"].get("200", {}).get("content", {})
+            names = {parameter["name"] for parameter in operation.get("parameters", [])}
+            query = "wait=1" if "wait" in names else ""
+            kind = kind_of(scope(path, method.upper(), query))
+            if query or "text/event-stream" in answers:
+                lasting.append(path)
+                assert kind is Kind.WAITING, path
+            elif any("application/octet-stream" in each or "tar" in each for each in answers):
+                lasting.append(path)
+                assert kind is Kind.BULK, path
+    assert len(lasting) > 10
+
+
+async def test_places_are_given_in_turn_and_the_surplus_is_refused() -> None:
+    lane = Lane(Room(at_once=2, waiting=2, seconds=60))
+    order: list[int] = []
+
+    async def ask(number: int) -> None:
+        await lane.enter()
+        order.append(number)
+
+    asked = [asyncio.create_task(ask(number)) for number in range(4)]
+    await asyncio.sleep(0)
+    assert (order, lane.in_work, lane.waiting) == ([0, 1], 2, 2)
+    with pytest.raises(Overloaded):
+        await lane.enter()
+    for _ in range(2):
+        lane.leave()
+    await asyncio.gather(*asked)
+    assert (order, lane.in_work, lane.waiting) == ([0, 1, 2, 3], 2, 0)
+    for _ in range(2):
+        lane.leave()
+    assert lane.in_work == 0
+
+
+async def test_who_waits_too_long_or_gives_up_leaves_no_trace() -> None:
+    lane = Lane(Room(at_once=1, waiting=5, seconds=0.01))
+    await lane.enter()
+    with pytest.raises(Overloaded):
+        await lane.enter()
+    gives_up = asyncio.create_task(lane.enter())
+    await asyncio.sleep(0)
+    gives_up.cancel()
+    # It is passed over in the same moment, before it has heard that it was cancelled.
+    lane.leave()
+    with pytest.raises(asyncio.CancelledError):
+        await gives_up
+    assert (lane.in_work, lane.waiting) == (0, 0)
+    await lane.enter()
+    given_up_late = asyncio.create_task(lane.enter())
+    await asyncio.sleep(0)
+    lane.leave()  # its turn has come
+    given_up_late.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await given_up_late
+    assert (lane.in_work, lane.waiting) == (0, 0)
+
+
+class Client:
+    """Sends a request to a middleware in parts, and hears the answer."""
+
+    def __init__(self, admission: Admission, asked: Scope) -> None:
+        self.parts: asyncio.Queue[Message] = asyncio.Queue()
+        self.heard: list[Message] = []
+        self.reads = asyncio.Event()
+        self.reads.set()
+        self.task = asyncio.create_task(admission(asked, self.parts.get, self._hear))
+
+    def send(self, body: bytes = b"", *, more: bool = False) -> None:
+        self.parts.put_nowait({"type": "http.request", "body": body, "more_body": more})
+
+    async def _hear(self, message: Message) -> None:
+        self.heard.append(message)
+        await self.reads.wait()
+
+    @property
+    def status(self) -> int | None:
+        return next((each["status"] for each in self.heard if "status" in each), None)
+
+
+Serve = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+def admission(serve: Serve, refused: list[Kind] | None = None) -> Admission:
+    one = Room(at_once=1)
+    rooms = {Kind.SHORT: one, Kind.WAITING: one, Kind.BULK: one}
+    count = (lambda _kind: None) if refused is None else refused.append
+    return Admission(serve, rooms, most_body_bytes=100, count_refused=count)
+
+
+async def settle() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def echo(_scope: Scope, receive: Receive, send: Send) -> None:
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body += message["body"]
+        more = message["more_body"]
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def test_who_sends_or_reads_slowly_holds_no_place_of_the_short_requests() -> None:
+    served = admission(echo)
+    slow = Client(served, scope("/v1/audits", "POST"))
+    slow.send(b"half", more=True)
+    reader = Client(served, scope("/v1/audits", "POST"))
+    reader.reads.clear()
+    reader.send(b"whole")
+    await settle()
+    assert reader.status == 200
+    assert len(reader.heard) == 1  # the rest of its answer waits for it
+    quick = Client(served, scope("/v1/audits", "POST"))
+    quick.send(b"whole")
+    await quick.task
+    assert [each.get("body") for each in quick.heard] == [None, b"whole"]
+    slow.send(b" of it")
+    reader.reads.set()
+    await asyncio.gather(slow.task, reader.task)
+    assert slow.heard[-1]["body"] == b"half of it"
+    assert served.lanes[Kind.SHORT].in_work == 0
+
+
+async def test_a_body_that_is_too_long_is_left_to_the_application() -> None:
+    served = admission(echo)
+    client = Client(served, scope("/v1/audits", "POST"))
+    for _ in range(3):
+        client.send(b"x" * 60, more=True)
+    await settle()
+    assert served.lanes[Kind.SHORT].in_work == 1
+    client.send(b"y")
+    await client.task
+    assert client.heard[-1]["body"] == b"x" * 180 + b"y"
+
+
+async def test_one_that_breaks_off_or_fails_gives_its_place_back() -> None:
+    async def fail(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        raise ConnectionResetError
+
+    served = admission(fail)
+    client = Client(served, scope("/v1/audits"))
+    client.send()
+    with pytest.raises(ConnectionResetError):
+        await client.task
+    assert served.lanes[Kind.SHORT].in_work == 0
