@@ -24,6 +24,7 @@ from app.store.webhook_deliveries import (
     get_delivery,
     is_dead_since,
     list_deliveries,
+    make_due,
     replay,
 )
 from app.store.webhooks import Webhook, add_webhook, get_webhook, list_webhooks, rotate_secret
@@ -138,6 +139,7 @@ def change(
         webhook.metadata_ = dict(request.metadata)
     if given & {"url", "enabled"}:
         webhook.failures, webhook.retry_at = 0, None
+        make_due(session, webhook)
     if "enabled" in given:
         webhook.disabled_reason = None
     session.flush()

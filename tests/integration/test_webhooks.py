@@ -27,7 +27,7 @@ from app.store.lifecycle import end
 from app.store.operations import OperationStatus
 from app.store.tenants import Tenant
 from app.store.trail import TrailEntry
-from app.store.webhook_deliveries import OPEN_AFTER
+from app.store.webhook_attempts import OPEN_AFTER
 from app.webhooks import deliverer
 from tests.http_api import client_of, make_key, running_app
 from tests.integration.rows import add_audit_rows
