@@ -113,7 +113,7 @@ def list_webhooks(
 
 
 def is_served() -> ColumnElement[bool]:
-    """The condition that a webhook may be tried now: it and its tenant are enabled, it is not left in peace."""
+    """The condition that a webhook may be tried now: both it and its tenant are enabled, and it is due."""
     return and_(
         Webhook.enabled,
         Webhook.tenant_id.in_(select(Tenant.id).where(Tenant.disabled_at.is_(None))),
