@@ -85,6 +85,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     read_control_mappings(settings.control_mappings)  # a wrong one is told at the start
     keyring = Keyring(settings)
     keyring.require()
+    tokens = None if settings.oidc is None else SignedTokens(settings.oidc)
     limits = TimeLimits(
         connection_seconds=settings.database_wait_seconds,
         statement_seconds=settings.database_statement_seconds,
@@ -95,7 +96,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.store = Store(engine, limits, with_keyring(keyring))
     await _require_keys(app.state.store)
     stop_tracing = start_tracing("memaudit-api")
-    tokens = None if settings.oidc is None else SignedTokens(settings.oidc)
     app.state.principals = Principals(app.state.store, WrongKeys(settings.wrong_keys_a_minute), tokens)
     # Storing a text set holds a connection for minutes; half of the pool stays free for other requests.
     app.state.text_set_writers = asyncio.Semaphore(max(1, settings.database_pool_size // 2))
