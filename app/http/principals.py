@@ -115,8 +115,8 @@ class Principals:
             Unauthorized: it is none, or no good any more.
             TooManyWrongKeys: it is not looked up.
         """
-        # A session that is over is no key that somebody tries. Tokens end every few minutes, and nobody is known
-        # by the next one; one that was not signed is refused without a look at the database.
+        # A session that is over is no key that somebody tries. Tokens end every few minutes, and nobody is
+        # known by the next one; one that was not signed is refused without a look at the database.
         counted = credential.kind is Kind.API_KEY
         if counted and credential not in self._known and (wait := self._wrong_keys.seconds_to_wait(address)):
             raise TooManyWrongKeys(wait)
