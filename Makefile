@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup hooks test unit test-chaos test-gpu lint types imports contract client-types client-check check bench bench-load suite-check demo suite-report openapi lock clean
+.PHONY: help setup hooks test unit test-chaos test-gpu lint types imports contract client-types client-check check bench bench-load suite-check demo suite-report openapi lock clean chaos
 
 PYTHON ?= python3.11
 VENV ?= .venv
@@ -52,6 +52,9 @@ unit: $(DEV_STAMP) ## Run the tests that start no servers
 
 test-chaos: $(DEV_STAMP) ## Run the slow fault tests: minutes of killed, paused and emptied servers
 	$(BIN)/python -m pytest -m chaos $(PYTEST_ARGS)
+
+chaos: $(DEV_STAMP) ## Run a mixed load under random faults for ten minutes (CHAOS_ARGS="--minutes 60 --seed 1")
+	$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
 
 test-gpu: $(DEV_STAMP) ## Run the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu $(PYTEST_ARGS)

@@ -11,6 +11,7 @@ from app import __version__
 from app.artifacts.hub import router as hub
 from app.artifacts.router import router as artifacts
 from app.audits.router import router as audits
+from app.contracts.tenants import Quotas
 from app.edits.router import router as edits
 from app.errors import MemauditError
 from app.events.router import router as events
@@ -27,6 +28,7 @@ from app.http.observability import RequestObserver, ServiceMetrics
 from app.http.open_requests import OpenRequests, RevocationGuard
 from app.http.principals import Principals
 from app.http.problems import install_problem_handlers, problem_responses
+from app.http.request_rates import RateHeaders, RequestRates
 from app.http.signed_tokens import SignedTokens
 from app.http.wrong_keys import WrongKeys
 from app.language_models.router import router as language_models
@@ -42,6 +44,7 @@ from app.presets.router import router as presets
 from app.rendering.pool import Renderings
 from app.scoring.router import router as scoring
 from app.sealing.keyring import Keyring
+from app.serving.connections import STATE, Connections, Patience
 from app.settings import Settings, get_settings
 from app.store.blobs.objects import open_location
 from app.store.core.sessions import TimeLimits, async_engine
@@ -52,6 +55,7 @@ from app.tenants.router import router as tenants
 from app.text_sets.router import router as text_sets
 from app.tracing import start_tracing
 from app.trail.router import router as trail
+from app.usage.router import router as usage
 from app.webhooks.deliverer import Deliverer
 from app.webhooks.router import messages as webhook_messages
 from app.webhooks.router import router as webhooks
@@ -78,8 +82,24 @@ async def _require_keys(store: Store) -> None:
         raise
 
 
+def _quotas(settings: Settings) -> Quotas:
+    """What a tenant may use that has no quotas of its own."""
+    return Quotas(**{name: getattr(settings, f"quota_{name}") for name in Quotas.model_fields})
+
+
+def _patience(settings: Settings) -> Patience:
+    """What is read and waited for on each connection."""
+    return Patience(
+        connections=settings.max_connections,
+        connections_per_address=settings.max_connections_per_address,
+        header_seconds=settings.header_seconds,
+        body_pause_seconds=settings.body_pause_seconds,
+        reader_pause_seconds=settings.reader_pause_seconds,
+    )
+
+
 @asynccontextmanager
-async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Connections]]:
     settings: Settings = app.state.settings
     open_location(settings.artifact_store)
     read_control_mappings(settings.control_mappings)  # a wrong one is told at the start
@@ -96,7 +116,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.store = Store(engine, limits, with_keyring(keyring))
     await _require_keys(app.state.store)
     stop_tracing = start_tracing("memaudit-api")
-    app.state.principals = Principals(app.state.store, WrongKeys(settings.wrong_keys_a_minute), tokens)
+    app.state.principals = Principals(
+        app.state.store, WrongKeys(settings.wrong_keys_a_minute), _quotas(settings), tokens
+    )
     # Storing a text set holds a connection for minutes; half of the pool stays free for other requests.
     app.state.text_set_writers = asyncio.Semaphore(max(1, settings.database_pool_size // 2))
     app.state.renderings = Renderings(settings.renderings, settings.rendering_seconds)
@@ -119,7 +141,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     ]
     try:
         with told_of_the_end(app.state.changes.end_waits):
-            yield
+            yield {STATE: Connections(_patience(settings), app.state.metrics.refused)}
     finally:
         for task in tasks:
             task.cancel()
@@ -146,7 +168,7 @@ def _rooms(settings: Settings) -> dict[Kind, Room]:
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """The application, ready for uvicorn: `uvicorn app.main:create_app --factory`."""
+    """The application, ready for a server: `python -m app.serving`."""
     settings = settings or get_settings()
     configure_logging(settings)
     app = FastAPI(
@@ -164,6 +186,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.settings = settings
     app.state.metrics = ServiceMetrics(settings.artifact_store)
     app.state.open_requests = OpenRequests()
+    app.state.request_rates = RequestRates()
     install_problem_handlers(app)
     v1 = APIRouter(responses=problem_responses(400, 401, 403, 404, 413, 422, 429, 503))
     for router in (
@@ -183,6 +206,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         hub,
         evidence,
         tenants,
+        usage,
         trail,
     ):
         v1.include_router(router)
@@ -197,7 +221,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         Admission,
         rooms=_rooms(settings),
         most_body_bytes=settings.max_request_bytes,
-        count_refused=lambda kind: app.state.metrics.refused.labels(kind).inc(),
+        count_refused=lambda kind: app.state.metrics.refused(f"busy_{kind}"),
     )
+    app.add_middleware(RateHeaders)
     app.add_middleware(RequestObserver, metrics=app.state.metrics)
     return app

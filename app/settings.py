@@ -193,6 +193,23 @@ class Settings(BaseSettings):
     renderings: int = Field(default=2, ge=1, le=64)
     rendering_seconds: float = Field(default=60.0, gt=0)
 
+    # What each tenant may use unless it has quotas of its own (see `Quotas`); None for no limit.
+    quota_requests_per_minute: int | None = Field(default=60_000, ge=1)
+    quota_concurrent_operations: int | None = Field(default=None, ge=0)
+    quota_stored_texts: int | None = Field(default=None, ge=0)
+    quota_stored_bytes: int | None = Field(default=None, ge=0)
+    quota_gpu_seconds_per_day: int | None = Field(default=None, ge=0)
+    quota_gpu_seconds_per_month: int | None = Field(default=None, ge=0)
+    quota_upload_bytes: int | None = Field(default=None, ge=0)
+
+    # Connections to one API process, and those from one address: behind a proxy all come from the proxy's.
+    max_connections: int = Field(default=1000, ge=1)
+    max_connections_per_address: int = Field(default=500, ge=1)
+    # A request's headers must be there in so many seconds; a body may not pause for longer, nor a reader.
+    header_seconds: float = Field(default=10.0, gt=0)
+    body_pause_seconds: float = Field(default=30.0, gt=0)
+    reader_pause_seconds: float = Field(default=30.0, gt=0)
+
     # A JSON request; a text set in one JSON document, or one record of a stream; a whole stream.
     max_request_bytes: int = Field(default=2**20, ge=1)
     max_json_bytes: int = Field(default=64 * 2**20, ge=1)

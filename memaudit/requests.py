@@ -546,7 +546,30 @@ class ProbabilisticExtraction(TypedDict):
 
 
 class Quotas(TypedDict):
-    """How much of the instance a tenant may use; null is the instance's default."""
+    """How much of the instance a tenant may use; null is the instance's default, which may be no limit."""
+
+    requests_per_minute: NotRequired[int | None]
+    """Requests to an API process: so many at once, and as many a minute thereafter."""
+
+    concurrent_operations: NotRequired[int | None]
+    """Audits, studies, edits, gates and model versions that have not ended, those made for other work too;
+    language models in validation, and text sets in import.
+    """
+
+    stored_texts: NotRequired[int | None]
+    """Texts of all text sets that are not erased."""
+
+    stored_bytes: NotRequired[int | None]
+    """Bytes of those texts in UTF-8, and of the files of artifacts that are not deleted."""
+
+    gpu_seconds_per_day: NotRequired[int | None]
+    """Seconds of workers at jobs of the queue `gpu`, from midnight to midnight in UTC."""
+
+    gpu_seconds_per_month: NotRequired[int | None]
+    """As by the day, in a calendar month in UTC."""
+
+    upload_bytes: NotRequired[int | None]
+    """Bytes of one request that uploads texts."""
 
 
 class RankRatios(TypedDict):

@@ -2483,7 +2483,30 @@ class ProofAudits(Answer):
 
 
 class Quotas(Answer):
-    """How much of the instance a tenant may use; null is the instance's default."""
+    """How much of the instance a tenant may use; null is the instance's default, which may be no limit."""
+
+    requests_per_minute: int | None = None
+    """Requests to an API process: so many at once, and as many a minute thereafter."""
+
+    concurrent_operations: int | None = None
+    """Audits, studies, edits, gates and model versions that have not ended, those made for other work too;
+    language models in validation, and text sets in import.
+    """
+
+    stored_texts: int | None = None
+    """Texts of all text sets that are not erased."""
+
+    stored_bytes: int | None = None
+    """Bytes of those texts in UTF-8, and of the files of artifacts that are not deleted."""
+
+    gpu_seconds_per_day: int | None = None
+    """Seconds of workers at jobs of the queue `gpu`, from midnight to midnight in UTC."""
+
+    gpu_seconds_per_month: int | None = None
+    """As by the day, in a calendar month in UTC."""
+
+    upload_bytes: int | None = None
+    """Bytes of one request that uploads texts."""
 
 
 class Rate(Answer):
@@ -3429,6 +3452,39 @@ class TruePositiveRate(Answer):
 
     measured_fpr: ShareInterval | None = None
     """Others above it; null with too few of them."""
+
+
+class Usage(Answer):
+    """What a tenant uses, and what it may."""
+
+    object: Literal["usage"] = "usage"
+
+    tenant: str
+
+    used: Used
+
+    limits: Quotas
+    """The tenant's quotas, and the instance's defaults where it has none of its own; null for no limit."""
+
+    day_ends_at: datetime
+    """When the GPU-seconds of a day begin anew."""
+
+    month_ends_at: datetime
+
+
+class Used(Answer):
+    """What a tenant uses now."""
+
+    concurrent_operations: int
+
+    stored_texts: int
+
+    stored_bytes: int
+
+    gpu_seconds_today: float
+    """Since midnight in UTC, with the jobs that run now."""
+
+    gpu_seconds_this_month: float
 
 
 class UsedTextSet(Answer):

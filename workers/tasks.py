@@ -28,7 +28,7 @@ def answer_doorbell(task: Any) -> None:
     def ring_for_others(theirs: Queue, times: int) -> None:
         try:
             for _ in range(min(times, MOST_BELLS)):
-                task.apply_async(queue=theirs, expires=2 * runtime.settings.lease_seconds, retry=False)
+                task.apply_async(queue=theirs, retry=False)
         except (BrokerError, OSError) as error:
             # The sweeper rings again.
             log.warning("doorbell_not_rung", queue=theirs, error=type(error).__name__)

@@ -14,6 +14,7 @@ from app import __version__
 from app.cli import keys, tenants, trail
 from app.cli.audit import audit
 from app.cli.demo import demo
+from app.cli.doctor import doctor
 from app.cli.evidence import evidence
 from app.cli.failures import explained
 from app.cli.found_settings import find_settings
@@ -42,6 +43,7 @@ cli.add_typer(tenants.cli, name="tenants")
 cli.add_typer(trail.cli, name="trail")
 cli.command()(audit)
 cli.command()(demo)
+cli.command()(doctor)
 cli.command()(evidence)
 cli.command(cls=GateCommand)(gate)
 cli.command()(pull)

@@ -22,12 +22,10 @@ WORKER_STOP: Final[Steps] = ((signal.SIGTERM, 10.0), (signal.SIGQUIT, 5.0))
 
 
 def api_command(host: str, port: int) -> list[str]:
-    """The command that runs one API process. It logs its requests itself, by route and never by URL."""
+    """The command that runs one API process."""
     return [
-        *(sys.executable, "-m", "uvicorn", "app.main:create_app", "--factory"),
-        *("--host", host, "--port", str(port)),
-        *("--no-access-log", "--no-server-header", "--log-level", "warning"),
-        *("--timeout-graceful-shutdown", str(_REQUESTS_END_SECONDS)),
+        *(sys.executable, "-m", "app.serving", "--host", host, "--port", str(port)),
+        *("--drain-seconds", str(_REQUESTS_END_SECONDS)),
     ]
 
 

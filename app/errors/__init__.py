@@ -31,7 +31,14 @@
     ├── BodyTooLarge              413
     ├── UnsupportedMediaType      415
     ├── RangeNotSatisfiable       416
-    ├── TooManyWrongKeys          429
+    ├── RequestTimedOut           408
+    ├── AddressTooLong            414
+    ├── TooManyRequests           429
+    │   ├── QuotaExceeded
+    │   ├── RateLimited
+    │   └── TooManyWrongKeys
+    ├── HeadersTooLarge           431
+    ├── TooManyConnections        503
     ├── SigningUnavailable        503
     ├── RenderingTimedOut         503
     ├── Overloaded                503
@@ -79,6 +86,7 @@ from app.errors.base import (
     JobFailed,
     MemauditError,
     NotFound,
+    TooManyRequests,
     ValidationFailed,
 )
 from app.errors.evidence import (
@@ -99,6 +107,7 @@ from app.errors.language_models import (
     ReferenceIsSame,
     SourceNotAllowed,
 )
+from app.errors.limits import QuotaExceeded, RateLimited
 from app.errors.model_lines import (
     LabelTaken,
     LineNameTaken,
@@ -106,9 +115,11 @@ from app.errors.model_lines import (
     VersionIncomplete,
 )
 from app.errors.requests import (
+    AddressTooLong,
     BadRequest,
     BodyTooLarge,
     CrossSiteRequest,
+    HeadersTooLarge,
     IdempotencyInFlight,
     IdempotencyKeyMissing,
     IdempotencyMismatch,
@@ -116,6 +127,8 @@ from app.errors.requests import (
     Overloaded,
     PreconditionFailed,
     RangeNotSatisfiable,
+    RequestTimedOut,
+    TooManyConnections,
     Unauthorized,
     UnsupportedMediaType,
 )
@@ -154,6 +167,7 @@ from app.errors.work import (
 
 __all__ = [
     "PROBLEM_BASE",
+    "AddressTooLong",
     "AlreadyTerminal",
     "ArtifactCorrupt",
     "ArtifactNameTaken",
@@ -169,6 +183,7 @@ __all__ = [
     "EvidenceFormatNotInstalled",
     "EvidenceNotReady",
     "FieldError",
+    "HeadersTooLarge",
     "HubUnreachable",
     "IdempotencyInFlight",
     "IdempotencyKeyMissing",
@@ -192,9 +207,12 @@ __all__ = [
     "Overloaded",
     "OwnTenant",
     "PreconditionFailed",
+    "QuotaExceeded",
     "RangeNotSatisfiable",
+    "RateLimited",
     "ReferenceIsSame",
     "RenderingTimedOut",
+    "RequestTimedOut",
     "ResourceInUse",
     "ScoresMissing",
     "ScoringFailed",
@@ -211,7 +229,9 @@ __all__ = [
     "TextSetNotReady",
     "TextsAwaited",
     "TokenizingFailed",
+    "TooManyConnections",
     "TooManyKeys",
+    "TooManyRequests",
     "TooManySecrets",
     "TooManyWebhooks",
     "TooManyWrongKeys",

@@ -1,8 +1,6 @@
 """Who may ask, and how tenants and keys are administered."""
 
-from http import HTTPStatus
-
-from app.errors.base import Conflict, MemauditError
+from app.errors.base import Conflict, TooManyRequests
 
 
 class TenantNameTaken(Conflict):
@@ -35,13 +33,15 @@ class OwnTenant(Conflict):
         super().__init__("The key that asks belongs to this tenant; use one of another tenant to disable it.")
 
 
-class TooManyWrongKeys(MemauditError):
+class TooManyWrongKeys(TooManyRequests):
     """Too many keys from one address were wrong; further ones are not looked at for `retry_after` seconds."""
 
-    status = HTTPStatus.TOO_MANY_REQUESTS
     slug = "too-many-wrong-keys"
     title = "Too many wrong keys"
 
     def __init__(self, retry_after: int) -> None:
-        super().__init__("Too many keys from this address were wrong; repeat the request later.")
-        self.retry_after = retry_after
+        super().__init__(
+            "Too many keys from this address were wrong; repeat the request later.",
+            limit="wrong_keys",
+            retry_after=retry_after,
+        )

@@ -71,6 +71,22 @@ class ValidationFailed(MemauditError):
         return super().problem() | {"errors": errors}
 
 
+class TooManyRequests(MemauditError):
+    """Whoever asks has used up what it may. `limit` names it; in `retry_after` seconds there may be more.
+
+    Null where time alone changes nothing.
+    """
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    slug = "too-many-requests"
+    title = "Too many requests"
+
+    def __init__(self, detail: str, *, limit: str, retry_after: int | None) -> None:
+        super().__init__(detail)
+        self.limit = limit
+        self.retry_after = retry_after
+
+
 class JobFailed(MemauditError):
     """Work ended without a result.
 

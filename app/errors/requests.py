@@ -111,3 +111,35 @@ class Overloaded(MemauditError):
 
     def __init__(self) -> None:
         super().__init__("More requests came than can be answered now; repeat this one after Retry-After.")
+
+
+class RequestTimedOut(MemauditError):
+    """The request came too slowly."""
+
+    status = HTTPStatus.REQUEST_TIMEOUT
+    slug = "request-timed-out"
+    title = "Request timed out"
+
+
+class AddressTooLong(MemauditError):
+    """The path and query of the request are longer than any that this service knows."""
+
+    status = HTTPStatus.REQUEST_URI_TOO_LONG
+    slug = "address-too-long"
+    title = "Address too long"
+
+
+class HeadersTooLarge(MemauditError):
+    """The request has more headers, or longer ones, than this service reads."""
+
+    status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+    slug = "headers-too-large"
+    title = "Headers too large"
+
+
+class TooManyConnections(MemauditError):
+    """More connections are open than this process serves, or serves to one address."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    slug = "too-many-connections"
+    title = "Too many connections"

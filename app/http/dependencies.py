@@ -10,6 +10,7 @@ from app.errors import IdempotencyKeyMissing, InsufficientScope, NotFound, Unaut
 from app.http.changes import Changes
 from app.http.open_requests import OpenRequests
 from app.http.principals import Credential, Principals
+from app.http.request_rates import RequestRates
 from app.maintenance.doorbell import Doorbell
 from app.rendering.pool import Renderings
 from app.settings import Settings
@@ -70,9 +71,12 @@ async def admit(request: Request, credential: Credential) -> Principal:
     Raises:
         Unauthorized: the credential is none, or no good any more.
         TooManyWrongKeys: too many from this address were none.
+        RateLimited: the tenant sent too many requests.
     """
     principals: Principals = request.app.state.principals
     principal = await principals.require(credential, request.client.host if request.client else "")
+    rates: RequestRates = request.app.state.request_rates
+    rates.take(request, principal)
     open_requests: OpenRequests = request.app.state.open_requests
     open_requests.enter(request, credential)
     request.state.credential = credential

@@ -7,11 +7,13 @@ from typing import Any, Final, TypeVar
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
+from app.http.quotas import require_work
 from app.store.idempotency import recall, remember
 from app.store.tenants import Principal
 
 Resource = TypeVar("Resource", bound=BaseModel)
 
+_BEGINS_NO_WORK: Final = frozenset({"text_set", "policy", "model_line"})
 # What release 0.1 did not know.
 _ADDED: Final[dict[str, Any]] = {
     "preset": True,
@@ -35,7 +37,7 @@ _ADDED: Final[dict[str, Any]] = {
 def answer_once(
     session: Session,
     principal: Principal,
-    key: str,
+    key: str | None,
     operation: str,
     request: BaseModel,
     resource: type[Resource],
@@ -43,10 +45,15 @@ def answer_once(
 ) -> Resource:
     """Create a resource, or give the answer of the first time. One transaction holds both.
 
+    Without a key it is created each time. What was accepted once is not counted against a quota again.
+
     Raises:
+        QuotaExceeded: it begins work, and the tenant has too much of it.
         IdempotencyInFlight: the key is being used right now.
         IdempotencyMismatch: the key was used with another request.
     """
+    if key is None:
+        return _within_quotas(session, principal, operation, create)
     # What was sent, and not what it stands for: an option that a later release adds changes nothing.
     sent = request.model_dump_json(exclude_unset=True)
     fingerprint = _fingerprint(operation, sent)
@@ -54,7 +61,7 @@ def answer_once(
     first = recall(session, tenant_id=tenant_id, key=key, digests=lambda: _fingerprints(operation, request))
     if first is not None:
         return resource.model_validate(first)
-    answer = create()
+    answer = _within_quotas(session, principal, operation, create)
     remember(
         session,
         tenant_id=tenant_id,
@@ -73,6 +80,15 @@ def _fingerprints(operation: str, request: BaseModel) -> set[str]:
     if sent == request.model_dump_json(exclude_unset=True, exclude=_ADDED):
         found.add(_fingerprint(operation, request.model_dump_json(exclude=_ADDED)))
     return found
+
+
+def _within_quotas(
+    session: Session, principal: Principal, operation: str, create: Callable[[], Resource]
+) -> Resource:
+    answer = create()
+    if operation not in _BEGINS_NO_WORK:
+        require_work(session, principal)
+    return answer
 
 
 def _fingerprint(operation: str, request: str) -> str:

@@ -11,6 +11,7 @@ from opentelemetry.trace import INVALID_SPAN, Span, SpanKind
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.contracts.tenants import Quotas
 from app.http.problems import answer_unexpected
 from app.http.service_load import ServiceLoad
 from app.tracing import span
@@ -23,6 +24,12 @@ _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "O
 WEBHOOK_OUTCOMES: Final = ("delivered", "failed", "dead")
 # Asked for every few seconds by machines.
 _UNTRACED: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+
+_LIMITS: Final = (
+    *(Quotas.model_fields.keys() - {"upload_bytes"}),
+    *("wrong_keys", "connections", "headers", "slow_headers", "slow_body", "slow_reader"),
+    *("busy_short", "busy_waiting", "busy_bulk"),
+)
 
 
 class ServiceMetrics:
@@ -49,12 +56,14 @@ class ServiceMetrics:
             ("route",),
             registry=self.registry,
         )
-        self.refused = Counter(
-            "memaudit_http_refused_total",
-            "Requests that were refused because too many were in work or waited, by kind.",
-            ("kind",),
+        self.refusals = Counter(
+            "memaudit_refused_total",
+            "Requests and connections that passed a limit, by the limit.",
+            ("limit",),
             registry=self.registry,
         )
+        for limit in _LIMITS:
+            self.refusals.labels(limit)  # shown from the start, so that the first refusal is an increase
         self.expired_leases = Counter(
             "memaudit_expired_leases_total",
             "Jobs that this process took back because their worker was silent for longer than a lease.",
@@ -72,6 +81,10 @@ class ServiceMetrics:
     def count_webhook(self, outcome: str) -> None:
         """Count a try to deliver a webhook: `delivered`, `failed` or, with the last one, `dead`."""
         self._webhooks.labels(outcome).inc()
+
+    def refused(self, limit: str) -> None:
+        """Count what passed a limit."""
+        self.refusals.labels(limit).inc()
 
 
 class RequestObserver:

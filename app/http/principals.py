@@ -8,12 +8,13 @@ import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import Final
 
 from sqlalchemy.orm import Session
 
+from app.contracts.tenants import Quotas
 from app.errors import TooManyWrongKeys, Unauthorized
 from app.http.signed_tokens import Claims, SignedTokens
 from app.http.wrong_keys import WrongKeys
@@ -45,7 +46,9 @@ def _principal_of(session: Session, claims: Claims) -> Principal | None:
     tenant = find_tenant(session, claims.tenant_name)
     if tenant is None:
         return None
-    return Principal(tenant.id, tenant.name, None, claims.scopes, claims.subject)
+    return Principal(
+        tenant.id, tenant.name, None, claims.scopes, Quotas.stored(tenant.quotas), claims.subject
+    )
 
 
 @dataclass(frozen=True)
@@ -67,10 +70,14 @@ class Principals:
     Args:
         store: where they are looked up.
         wrong_keys: counts, for each address, the API keys that were none.
+        quotas: what a tenant may use that has no quotas of its own.
         tokens: reads signed tokens; None where there is no issuer.
     """
 
-    def __init__(self, store: Store, wrong_keys: WrongKeys, tokens: SignedTokens | None = None) -> None:
+    def __init__(
+        self, store: Store, wrong_keys: WrongKeys, quotas: Quotas, tokens: SignedTokens | None = None
+    ) -> None:
+        self._quotas = quotas
         self._store = store
         self._wrong_keys = wrong_keys
         self._tokens = tokens
@@ -92,6 +99,7 @@ class Principals:
         if principal is None:
             self._known.pop(credential, None)
             return None
+        principal = replace(principal, quotas=principal.quotas.or_else(self._quotas))
         self._known[credential] = principal, asked + REMEMBERED_SECONDS
         self._known.move_to_end(credential)
         if len(self._known) > _MOST_REMEMBERED:

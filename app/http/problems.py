@@ -22,7 +22,7 @@ from app.errors import (
     NotFound,
     Overloaded,
     ServiceUnavailable,
-    TooManyWrongKeys,
+    TooManyRequests,
     Unauthorized,
 )
 from app.store.core.away import database_is_away
@@ -76,8 +76,10 @@ async def _on_expected(request: Request, error: Exception) -> JSONResponse:
         headers = {"WWW-Authenticate": "Bearer"}
     elif isinstance(error, ServiceUnavailable):
         headers = {"Retry-After": str(DATABASE_RETRY_SECONDS)}
-    elif isinstance(error, TooManyWrongKeys):
-        headers = {"Retry-After": str(error.retry_after)}
+    elif isinstance(error, TooManyRequests):
+        request.app.state.metrics.refused(error.limit)
+        if error.retry_after is not None:
+            headers = {"Retry-After": str(error.retry_after)}
     elif isinstance(error, Overloaded):
         headers = {"Retry-After": str(OVERLOADED_RETRY_SECONDS)}
     return answer_problem(request, error, headers)

@@ -10,24 +10,31 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import structlog
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.settings import SERVED_BY
 from app.store.core.unit_of_work import Store
+from app.store.counters import CLAIM_BUCKETS, CLAIM_SECONDS, CLAIMS, LOST_LEASES, RETRIES, TOKENS, Count
 from app.store.jobs.load import EndedJobs, Load, OpenJobs, read_load
 from app.store.webhook_deliveries import Backlog
 
 log = structlog.get_logger()
+
+Labels = tuple[str, ...]
 
 # A reading is shared by all who ask within this time, and no statement of it takes long. All of it, with the
 # wait for a connection, ends before Prometheus would give up by default.
 _FRESH_SECONDS: Final = 5.0
 _STATEMENT_SECONDS: Final = 2.0
 _READING_SECONDS: Final = 8.0
-
-Labels = tuple[str, ...]
+# What workers count: the name, what it means, and its labels.
+_COUNTED: Final[Mapping[str, tuple[str, Labels]]] = {
+    LOST_LEASES: ("Jobs of which a living worker found that they were given to another.", ("kind",)),
+    RETRIES: ("Attempts that ended without a result and are followed by another.", ("kind", "reason")),
+    TOKENS: ("Tokens that went through a language model.", ("kind",)),
+}
 
 
 class ServiceLoad(Collector):
@@ -60,7 +67,7 @@ class ServiceLoad(Collector):
                 self._load = None
             self._read_at = time.monotonic()
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[Metric]:
         """The metrics of the last reading."""
         yield _gauge(
             "database_up", "Whether the database answered in time.", (), {(): float(self._load is not None)}
@@ -75,6 +82,8 @@ class ServiceLoad(Collector):
             yield _gauge("waiting_jobs", "Jobs that wait for what is away.", ("problem",), waiting)
             yield from _ended(self._load.ended)
             yield from _undelivered(self._load.webhooks)
+            yield _claims(self._load.counts)
+            yield from _counted(self._load.counts)
 
 
 def _gauge(name: str, meaning: str, labels: Labels, values: Mapping[Labels, float]) -> GaugeMetricFamily:
@@ -140,3 +149,26 @@ def _ended(jobs: list[EndedJobs]) -> Iterator[GaugeMetricFamily]:
     yield _gauge("recent_jobs", "Jobs that ended in the last ten minutes.", labels, counts)
     yield _gauge("recent_job_seconds", "Mean seconds of those from claim to end.", labels, means)
     yield _gauge("recent_failed_jobs", "Those that were given up, and why.", ("kind", "problem"), failed)
+
+
+def _claims(counts: Mapping[Count, float]) -> HistogramMetricFamily:
+    """For how long jobs could be claimed until they were, by the class of worker that they need."""
+    family = HistogramMetricFamily(
+        "memaudit_claim_seconds", "Seconds from when a job could be claimed until it was.", labels=("queue",)
+    )
+    for queue in sorted(SERVED_BY):
+        so_far, buckets = 0.0, []
+        for bucket in (*map(str, CLAIM_BUCKETS), "+Inf"):
+            so_far += counts.get(Count(CLAIMS, (queue, bucket)), 0.0)
+            buckets.append((bucket, so_far))
+        family.add_metric((queue,), buckets, counts.get(Count(CLAIM_SECONDS, (queue,)), 0.0))
+    return family
+
+
+def _counted(counts: Mapping[Count, float]) -> Iterator[CounterMetricFamily]:
+    for name, (meaning, labels) in _COUNTED.items():
+        family = CounterMetricFamily(f"memaudit_{name}", meaning, labels=labels)
+        for count, value in sorted(counts.items()):
+            if count.name == name:
+                family.add_metric(count.labels, value)
+        yield family

@@ -23,13 +23,15 @@ class Doorbell:
     def __init__(self, settings: Settings) -> None:
         self._celery = Celery("memaudit", set_as_current=False)
         self._celery.conf.update(settings.celery_options())
-        # A bell that nobody heard for this long is worthless: the sweeper has rung again.
-        self._expires = 2 * settings.lease_seconds
         self._wanted: Counter[str] = Counter()
         self._any_wanted = asyncio.Event()
 
     def ring(self, queue: str, times: int = 1) -> None:
-        """Ring once per job, soon. Whoever asks for it does not wait."""
+        """Ring once per job, soon. Whoever asks for it does not wait.
+
+        A bell never grows too old: the worker's clock would say whether it has, and one that is ahead of ours
+        would then let none be heard.
+        """
         self._wanted[queue] += times
         self._any_wanted.set()
 
@@ -67,7 +69,6 @@ class Doorbell:
                             DOORBELL_TASK,
                             producer=producer,
                             queue=queue,
-                            expires=self._expires,
                             retry=True,
                             retry_policy={"max_retries": 1, "interval_start": 0},
                         )

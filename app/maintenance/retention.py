@@ -23,6 +23,7 @@ from app.store.retention import (
     expire_text_set,
     tenants_that_expire,
 )
+from app.store.usage import merge_seconds
 from app.store.webhook_deliveries import bury, remove_finished
 
 log = structlog.get_logger()
@@ -47,11 +48,12 @@ async def collect_forever(store: Store, settings: Settings) -> None:
 async def collect(store: Store, settings: Settings) -> None:
     """Remove jobs and deliveries that ended long ago, blobs that nothing refers to, and old factors.
 
-    The blobs of those factors are collected the next time.
+    The blobs of those factors are collected the next time. What was used is summed up.
     """
     await _while_any(store, remove_ended_jobs, older_than=timedelta(days=settings.jobs_kept_days))
     await _while_any(store, bury)
     await _while_any(store, remove_finished, older_than=timedelta(days=settings.webhook_kept_days))
+    await store.run_long(merge_seconds)
     await collect_garbage(store)
     await store.run_long(forget_factors, older_than=timedelta(days=settings.cache_days))
     await collect_unfinished(settings.artifact_store)

@@ -12,6 +12,7 @@ from app.errors import MemauditError
 from app.maintenance.doorbell import Doorbell
 from app.settings import Settings
 from app.store.core.unit_of_work import Store
+from app.store.counters import Counts, add_counts, of_retry
 from app.store.idempotency import forget_old_keys
 from app.store.jobs.sweeping import jobs_to_ring, sweep_leases
 from app.store.lifecycle import tell
@@ -21,6 +22,8 @@ log = structlog.get_logger()
 
 # How long a request with an Idempotency-Key can be repeated.
 KEYS_KEPT: Final = timedelta(days=7)
+# Why the jobs are tried again that a sweep takes back.
+LEASE_EXPIRED: Final = "lease-expired"
 
 
 async def sweep_forever(
@@ -45,9 +48,14 @@ async def sweep(store: Store, doorbell: Doorbell, settings: Settings) -> int:
         How many leases had run out.
     """
     all_expired = 0
+    retries = Counts()
     while expired := await store.run_long(sweep_leases, max_attempts=settings.max_attempts):
-        log.info("leases_expired", jobs=expired)
-        all_expired += expired
+        log.info("leases_expired", jobs=len(expired))
+        all_expired += len(expired)
+        for lease in expired:
+            if not lease.given_up:
+                retries.add(of_retry(lease.kind, LEASE_EXPIRED))
+    await _count(store, retries)
     for owner, owner_id in await store.run_long(find_untold):
         await store.run_long(tell, owner, owner_id)
     await store.run_long(forget_old_keys, older_than=KEYS_KEPT)
@@ -55,3 +63,11 @@ async def sweep(store: Store, doorbell: Doorbell, settings: Settings) -> int:
     for queue, times in bells.items():
         doorbell.ring(queue, times)
     return all_expired
+
+
+async def _count(store: Store, retries: Counts) -> None:
+    """Count what is tried again. Should that fail, less is known, and nothing else is wrong."""
+    try:
+        await store.run(add_counts, retries)
+    except SQLAlchemyError as error:
+        log.warning("retries_not_counted", error=type(error).__name__)

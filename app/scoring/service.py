@@ -47,8 +47,6 @@ def request_scores(
         record_request(session, principal, Action.WORK_REQUESTED, answer.id)
         return answer
 
-    if key is None:
-        return create()
     return answer_once(session, principal, key, "score", request, AuditOut, create)
 
 

@@ -10,8 +10,9 @@ from uuid import UUID
 from sqlalchemy import ARRAY, ColumnElement, ForeignKey, Row, Select, Text, and_, func, or_, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from app.contracts.tenants import Quotas
 from app.errors import NotFound, TooManyKeys
-from app.store.core.base import Base, CreatedAt, PrimaryKey, newest_first
+from app.store.core.base import Base, CreatedAt, JSONObject, PrimaryKey, newest_first
 from app.store.tenants import Principal, Tenant, get_tenant
 
 KEY_PREFIX: Final = "mak_"
@@ -139,19 +140,22 @@ def find_principal(session: Session, key: str) -> Principal | None:
     return None if row is None else principal_of(session, row)
 
 
-def keys_in_use() -> Select[APIKey, str, bool]:
-    """The keys that are good for something: each with its tenant's name, and whether to note its use."""
+def keys_in_use() -> Select[APIKey, str, JSONObject, bool]:
+    """The keys that are good for something.
+
+    Each comes with its tenant's name and quotas, and whether to note its use.
+    """
     noted = func.coalesce(APIKey.last_used_at > func.now() - USE_NOTED_EVERY, False)
     return (
-        select(APIKey, Tenant.name, ~noted)
+        select(APIKey, Tenant.name, Tenant.quotas, ~noted)
         .join(Tenant, Tenant.id == APIKey.tenant_id)
         .where(is_live(), Tenant.disabled_at.is_(None))
     )
 
 
-def principal_of(session: Session, row: Row[APIKey, str, bool]) -> Principal:
+def principal_of(session: Session, row: Row[APIKey, str, JSONObject, bool]) -> Principal:
     """Who asks by one of `keys_in_use`, whose use is noted now and then."""
-    api_key, tenant_name, note = row
+    api_key, tenant_name, quotas, note = row
     if note:
         # Whoever else notes it right now does so for all.
         free = (
@@ -163,4 +167,5 @@ def principal_of(session: Session, row: Row[APIKey, str, bool]) -> Principal:
             .values(last_used_at=func.now())
             .execution_options(synchronize_session=False)
         )
-    return Principal(api_key.tenant_id, tenant_name, api_key.id, frozenset(api_key.scopes))
+    scopes = frozenset(api_key.scopes)
+    return Principal(api_key.tenant_id, tenant_name, api_key.id, scopes, Quotas.stored(quotas))

@@ -25,7 +25,7 @@ from app.store.audits import Audit
 from app.store.core.base import JSONObject, one_of
 from app.store.core.identifiers import Prefix, format_id
 from app.store.edits import Edit
-from app.store.operations import Operation, OperationStatus
+from app.store.operations import Operation, OperationStatus, active_index
 from app.store.studies import Study
 
 SubjectRow: TypeAlias = Audit | Study | Edit
@@ -59,6 +59,7 @@ class Gate(Operation):
         outcomes = CheckConstraint("outcome IN ('pass', 'fail', 'inconclusive')", name="outcome")
         return (
             Index("ix_gates_tenant_id_id", "tenant_id", "id"),
+            active_index("gates"),
             one_of("status", OperationStatus),
             outcomes,
         )

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ForeignKey, Index, Text, bindparam, select
+from sqlalchemy import BigInteger, ForeignKey, Index, Text, bindparam, select, text
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.errors import LanguageModelNotReady, NotFound
@@ -28,6 +28,7 @@ class LanguageModel(Base):
     __tablename__ = "language_models"
     __table_args__ = (
         Index("ix_language_models_tenant_id_id", "tenant_id", "id"),
+        Index("ix_language_models_active", "tenant_id", postgresql_where=text("status = 'queued'")),
         one_of("status", LanguageModelStatus),
     )
 

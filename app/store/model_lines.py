@@ -21,7 +21,7 @@ from sqlalchemy.schema import SchemaItem
 
 from app.errors import NotFound
 from app.store.core.base import Base, CreatedAt, JSONObject, PrimaryKey, has_metadata, newest_first, one_of
-from app.store.operations import ACTIVE, Operation, OperationStatus
+from app.store.operations import ACTIVE, Operation, OperationStatus, active_index
 
 
 class ModelLine(Base):
@@ -69,6 +69,7 @@ class ModelVersion(Operation):
         """As of all operations; by the line, and the outcomes that there are."""
         return (
             Index("ix_model_versions_tenant_id_id", "tenant_id", "id"),
+            active_index("model_versions"),
             Index("ix_model_versions_model_line_id_id", "model_line_id", "id"),
             one_of("status", OperationStatus),
             CheckConstraint("outcome IN ('pass', 'fail', 'inconclusive')", name="outcome"),

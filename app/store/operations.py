@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import ClassVar, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, ForeignKey, Index, SQLColumnExpression, Text, select
+from sqlalchemy import ColumnElement, ForeignKey, Index, SQLColumnExpression, Text, select, text
 from sqlalchemy.orm import Mapped, Session, declared_attr, mapped_column
 from sqlalchemy.schema import SchemaItem
 
@@ -26,6 +26,11 @@ class OperationStatus(StrEnum):
 
 
 ACTIVE = (OperationStatus.QUEUED, OperationStatus.RUNNING)
+
+
+def active_index(table: str) -> Index:
+    """The index by which a tenant's work that has not ended is counted."""
+    return Index(f"ix_{table}_active", "tenant_id", postgresql_where=text("status IN ('queued', 'running')"))
 
 
 class Operation(Base):
@@ -62,9 +67,10 @@ class Operation(Base):
     @declared_attr.directive
     @classmethod
     def __table_args__(cls) -> tuple[SchemaItem, ...]:
-        """The index by which a tenant's work is listed, and the statuses that there are."""
+        """The indexes by which a tenant's work is listed and counted, and the statuses that there are."""
         return (
             Index(f"ix_{cls.__tablename__}_tenant_id_id", "tenant_id", "id"),
+            active_index(cls.__tablename__),
             one_of("status", OperationStatus),
         )
 

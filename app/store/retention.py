@@ -102,7 +102,7 @@ def expire_evidence(session: Session, tenant_id: UUID, days: int, *, limit: int)
 
 
 def expire_events(session: Session, tenant_id: UUID, days: int, *, limit: int) -> int:
-    """Forget events that happened more than so many days ago, and that no webhook has yet to be sent; how many."""
+    """Forget events that happened more than so many days ago and are sent to all webhooks; how many."""
     is_awaited = exists().where(
         WebhookDelivery.event_id == Event.id, WebhookDelivery.state == DeliveryState.PENDING
     )

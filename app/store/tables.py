@@ -5,6 +5,7 @@ from app.store import (  # noqa: F401 - for their tables
     artifacts,
     audits,
     companions,
+    counters,
     data_keys,
     edits,
     erasure_receipts,
@@ -25,6 +26,7 @@ from app.store import (  # noqa: F401 - for their tables
     throughput,
     token_evidence,
     trail,
+    usage,
     webhook_deliveries,
     webhooks,
 )

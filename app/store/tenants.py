@@ -30,12 +30,16 @@ class Tenant(Base):
 
 @dataclass(frozen=True)
 class Principal:
-    """Who is asking: the tenant, what may be done, and by what that was shown: a key or a signed token."""
+    """Who is asking: the tenant, what may be done, and by what that was shown: a key or a signed token.
+
+    `quotas` are the tenant's own; those of a request have the instance's defaults in place of what is null.
+    """
 
     tenant_id: UUID
     tenant_name: str
     key_id: UUID | None
     scopes: frozenset[str]
+    quotas: Quotas
     token_subject: str | None = None
 
     @property

@@ -29,6 +29,7 @@ class TextSet(Base):
     __tablename__ = "text_sets"
     __table_args__ = (
         Index("ix_text_sets_tenant_id_id", "tenant_id", "id"),
+        Index("ix_text_sets_active", "tenant_id", postgresql_where=text("status = 'importing'")),
         Index(
             "ix_text_sets_tenant_id_preset_id",
             "tenant_id",

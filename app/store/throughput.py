@@ -9,6 +9,7 @@ from sqlalchemy import BigInteger, Text, bindparam, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from app import __version__
 from app.contracts.throughput import JobSums
 from app.settings import Queue
 from app.store.core.base import Base, CreatedAt
@@ -33,6 +34,8 @@ class WorkerClass(Base):
     threads: Mapped[int]
     memory_bytes: Mapped[int] = mapped_column(BigInteger)
     last_seen_at: Mapped[CreatedAt]
+    # Of the one that was there last; null of releases before it was told.
+    release: Mapped[str | None] = mapped_column(Text)
 
 
 class Throughput(Base):
@@ -100,7 +103,7 @@ class MeasuredJob:
 def announce(session: Session, machine: Machine, queue: Queue) -> None:
     """Note that a worker of a class is there now."""
     values = {name: getattr(machine, name) for name in Machine.__slots__}
-    statement = insert(WorkerClass).values(queue=queue, **values)
+    statement = insert(WorkerClass).values(queue=queue, release=__version__, **values)
     session.execute(
         statement.on_conflict_do_update(
             index_elements=["name", "queue"],
@@ -108,6 +111,7 @@ def announce(session: Session, machine: Machine, queue: Queue) -> None:
                 "threads": statement.excluded.threads,
                 "memory_bytes": statement.excluded.memory_bytes,
                 "last_seen_at": func.clock_timestamp(),
+                "release": statement.excluded.release,
             },
         )
     )

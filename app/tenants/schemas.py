@@ -71,7 +71,7 @@ class TenantOut(Described):
         return cls(
             id=format_id(Prefix.TENANT, row.id),
             name=row.name,
-            quotas=Quotas.model_validate(row.quotas),
+            quotas=Quotas.stored(row.quotas),
             retention=Retention.model_validate(row.retention),
             disabled=row.disabled_at is not None,
             disabled_at=row.disabled_at,

@@ -91,6 +91,8 @@ async def create_text_set(
     """
     media_type = read_media_type(request.headers.get("content-type", ""))
     limit = settings.max_json_bytes if media_type == JSON_MEDIA_TYPE else settings.max_upload_bytes
+    if principal.quotas.upload_bytes is not None:
+        limit = min(limit, principal.quotas.upload_bytes)
     with spooled() as spool:
         try:
             file, sha256 = await receive(bounded(request.stream(), limit), spool)

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from app.errors import IdempotencyKeyMissing
 from app.http.idempotency import answer_once
 from app.http.pagination import Page, decode_cursor, encode_cursor, id_cursor, invalid_cursor, page_by_id
+from app.http.quotas import require_room_left
 from app.intake.formats import Row
 from app.intake.records import Intake
 from app.settings import Settings
@@ -48,6 +49,7 @@ def create(
 
     Raises:
         ValidationFailed: a text breaks the contract, a limit, or has another's id.
+        QuotaExceeded: the tenant would store too much.
         ServiceUnavailable: the database broke off or is full.
         IdempotencyInFlight, IdempotencyMismatch: see `answer_once`.
     """
@@ -64,8 +66,6 @@ def create(
             )
         )
 
-    if key is None:
-        return create()
     return answer_once(session, principal, key, "text_set", submission.fingerprint, TextSetOut, create)
 
 
@@ -82,6 +82,7 @@ def store_texts(
 
     Raises:
         ValidationFailed: a text breaks the contract, a limit, or has another's id.
+        QuotaExceeded: the tenant would store too much.
         ServiceUnavailable: the database broke off or is full.
         KeyUnavailable: there is no key to seal the texts with.
     """
@@ -90,7 +91,7 @@ def store_texts(
     copy_texts(session, _in_thread(intake.batches(rows)))
     for column, value in intake.facts(session, row.tenant_id).items():
         setattr(row, column, value)
-    session.flush()
+    require_room_left(session, principal)
     return row
 
 
@@ -149,6 +150,7 @@ def _add_import(
         status=TextSetStatus.IMPORTING,
     )
     enqueue_import(session, row)
+    require_room_left(session, principal)
     return row
 
 

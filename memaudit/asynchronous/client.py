@@ -25,7 +25,18 @@ from memaudit.asynchronous.webhooks import Webhooks
 from memaudit.calls import Call, work_headers
 from memaudit.connection import connection
 from memaudit.requests import ListEvents, ScoreRequest
-from memaudit.types import Audit, Edit, Event, Gate, LanguageModel, ModelVersion, ScoreList, Study, TextSet
+from memaudit.types import (
+    Audit,
+    Edit,
+    Event,
+    Gate,
+    LanguageModel,
+    ModelVersion,
+    ScoreList,
+    Study,
+    TextSet,
+    Usage,
+)
 
 
 class AsyncClient:
@@ -91,6 +102,10 @@ class AsyncClient:
     def events(self, *, page_size: int = 100, **filters: Unpack[ListEvents]) -> AsyncIterator[Event]:
         """What has ended and how, the oldest first, page by page as it is reached."""
         return self._sender.pages(Event, "/v1/events", filters, page_size)
+
+    async def usage(self) -> Usage:
+        """What the tenant of the key uses, against its limits."""
+        return await self._sender.read(Usage, Call("GET", "/v1/usage"))
 
     async def score(
         self, *, idempotency_key: str | None = None, **request: Unpack[ScoreRequest]

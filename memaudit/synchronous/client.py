@@ -25,7 +25,18 @@ from memaudit.synchronous.tenants import Tenants
 from memaudit.synchronous.text_sets import TextSets
 from memaudit.synchronous.trail import Trail
 from memaudit.synchronous.webhooks import Webhooks
-from memaudit.types import Audit, Edit, Event, Gate, LanguageModel, ModelVersion, ScoreList, Study, TextSet
+from memaudit.types import (
+    Audit,
+    Edit,
+    Event,
+    Gate,
+    LanguageModel,
+    ModelVersion,
+    ScoreList,
+    Study,
+    TextSet,
+    Usage,
+)
 
 
 class Client:
@@ -91,6 +102,10 @@ class Client:
     def events(self, *, page_size: int = 100, **filters: Unpack[ListEvents]) -> Iterator[Event]:
         """What has ended and how, the oldest first, page by page as it is reached."""
         return self._sender.pages(Event, "/v1/events", filters, page_size)
+
+    def usage(self) -> Usage:
+        """What the tenant of the key uses, against its limits."""
+        return self._sender.read(Usage, Call("GET", "/v1/usage"))
 
     def score(
         self, *, idempotency_key: str | None = None, **request: Unpack[ScoreRequest]

@@ -12,7 +12,7 @@ from sqlalchemy.dialects import postgresql
 from migrations.ops import alter, build_index
 
 revision = "0022"
-down_revision = "0020"
+down_revision = "0021"
 branch_labels = None
 depends_on = None
 

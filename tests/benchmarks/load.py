@@ -36,7 +36,7 @@ OVERLOAD: Final = 3.0
 CLIENTS: Final = 16
 # Of the audit that keeps the worker busy: more than it scores meanwhile.
 SCORED_A_SECOND: Final = 1000
-PROGRAMS: Final = {"postgres": "postgres", "uvicorn": "api", "celery": "worker", "redis-server": "redis"}
+PROGRAMS: Final = {"postgres": "postgres", "app.serving": "api", "celery": "worker", "redis-server": "redis"}
 
 
 @dataclass(frozen=True)

@@ -229,6 +229,7 @@ def cases(ids: dict[str, str]) -> dict[str, Case]:
         "GET /v1/webhooks/{webhook_id}/deliveries/{delivery_id}": Case(read),
         "POST /v1/webhooks/{webhook_id}/deliveries/{delivery_id}/replay": Case(write, answered=409),
         "POST /v1/webhooks/{webhook_id}/replay": Case(write, {"since": "2026-01-01T00:00:00Z"}, answered=409),
+        "GET /v1/usage": Case(read, shared=True),
         "GET /v1/audits/{audit_id}/evidence": Case(read),
         "GET /v1/audits/{audit_id}/evidence/{format}": Case(read),
         "GET /v1/studies/{study_id}/evidence": Case(read),

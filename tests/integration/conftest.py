@@ -12,6 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 from sqlalchemy.orm import Session, sessionmaker
 
+from app.serving.protocol import BoundedProtocol
 from app.settings import Settings
 from app.store.blobs.objects import objects_at
 from app.store.blobs.rows import CHUNK_BYTES
@@ -44,7 +45,8 @@ async def client(app: FastAPI, settings: Settings) -> AsyncIterator[httpx.AsyncC
 @pytest.fixture
 async def remote(app: FastAPI, client: httpx.AsyncClient) -> AsyncIterator[httpx.AsyncClient]:
     """A client over a socket: events arrive as they are sent."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="off", log_config=None, ws="none"))
+    config = uvicorn.Config(app, port=0, http=BoundedProtocol, lifespan="off", log_config=None, ws="none")
+    server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())
     async with asyncio.timeout(10):
         while not server.started:  # noqa: ASYNC110 - the server has no event for it

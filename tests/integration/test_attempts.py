@@ -333,7 +333,7 @@ def test_a_process_whose_device_is_broken_claims_nothing_more_and_the_attempt_co
             runtime, get_context("fork").Event(), queue="gpu", ring_for_others=lambda *_: None
         )
     with sessions.begin() as session:
-        assert sweep_leases(session, max_attempts=3) == 0
+        assert sweep_leases(session, max_attempts=3) == []
     with sessions() as session:
         states = {job.id == other: (job.state, job.attempts) for job in session.query(Job)}
     assert states == {False: (JobState.QUEUED, 1), True: (JobState.QUEUED, 0)}

@@ -111,7 +111,7 @@ def test_nothing_is_left_after_kill_9_and_the_data_are_there_after_a_restart(
         published = read_signing_keys_of(service.url)
         text_set = upload_a_text(service.url, key)
         started = family(service.process)
-        for part in ("postgres", "redis-server", "celery", "uvicorn"):
+        for part in ("postgres", "redis-server", "celery", "app.serving"):
             assert part in commands(started)
         service.process.kill()
         service.process.wait()
@@ -152,7 +152,7 @@ def test_a_second_up_is_refused_and_the_first_goes_on_until_it_is_interrupted(ho
 
 
 def test_what_dies_is_started_again_at_the_same_place_until_all_is_terminated(home: Path) -> None:
-    parts = ("celery", "uvicorn", "redis-server", "bin/postgres")
+    parts = ("celery", "app.serving", "redis-server", "bin/postgres")
 
     def pids(part: str) -> set[int]:
         return {each.pid for each in family(service.process) if part in command_of(each)}

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session, sessionmaker
 
+from app.contracts.tenants import Quotas
 from app.errors import IdempotencyMismatch
 from app.http.idempotency import answer_once
 from app.store.core.identifiers import new_id
@@ -49,7 +50,9 @@ def ask(sessions: sessionmaker[Session]) -> Callable[[BaseModel], int]:
     """Ask with one and the same key; the number of the answer."""
     with sessions.begin() as session:
         tenant_id: UUID = add_tenant(session)
-    principal = Principal(tenant_id=tenant_id, tenant_name="acme", key_id=new_id(), scopes=frozenset())
+    principal = Principal(
+        tenant_id=tenant_id, tenant_name="acme", key_id=new_id(), scopes=frozenset(), quotas=Quotas()
+    )
     made: list[Answer] = []
 
     def create() -> Answer:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from uuid import UUID
 
 import pytest
+from sqlalchemy import func, text, update
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.errors import AlreadyTerminal, JobCrashed, JobFailed, LanguageModelRejected, NotFound
@@ -19,6 +20,7 @@ from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.lifecycle import cancel_operation, complete_shard, fail_job
 from app.store.operations import OperationStatus
 from tests.integration.rows import add_audit_rows, add_ready_model, add_shard, add_tenant
+from tests.job_machine import GUARD
 
 Sessions = sessionmaker[Session]
 
@@ -49,7 +51,7 @@ def take_one(sessions: Sessions, **options: float) -> Lease:
 
 def sweep(sessions: Sessions) -> int:
     with sessions.begin() as session:
-        return sweep_leases(session, max_attempts=3)
+        return len(sweep_leases(session, max_attempts=3))
 
 
 def state_of(sessions: Sessions, job_id: UUID) -> str:
@@ -137,6 +139,19 @@ def test_a_failed_job_fails_its_audit_and_frees_its_siblings(sessions: Sessions,
         fail_job(session, lease, {"type": "t", "title": "T", "status": 500, "detail": "no"})
     assert reread(sessions, audit).status == OperationStatus.FAILED
     assert [state_of(sessions, job), state_of(sessions, sibling)] == [JobState.FAILED, JobState.CANCELLED]
+
+
+def test_a_job_that_is_given_up_takes_the_others_of_its_audit_with_it_for_good(
+    sessions: Sessions, audit: Audit
+) -> None:
+    """Within the sweep too nothing that has ended begins again."""
+    jobs = add(sessions, audit, 2)
+    with sessions.begin() as session:
+        session.execute(text(GUARD))
+        session.execute(update(Job).values(state=JobState.RUNNING, attempts=1, lease_expires_at=func.now()))
+        session.execute(update(Job).where(Job.id == jobs[0]).values(attempts=3))
+    assert sweep(sessions) == 2
+    assert [state_of(sessions, job) for job in jobs] == [JobState.FAILED, JobState.CANCELLED]
 
 
 @pytest.mark.parametrize(

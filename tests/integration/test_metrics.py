@@ -22,6 +22,7 @@ from app.errors import HubUnreachable, StorageFull
 from app.http import service_load
 from app.settings import Settings
 from app.store.core.sessions import sync_engine
+from app.store.counters import Counts, add_counts, of_claim, of_lost_lease, of_retry, of_tokens
 from app.store.jobs.claiming import claim
 from app.store.jobs.kinds import SUMMARIZE_AUDIT
 from app.store.jobs.leases import close_failed, postpone, take_for_finish
@@ -55,6 +56,14 @@ def busy(sessions: sessionmaker[Session], database: psycopg.Connection) -> None:
         close_failed(session, claim_next(), StorageFull("The disk is full.").problem())
         postpone(session, claim_next(), HubUnreachable("The hub is away.").problem(), delay_seconds=600)
         claim_next()
+        counts = Counts()
+        for seconds in (0.05, 0.3, 7.0, 4000.0):
+            counts.add(of_claim("gpu", seconds))
+        for counted in (of_retry("score_shard", "lease-expired"), of_retry("score_shard", "job-crashed")):
+            counts.add(counted)
+        counts.add(of_lost_lease("score_shard"))
+        counts.add(of_tokens("score_shard", 1000))
+        add_counts(session, counts)
     database.execute("UPDATE jobs SET claimed_at = finished_at - interval '4 s' WHERE state = 'succeeded'")
     database.execute(
         "UPDATE jobs SET lease_expires_at = clock_timestamp() - interval '1 s' WHERE state = 'running'"
@@ -100,6 +109,15 @@ async def test_metrics_tell_what_waits_runs_and_fails(client: httpx.AsyncClient)
     assert value("recent_jobs", kind="score_shard", state="succeeded") == 1
     assert value("recent_job_seconds", kind="score_shard", state="succeeded") == pytest.approx(4)
     assert value("recent_failed_jobs", kind="score_shard", problem="storage-full") == 1
+    # Of four claims one took more than any bucket; each bucket counts those before it too.
+    buckets = {le: value("claim_seconds_bucket", queue="gpu", le=le) for le in ("0.1", "0.5", "15.0", "+Inf")}
+    assert buckets == {"0.1": 1, "0.5": 2, "15.0": 3, "+Inf": 4}
+    assert value("claim_seconds_count", queue="gpu") == 4
+    assert value("claim_seconds_sum", queue="gpu") == pytest.approx(4007.35)
+    assert value("claim_seconds_count", queue="cpu") == 0
+    assert value("retries_total", kind="score_shard", reason="job-crashed") == 1
+    assert value("lost_leases_total", kind="score_shard") == 1
+    assert value("tokens_total", kind="score_shard") == 1000
     assert 0 < value("disk_free_bytes", disk="uploads") <= value("disk_bytes", disk="uploads")
     assert CANARY not in (await client.get("/metrics")).text
 
@@ -260,7 +278,8 @@ async def test_all_that_is_asked_of_metrics_is_told(client: httpx.AsyncClient) -
     # And nothing is told of jobs and rooms that nobody looks at.
     names = {name for _, expr in asked for part, _ in used(promql_parser.parse(expr)) for name in part}
     ours = {name for name in told if name.startswith("memaudit_") and not name.startswith("memaudit_http")}
-    born = {"memaudit_expired_leases_created", "memaudit_webhook_attempts_created"}
+    counters = ("expired_leases", "webhook_attempts", "refused")
+    born = {f"memaudit_{name}_created" for name in counters}
     assert ours - names - born == set()
 
 

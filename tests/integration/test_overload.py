@@ -140,7 +140,7 @@ async def test_the_surplus_is_refused_before_anything_is_looked_up(
             assert is_refused(await first, "service-unavailable")  # its statement took too long
         assert (await post(client, request_body)).status_code == 202
         metrics = (await client.get("/metrics")).text
-    assert 'memaudit_http_refused_total{kind="short"} 2.0' in metrics
+    assert 'memaudit_refused_total{limit="busy_short"} 2.0' in metrics
 
 
 async def test_no_request_waits_long_for_a_connection_or_a_lock(

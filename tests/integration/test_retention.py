@@ -113,7 +113,7 @@ def test_a_job_that_the_sweeper_gives_up_has_an_end(
         add_shard(session, add_audit_rows(session, add_tenant(session)))
     database.execute("UPDATE jobs SET state = 'running', attempts = 3, lease_expires_at = created_at")
     with sessions.begin() as session:
-        assert sweep_leases(session, max_attempts=3) == 1
+        assert len(sweep_leases(session, max_attempts=3)) == 1
     row = database.execute("SELECT state, finished_at >= created_at FROM jobs").fetchone()
     assert row == (JobState.FAILED, True)
 

@@ -1,4 +1,7 @@
-"""Real workers of both classes: one for `cpu` needs no torch, and one for `gpu` hears the bells of `cpu`."""
+"""Real workers of both classes: one for `cpu` needs no torch, and one for `gpu` hears the bells of `cpu`.
+
+Their clocks are an hour ahead: that must not matter.
+"""
 
 import asyncio
 import os
@@ -22,6 +25,7 @@ from app.store.operations import OperationStatus
 from app.store.throughput import WorkerClass
 from tests.integration.test_summaries import add_rows
 from tests.live_service import until
+from tests.skewed_clock import build_skewed_clock, skewed
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -45,6 +49,8 @@ def worker(settings: Settings, queue: Queue, log: Path, *path: Path) -> Iterator
         "MEMAUDIT_BROKER_URL": settings.require_broker_url(),
         "PYTHONPATH": os.pathsep.join(map(str, (*path, ROOT))),
     }
+    if library := build_skewed_clock(log.parent):
+        environment |= skewed(library, seconds=3600)
     with log.open("wb") as output:
         process = subprocess.Popen(
             worker_command(queue, 1, "warning"), env=environment, stdout=output, stderr=output, cwd=log.parent

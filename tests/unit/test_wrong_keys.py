@@ -2,14 +2,14 @@
 
 import pytest
 
-from app.http import wrong_keys
+from app.http import buckets, wrong_keys
 from app.http.wrong_keys import WrongKeys
 
 
 @pytest.fixture
 def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     clock = [1000.0]
-    monkeypatch.setattr(wrong_keys.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(buckets.time, "monotonic", lambda: clock[0])
     return clock
 
 

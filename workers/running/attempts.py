@@ -7,6 +7,7 @@ import structlog
 from sqlalchemy.orm import Session
 
 from app.errors import JobFailed
+from app.store.counters import of_retry
 from app.store.jobs.leases import Lease, LeaseLost, postpone, requeue
 from app.store.lifecycle import fail_job
 from app.tracing import note
@@ -16,6 +17,7 @@ from workers.running.runtime import Runtime
 log = structlog.get_logger()
 
 LONGEST_PAUSE_SECONDS: Final = 120.0
+GIVEN_UP: Final = "given_up"
 
 
 def end_attempt(runtime: Runtime, lease: Lease, failure: JobFailed) -> None:
@@ -33,6 +35,8 @@ def end_attempt(runtime: Runtime, lease: Lease, failure: JobFailed) -> None:
 
     with suppress(LeaseLost):
         outcome = while_database_is_away(runtime)(transaction)
+        if outcome != GIVEN_UP:
+            runtime.counts.add(of_retry(lease.kind, failure.slug))
         note(outcome=outcome, problem=failure.slug)
         log.warning(
             "attempt_ended",
@@ -58,7 +62,7 @@ def _decide(session: Session, runtime: Runtime, lease: Lease, failure: JobFailed
         requeue(session, lease, problem, delay_seconds=pause(settings.retry_seconds, lease.attempts - 1))
         return "tried_again"
     fail_job(session, lease, problem, failure.findings)
-    return "given_up"
+    return GIVEN_UP
 
 
 def pause(first_seconds: float, earlier: int) -> float:

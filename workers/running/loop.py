@@ -4,6 +4,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.synchronize import Event as SharedEvent
+from typing import Final
 
 import structlog
 from opentelemetry.trace import SpanKind
@@ -13,9 +14,11 @@ from app.errors import JobCrashed, JobFailed, ServiceUnavailable
 from app.settings import SERVED_BY, Queue
 from app.store.blobs.full import storage_full_named
 from app.store.core.away import database_is_away
+from app.store.counters import of_claim, of_lost_lease, of_retry
 from app.store.jobs.claiming import claim
 from app.store.jobs.kinds import KINDS
-from app.store.jobs.leases import Lease, LeaseLost, close_cancelled, release
+from app.store.jobs.leases import Lease, LeaseLost, close_cancelled, release, was_given_to_another
+from app.store.throughput import MeasuredJob
 from app.tracing import note, span
 from workers.running.attempts import end_attempt
 from workers.running.device import DeviceBroken, device_answers, device_is_broken
@@ -25,6 +28,9 @@ from workers.running.runtime import Runtime
 from workers.running.throughput import record
 
 log = structlog.get_logger()
+
+# Why a job is tried again that its worker has handed back.
+WORKER_STOPPED: Final = "worker-stopped"
 
 
 def run_jobs_until_idle(
@@ -77,6 +83,7 @@ def _claim(runtime: Runtime, queue: Queue) -> Lease | None:
         )
     if lease is not None:
         runtime.turns.serve(lease.tenant_id)
+        runtime.counts.add(of_claim(lease.queue, lease.claimable_seconds))
     return lease
 
 
@@ -97,10 +104,13 @@ def run_job(runtime: Runtime, lease: Lease, stopping: SharedEvent) -> int:
         "memaudit.job.attempt": lease.attempts,
     }
     with span(f"job {lease.kind}", attributes, parent=lease.traceparent, kind=SpanKind.CONSUMER):
-        return _run_job(runtime, lease, stopping)
+        enqueued, measured = _run_job(runtime, lease, stopping)
+    record(runtime.sessions, runtime.machine, measured, runtime.counts)
+    return enqueued
 
 
-def _run_job(runtime: Runtime, lease: Lease, stopping: SharedEvent) -> int:
+def _run_job(runtime: Runtime, lease: Lease, stopping: SharedEvent) -> tuple[int, list[MeasuredJob]]:
+    """Run a job to its end; how many jobs it enqueued, and what was measured if it succeeded."""
     job_log = log.bind(job=str(lease.job_id), kind=lease.kind, epoch=lease.epoch)
     try:
         # A full disk must not pass for a database that is away: waiting does not help.
@@ -117,11 +127,14 @@ def _run_job(runtime: Runtime, lease: Lease, stopping: SharedEvent) -> int:
         note(outcome="dropped")
         with runtime.sessions.begin() as session:
             close_cancelled(session, lease)
+            if was_given_to_another(session, lease):
+                runtime.counts.add(of_lost_lease(lease.kind))
     except Stopping:
         job_log.info("job_released")
         note(outcome="released")
         with runtime.sessions.begin() as session:
             release(session, lease)
+        runtime.counts.add(of_retry(lease.kind, WORKER_STOPPED))
     except Exception as error:  # noqa: BLE001 - whatever a model or a driver raises ends the attempt, not the worker
         if not device_is_broken(error) and device_answers():
             end_attempt(runtime, lease, _named(error, lease))
@@ -135,9 +148,8 @@ def _run_job(runtime: Runtime, lease: Lease, stopping: SharedEvent) -> int:
     else:
         job_log.info("job_succeeded")
         note(outcome="succeeded")
-        record(runtime.sessions, runtime.machine, measured)
-        return enqueued
-    return 0
+        return enqueued, measured
+    return 0, []
 
 
 def _named(error: Exception, lease: Lease) -> JobFailed:

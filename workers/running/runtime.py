@@ -14,6 +14,7 @@ from app.sealing.keyring import Keyring
 from app.settings import GPU_QUEUE, Queue, Settings, get_settings
 from app.store.blobs.writing import BlobStore
 from app.store.core.sessions import sync_engine, sync_sessions
+from app.store.counters import Counts
 from app.store.data_keys import with_keyring
 from app.store.throughput import Machine
 from workers.running.machine import this_machine
@@ -36,6 +37,7 @@ class Runtime:
     name: str
     queue: Queue = GPU_QUEUE
     meter: Meter = field(default_factory=Meter)
+    counts: Counts = field(default_factory=Counts)
 
     @cached_property
     def machine(self) -> Machine:

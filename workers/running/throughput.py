@@ -1,17 +1,23 @@
-"""How long jobs take: each that succeeds is measured, and added to what is known of its like."""
+"""How long jobs take: each that succeeds is measured, and added to what is known of its like and counted."""
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Final
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
+from app.store.counters import Counts, add_counts, of_tokens
+from app.store.jobs.kinds import RUN_EDIT, SCORE_SHARD
 from app.store.language_models import LanguageModel
 from app.store.throughput import LOADING, Machine, MeasuredJob, add_measurement
 
 log = structlog.get_logger()
+
+# Kinds of jobs whose size is in tokens that go through a language model.
+_IN_TOKENS: Final = frozenset({SCORE_SHARD.name, RUN_EDIT.name})
 
 
 class Meter:
@@ -83,10 +89,20 @@ def _measured(
     )
 
 
-def record(sessions: sessionmaker[Session], machine: Machine, jobs: list[MeasuredJob]) -> None:
-    """Add jobs to what is known of their like. Should that fail, less is known, and nothing else is wrong."""
+def record(
+    sessions: sessionmaker[Session], machine: Machine, jobs: list[MeasuredJob], counts: Counts | None = None
+) -> None:
+    """Add jobs to what is known of their like, and counts to those of the instance.
+
+    Should that fail, less is known, and nothing else is wrong.
+    """
+    counts = counts or Counts()
+    for job in jobs:
+        if job.kind in _IN_TOKENS:
+            counts.add(of_tokens(job.kind, job.units))
     try:
         with sessions.begin() as session:
+            add_counts(session, counts)
             # In one order, so that no two workers wait for each other.
             for job in sorted(jobs, key=lambda job: (job.kind, job.measured, job.language_model_digest)):
                 add_measurement(session, machine, job)

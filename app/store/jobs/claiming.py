@@ -51,14 +51,18 @@ def claim(
             claimed_at=func.clock_timestamp(),
             lease_expires_at=lease_end(lease_seconds),
         )
-        .returning(Job, func.extract("epoch", func.clock_timestamp() - Job.waiting_since))
+        .returning(
+            Job,
+            func.extract("epoch", func.clock_timestamp() - Job.waiting_since),
+            func.extract("epoch", func.clock_timestamp() - Job.available_at),
+        )
         .execution_options(synchronize_session=False)
     )
     claimed = session.execute(statement).one_or_none()
     if claimed is None:
         return None
-    job, waited_seconds = claimed
-    return Lease.of(job, waited_seconds=float(waited_seconds or 0.0))
+    job, waited, claimable = claimed
+    return Lease.of(job, waited_seconds=float(waited or 0.0), claimable_seconds=float(claimable))
 
 
 def _next(queue: Queue, loaded: Sequence[UUID], served: Sequence[UUID]) -> ScalarSelect[UUID]:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any, Self
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, func, select, update
+from sqlalchemy import ColumnElement, and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.store.core.base import JSONObject
@@ -28,7 +28,8 @@ class Lease:
     """A claimed job: what to do, for what, and the (id, epoch) that guards its effect.
 
     `waits`, `waits_for` (a type of problem) and `waited_seconds` say how often, for what and for how long it
-    had waited when it was claimed: what an attempt computes is no waiting.
+    had waited when it was claimed: what an attempt computes is no waiting. `claimable_seconds` says for how
+    long it could have been claimed.
     """
 
     job_id: UUID
@@ -37,6 +38,7 @@ class Lease:
     waits: int
     waits_for: str | None
     waited_seconds: float
+    claimable_seconds: float
     kind: str
     queue: str
     tenant_id: UUID
@@ -47,7 +49,7 @@ class Lease:
     traceparent: str | None
 
     @classmethod
-    def of(cls, job: Job, *, waited_seconds: float) -> Self:
+    def of(cls, job: Job, *, waited_seconds: float, claimable_seconds: float) -> Self:
         """The lease of a job that was claimed just now."""
         return cls(
             job_id=job.id,
@@ -56,6 +58,7 @@ class Lease:
             waits=job.waits,
             waits_for=job.error["type"] if job.waits and job.error else None,
             waited_seconds=waited_seconds,
+            claimable_seconds=claimable_seconds,
             kind=job.kind,
             queue=job.queue,
             tenant_id=job.tenant_id,
@@ -159,6 +162,12 @@ def postpone(session: Session, lease: Lease, error: JSONObject, *, delay_seconds
 def release(session: Session, lease: Lease) -> None:
     """Hand the job back untried, for another worker; it may have been taken away already."""
     _put_back(session, lease, {"attempts": Job.attempts - 1})
+
+
+def was_given_to_another(session: Session, lease: Lease) -> bool:
+    """Whether a lease that is lost was taken by a sweep, rather than by a cancellation or its own commit."""
+    moved_on = or_(Job.epoch > lease.epoch, Job.state.in_((JobState.QUEUED, JobState.FAILED)))
+    return session.scalar(select(Job.id).where(Job.id == lease.job_id, moved_on)) is not None
 
 
 def _close(session: Session, lease: Lease, state: JobState, error: JSONObject | None) -> bool:

@@ -19,6 +19,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from app.errors import PROBLEM_BASE
+from app.store.counters import Count, read_counts
 from app.store.jobs.job import Job, JobState
 from app.store.webhook_deliveries import Backlog, read_backlog
 
@@ -64,6 +65,7 @@ class Load(NamedTuple):
     ended: list[EndedJobs]
     waiting: dict[str, int]
     webhooks: Backlog
+    counts: dict[Count, float]
     database_bytes: int
 
 
@@ -79,6 +81,7 @@ def read_load(session: Session, *, timeout_seconds: float) -> Load:
         ended=_count_ended(session),
         waiting=_count_waiting(session),
         webhooks=read_backlog(session),
+        counts=read_counts(session),
         database_bytes=session.execute(select(func.pg_database_size(func.current_database()))).scalar_one(),
     )
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from datetime import timedelta
+from typing import NamedTuple
 
 from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
@@ -13,7 +14,14 @@ from app.store.jobs.kinds import KINDS
 from app.store.lifecycle import cancel_audits, fail_owner
 
 
-def sweep_leases(session: Session, *, max_attempts: int) -> int:
+class ExpiredLease(NamedTuple):
+    """A job whose lease ran out: it is tried again, or was given up."""
+
+    kind: str
+    given_up: bool
+
+
+def sweep_leases(session: Session, *, max_attempts: int) -> list[ExpiredLease]:
     """Take jobs back whose lease ran out: queue them again, or give one up after `max_attempts`.
 
     One at a time is given up, so that the owners of two are not locked in one transaction: the caller comes
@@ -22,7 +30,7 @@ def sweep_leases(session: Session, *, max_attempts: int) -> int:
     Jobs of kinds that only a newer release knows are left to its sweep, which can end their owners.
 
     Returns:
-        How many leases had run out.
+        The leases that had run out.
     """
     expired = list(
         session.scalars(
@@ -36,7 +44,8 @@ def sweep_leases(session: Session, *, max_attempts: int) -> int:
         ),
     )
     given_up = [job for job in expired if job.attempts >= max_attempts]
-    expired = [job for job in expired if job not in given_up[1:]]
+    # It comes last: those of its owner are cancelled with it, and stay so.
+    expired = [job for job in expired if job not in given_up] + given_up[:1]
     now = session.scalar(select(func.clock_timestamp()))
     for job in expired:
         job.lease_expires_at = None
@@ -55,7 +64,7 @@ def sweep_leases(session: Session, *, max_attempts: int) -> int:
     # Those whose row was held when their owners ended.
     cancel_audits(session, take_forsaken(session))
     _cancel_orphans(session)
-    return len(expired)
+    return [ExpiredLease(job.kind, job in given_up) for job in expired]
 
 
 def _cancel_orphans(session: Session) -> None:

@@ -1,0 +1,1 @@
+"""What a tenant uses against its limits."""

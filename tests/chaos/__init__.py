@@ -1,0 +1,1 @@
+"""`make chaos`: a mixed load under random faults, of which nothing may be lost, doubled or wrong."""
