@@ -203,10 +203,13 @@ def record_gone(session: Session, claim: Claim, http_status: int, error: str) ->
     """Write that the receiver wants no more: its webhook is disabled and the delivery dead.
 
     Returns:
-        False when another try has overtaken this one; nothing is changed then.
+        False when another try has overtaken this one, or the webhook leads elsewhere now and is tried there
+        once the lease is over; nothing is changed then.
     """
     webhook = _locked(session, claim)
-    if webhook is None or not _finish(session, claim, DeliveryState.DEAD, http_status, error):
+    if webhook is None or webhook.url != claim.url:
+        return False
+    if not _finish(session, claim, DeliveryState.DEAD, http_status, error):
         return False
     webhook.enabled, webhook.disabled_reason = False, GONE
     record(

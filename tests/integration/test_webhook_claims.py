@@ -6,6 +6,7 @@ from uuid import UUID
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session, sessionmaker
 
+from app.contracts.tenants import Quotas
 from app.settings import Settings
 from app.store.core.identifiers import Prefix, format_id, new_id
 from app.store.tenants import Principal, Tenant, ensure_tenant
@@ -76,7 +77,7 @@ def test_what_waits_long_is_due_once_its_webhook_is_changed(
         webhook.failures = 9
         later = WebhookDelivery.next_attempt_at + timedelta(minutes=30)
         session.execute(update(WebhookDelivery).values(next_attempt_at=later))
-    principal = Principal(webhook.tenant_id, "acme", new_id(), frozenset())
+    principal = Principal(webhook.tenant_id, "acme", new_id(), frozenset(), Quotas())
     with sessions.begin() as session:
         assert claim(session) == []
         name = format_id(Prefix.WEBHOOK, webhook.id)
@@ -85,6 +86,20 @@ def test_what_waits_long_is_due_once_its_webhook_is_changed(
         change(session, principal, name, WebhookChange(enabled=True), settings)
     with sessions.begin() as session:
         assert len(claim(session)) == 2
+
+
+def test_a_receiver_of_before_does_not_end_a_webhook_that_leads_elsewhere(
+    sessions: sessionmaker[Session],
+) -> None:
+    with sessions.begin() as session:
+        webhook = add(session, "acme", waiting=1)
+        (claimed,) = claim(session)
+        webhook.url = "https://elsewhere.invalid/"
+        session.flush()
+        assert not record_gone(session, claimed, 410, "refused")
+        assert webhook.enabled
+        session.execute(update(WebhookDelivery).values(next_attempt_at=WebhookDelivery.created_at))
+        assert [each.url for each in claim(session)] == [webhook.url]
 
 
 def test_that_a_receiver_ended_its_webhook_is_in_the_trail(sessions: sessionmaker[Session]) -> None:
