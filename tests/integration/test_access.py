@@ -30,8 +30,8 @@ from tests.integration.rows import add_audit, add_ready_model
 from tests.live_service import PATIENCE
 
 PROMISED_SECONDS = 5
-# So that tests need not wait as long as the service: for how long a key is believed, and how often it is asked
-# whether those of requests that last are still good.
+# So that tests need not wait as long as the service: for how long a key is believed, and how often it is
+# asked whether those of requests that last are still good.
 BELIEVED, LOOK = 0.5, 0.2
 
 
