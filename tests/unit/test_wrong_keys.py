@@ -37,13 +37,6 @@ def test_one_customers_addresses_are_one(now: list[float]) -> None:
     assert keys.seconds_to_wait("2001:db8:1:3::1") == 0
 
 
-def test_ipv4_clients_of_a_socket_for_both_kinds_are_told_apart(now: list[float]) -> None:
-    keys = WrongKeys(a_minute=1)
-    keys.count("::ffff:10.0.0.1")
-    assert keys.seconds_to_wait("::ffff:10.0.0.2") == 0
-    assert keys.seconds_to_wait("10.0.0.1") == keys.seconds_to_wait("::ffff:10.0.0.1") > 0
-
-
 def test_memory_is_bounded(now: list[float]) -> None:
     keys = WrongKeys(a_minute=1)
     for number in range(wrong_keys._MOST_ADDRESSES + 5):
