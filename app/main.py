@@ -107,6 +107,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Connections]]:
     read_control_mappings(settings.control_mappings)  # a wrong one is told at the start
     keyring = Keyring(settings)
     keyring.require()
+    tokens = None if settings.oidc is None else SignedTokens(settings.oidc)
     limits = TimeLimits(
         connection_seconds=settings.database_wait_seconds,
         statement_seconds=settings.database_statement_seconds,
@@ -117,7 +118,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Connections]]:
     app.state.store = Store(engine, limits, with_keyring(keyring))
     await _require_keys(app.state.store)
     stop_tracing = start_tracing("memaudit-api")
-    tokens = None if settings.oidc is None else SignedTokens(settings.oidc)
     app.state.principals = Principals(
         app.state.store, WrongKeys(settings.wrong_keys_a_minute), _quotas(settings), tokens
     )
