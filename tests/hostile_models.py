@@ -160,6 +160,23 @@ def _empty_tensors(count: int) -> Spoil:
     return spoil
 
 
+def _left_over(count: int) -> Spoil:
+    """So many tensors of one number more, which the model does not take."""
+
+    def add(header: dict[str, Any]) -> None:
+        end = max(entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
+        for number in range(count):
+            offsets = [end + 4 * number, end + 4 * number + 4]
+            header[str(number)] = {"dtype": "F32", "shape": [1], "data_offsets": offsets}
+
+    def spoil(place: Place) -> None:
+        with (place / "model.safetensors").open("ab") as file:
+            file.write(bytes(4 * count))
+        _header(add)(place)
+
+    return spoil
+
+
 def _shape_zero(place: Place) -> None:
     tensors = load_file(place / "model.safetensors")
     save_file({name: tensor[:0] for name, tensor in tensors.items()}, place / "model.safetensors")
@@ -182,6 +199,33 @@ def _row(value: float) -> Callable[[dict[str, torch.Tensor]], object]:
 
 def _tokenizer(**changes: Any) -> Spoil:
     return _json("tokenizer.json", **changes)
+
+
+def _vocabulary_elsewhere(**names: str) -> Spoil:
+    """A setting that classes of tokenizers take for an argument and open: here with files outside."""
+
+    def spoil(place: Place) -> None:
+        vocabulary = json.loads((place / "tokenizer.json").read_text())["model"]["vocab"]
+        (place.outside / "vocab.json").write_text(json.dumps(vocabulary))
+        (place.outside / "merges.txt").write_text("#version: 0.2\n")
+        (place / "tokenizer.json").rename(place / "vocab.json")
+        settings = {name: str(place.outside / file) for name, file in names.items()}
+        _json("tokenizer_config.json", tokenizer_class="GPT2Tokenizer", **settings)(place)
+
+    return spoil
+
+
+def _vast_tokenizer(place: Place) -> None:
+    """An expression without end, and files that would be reason for more time and memory."""
+    _tokenizer(pre_tokenizer=never_ending("a"))(place)
+    for name in ("vocab.json", "vocab.txt", "tokenizer.model", "spiece.model", "merges.txt"):
+        with (place / name).open("wb") as file:
+            file.truncate(60 * 2**20)
+
+
+def _vast_index(place: Place) -> None:
+    (place / "model.safetensors").unlink()
+    (place / "model.safetensors.index.json").write_bytes(b'{"weight_map":[' + b"{}," * 5_000_000 + b"{}]}")
 
 
 def _many_files(place: Place) -> None:
@@ -244,6 +288,7 @@ HOSTILE: Final[dict[str, Spoil]] = {
     "a config that is a pipe": _in_place_of("config.json", os.mkfifo),
     "weights that are a pipe": _in_place_of("model.safetensors", os.mkfifo),
     "weights that never end": _in_place_of("model.safetensors", lambda path: path.symlink_to("/dev/zero")),
+    "an index of 5 million objects": _vast_index,
     "weights that are a directory": _in_place_of("model.safetensors", Path.mkdir),
     "weights that lead to themselves": _in_place_of(
         "model.safetensors", lambda path: path.symlink_to(path.name)
@@ -263,6 +308,7 @@ HOSTILE: Final[dict[str, Spoil]] = {
     ),
     "1.3 million empty tensors": _empty_tensors(1_300_000),
     "100 thousand empty tensors": _empty_tensors(100_000),
+    "95 thousand tensors left over": _left_over(95_000),
     "tensors of shape zero": _shape_zero,
     "no tensors": _raw_header(b"{}"),
     "a tensor twice": _raw_header(b'{"a":' + _BYTE + b',"a":' + _BYTE + b"}", b"\0"),
@@ -288,6 +334,9 @@ HOSTILE: Final[dict[str, Spoil]] = {
     ),
     "a normalizer that multiplies": _tokenizer(normalizer=_GROWING),
     "a tokenizer that is no JSON": _text("tokenizer.json", CANARY),
+    "a tokenizer of 300 MB": _vast_tokenizer,
+    "a vocabulary elsewhere": _vocabulary_elsewhere(vocab="vocab.json", merges="merges.txt"),
+    "a file of another kind elsewhere": _vocabulary_elsewhere(gguf_file="vocab.json"),
     "a tokenizer elsewhere": _json(
         "tokenizer_config.json", fast_tokenizer_files=["tokenizer./../../outside/x.json"]
     ),

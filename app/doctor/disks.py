@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from app.doctor.check import Check, Finding, Patient, fail, ok, warn
-from app.errors import SigningUnavailable, StorageFull, StorageUnavailable
+from app.errors import KeyUnavailable, SigningUnavailable, StorageFull, StorageUnavailable
+from app.sealing.keyring import Keyring
 from app.signing.keys import read_signing_keys
 from app.store.blobs.objects import objects_at
 from app.store.blobs.rows import POSTGRES
@@ -106,6 +107,34 @@ def check_signing(patient: Patient) -> Finding:
     return ok(f"Evidence is signed with {keys.public[0].key_id}.")
 
 
+def check_master(patient: Patient) -> Finding:
+    """Texts are stored under keys that a master key wraps; without it nobody reads them or serves."""
+    settings = patient.settings
+    if settings.key_command is not None:
+        return ok("A program wraps the keys of texts.")
+    directory = settings.master_keys_directory
+    try:
+        keyring = Keyring(settings)
+        keyring.require()
+        held = keyring.held()
+    except KeyUnavailable as error:
+        if settings.database_url is None and not directory.exists():
+            return warn("There is no master key yet.", "`memaudit up` makes one; elsewhere make one first.")
+        return fail(error.detail, "The API and workers do not start until there is one.")
+    open_to_others = [key.path.name for key in held if key.path and key.path.stat().st_mode & _OTHERS_MAY]
+    if open_to_others:
+        return fail(
+            f"Others may read {', '.join(sorted(open_to_others))} in {directory}.",
+            "Run `chmod 600` on it, then `memaudit keys rotate-master`: it may have been copied.",
+        )
+    if missing := patient.database.master_keys - {key.key_id for key in held}:
+        return fail(
+            f"Texts in the database need master keys that are not here: {', '.join(sorted(missing))}.",
+            "Give them back; `memaudit keys master` says how much each is needed for.",
+        )
+    return ok(f"The keys of texts are wrapped by the master key {held[0].key_id}.")
+
+
 def check_owner_key(patient: Patient) -> Finding:
     """The API key that `memaudit up` keeps for its owner."""
     path = patient.settings.api_key_path
@@ -122,5 +151,6 @@ CHECKS: Final = (
     Check("shared memory", check_shared_memory),
     Check("artifact store", check_artifacts, seconds=60),
     Check("signing keys", check_signing),
+    Check("master keys", check_master),
     Check("api key", check_owner_key),
 )

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select, text, union
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.orm import Session
 
+from app.store.data_keys import InstanceKey, TextSetKey
 from app.store.throughput import WorkerClass
 
 
@@ -22,7 +23,9 @@ class SeenWorker:
 
 @dataclass(frozen=True)
 class DatabaseFacts:
-    """What is known of a database. `revision` is None where nothing was migrated, `workers` then empty.
+    """What is known of a database. `revision` is None where nothing was migrated, the rest then empty.
+
+    `master_keys` are the ids of those that are needed to read the texts in it.
 
     `version` counts as Postgres does: 160004 is 16.4.
     """
@@ -32,10 +35,11 @@ class DatabaseFacts:
     max_connections: int
     revision: str | None
     workers: list[SeenWorker]
+    master_keys: frozenset[str]
 
 
 def read_facts(session: Session) -> DatabaseFacts:
-    """Read it all; a schema of another release hides the workers only.
+    """Read it all; a schema of another release hides workers and keys only.
 
     Raises:
         sqlalchemy.exc.SQLAlchemyError: the database is away.
@@ -54,6 +58,7 @@ def read_facts(session: Session) -> DatabaseFacts:
         max_connections=int(connections),
         revision=_revision(session),
         workers=_workers(session),
+        master_keys=_master_keys(session),
     )
 
 
@@ -74,3 +79,12 @@ def _workers(session: Session) -> list[SeenWorker]:
             ]
     except ProgrammingError:
         return []
+
+
+def _master_keys(session: Session) -> frozenset[str]:
+    used = union(select(InstanceKey.master_key_id), select(TextSetKey.master_key_id))
+    try:
+        with session.begin_nested():
+            return frozenset(session.scalars(used))
+    except ProgrammingError:
+        return frozenset()

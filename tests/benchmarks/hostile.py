@@ -3,6 +3,9 @@
 python -m tests.benchmarks.hostile
 """
 
+import json
+import random
+import shutil
 import tempfile
 import threading
 import time
@@ -11,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from tests.hostile_models import HOSTILE, NEVER_SAID, make_hostile
 from tests.tiny_models import save_tiny_model
@@ -35,11 +39,39 @@ def main() -> None:
             for name, spoil in HOSTILE.items()
         ]
         row("honest", honest, roots, usable=True)
+        row("honest, 47 thousand tensors", many_experts(honest, roots / "experts"), roots, usable=True)
+        row("honest, 256 thousand tokens", many_tokens(honest, roots / "tokens"), roots, usable=True)
         seconds, megabytes = (max(each) for each in zip(*worst, strict=True))
         print(f"{len(HOSTILE)} directories: at most {seconds:.2f} s and {megabytes:.0f} MB")
         assert not list(outside.rglob("executed")), "code of a directory was executed"
         assert seconds < MOST_SECONDS
         assert megabytes < MOST_MEGABYTES
+
+
+def many_experts(honest: Path, directory: Path) -> Path:
+    """A mixture of experts that has as many tensors as the largest that are published."""
+    shutil.copytree(honest, directory)
+    shape = {"hidden_size": 8, "moe_intermediate_size": 4, "num_hidden_layers": 60, "num_experts": 256}
+    heads = {"num_attention_heads": 1, "num_key_value_heads": 1, "head_dim": 8, "num_experts_per_tok": 2}
+    config = AutoConfig.for_model("qwen3_moe", vocab_size=384, **shape, **heads)
+    AutoModelForCausalLM.from_config(config).save_pretrained(directory)
+    return directory
+
+
+def many_tokens(honest: Path, directory: Path) -> Path:
+    """A tokenizer that has as many tokens as the largest that are published: pairs of others, by chance."""
+    shutil.copytree(honest, directory)
+    content = json.loads((directory / "tokenizer.json").read_text())
+    vocabulary, merges = content["model"]["vocab"], content["model"]["merges"]
+    tokens, chance = [token for token in vocabulary if "|" not in token], random.Random(0)
+    while len(vocabulary) < 256_000:
+        pair = chance.sample(tokens, 2)
+        if len(made := "".join(pair)) <= 14 and made not in vocabulary:
+            vocabulary[made] = len(vocabulary)
+            tokens.append(made)
+            merges.append(pair)
+    (directory / "tokenizer.json").write_text(json.dumps(content, ensure_ascii=False, indent=2))
+    return directory
 
 
 def row(name: str, directory: Path, roots: Path, *, usable: bool = False) -> tuple[float, float]:

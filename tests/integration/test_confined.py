@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def test_a_checkpoint_is_described_as_in_this_process(checkpoint: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "limit"),
-    [("an expression without end", "3 seconds"), ("a normalizer that multiplies", "memory")],
+    [("an expression without end", "processor time"), ("a normalizer that multiplies", "memory")],
 )
 def test_a_limit_is_a_rejection(checkpoint: Path, tmp_path: Path, name: str, limit: str) -> None:
     directory = make_hostile(checkpoint, tmp_path / "hostile", tmp_path / "outside", HOSTILE[name])
@@ -114,6 +115,27 @@ def test_a_tokenizer_that_never_ends_is_killed(
     assert not confined.is_alive
 
 
+def test_a_process_that_is_slow_to_take_texts_is_waited_for(confined: ConfinedTokenizer) -> None:
+    """As on a machine with much else to do."""
+    (server,) = psutil.Process().children()
+    (child,) = server.children()
+    child.suspend()
+    resume = threading.Timer(1.5, child.resume)
+    resume.start()
+    assert count_tokens(confined, ["a" * 500_000]) == [500_000]
+    resume.join()
+
+
+def test_a_token_may_have_any_number(checkpoint: Path, tmp_path: Path) -> None:
+    directory = Path(shutil.copytree(checkpoint, tmp_path / "hostile"))
+    content = json.loads((directory / "tokenizer.json").read_text())
+    content["model"]["vocab"]["q"] = 2**32 - 1
+    (directory / "tokenizer.json").write_text(json.dumps(content))
+    confined = ConfinedTokenizer(directory)
+    assert token_ids_of(confined, ["q"]) == [[2**32 - 1]]
+    confined.close()
+
+
 def test_a_process_that_is_killed_is_no_fault_of_the_checkpoint(confined: ConfinedTokenizer) -> None:
     """Another attempt may get through, also when the server was killed."""
     (server,) = psutil.Process().children()
@@ -124,10 +146,15 @@ def test_a_process_that_is_killed_is_no_fault_of_the_checkpoint(confined: Confin
     assert not confined.is_alive
 
 
-def test_the_server_is_started_again(checkpoint: Path) -> None:
+def test_the_server_is_started_again(checkpoint: Path, confined: ConfinedTokenizer) -> None:
     (server,) = psutil.Process().children()
+    busy = server.children()
+    confined._process.ask(("__call__", ["a" * 4_000_000], {}, 60))  # and nobody waits for it
     os.kill(server.pid, signal.SIGKILL)
     server.wait()
+    assert busy
+    psutil.wait_procs(busy, timeout=10)
+    assert not any(each.is_running() for each in busy)
     confined = ConfinedTokenizer(checkpoint)
     assert count_tokens(confined, ["a"]) == [1]
     confined.close()
@@ -136,6 +163,15 @@ def test_the_server_is_started_again(checkpoint: Path) -> None:
 def test_a_confined_process_knows_no_secrets(confined: ConfinedTokenizer, checkpoint: Path) -> None:
     (server,) = psutil.Process().children()
     (child,) = server.children()
-    assert set(child.environ()) <= {"PYTHONPATH", "OMP_NUM_THREADS", "HF_HUB_OFFLINE", "LC_CTYPE"}
+    assert set(child.environ()) <= {
+        "PYTHONPATH",
+        "LD_LIBRARY_PATH",
+        "CUDA_VISIBLE_DEVICES",
+        "HF_HUB_OFFLINE",
+        "HF_DEACTIVATE_ASYNC_LOAD",
+        "OMP_NUM_THREADS",
+        "RAYON_NUM_THREADS",
+        "LC_CTYPE",
+    }
     assert {opened.path for opened in child.open_files()} == set()
     assert child.rlimit(psutil.RLIMIT_FSIZE) == (0, 0)

@@ -19,6 +19,7 @@ from app.doctor.check import Check, Finding, Patient, examine, ok
 from app.doctor.registry import CHECKS
 from app.embedded.postgres_server import PostgresServer
 from app.embedded.redis_server import RedisServer
+from app.sealing.master_keys import ensure_master_key
 from app.settings import Settings
 from app.signing.keys import ensure_signing_key
 from tests.command_line import invoke
@@ -47,6 +48,7 @@ def sound(database_url: str, broker_url: str, tmp_path: Path) -> Settings:
     """Settings of a set-up in which nothing is wrong but that no process runs."""
     (tmp_path / "models").mkdir()
     ensure_signing_key(tmp_path / "signing-keys")
+    ensure_master_key(tmp_path / "master-keys")
     return Settings(
         home=tmp_path,
         port=free_port(),
@@ -204,6 +206,22 @@ def test_an_artifact_store_that_takes_nothing(sound: Settings, tmp_path: Path) -
     (tmp_path / "file").touch()
     broken = {"artifact_store": f"file://{tmp_path / 'file' / 'below'}"}
     says(finding("artifact store", sound, **broken), "fail", "cannot be written to")
+
+
+def test_master_keys(sound: Settings, tmp_path: Path, database: psycopg.Connection) -> None:
+    says(finding("master keys", sound), "ok", "wrapped by the master key")
+    says(finding("master keys", sound, key_command="true"), "ok", "A program")
+    absent = {"master_keys": tmp_path / "absent"}
+    says(finding("master keys", sound, **absent), "fail", "no master key")
+    says(finding("master keys", sound, **absent, database_url=None), "warn", "no master key yet")
+    (key,) = (tmp_path / "master-keys").glob("*.key")
+    key.chmod(0o644)
+    says(finding("master keys", sound), "fail", f"Others may read {key.name}")
+    key.chmod(0o600)
+    database.execute(
+        "INSERT INTO instance_keys (name, master_key_id, wrapped) VALUES ('another', 'gone', 'x')"
+    )
+    says(finding("master keys", sound), "fail", "that are not here: gone")
 
 
 def test_keys_that_are_absent_broken_or_open_to_others(sound: Settings, tmp_path: Path) -> None:

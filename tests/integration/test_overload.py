@@ -70,6 +70,7 @@ async def test_an_audit_is_requested_and_read_with_few_statements(
         "INSERT INTO jobs",
         "SELECT",  # which workers there are
         "INSERT INTO trail",
+        "SELECT",  # the key of the instance, for what is kept of the request
         "INSERT INTO idempotency_keys",
         "COMMIT",
     ]
@@ -80,14 +81,14 @@ async def test_an_audit_is_requested_and_read_with_few_statements(
     with statements_of(app) as said:
         again = await post(client, request_body)
     assert again.json() == accepted.json()
-    assert of_work(said) == ["SELECT", "COMMIT"]
+    assert of_work(said) == ["SELECT", "SELECT", "COMMIT"]  # the answer, and the key of the instance
 
 
 async def test_an_audit_that_is_not_alone_is_read_as_a_whole(
     app: FastAPI, client: httpx.AsyncClient, request_body: dict[str, str], sessions: sessionmaker[Session]
 ) -> None:
     with sessions.begin() as session:
-        controls = TextSet(**{**_columns(session), "name": "controls", "sha256": "c" * 64})
+        controls = TextSet(**{**_columns(session), "name": "controls", "hmac_sha256": "c" * 64})
         session.add(controls)
         session.flush()
         control_id = format_id(Prefix.TEXT_SET, controls.id)

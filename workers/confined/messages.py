@@ -3,6 +3,7 @@
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 import orjson
@@ -25,18 +26,32 @@ class Line:
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
 
-    def send(self, message: bytes | memoryview) -> None:
+    def send(self, message: bytes | memoryview, seconds: float | None = None) -> None:
         """Send bytes.
 
-        Raises:
-            OSError: the other side is gone, or takes none for as long as the socket waits.
-        """
-        self._socket.sendall(len(message).to_bytes(_LENGTH_BYTES, "little"))
-        self._socket.sendall(message)
+        Args:
+            message: the bytes.
+            seconds: how long the other side may take to take them; for ever if not given.
 
-    def say(self, fact: Any) -> None:
+        Raises:
+            Silent: it has not taken them by then.
+            OSError: the other side is gone.
+        """
+        self._socket.settimeout(seconds)
+        try:
+            self._socket.sendall(len(message).to_bytes(_LENGTH_BYTES, "little"))
+            self._socket.sendall(message)
+        except TimeoutError:
+            raise Silent from None
+
+    def say(self, fact: Any, seconds: float | None = None) -> None:
         """Send JSON; as `send`."""
-        self.send(orjson.dumps(fact))
+        self.send(orjson.dumps(fact), seconds)
+
+    def hang_up(self) -> None:
+        """Let the other side see that nothing more will be said; what it says is still heard."""
+        with suppress(OSError):  # it is gone
+            self._socket.shutdown(socket.SHUT_WR)
 
     def receive(
         self, silent_seconds: float | None = None, on_wait: Callable[[], object] = lambda: None

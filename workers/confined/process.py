@@ -4,6 +4,7 @@ Such processes are forked from a server that has loaded what they need. It is a 
 starts, not the server of `multiprocessing`: the library of Celery's pool takes the place of parts of that.
 """
 
+import atexit
 import os
 import signal
 import socket
@@ -26,6 +27,8 @@ Program = Literal["inspect", "tokenize"]
 _SERVER: Final = "workers.confined.server"
 # How long to wait for what takes no time: the server and the process are there.
 _MOMENT_SECONDS: Final = 60.0
+# With which a tokenizer goes through many texts.
+_MOST_THREADS: Final = 8
 # The exit status of a process that was refused memory, and how those end that cannot say so.
 MEMORY_REFUSED: Final = 86
 _OUT_OF_MEMORY: Final = frozenset({signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL})
@@ -70,7 +73,6 @@ class ConfinedProcess:
         self._line, self._status = Line(ours), Line(told)
         # Who is forgotten without having been closed ends as well: nobody can ask it any more.
         weakref.finalize(self, _close, ours, told)
-        self._pid: int | None = None
 
     def __enter__(self) -> Self:
         """The process."""
@@ -87,7 +89,10 @@ class ConfinedProcess:
             LimitReached, JobCrashed: see `answer`.
         """
         try:
-            self._line.say(question)
+            self._line.say(question, _MOMENT_SECONDS)
+        except Silent:
+            self.close()
+            raise JobCrashed("A process that the worker had started was stopped.") from None
         except OSError:
             raise self._end() from None
 
@@ -111,19 +116,16 @@ class ConfinedProcess:
             raise self._end() from None
 
     def close(self) -> None:
-        """End the process, whatever it is busy with."""
+        """End the process, whatever it is busy with: its server kills who is wanted by nobody."""
         self._line.close()
+        self._status.hang_up()
         with suppress(EOFError, Silent, OSError):
-            if self._pid is None:
-                self._pid = int(self._status.receive(_MOMENT_SECONDS))
-                os.kill(self._pid, signal.SIGKILL)
-                self._status.receive(_MOMENT_SECONDS)
+            self._status.receive(_MOMENT_SECONDS)
         self._status.close()
 
     def _end(self) -> LimitReached | JobCrashed:
         """What it means that the process is gone."""
         try:
-            self._pid = int(self._status.receive(_MOMENT_SECONDS))
             code = int(self._status.receive(_MOMENT_SECONDS))
         except (EOFError, Silent):
             return JobCrashed("The server of the worker's confined processes was killed.")
@@ -146,6 +148,7 @@ class _Server:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
+        self._owner: int | None = None
 
     def start(self) -> None:
         with self._lock:
@@ -174,13 +177,23 @@ class _Server:
                 stderr=subprocess.DEVNULL,
                 env={
                     "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-                    "OMP_NUM_THREADS": "1",
+                    **{name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
+                    "CUDA_VISIBLE_DEVICES": "",
                     "HF_HUB_OFFLINE": "1",
+                    # The stacks of threads count as memory, of which a process has little on any machine.
+                    "HF_DEACTIVATE_ASYNC_LOAD": "1",
+                    "OMP_NUM_THREADS": "1",
+                    "RAYON_NUM_THREADS": str(min(_MOST_THREADS, len(os.sched_getaffinity(0)))),
                 },
                 start_new_session=True,  # Ctrl-C is for this process, with which the server ends
             )
-        self._control = ours
+        self._control, self._owner = ours, os.getpid()
         return ours
+
+    def end(self) -> None:
+        """End the server, if it is this process' own and not that of one which it was forked from."""
+        if self._owner == os.getpid():
+            self._end()
 
     def _end(self) -> None:
         if self._control is not None:
@@ -192,6 +205,7 @@ class _Server:
 
 
 _server: Final = _Server()
+atexit.register(_server.end)
 
 
 def start_server() -> None:

@@ -1,5 +1,6 @@
 """What confined processes do."""
 
+import gc
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -9,27 +10,35 @@ from typing import Any, Final
 import numpy as np
 
 from workers.confined.channel import Channel
+from workers.confined.inspection import CPU_SECONDS, TENSORS_A_SECOND, TRIAL_SECONDS
 from workers.science.errors import CheckpointRejected
 from workers.science.models.description import describe_checkpoint
 from workers.science.models.tokenizer_files import describe_tokenizer, load_tokenizer
 
-_BYTES_A_SAYING = 2**28
+_BYTES_A_SAYING: Final = 2**28
 
 
 def inspect(channel: Channel, directory: str) -> Any:
     """Describe a checkpoint. Says `{"read": bytes}` now and then, and last `{"found"}` or `{"rejected"}`."""
     unsaid = 0
+    gc.disable()  # nearly all that is made here is kept to the end
+
+    def on_trial() -> None:
+        channel.allow(TRIAL_SECONDS)
+
+    def on_match(n_tensors: int) -> None:
+        channel.allow(CPU_SECONDS + n_tensors / TENSORS_A_SECOND)
 
     def on_read(n_bytes: int) -> None:
         nonlocal unsaid
         unsaid += n_bytes
         if unsaid >= _BYTES_A_SAYING:
             channel.say({"read": unsaid})
-            channel.allow()
+            channel.allow(CPU_SECONDS)
             unsaid = 0
 
     try:
-        return {"found": asdict(describe_checkpoint(Path(directory), on_read))}
+        return {"found": asdict(describe_checkpoint(Path(directory), on_trial, on_match, on_read))}
     except CheckpointRejected as error:
         return {"rejected": [error.code, error.detail]}
     except (MemoryError, OSError):
@@ -44,7 +53,7 @@ def tokenize(channel: Channel, directory: str) -> Any:
 
     A question is a method of the tokenizer, its argument and options, and seconds of processor time. The
     answer is `{"failed"}` or `{"text"}`, or for texts `{"lengths", "fields"}` and then the numbers of each
-    field, int32 [sum of lengths] or [sum of lengths, 2].
+    field, uint32 [sum of lengths] or [sum of lengths, 2].
     """
     try:
         tokenizer = load_tokenizer(Path(directory))
@@ -57,6 +66,7 @@ def tokenize(channel: Channel, directory: str) -> Any:
         channel.allow(cpu_seconds)
         try:
             answer = getattr(tokenizer, method)(argument, **options)
+            numbers = [] if isinstance(answer, str) else [_numbers(rows) for rows in answer.values()]
         except MemoryError:
             raise
         except BaseException:  # noqa: BLE001 - as above
@@ -64,15 +74,14 @@ def tokenize(channel: Channel, directory: str) -> Any:
             continue
         if isinstance(answer, str):
             channel.say({"text": answer})
-        else:
-            _send_tokens(channel, answer)
+            continue
+        channel.say({"lengths": [len(row) for row in answer["input_ids"]], "fields": list(answer)})
+        for each in numbers:
+            channel.send(each)
 
 
-def _send_tokens(channel: Channel, encoded: Mapping[str, Sequence[Sequence[Any]]]) -> None:
-    lengths = [len(token_ids) for token_ids in encoded["input_ids"]]
-    channel.say({"lengths": lengths, "fields": list(encoded)})
-    for rows in encoded.values():
-        channel.send(np.concatenate([np.asarray(row, dtype=np.int32).ravel() for row in rows]).tobytes())
+def _numbers(rows: Sequence[Sequence[Any]]) -> bytes:
+    return np.concatenate([np.asarray(row, dtype=np.uint32).ravel() for row in rows]).tobytes()
 
 
 PROGRAMS: Final[Mapping[str, Callable[[Channel, str], Any]]] = {"inspect": inspect, "tokenize": tokenize}

@@ -1,17 +1,20 @@
 """The server that confined processes are forked from: a program, started by `workers.confined.process`.
 
-It has one thread, loads once what programs need, some 300 MB that its forks share, and ends with its parent.
+It has one thread, loads once what programs need, some 390 MB that its forks share, and ends with its parent.
 """
 
+import ctypes
 import gc
 import os
 import re
 import resource
 import selectors
+import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -22,11 +25,17 @@ from workers.confined.messages import Line
 from workers.confined.process import MEMORY_REFUSED, Limits
 
 _LARGEST_REQUEST: Final = 2**16
+_PR_SET_PDEATHSIG: Final = 1
+_libc: Final = ctypes.CDLL(None)
+_server_pid: Final = os.getpid()
 _DATA: Final = re.compile(r"VmData:\s+(\d+) kB")
 
 
 def main(control: socket.socket) -> None:
-    """Fork a process for each request, and tell of each its number and, when it has ended, how."""
+    """Fork a process for each request, and tell of each, when it has ended, how.
+
+    Who hangs up wants to know no more: the process is killed.
+    """
     import transformers.models.llama.modeling_llama  # noqa: F401, PLC0415 - most of what models share
 
     from workers.confined.programs import PROGRAMS  # noqa: PLC0415 - brings torch
@@ -36,10 +45,8 @@ def main(control: socket.socket) -> None:
         selector.register(control, selectors.EVENT_READ)
         while True:
             for key, _ in selector.select():
-                if key.data is not None:
-                    selector.unregister(key.fileobj)
-                    os.close(key.fd)
-                    _bury(*key.data)
+                if isinstance(key.data, _Forked):
+                    _attend(selector, key.data, ended=key.fd == key.data.pidfd)
                     continue
                 request, descriptors, _, _ = socket.recv_fds(control, _LARGEST_REQUEST, 2)
                 if not request:
@@ -49,19 +56,35 @@ def main(control: socket.socket) -> None:
                 if pid == 0:
                     _run(PROGRAMS, orjson.loads(request), theirs)
                 theirs.close()
-                _tell(status, pid)
-                selector.register(os.pidfd_open(pid), selectors.EVENT_READ, (pid, status))
+                forked = _Forked(pid, os.pidfd_open(pid), status)
+                selector.register(forked.pidfd, selectors.EVENT_READ, forked)
+                selector.register(forked.status, selectors.EVENT_READ, forked)
 
 
-def _bury(pid: int, status: socket.socket) -> None:
-    _, ended = os.waitpid(pid, 0)
-    with status:
-        _tell(status, os.waitstatus_to_exitcode(ended))
+@dataclass
+class _Forked:
+    """A process and who wants to know its end."""
+
+    pid: int
+    pidfd: int
+    status: socket.socket
+    is_wanted: bool = True
 
 
-def _tell(status: socket.socket, number: int) -> None:
-    with suppress(OSError):  # nobody wants to know any more
-        Line(status).send(str(number).encode())
+def _attend(selector: selectors.BaseSelector, forked: _Forked, *, ended: bool) -> None:
+    """Bury a process that has ended, or kill one that nobody wants any more."""
+    if forked.is_wanted:
+        selector.unregister(forked.status)
+        forked.is_wanted = False
+        if not ended:
+            signal.pidfd_send_signal(forked.pidfd, signal.SIGKILL)
+    if not ended:
+        return
+    selector.unregister(forked.pidfd)
+    os.close(forked.pidfd)
+    _, how = os.waitpid(forked.pid, 0)
+    with forked.status, suppress(OSError):  # nobody hears it
+        Line(forked.status).say(os.waitstatus_to_exitcode(how))
 
 
 def _run(
@@ -72,6 +95,7 @@ def _run(
     limits = Limits(**of)
     code = 1
     try:
+        _end_with_the_server()
         _keep_only(line)
         channel = Channel(line, limits)
         channel.allow()
@@ -84,6 +108,11 @@ def _run(
         code = MEMORY_REFUSED
     finally:
         os._exit(code)  # whatever was raised: a traceback would quote files
+
+
+def _end_with_the_server() -> None:
+    if _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) or os.getppid() != _server_pid:
+        os._exit(1)
 
 
 def _keep_only(line: socket.socket) -> None:

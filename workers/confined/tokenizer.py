@@ -43,7 +43,7 @@ class ConfinedTokenizer:
             said = self._said(SILENT_SECONDS)
         except LimitReached as reached:
             self.close()
-            raise limits_exceeded(reached, limits) from None
+            raise limits_exceeded(reached) from None
         except BaseException:
             self.close()
             raise
@@ -55,7 +55,7 @@ class ConfinedTokenizer:
         self.model_max_length: int = said["model_max_length"]
 
     def __call__(self, texts: str | Sequence[str], **options: Any) -> dict[str, Any]:
-        """Tokenize; numbers of a text are a list, those of texts int32 [n_tokens] or [n_tokens, 2] each.
+        """Tokenize; numbers of a text are a list, those of texts uint32 [n_tokens] or [n_tokens, 2] each.
 
         Raises:
             TokenizingFailed: it fails at a text, or takes too much memory or time.
@@ -88,7 +88,7 @@ class ConfinedTokenizer:
         ends = np.cumsum(said["lengths"])[:-1]
         encoded = {}
         for name in said["fields"]:
-            numbers = np.frombuffer(self._process.answer(SILENT_SECONDS), dtype=np.int32)
+            numbers = np.frombuffer(self._process.answer(SILENT_SECONDS), dtype=np.uint32)
             if name == "offset_mapping":
                 numbers = numbers.reshape(-1, 2)
             encoded[name] = np.split(numbers, ends)

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from workers.science.errors import CheckpointRejected
-from workers.science.models import weight_numbers
-from workers.science.models.checked_json import MOST_DEPTH, read_checked
+from workers.science.models import checked_json, weight_numbers
+from workers.science.models.checked_json import MOST_DEPTH, MOST_VALUES, read_checked
 from workers.science.models.checkpoint_files import digest_checkpoint, stored_tensors
 from workers.science.models.description import describe_checkpoint
 from workers.science.models.opened_checkpoint import opened_checkpoint
@@ -79,6 +79,36 @@ def test_json_may_be_nested_so_deep(tmp_path, depth, taken):
     else:
         with pytest.raises(CheckpointRejected, match="deeper"):
             read_checked(tmp_path, "config.json")
+
+
+def test_of_json_with_too_many_values_nothing_is_made(tmp_path, monkeypatch):
+    (tmp_path / "config.json").write_text("[" + "1," * MOST_VALUES + "1]")
+    monkeypatch.setattr(checked_json.json, "loads", None)
+    with pytest.raises(CheckpointRejected, match="more than"):
+        read_checked(tmp_path, "config.json")
+
+
+def test_tensors_are_matched_once_their_number_is_plausible(checkpoint):
+    matched: list[int] = []
+    describe_checkpoint(checkpoint, on_match=matched.append)
+    tensors = load_file(checkpoint / "model.safetensors")
+    assert matched == [len(tensors)]
+    tensors |= {str(number): torch.ones(1) for number in range(1100)}
+    save_file(tensors, checkpoint / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointRejected, match="many more tensors"):
+        describe_checkpoint(checkpoint, on_match=matched.append)
+    assert len(matched) == 1
+
+
+def test_experts_may_be_stored_apart(checkpoint):
+    """As they are published: a thousand tensors and more for a few parameters."""
+    shape = {"hidden_size": 8, "moe_intermediate_size": 4, "num_hidden_layers": 2, "num_experts": 256}
+    heads = {"num_attention_heads": 1, "num_key_value_heads": 1, "head_dim": 8, "num_experts_per_tok": 2}
+    config = AutoConfig.for_model("qwen3_moe", vocab_size=384, **shape, **heads)
+    AutoModelForCausalLM.from_config(config).save_pretrained(checkpoint)
+    matched: list[int] = []
+    describe_checkpoint(checkpoint, on_match=matched.append)
+    assert matched[0] > 2 * 3 * 256
 
 
 def weights(path: Path, tensor: torch.Tensor) -> Path:

@@ -11,6 +11,8 @@ from workers.science.errors import CheckpointRejected
 MOST_JSON_BYTES: Final = 16 * 2**20
 MOST_DEPTH: Final = 32
 MOST_VALUES: Final = 500_000
+# Every value but the outermost comes after one of these.
+_MARKS: Final = (b",", b"[", b"{")
 _CODE: Final = (
     "custom_code",
     (
@@ -48,7 +50,20 @@ _REFUSED: Final[Mapping[str, tuple[str, str]]] = {
         _ATTENTION,
     ),
     **dict.fromkeys(("quantization_config", "compression_config"), _QUANTIZED),
-    **dict.fromkeys(("transformers_weights", "configuration_files", "fast_tokenizer_files"), _FILES),
+    **dict.fromkeys(
+        (
+            "transformers_weights",
+            "configuration_files",
+            "fast_tokenizer_files",
+            # Settings that tokenizers take for arguments of their classes, and open.
+            "gguf_file",
+            "vocab_file",
+            "merges_file",
+            "vocab",
+            "merges",
+        ),
+        _FILES,
+    ),
 }
 
 
@@ -78,14 +93,18 @@ def _load(path: Path, name: str) -> Any:
     if path.stat().st_size > MOST_JSON_BYTES:
         raise CheckpointRejected("json_invalid", f"{name} is longer than {MOST_JSON_BYTES} bytes.")
     try:
-        return json.loads(path.read_bytes())
+        content = path.read_bytes()
+        # Before it is parsed: what becomes of 16 MB of brackets is half a gigabyte.
+        if sum(map(content.count, _MARKS)) > MOST_VALUES:
+            raise CheckpointRejected("json_invalid", f"{name} has more than {MOST_VALUES} values.")
+        return json.loads(content)
     except (ValueError, RecursionError, OSError) as error:
         raise CheckpointRejected("json_invalid", f"{name} cannot be read as JSON.") from error
 
 
 def _checked(content: Any, name: str) -> Iterator[Mapping[str, Any]]:
     """Every object in it, from the outside to the inside."""
-    level, count = [content], 0
+    level = [content]
     for _ in range(MOST_DEPTH):
         objects = [value for value in level if isinstance(value, dict)]
         yield from objects
@@ -94,9 +113,6 @@ def _checked(content: Any, name: str) -> Iterator[Mapping[str, Any]]:
                 _require_text(value, name)
         lists = (value for value in level if isinstance(value, list))
         level = [*chain.from_iterable(lists), *chain.from_iterable(each.values() for each in objects)]
-        count += len(level)
-        if count > MOST_VALUES:
-            raise CheckpointRejected("json_invalid", f"{name} has more than {MOST_VALUES} values.")
         if not level:
             return
     raise CheckpointRejected("json_invalid", f"{name} is nested deeper than {MOST_DEPTH} levels.")

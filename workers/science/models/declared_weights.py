@@ -1,6 +1,6 @@
 """Whether the tensors that files declare are those of the model that a configuration asks for."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,10 +15,19 @@ from workers.science.models.safetensors_header import StoredTensor
 
 # Tables that a model makes for itself, such as masks of all pairs of positions: 100 MB in published models.
 MOST_BUFFER_BYTES: Final = 2**30
+# A query, a key and a value in one, or two projections of an expert, and their scales.
+_FUSED: Final = 4
+_LEFT_OVER: Final = 1000
+_MATRIX: Final = 2
 _META: Final = torch.device("meta")
 
 
-def check_declared_weights(model_class: Any, config: Any, stored: Sequence[StoredTensor]) -> set[str]:
+def check_declared_weights(
+    model_class: Any,
+    config: Any,
+    stored: Sequence[StoredTensor],
+    on_match: Callable[[int], object] = lambda _: None,
+) -> set[str]:
     """Build the model without memory for its numbers, and load tensors without numbers into it.
 
     transformers itself says which names and shapes it takes for which: tied weights, names of older releases,
@@ -28,6 +37,8 @@ def check_declared_weights(model_class: Any, config: Any, stored: Sequence[Store
         model_class: the causal language model of transformers.
         config: its configuration.
         stored: what the safetensors headers declare.
+        on_match: called with their number before they are matched, which takes so much longer the more they
+            are; not if there are more than the model can have come from.
 
     Returns:
         Names of tensors that the model does not take.
@@ -37,7 +48,7 @@ def check_declared_weights(model_class: Any, config: Any, stored: Sequence[Store
             another shape there, has no number, or if the model cannot be built.
     """
     try:
-        model, found = _load(model_class, config, stored)
+        model, found = _load(model_class, config, stored, on_match)
     except CheckpointRejected:
         raise
     except (MemoryError, torch.OutOfMemoryError):
@@ -78,7 +89,9 @@ class _Found:
     unused: set[str]
 
 
-def _load(model_class: Any, config: Any, stored: Sequence[StoredTensor]) -> tuple[Any, _Found]:
+def _load(
+    model_class: Any, config: Any, stored: Sequence[StoredTensor], on_match: Callable[[int], object]
+) -> tuple[Any, _Found]:
     """The model, and how the tensors fit it.
 
     `from_pretrained` does the same, but takes a device only where accelerate is installed.
@@ -90,6 +103,8 @@ def _load(model_class: Any, config: Any, stored: Sequence[StoredTensor]) -> tupl
     )
     with ContextManagers(context):
         model = model_class(config)
+    _require_plausible(model, len(stored))
+    on_match(len(stored))
     loading = LoadStateDictConfig(
         ignore_mismatched_sizes=True,
         device_map={"": _META},
@@ -101,6 +116,21 @@ def _load(model_class: Any, config: Any, stored: Sequence[StoredTensor]) -> tupl
     unused = set(info.unexpected_keys)
     info = model_class._finalize_model_loading(model, loading, info)  # noqa: SLF001 - see above
     return model, _Found(set(info.missing_keys), {name for name, *_ in info.mismatched_keys}, unused)
+
+
+def _require_plausible(model: Any, n_stored: int) -> None:
+    """Refuse far more tensors than a model can have come from: to match them by name would take for ever.
+
+    Parameters of experts are stored apart, and so are those that transformers fuses; some that are not used
+    any more are left over.
+    """
+    shapes = [parameter.shape for parameter in model.parameters()]
+    most = _LEFT_OVER + _FUSED * sum(shape[0] if len(shape) > _MATRIX else 1 for shape in shapes)
+    if n_stored > most:
+        raise CheckpointRejected(
+            "weights_unusable",
+            "The weights files have many more tensors than the model that config.json describes.",
+        )
 
 
 def _bytes(tensors: Iterable[torch.Tensor]) -> int:

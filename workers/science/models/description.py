@@ -44,7 +44,10 @@ class CheckpointDescription:
 
 
 def describe_checkpoint(
-    directory: Path, on_read: Callable[[int], object] = lambda _: None
+    directory: Path,
+    on_trial: Callable[[], object] = lambda: None,
+    on_match: Callable[[int], object] = lambda _: None,
+    on_read: Callable[[int], object] = lambda _: None,
 ) -> CheckpointDescription:
     """Check that a checkpoint can be scored and say what it is; its weights are read, but never loaded.
 
@@ -53,6 +56,8 @@ def describe_checkpoint(
 
     Args:
         directory: checkpoint in Hugging Face layout.
+        on_trial: called before the tokenizer, once it is loaded, is given a text.
+        on_match: see `check_declared_weights`.
         on_read: called with the number of bytes of each piece of the weights that was read; may raise.
 
     Raises:
@@ -68,9 +73,10 @@ def describe_checkpoint(
     parameter_count, dtype = checkpoint_files.parameter_count_and_dtype(tensors)
     _require_tensors_for_layers(config, len(tensors))
     tokenizer = load_tokenizer(directory)
+    on_trial()
     described = describe_tokenizer(tokenizer)
     context_length = config.context_with(tokenizer)
-    unused = check_declared_weights(config.model_class, config.values, tensors)
+    unused = check_declared_weights(config.model_class, config.values, tensors, on_match)
     files = checkpoint_files.digest_files(checkpoint_files.described_files(directory))
     files |= {path.name: digest_weights(path, held, unused, on_read) for path, held in stored.items()}
     return CheckpointDescription(

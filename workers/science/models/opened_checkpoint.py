@@ -21,8 +21,9 @@ from workers.science.models.checkpoint_files import (
 
 MOST_ENTRIES: Final = 10_000
 _MEBIBYTE: Final = 2**20
-MOST_TOKENIZER_BYTES: Final = 128 * _MEBIBYTE
-# Published checkpoints stay below a quarter of each. Weights may be as large as they are.
+# Of all files of a tokenizer together; the largest that are published have 40.
+MOST_TOKENIZER_BYTES: Final = 64 * _MEBIBYTE
+# Published checkpoints stay below a quarter of each other. Weights may be as large as they are.
 _MOST_BYTES: Final[Mapping[str, int]] = {
     CONFIG: _MEBIBYTE,
     GENERATION_CONFIG: _MEBIBYTE,
@@ -68,6 +69,7 @@ def opened_checkpoint(directory: Path, roots: Sequence[Path]) -> Iterator[Path]:
 
         for name in sorted(entries & {*_MOST_BYTES, WEIGHTS}):
             link(name, _MOST_BYTES.get(name))
+        _require_bearable_tokenizer(view)
         for name in _templates(entries):
             link(name, _MOST_TEMPLATE_BYTES)
         if not (view / WEIGHTS).exists() and (view / WEIGHTS_INDEX).exists():
@@ -90,6 +92,16 @@ def _entries(directory: Path) -> set[str]:
     except OSError:
         raise CheckpointRejected("file_unusable", "The directory of the checkpoint cannot be read.") from None
     return names
+
+
+def _require_bearable_tokenizer(view: Path) -> None:
+    present = [view / name for name in TOKENIZER_FILES if (view / name).exists()]
+    if sum(path.stat().st_size for path in present) > MOST_TOKENIZER_BYTES:
+        raise CheckpointRejected(
+            "file_unusable",
+            f"The files of the tokenizer have more than {MOST_TOKENIZER_BYTES} bytes together; leave out all "
+            "but tokenizer.json and its settings.",
+        )
 
 
 def _templates(entries: set[str]) -> list[str]:
