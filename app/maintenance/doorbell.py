@@ -82,3 +82,5 @@ def _waiting(producer: Any, queue: str) -> int:
         return int(producer.channel.queue_declare(queue, passive=True).message_count)
     except producer.connection.channel_errors:
         return 0  # a queue without messages does not exist
+    except producer.connection.connection_errors:
+        return 0  # ringing connects again, or fails in a way that is expected

@@ -5,6 +5,7 @@ import asyncio
 from app.embedded.redis_server import RedisServer
 from app.maintenance.doorbell import Doorbell
 from app.settings import Settings
+from tests.servers import temporary_layout
 
 
 async def test_bells_of_a_burst_are_rung_together_and_not_beside_those_that_nobody_hears(
@@ -39,3 +40,21 @@ async def test_whoever_rings_does_not_wait_for_a_broker_that_is_away() -> None:
     assert not ringing.done()  # a failure ends nothing
     ringing.cancel()
     await doorbell.close()
+
+
+async def test_a_broker_that_goes_away_and_comes_back_is_rung_at_again() -> None:
+    with temporary_layout() as layout, RedisServer(layout) as server:
+        doorbell = Doorbell(Settings(broker_url=server.url_of(0)))
+
+        async def ring() -> None:
+            doorbell.ring("gpu")
+            await doorbell.ring_wanted()
+
+        await ring()
+        server.stop()
+        await ring()  # lost, and no failure
+        server.start()
+        await ring()
+        with server.client() as redis:
+            assert redis.llen("gpu") == 1
+        await doorbell.close()
