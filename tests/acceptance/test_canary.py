@@ -193,7 +193,7 @@ def test_no_submitted_text_is_found_anywhere_however_often_it_crashes(run: Run) 
 
 
 def upload_in_every_form(run: Run) -> dict[str, str]:
-    """The ids of text sets, each of which came in a form of its own; one is looked at while it comes."""
+    """The ids of text sets, each of which came in a form of its own."""
     client = run.client
     sets = {"json": run.post("/v1/text-sets", {"name": "set", "texts": run.records("json")})["id"]}
     split = [{"prefix": run.text(f"prefix {n}"), "suffix": run.text(f"suffix {n}")} for n in range(6)]
@@ -218,7 +218,6 @@ def upload_in_every_form(run: Run) -> dict[str, str]:
             )
             assert answer.status_code == 201, answer.text
         sets[media_type] = answer.json()["id"]
-    sets["slow"] = upload_slowly(run)
     return sets
 
 
@@ -228,7 +227,7 @@ def upload_slowly(run: Run) -> str:
     assert process is not None
     wanted = forms(STEM)
     found: list[str] = []
-    line = json.dumps({"text": run.text("slow")}).encode() + b"\n"
+    line = json.dumps({"text": run.text(f"slow {run.texts}")}).encode() + b"\n"
 
     def body() -> Iterator[bytes]:
         for part in range(16):
@@ -346,8 +345,10 @@ def study(run: Run, sets: dict[str, str], edited: str) -> None:
 
 
 def kill_a_worker(run: Run, sets: dict[str, str]) -> None:
-    """Kill a worker's job process while it scores; its job is done by another."""
+    """Kill a worker's job process while it scores; its job is done by another. The texts come slowly."""
     service = run.deployment.service
+    # Texts that no audit has scored, for what follows from another audit's evidence is not scored.
+    sets["slow"] = upload_slowly(run)
     made = run.post("/v1/audits", {"model": run.model, "text_set": sets["slow"], "metrics": ["nl"]})
     run.deployment.suspend_within(service.workers[-1], "score_shard").kill()
     run.succeeded("/v1/audits", made)
