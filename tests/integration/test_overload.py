@@ -87,7 +87,7 @@ async def test_an_audit_that_is_not_alone_is_read_as_a_whole(
     app: FastAPI, client: httpx.AsyncClient, request_body: dict[str, str], sessions: sessionmaker[Session]
 ) -> None:
     with sessions.begin() as session:
-        controls = TextSet(**{**_columns(session), "name": "controls", "sha256": "c" * 64})
+        controls = TextSet(**{**_columns(session), "name": "controls", "hmac_sha256": "c" * 64})
         session.add(controls)
         session.flush()
         control_id = format_id(Prefix.TEXT_SET, controls.id)

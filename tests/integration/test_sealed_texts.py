@@ -27,7 +27,7 @@ from app.sealing.master_keys import make_master_key
 from app.settings import Settings
 from app.store.core.identifiers import Prefix, parse_id
 from app.store.core.sessions import sync_engine, sync_sessions
-from app.store.data_keys import require_keys, with_keyring
+from app.store.data_keys import keyed_fingerprint, require_keys, with_keyring
 from app.store.jobs.job import Job, JobState
 from app.store.rewrapping import master_keys_needed, rewrap_text_set_keys
 from app.store.texts import iterate_text_batches, read_texts
@@ -254,8 +254,9 @@ async def test_all_keys_are_wrapped_anew_while_texts_are_read_and_written(
     """A rotation is broken off and begun again; work goes on through it; then the old key is taken away."""
     sets = [await upload(client) for _ in range(3)]
     old = keyring.wraps_with()
-    with sessions() as session:
+    with sessions.begin() as session:
         assert master_keys_needed(session) == {old: 4}, "three sets, and the key of digests"
+        digest = keyed_fingerprint(session, "0" * 64)
     (path,) = (tmp_path / "keys").iterdir()
     path = path.rename(path.with_name("20250101T000000Z.key"))
     with sessions() as reading:
@@ -271,8 +272,10 @@ async def test_all_keys_are_wrapped_anew_while_texts_are_read_and_written(
         path.unlink()
         seen += [text for batch in batches for text in batch]
     assert seen == SENTENCES
+    keyring._opened.clear()  # a process that runs for longer than it keeps opened keys
     with sessions() as session:
         assert master_keys_needed(session) == {new: 5}
+        assert keyed_fingerprint(session, "0" * 64) == digest
     # Nobody who starts now has ever had the old key.
     async with (
         running_app(settings.model_copy()) as fresh,
