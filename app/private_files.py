@@ -7,7 +7,7 @@ from pathlib import Path
 def write_private(path: Path, content: str) -> None:
     """Write a file that only its owner can read, whole or not at all.
 
-    It is on the disk before this returns: what a key in it seals is stored at once, and would be lost with it.
+    It is on the disk before this returns: what a key in it seals is stored at once, and lost without it.
     """
     unfinished = path.with_name(path.name + ".new")
     unfinished.unlink(missing_ok=True)

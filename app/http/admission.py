@@ -11,6 +11,7 @@ many or slow, cost little meanwhile, and must not take the place of those that a
 """
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -29,16 +30,21 @@ class Kind(StrEnum):
     """What a request does to the service."""
 
     SHORT = "short"  # answered as soon as it can be
+    HEAVY = "heavy"  # as soon as it can be, but texts are opened for it, which holds up the process
     WAITING = "waiting"  # a long poll or an event stream: costs next to nothing until something happens
     BULK = "bulk"  # an export, a download, a document or an upload: takes as long as its size or its reader
 
 
+_ANSWERED_AT_ONCE: Final = frozenset({Kind.SHORT, Kind.HEAVY})
 # Asked for by machines that act on what they hear, or hear nothing of.
 _EXEMPT: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 # A list, unlike the streams of the same name.
 _LISTS: Final = frozenset({"/v1/events"})
 _EXPORTS: Final = (b"application/jsonl", b"text/csv", b"application/vnd.apache.parquet")
 _BULK_PARTS: Final = ("/evidence/", "/files/", "/archive.tar", "/resolve/", "/plots/", "/scores.")
+_TEXTS: Final = re.compile(r"/v1/text-sets/[^/]*/texts|/v1/audits/[^/]*/scores/.*/tokens")
+# What a client may wait for; elsewhere `wait` means nothing, and must open no other lane.
+_WAITED_FOR: Final = re.compile(r"/v1/[a-z-]+/[^/]+")
 _READS: Final = frozenset({"GET", "HEAD"})
 _WAITING_POSTS: Final = frozenset({"/v1/score"})
 _BULK_POSTS: Final = frozenset({"/v1/text-sets"})
@@ -57,11 +63,13 @@ def kind_of(scope: Scope) -> Kind | None:
         path.endswith(("/scores", "/trail")) and _asks_for_export(scope)
     ):
         return Kind.BULK
-    return Kind.SHORT
+    return Kind.HEAVY if _TEXTS.fullmatch(path) else Kind.SHORT
 
 
 def _waits(path: str, query: bytes) -> bool:
-    return b"wait=" in query or (path.endswith("/events") and path not in _LISTS)
+    return (b"wait=" in query and _WAITED_FOR.fullmatch(path) is not None) or (
+        path.endswith("/events") and path not in _LISTS
+    )
 
 
 def _asks_for_export(scope: Scope) -> bool:
@@ -187,8 +195,8 @@ class Admission:
                 lane.leave()
 
         async def leaving_send(message: Message) -> None:
-            # All work of a short request is done once its answer begins, and its reader may be slow.
-            if kind is Kind.SHORT and message["type"] == "http.response.start":
+            # All work of such a request is done once its answer begins, and its reader may be slow.
+            if kind in _ANSWERED_AT_ONCE and message["type"] == "http.response.start":
                 leave()
             await send(message)
 

@@ -39,7 +39,8 @@ from app.text_sets.submission import Submission
 
 T = TypeVar("T")
 
-PAGE_BYTES: Final = 8 * 2**20
+# Opened and written out by the process that serves everybody: a few milliseconds.
+PAGE_BYTES: Final = 2**20
 
 
 def create(

@@ -264,7 +264,7 @@ def test_a_key_is_on_the_disk_before_it_wraps_anything(
 
     def note(descriptor: int) -> None:
         sync(descriptor)
-        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
 
     monkeypatch.setattr(os, "fsync", note)
     made = make_master_key(tmp_path)
