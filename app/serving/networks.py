@@ -14,5 +14,7 @@ def network_of(address: str) -> str:
     except ValueError:
         return address
     if isinstance(parsed, IPv6Address):
+        if parsed.ipv4_mapped is not None:
+            return str(parsed.ipv4_mapped)
         return f"{int(parsed) >> _NETWORK_BITS:x}::"
     return address
