@@ -64,10 +64,22 @@ def make_text_set_key(session: Session, text_set_id: UUID) -> TextSetSealer:
         KeyUnavailable: there is no master key.
     """
     key = new_key()
+    keep_text_set_key(session, text_set_id, key)
+    return TextSetSealer(key, text_set_id)
+
+
+def keep_text_set_key(session: Session, text_set_id: UUID, key: bytes) -> None:
+    """Store the data key of a text set that has none, wrapped by the newest master key.
+
+    What takes long to write texts does it last: a rotation does not see a key before the commit, and the
+    master key that wrapped it could be taken away meanwhile.
+
+    Raises:
+        KeyUnavailable: there is no master key.
+    """
     wrapped = _aside(session, lambda: keyring_of(session).wrap(key, place_of_text_set(text_set_id)))
     row = {"text_set_id": text_set_id, "wrapped": wrapped.write(), "master_key_id": wrapped.key_id}
     session.execute(insert(TextSetKey).values(row))
-    return TextSetSealer(key, text_set_id)
 
 
 def ensure_text_set_sealer(session: Session, text_set_id: UUID) -> TextSetSealer:
