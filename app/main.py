@@ -1,8 +1,9 @@
 """The HTTP service: routers, problem handlers, and what lives as long as the process."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Final
 
 from fastapi import APIRouter, FastAPI
@@ -36,6 +37,7 @@ from app.language_models.router import router as language_models
 from app.logs import configure_logging
 from app.maintenance.doorbell import Doorbell
 from app.maintenance.retention import collect_forever
+from app.maintenance.running import keep_up
 from app.maintenance.sweeper import sweep_forever
 from app.maintenance.trail import chain_forever
 from app.model_lines.router import router as model_lines
@@ -106,6 +108,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Connections]]:
     read_control_mappings(settings.control_mappings)  # a wrong one is told at the start
     keyring = Keyring(settings)
     keyring.require()
+    tokens = None if settings.oidc is None else SignedTokens(settings.oidc)
     limits = TimeLimits(
         connection_seconds=settings.database_wait_seconds,
         statement_seconds=settings.database_statement_seconds,
@@ -116,7 +119,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Connections]]:
     app.state.store = Store(engine, limits, with_keyring(keyring))
     await _require_keys(app.state.store)
     stop_tracing = start_tracing("memaudit-api")
-    tokens = None if settings.oidc is None else SignedTokens(settings.oidc)
     app.state.principals = Principals(
         app.state.store, WrongKeys(settings.wrong_keys_a_minute), _quotas(settings), tokens
     )
@@ -126,20 +128,18 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Connections]]:
     app.state.doorbell = Doorbell(settings)
     app.state.changes = Changes(settings.require_database_url())
     deliverer = Deliverer(app.state.store, settings, app.state.metrics.count_webhook)
-    tasks = [
-        asyncio.create_task(work)
-        for work in (
-            sweep_forever(
-                app.state.store, app.state.doorbell, settings, app.state.metrics.expired_leases.inc
-            ),
-            collect_forever(app.state.store, settings),
-            app.state.changes.listen_forever(),
-            chain_forever(app.state.store),
-            app.state.open_requests.end_revoked_forever(app.state.principals),
-            deliverer.deliver_forever(),
-            app.state.doorbell.ring_forever(),
-        )
-    ]
+    works: dict[str, Callable[[], Awaitable[None]]] = {
+        "sweeps": partial(
+            sweep_forever, app.state.store, app.state.doorbell, settings, app.state.metrics.expired_leases.inc
+        ),
+        "collects": partial(collect_forever, app.state.store, settings),
+        "listens": app.state.changes.listen_forever,
+        "chains": partial(chain_forever, app.state.store),
+        "revokes": partial(app.state.open_requests.end_revoked_forever, app.state.principals),
+        "delivers": deliverer.deliver_forever,
+        "rings": app.state.doorbell.ring_forever,
+    }
+    tasks = [asyncio.create_task(keep_up(name, work)) for name, work in works.items()]
     try:
         with told_of_the_end(app.state.changes.end_waits):
             yield {STATE: Connections(_patience(settings), app.state.metrics.refused)}

@@ -50,6 +50,11 @@ Action: TypeAlias = Literal[
     "master_key.rotated",
     "artifact.downloaded",
     "artifact.deleted",
+    "webhook.created",
+    "webhook.changed",
+    "webhook.deleted",
+    "webhook.rotated",
+    "webhook.replayed",
 ]
 """What can be in the trail."""
 

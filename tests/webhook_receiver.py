@@ -84,6 +84,9 @@ class Receiver:
         }
 
     def start(self) -> None:
+        """Listen, unless it does."""
+        if self._server is not None:
+            return
         self._server = _Server(self)
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 

@@ -21,8 +21,7 @@ from app.signing.keys import rotate_signing_key, to_json_web_key
 from app.store.api_keys import APIKey, create_key, list_all_keys, revoke_key
 from app.store.core.identifiers import Prefix, format_id, parse_id
 from app.store.core.sessions import sync_engine, sync_sessions
-from app.store.tenants import ensure_tenant
-from app.store.trail import COMMAND_LINE, Action, Fact, record
+from app.store.trail import COMMAND_LINE, Action, Fact, ensure_tenant_by, record
 
 # An id is copied from the list, so lines run on where the terminal is narrow.
 _LIST_CHARACTERS: Final = 400
@@ -66,7 +65,7 @@ def create(
         raise fail(f"no such scope: {', '.join(unknown)}; there are {', '.join(SCOPES)}", ExitStatus.USAGE)
     expires_at = None if days is None else datetime.now(UTC) + timedelta(days=days)
     with _transaction() as session:
-        tenant_id = ensure_tenant(session, tenant)
+        tenant_id = ensure_tenant_by(session, tenant, actor=COMMAND_LINE)
         try:
             row, key = create_key(session, tenant_id, name=name, scopes=scope, expires_at=expires_at)
         except MemauditError as error:

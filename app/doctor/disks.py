@@ -116,7 +116,9 @@ def check_master_keys(patient: Patient) -> Finding:
     try:
         keyring.require()
     except KeyUnavailable as error:
-        return fail(error.detail, "Without it no process starts.")
+        if patient.settings.database_url is None and not patient.settings.master_keys_directory.exists():
+            return warn("There is no master key yet.", "`memaudit up` makes one; elsewhere make one first.")
+        return fail(error.detail, "The API and workers do not start until there is one.")
     held = keyring.held()
     files = [key.path for key in held if key.path is not None]
     open_to_others = [path.name for path in files if path.stat().st_mode & _OTHERS_MAY]

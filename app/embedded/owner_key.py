@@ -10,8 +10,7 @@ from app.settings import Settings
 from app.store.api_keys import APIKey, create_key, find_principal, revoke_keys_of_name
 from app.store.core.identifiers import Prefix, format_id
 from app.store.core.sessions import sync_engine, sync_sessions
-from app.store.tenants import ensure_tenant
-from app.store.trail import SERVICE, Action, Fact, record
+from app.store.trail import SERVICE, Action, Fact, ensure_tenant_by, record
 
 _TENANT: Final = "default"
 _NAME: Final = "embedded owner"
@@ -37,7 +36,7 @@ def ensure_owner_key(settings: Settings) -> Path:
 
 
 def _make_key(session: Session) -> str:
-    tenant_id = ensure_tenant(session, _TENANT)
+    tenant_id = ensure_tenant_by(session, _TENANT, actor=SERVICE)
     # One that was made but not written is not to stand in the way.
     for lost in revoke_keys_of_name(session, tenant_id, _NAME):
         _record(session, Action.KEY_REVOKED, lost)

@@ -43,9 +43,11 @@ _LISTS: Final = frozenset({"/v1/events"})
 _EXPORTS: Final = (b"application/jsonl", b"text/csv", b"application/vnd.apache.parquet")
 _BULK_PARTS: Final = ("/evidence/", "/files/", "/archive.tar", "/resolve/", "/plots/", "/scores.")
 _TEXTS: Final = re.compile(r"/v1/text-sets/[^/]*/texts|/v1/audits/[^/]*/scores/.*/tokens")
-# What a client may wait for; elsewhere `wait` means nothing, and must open no other lane.
-_WAITED_FOR: Final = re.compile(r"/v1/[a-z-]+/[^/]+")
 _READS: Final = frozenset({"GET", "HEAD"})
+# What can be waited for: elsewhere a `wait` means nothing, and must not be a way around the queue.
+_WAITED_FOR: Final = re.compile(
+    r"/v1/(models|text-sets|audits|studies|edits|gates|model-versions)/[^/]+", re.ASCII
+)
 _WAITING_POSTS: Final = frozenset({"/v1/score"})
 _BULK_POSTS: Final = frozenset({"/v1/text-sets"})
 
@@ -67,9 +69,9 @@ def kind_of(scope: Scope) -> Kind | None:
 
 
 def _waits(path: str, query: bytes) -> bool:
-    return (b"wait=" in query and _WAITED_FOR.fullmatch(path) is not None) or (
-        path.endswith("/events") and path not in _LISTS
-    )
+    if path.endswith("/events"):
+        return path not in _LISTS
+    return b"wait=" in query and _WAITED_FOR.fullmatch(path) is not None
 
 
 def _asks_for_export(scope: Scope) -> bool:

@@ -72,7 +72,7 @@ class IssuerKeys:
             self._tried_at = time.monotonic()
             try:
                 self._keys = self._parse(await self._fetch())
-            except (httpx.HTTPError, ValueError) as error:
+            except (httpx.HTTPError, TimeoutError, ValueError) as error:
                 log.warning("issuer_keys_unavailable", error=type(error).__name__)
             else:
                 self._read_at = time.monotonic()
@@ -82,10 +82,11 @@ class IssuerKeys:
 
         Raises:
             httpx.HTTPError: it cannot be had.
+            TimeoutError: it takes too long, however busily it comes.
             ValueError: it is too large.
         """
         content = b""
-        async with self._http.stream("GET", self._url) as response:
+        async with asyncio.timeout(_TIMEOUT_SECONDS), self._http.stream("GET", self._url) as response:
             if not response.is_success:  # a redirect leads to where nobody said
                 raise httpx.HTTPError("the issuer's keys are not there")
             async for block in response.aiter_bytes():
@@ -106,8 +107,8 @@ class IssuerKeys:
                 continue
             try:
                 key = jwt.PyJWK(each)
-            except (jwt.PyJWTError, ValueError, TypeError):
-                continue  # of a kind that is not known here
+            except (jwt.PyJWTError, NotImplementedError, ValueError, TypeError):
+                continue  # of a kind that is not known here, or of `none`
             # A shared secret among them would be one that everybody knows.
             if key.algorithm_name in self._algorithms:
                 keys[each["kid"]] = key

@@ -1,5 +1,6 @@
 """Request ids, structured logs, metrics and spans of requests. None of them ever holds a submitted text."""
 
+import asyncio
 import time
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final
@@ -12,7 +13,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessColl
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.contracts.tenants import Quotas
-from app.http.problems import answer_unexpected
+from app.errors import ServiceUnavailable
+from app.http.problems import answer_failure, answer_unexpected
 from app.http.service_load import ServiceLoad
 from app.tracing import span
 
@@ -22,6 +24,7 @@ REQUEST_ID_HEADER = b"x-request-id"
 # Any other word in its place is the client's own, and a label for each would be no help.
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 WEBHOOK_OUTCOMES: Final = ("delivered", "failed", "dead")
+_CUT_OFF: Final = "The process that was answering ends; repeat the request, with the same Idempotency-Key."
 # Asked for every few seconds by machines.
 _UNTRACED: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 
@@ -118,6 +121,12 @@ class RequestObserver:
             except Exception as error:  # noqa: BLE001 - the last line of defence: no traceback may quote a text
                 response = answer_unexpected(Request(scope), error)
                 if status == 0:
+                    await response(scope, receive, observed_send)
+            except asyncio.CancelledError:
+                # The server cuts off what is open when the time to drain is over, and would call it a defect.
+                # So it is answered here; an answer that has begun is left without its end.
+                if status == 0:
+                    response = await answer_failure(Request(scope), ServiceUnavailable(_CUT_OFF))
                     await response(scope, receive, observed_send)
             self._record(scope, status, time.perf_counter() - began, current)
 

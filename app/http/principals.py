@@ -69,7 +69,7 @@ class Principals:
 
     Args:
         store: where they are looked up.
-        wrong_keys: counts, for each address, the credentials that were none.
+        wrong_keys: counts, for each address, the API keys that were none.
         quotas: what a tenant may use that has no quotas of its own.
         tokens: reads signed tokens; None where there is no issuer.
     """
@@ -114,7 +114,7 @@ class Principals:
         return None if claims is None else await self._store.run(_principal_of, claims)
 
     async def require(self, credential: Credential, address: str) -> Principal:
-        """Whose credential this is, unless too many that came from this address were none.
+        """Whose credential this is; of an API key unless too many that came from this address were none.
 
         One that was good before is looked up all the same: nobody is locked out by what others behind the
         same address send.
@@ -123,8 +123,9 @@ class Principals:
             Unauthorized: it is none, or no good any more.
             TooManyWrongKeys: it is not looked up.
         """
-        # A session that is over is no key that somebody tries.
-        counted = credential.kind is not Kind.PAGE_SESSION
+        # A session that is over is no key that somebody tries. Tokens end every few minutes, and nobody is
+        # known by the next one; one that was not signed is refused without a look at the database.
+        counted = credential.kind is Kind.API_KEY
         if counted and credential not in self._known and (wait := self._wrong_keys.seconds_to_wait(address)):
             raise TooManyWrongKeys(wait)
         principal = await self.find(credential)

@@ -1,7 +1,7 @@
 """Tokens that an OpenID Connect issuer signed (RFC 7519), in place of API keys."""
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 import jwt
 
@@ -11,7 +11,7 @@ from app.settings import OIDC
 
 _REQUIRED: Final = ["exp", "iat", "iss", "aud", "sub"]
 _MOST_CHARS: Final = 8192
-_MOST_SUBJECT_CHARS: Final = 255
+_MOST_NAME_CHARS: Final = 255
 _PARTS: Final = 3
 
 
@@ -82,7 +82,7 @@ class SignedTokens:
 
     def _claims(self, payload: dict[str, Any]) -> Claims | None:
         subject, tenant = payload["sub"], payload.get(self._oidc.tenant_claim)
-        if not _is_plain(subject) or not isinstance(tenant, str):
+        if not _is_plain(subject) or not _is_plain(tenant):
             return None
         known = self._oidc.tenants
         name = known.get(tenant) if known else tenant
@@ -97,6 +97,6 @@ class SignedTokens:
         )
 
 
-def _is_plain(subject: object) -> bool:
-    """Whether a subject can be written into the trail."""
-    return isinstance(subject, str) and 0 < len(subject) <= _MOST_SUBJECT_CHARS and subject.isprintable()
+def _is_plain(name: object) -> TypeGuard[str]:
+    """Whether a name can be looked up, and written into the trail."""
+    return isinstance(name, str) and 0 < len(name) <= _MOST_NAME_CHARS and name.isprintable()

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
@@ -148,8 +148,18 @@ def keyed_fingerprint(session: Session, sha256: str) -> str:
     Raises:
         KeyUnavailable: the key of the instance cannot be opened.
     """
+    (fingerprint,) = keyed_fingerprints(session, [sha256])
+    return fingerprint
+
+
+def keyed_fingerprints(session: Session, sha256s: Collection[str]) -> set[str]:
+    """As `keyed_fingerprint`, of several digests; the key is asked for once.
+
+    Raises:
+        KeyUnavailable: the key of the instance cannot be opened.
+    """
     key = derive_key(_instance_key(session, DIGESTS), b"memaudit requests")
-    return KEYED_MARK + hmac.digest(key, bytes.fromhex(sha256), hashlib.sha256).hex()
+    return {KEYED_MARK + hmac.digest(key, bytes.fromhex(each), hashlib.sha256).hex() for each in sha256s}
 
 
 def require_keys(session: Session) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.errors import IdempotencyInFlight, IdempotencyMismatch
 from app.store.core.base import Base, CreatedAt, JSONObject
-from app.store.data_keys import keyed_fingerprint
+from app.store.data_keys import keyed_fingerprint, keyed_fingerprints
 
 
 class IdempotencyKey(Base):
@@ -59,7 +59,7 @@ def recall(
         return None
     # Processes of an older release write the digest itself.
     known = set(digests())
-    if row.fingerprint not in known | {keyed_fingerprint(session, digest) for digest in known}:
+    if row.fingerprint not in known | keyed_fingerprints(session, known):
         raise IdempotencyMismatch("This Idempotency-Key was used with another request; choose a new one.")
     response: JSONObject = row.response
     return response

@@ -52,8 +52,13 @@ class Principal:
 
 def ensure_tenant(session: Session, name: str) -> UUID:
     """The id of the tenant of a name, which is made when there is none."""
-    session.execute(insert(Tenant).values(name=name).on_conflict_do_nothing(index_elements=["name"]))
-    return session.scalars(select(Tenant.id).where(Tenant.name == name)).one()
+    return make_tenant(session, name) or session.scalars(select(Tenant.id).where(Tenant.name == name)).one()
+
+
+def make_tenant(session: Session, name: str) -> UUID | None:
+    """Make a tenant of a name; None when there is one."""
+    made = insert(Tenant).values(name=name).on_conflict_do_nothing(index_elements=["name"])
+    return session.scalar(made.returning(Tenant.id))
 
 
 def add_tenant(session: Session, name: str, quotas: Quotas, retention: Retention) -> Tenant:

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from app.contracts.trail import BEGINNING, TrailEntryOut
 from app.store.core.base import Base, CreatedAt, JSONObject, PrimaryKey
 from app.store.core.identifiers import Prefix, format_id
-from app.store.tenants import Principal
+from app.store.tenants import Principal, ensure_tenant, make_tenant
 
 # Whoever is no principal: a command on the machine, or the service itself.
 COMMAND_LINE: Final = "command-line"
@@ -48,6 +48,11 @@ class Action(StrEnum):
     MASTER_KEY_ROTATED = "master_key.rotated"
     ARTIFACT_DOWNLOADED = "artifact.downloaded"
     ARTIFACT_DELETED = "artifact.deleted"
+    WEBHOOK_CREATED = "webhook.created"
+    WEBHOOK_CHANGED = "webhook.changed"
+    WEBHOOK_DELETED = "webhook.deleted"
+    WEBHOOK_ROTATED = "webhook.rotated"
+    WEBHOOK_REPLAYED = "webhook.replayed"
 
 
 class TrailEntry(Base):
@@ -122,6 +127,16 @@ def record_request(
         subject=subject,
         facts=facts,
     )
+
+
+def ensure_tenant_by(session: Session, name: str, *, actor: str) -> UUID:
+    """The id of the tenant of a name; when there is none it is made, and that is written down."""
+    made = make_tenant(session, name)
+    if made is None:
+        return ensure_tenant(session, name)
+    subject = format_id(Prefix.TENANT, made)
+    record(session, tenant_id=made, actor=actor, action=Action.TENANT_CREATED, subject=subject)
+    return made
 
 
 def chain_entries(session: Session, limit: int) -> int:

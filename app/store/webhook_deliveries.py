@@ -1,8 +1,4 @@
-"""The outbox of webhooks: what is sent to whom, what became of each try, and who tries next.
-
-A delivery that is claimed is due again when its lease runs out, so one whose process died is sent again by
-another. Whoever writes what became of a try names its number; a try that was overtaken writes nothing.
-"""
+"""The outbox of webhooks: what is sent to whom, what became of it, and how it is sent again."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
@@ -20,12 +16,9 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     and_,
-    case,
     cast,
     delete,
-    exists,
     func,
-    or_,
     select,
     text,
     update,
@@ -37,12 +30,8 @@ from app.errors import NotFound
 from app.store.core.base import Base, CreatedAt, PrimaryKey, newest_first, one_of
 from app.store.core.identifiers import Prefix, parse_id
 from app.store.events import PREFIXES, Event
-from app.store.webhooks import GONE, Webhook, sealed_secrets
+from app.store.webhooks import Webhook, is_served
 
-# Tries under way to one receiver at once, of all processes together.
-AT_ONCE: Final = 4
-# From so many failures in a row on, one try at a time finds out whether the receiver is back.
-OPEN_AFTER: Final = 3
 MOST_REPLAYED: Final = 1000
 
 
@@ -107,20 +96,6 @@ class WebhookCursor(Base):
     place: Mapped[int] = mapped_column(BigInteger)
 
 
-class Claim(NamedTuple):
-    """A delivery that this process tries now and nobody else before the lease ends, the `attempt`-th time."""
-
-    id: UUID
-    attempt: int
-    failures: int
-    body: str
-    webhook_id: UUID
-    tenant_id: UUID
-    url: str
-    webhook_failures: int
-    sealed_secrets: list[bytes]
-
-
 class Backlog(NamedTuple):
     """What has not been delivered.
 
@@ -160,233 +135,6 @@ def add_deliveries(session: Session, rows: Collection[dict[str, Any]], *, give_u
     session.execute(statement, list(rows))
 
 
-def claim_deliveries(
-    session: Session, *, limit: int, busy: Collection[UUID], lease_seconds: float
-) -> list[Claim]:
-    """Claim deliveries that are due, of the receivers that have waited longest, a few of each.
-
-    Args:
-        session: of the caller, who commits before anything is sent.
-        limit: how many at most.
-        busy: tenants for whom this process has enough to do.
-        lease_seconds: after which another process may try them.
-    """
-    webhooks = session.scalars(
-        select(Webhook)
-        .where(Webhook.enabled, _may_be_tried(), Webhook.tenant_id.not_in(busy), _room() > 0, exists(_due()))
-        .order_by(Webhook.served_at.nulls_first())
-        .limit(limit)
-        .with_for_update(key_share=True, skip_locked=True)
-    ).all()
-    claimed: list[tuple[WebhookDelivery, Webhook]] = []
-    for webhook in webhooks:
-        # Once more, now that nobody else can claim any of this receiver's.
-        room = session.execute(select(_room()).where(Webhook.id == webhook.id)).scalar_one()
-        room = min(room, limit - len(claimed))
-        if room > 0:
-            claimed += [(each, webhook) for each in _claim_of(session, webhook, room, lease_seconds)]
-    secrets = sealed_secrets(session, {webhook.id for _, webhook in claimed})
-    return [
-        Claim(
-            id=each.id,
-            attempt=each.attempts,
-            failures=each.failures,
-            body=each.body,
-            webhook_id=webhook.id,
-            tenant_id=webhook.tenant_id,
-            url=webhook.url,
-            webhook_failures=webhook.failures,
-            sealed_secrets=secrets[webhook.id],
-        )
-        for each, webhook in claimed
-    ]
-
-
-def _may_be_tried() -> ColumnElement[bool]:
-    return or_(Webhook.retry_at.is_(None), Webhook.retry_at <= func.clock_timestamp())
-
-
-def _room() -> ColumnElement[int]:
-    """How many more tries a receiver takes now."""
-    under_way = (
-        select(func.count())
-        .where(
-            WebhookDelivery.endpoint_id == Webhook.id,
-            WebhookDelivery.claimed_until > func.clock_timestamp(),
-        )
-        .correlate(Webhook)
-        .scalar_subquery()
-    )
-    return case((Webhook.failures >= OPEN_AFTER, 1), else_=AT_ONCE) - under_way
-
-
-def _due() -> Any:
-    return select(WebhookDelivery.id).where(
-        WebhookDelivery.endpoint_id == Webhook.id,
-        WebhookDelivery.next_attempt_at <= func.clock_timestamp(),
-    )
-
-
-def _claim_of(
-    session: Session, webhook: Webhook, room: int, lease_seconds: float
-) -> Sequence[WebhookDelivery]:
-    due = (
-        select(WebhookDelivery.id)
-        .where(
-            WebhookDelivery.endpoint_id == webhook.id,
-            WebhookDelivery.next_attempt_at <= func.clock_timestamp(),
-        )
-        .order_by(WebhookDelivery.next_attempt_at)
-        .limit(room)
-        .with_for_update(skip_locked=True)
-    )
-    now = func.clock_timestamp()
-    until = now + timedelta(seconds=lease_seconds)
-    webhook.served_at = session.execute(select(now)).scalar_one()
-    return session.scalars(
-        update(WebhookDelivery)
-        .where(WebhookDelivery.id.in_(due))
-        .values(
-            attempts=WebhookDelivery.attempts + 1,
-            last_attempt_at=now,
-            claimed_until=until,
-            next_attempt_at=until,
-        )
-        .returning(WebhookDelivery)
-        .execution_options(synchronize_session=False)
-    ).all()
-
-
-def record_delivered(session: Session, claim: Claim, http_status: int) -> bool:
-    """Write that the receiver took a delivery. If it had been away, all that wait for it are due.
-
-    Returns:
-        False when another try has overtaken this one; nothing is changed then.
-    """
-    webhook = _locked(session, claim)
-    if webhook is None or not _finish(session, claim, DeliveryState.DELIVERED, http_status, None):
-        return False
-    if webhook.failures >= OPEN_AFTER:
-        now = func.clock_timestamp()
-        session.execute(
-            update(WebhookDelivery)
-            .where(
-                WebhookDelivery.endpoint_id == webhook.id,
-                WebhookDelivery.next_attempt_at > now,
-                WebhookDelivery.claimed_until.is_(None),
-            )
-            .values(next_attempt_at=now)
-            .execution_options(synchronize_session=False)
-        )
-    if webhook.failures or webhook.retry_at:
-        webhook.failures, webhook.retry_at = 0, None
-    return True
-
-
-def record_failed(
-    session: Session,
-    claim: Claim,
-    *,
-    http_status: int | None,
-    error: str,
-    pause: float,
-    webhook_pause: float,
-) -> DeliveryState | None:
-    """Write that a try failed: it is due again after a pause, or dead if its time is over by then.
-
-    Args:
-        session: of the caller, who commits.
-        claim: what was tried.
-        http_status: of the answer; None if there was none.
-        error: what went wrong, as a code.
-        pause: seconds until the delivery is due again.
-        webhook_pause: seconds for which nothing is sent to the receiver.
-
-    Returns:
-        What it is now; None when another try has overtaken this one, and nothing is changed.
-    """
-    webhook = _locked(session, claim)
-    if webhook is None:
-        return None
-    now = session.execute(select(func.clock_timestamp())).scalar_one()
-    again = now + timedelta(seconds=pause)
-    retried = session.execute(
-        update(WebhookDelivery)
-        .where(*_of(claim), WebhookDelivery.give_up_at > again)
-        .values(
-            failures=WebhookDelivery.failures + 1,
-            last_status=http_status,
-            last_error=error,
-            next_attempt_at=again,
-            claimed_until=None,
-        )
-        .returning(WebhookDelivery.id)
-    ).all()
-    if not retried and not _finish(session, claim, DeliveryState.DEAD, http_status, error):
-        return None
-    webhook.failures += 1
-    if webhook_pause:
-        webhook.retry_at = now + timedelta(seconds=webhook_pause)
-    return DeliveryState.PENDING if retried else DeliveryState.DEAD
-
-
-def record_gone(session: Session, claim: Claim, http_status: int, error: str) -> bool:
-    """Write that the receiver wants no more: its webhook is disabled and the delivery dead.
-
-    Returns:
-        False when another try has overtaken this one; nothing is changed then.
-    """
-    webhook = _locked(session, claim)
-    if webhook is None or not _finish(session, claim, DeliveryState.DEAD, http_status, error):
-        return False
-    webhook.enabled, webhook.disabled_reason = False, GONE
-    return True
-
-
-def release(session: Session, claims: Collection[Claim]) -> None:
-    """Give back what was claimed and not tried to the end: it is due now."""
-    for claim in claims:
-        session.execute(
-            update(WebhookDelivery)
-            .where(*_of(claim))
-            .values(next_attempt_at=func.clock_timestamp(), claimed_until=None)
-        )
-
-
-def _locked(session: Session, claim: Claim) -> Webhook | None:
-    """The receiver before its delivery, in the order of all who lock both; None if it was deleted."""
-    return session.scalars(
-        select(Webhook).where(Webhook.id == claim.webhook_id).with_for_update(key_share=True)
-    ).one_or_none()
-
-
-def _of(claim: Claim) -> tuple[ColumnElement[bool], ...]:
-    return (
-        WebhookDelivery.id == claim.id,
-        WebhookDelivery.attempts == claim.attempt,
-        WebhookDelivery.claimed_until.is_not(None),
-    )
-
-
-def _finish(
-    session: Session, claim: Claim, state: DeliveryState, http_status: int | None, error: str | None
-) -> bool:
-    finished = session.execute(
-        update(WebhookDelivery)
-        .where(*_of(claim))
-        .values(
-            state=state,
-            last_status=http_status,
-            last_error=error,
-            next_attempt_at=None,
-            claimed_until=None,
-            finished_at=func.clock_timestamp(),
-        )
-        .returning(WebhookDelivery.id)
-    )
-    return finished.one_or_none() is not None
-
-
 def get_delivery(session: Session, webhook: Webhook, public_id: str) -> WebhookDelivery:
     """A delivery of a webhook.
 
@@ -412,6 +160,21 @@ def list_deliveries(
     if state is not None:
         statement = statement.where(WebhookDelivery.state == state)
     return newest_first(session, statement, WebhookDelivery.id, before, limit)
+
+
+def make_due(session: Session, webhook: Webhook) -> None:
+    """Let all that waits for a webhook be sent now. The caller holds its row."""
+    now = func.clock_timestamp()
+    session.execute(
+        update(WebhookDelivery)
+        .where(
+            WebhookDelivery.endpoint_id == webhook.id,
+            WebhookDelivery.next_attempt_at > now,
+            WebhookDelivery.claimed_until.is_(None),
+        )
+        .values(next_attempt_at=now)
+        .execution_options(synchronize_session=False)
+    )
 
 
 def replay(session: Session, wanted: ColumnElement[bool], *, give_up_after: timedelta) -> int:
@@ -500,7 +263,7 @@ def remove_finished(session: Session, *, older_than: timedelta, limit: int) -> i
 def read_backlog(session: Session) -> Backlog:
     """How much waits to be delivered, of all tenants together."""
     now = func.clock_timestamp()
-    fine = and_(Webhook.enabled, Webhook.failures == 0, _may_be_tried())
+    fine = and_(is_served(), Webhook.failures == 0)
     overdue = func.extract("epoch", now - WebhookDelivery.next_attempt_at)
     statement = (
         select(

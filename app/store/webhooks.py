@@ -5,7 +5,19 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import ARRAY, ForeignKey, Index, LargeBinary, Text, func, or_, select, update
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    Text,
+    and_,
+    func,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.errors import NotFound, TooManySecrets, TooManyWebhooks
@@ -98,6 +110,15 @@ def list_webhooks(
         Webhook.tenant_id == tenant_id, has_metadata(Webhook.metadata_, metadata)
     )
     return newest_first(session, statement, Webhook.id, before, limit)
+
+
+def is_served() -> ColumnElement[bool]:
+    """The condition that a webhook may be tried now: both it and its tenant are enabled, and it is due."""
+    return and_(
+        Webhook.enabled,
+        Webhook.tenant_id.in_(select(Tenant.id).where(Tenant.disabled_at.is_(None))),
+        or_(Webhook.retry_at.is_(None), Webhook.retry_at <= func.clock_timestamp()),
+    )
 
 
 def subscribers(session: Session, tenant_ids: Collection[UUID]) -> list[Webhook]:

@@ -20,15 +20,15 @@ from app.sealing.keyring import open_secret
 from app.settings import Settings
 from app.store.core.identifiers import Prefix, format_id
 from app.store.core.unit_of_work import Store
-from app.store.webhook_deliveries import (
+from app.store.webhook_attempts import (
     Claim,
-    DeliveryState,
     claim_deliveries,
     record_delivered,
     record_failed,
     record_gone,
     release,
 )
+from app.store.webhook_deliveries import DeliveryState
 from app.webhooks.destinations import Destinations
 from app.webhooks.outbox import EVENTS_AT_ONCE, fan_out, pause_of_delivery, pause_of_webhook
 from app.webhooks.posting import Answer, Poster, trusted
@@ -93,10 +93,12 @@ class Deliverer:
         room = AT_ONCE - len(self._tries)
         claims: list[Claim] = []
         if room:
-            tenants = Counter(claim.tenant_id for claim in self._tries.values())
-            busy = [tenant for tenant, tries in tenants.items() if tries >= _OF_A_TENANT]
             claims = await self._store.run(
-                claim_deliveries, limit=room, busy=busy, lease_seconds=self._lease_seconds
+                claim_deliveries,
+                limit=room,
+                under_way=Counter(claim.tenant_id for claim in self._tries.values()),
+                of_a_tenant=_OF_A_TENANT,
+                lease_seconds=self._lease_seconds,
             )
         for claim in claims:
             task = asyncio.create_task(self._try(claim))

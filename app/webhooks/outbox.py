@@ -7,7 +7,8 @@ from typing import Final
 from sqlalchemy.orm import Session
 
 from app.store.core.identifiers import new_id
-from app.store.webhook_deliveries import OPEN_AFTER, Claim, add_deliveries, take_events
+from app.store.webhook_attempts import OPEN_AFTER, Claim
+from app.store.webhook_deliveries import add_deliveries, take_events
 from app.store.webhooks import subscribers
 from app.webhooks.payloads import event_body
 from app.webhooks.posting import Answer

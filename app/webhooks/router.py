@@ -89,13 +89,13 @@ async def change_webhook(
     settings: SettingsDependency,
 ) -> WebhookOut:
     """Change a webhook; what is left out stays."""
-    return await store.run(service.change, principal.tenant_id, webhook_id, request, settings)
+    return await store.run(service.change, principal, webhook_id, request, settings)
 
 
 @router.delete("/{webhook_id}", status_code=204)
 async def delete_webhook(webhook_id: str, principal: AuditWriter, store: StoreDependency) -> None:
     """Delete a webhook, and with it what waits to be sent to it."""
-    await store.run(service.delete, principal.tenant_id, webhook_id)
+    await store.run(service.delete, principal, webhook_id)
 
 
 @router.post("/{webhook_id}/rotate-secret", responses=problem_responses(409))
@@ -107,7 +107,7 @@ async def rotate_webhook_secret(
     Each message has a signature of each secret then, of which a receiver knows one.
     """
     secret = await to_thread(new_secret)
-    return await store.run(service.rotate, principal.tenant_id, webhook_id, request, secret)
+    return await store.run(service.rotate, principal, webhook_id, request, secret)
 
 
 @router.post("/{webhook_id}/test", status_code=202, responses=problem_responses(409))
@@ -157,7 +157,7 @@ async def replay_webhook_delivery(
     response: Response,
 ) -> WebhookDeliveryOut:
     """Send a delivery again, with the same id, whatever became of it."""
-    delivery = await store.run(service.replay_one, principal.tenant_id, webhook_id, delivery_id, settings)
+    delivery = await store.run(service.replay_one, principal, webhook_id, delivery_id, settings)
     response.headers["Location"] = f"/v1/webhooks/{webhook_id}/deliveries/{delivery_id}"
     return delivery
 
@@ -171,4 +171,4 @@ async def replay_dead_deliveries(
     settings: SettingsDependency,
 ) -> WebhookReplayOut:
     """Send all dead deliveries of events since a time again, up to a thousand at once."""
-    return await store.run(service.replay_dead, principal.tenant_id, webhook_id, request, settings)
+    return await store.run(service.replay_dead, principal, webhook_id, request, settings)

@@ -13,8 +13,9 @@ from app.errors import FieldError, ValidationFailed, WebhookDisabled
 from app.http.idempotency import answer_once
 from app.http.pagination import Page, id_cursor, page_by_id
 from app.settings import Settings
-from app.store.core.identifiers import new_id
+from app.store.core.identifiers import Prefix, format_id, new_id
 from app.store.tenants import Principal
+from app.store.trail import Action, Fact, record_request
 from app.store.webhook_deliveries import (
     MOST_REPLAYED,
     DeliveryState,
@@ -23,6 +24,7 @@ from app.store.webhook_deliveries import (
     get_delivery,
     is_dead_since,
     list_deliveries,
+    make_due,
     replay,
 )
 from app.store.webhooks import Webhook, add_webhook, get_webhook, list_webhooks, rotate_secret
@@ -77,10 +79,21 @@ def create(
         )
         add_webhook(session, webhook, secret.sealed)
         made.append(webhook)
+        _record(session, principal, Action.WEBHOOK_CREATED, webhook)
         return WebhookOut.of(webhook)
 
     answer = answer_once(session, principal, key, "webhook", request, WebhookOut, create)
     return WebhookWithSecret(**answer.model_dump(), secret=secret.shown if made else None)
+
+
+def _record(
+    session: Session,
+    principal: Principal,
+    action: Action,
+    webhook: Webhook,
+    facts: dict[str, Fact] | None = None,
+) -> None:
+    record_request(session, principal, action, format_id(Prefix.WEBHOOK, webhook.id), facts)
 
 
 def _require_allowed(url: str, settings: Settings) -> None:
@@ -108,7 +121,7 @@ def read(session: Session, tenant_id: UUID, webhook_id: str) -> WebhookOut:
 
 
 def change(
-    session: Session, tenant_id: UUID, webhook_id: str, request: WebhookChange, settings: Settings
+    session: Session, principal: Principal, webhook_id: str, request: WebhookChange, settings: Settings
 ) -> WebhookOut:
     """Change a webhook. With another URL, or enabled again, it is as good as new.
 
@@ -116,7 +129,7 @@ def change(
         NotFound: no such webhook for this tenant.
         ValidationFailed: nothing is sent to this URL.
     """
-    webhook = get_webhook(session, tenant_id, webhook_id, lock=True)
+    webhook = get_webhook(session, principal.tenant_id, webhook_id, lock=True)
     given = request.model_fields_set
     if request.url is not None:
         _require_allowed(request.url, settings)
@@ -126,24 +139,29 @@ def change(
         webhook.metadata_ = dict(request.metadata)
     if given & {"url", "enabled"}:
         webhook.failures, webhook.retry_at = 0, None
+        make_due(session, webhook)
     if "enabled" in given:
         webhook.disabled_reason = None
     session.flush()
+    facts: dict[str, Fact] = {"changed": sorted(given), "enabled": webhook.enabled}
+    _record(session, principal, Action.WEBHOOK_CHANGED, webhook, facts)
     return WebhookOut.of(webhook)
 
 
-def delete(session: Session, tenant_id: UUID, webhook_id: str) -> None:
+def delete(session: Session, principal: Principal, webhook_id: str) -> None:
     """Delete a webhook with its secrets and deliveries.
 
     Raises:
         NotFound: no such webhook for this tenant.
     """
-    session.delete(get_webhook(session, tenant_id, webhook_id, lock=True))
+    webhook = get_webhook(session, principal.tenant_id, webhook_id, lock=True)
+    session.delete(webhook)
     session.flush()
+    _record(session, principal, Action.WEBHOOK_DELETED, webhook)
 
 
 def rotate(
-    session: Session, tenant_id: UUID, webhook_id: str, request: WebhookRotate, secret: Secret
+    session: Session, principal: Principal, webhook_id: str, request: WebhookRotate, secret: Secret
 ) -> WebhookWithSecret:
     """Give a webhook another secret; those that it had sign beside it for a while.
 
@@ -151,8 +169,10 @@ def rotate(
         NotFound: no such webhook for this tenant.
         TooManySecrets: as many as one may have sign already.
     """
-    webhook = get_webhook(session, tenant_id, webhook_id, lock=True)
+    webhook = get_webhook(session, principal.tenant_id, webhook_id, lock=True)
     rotate_secret(session, webhook, secret.sealed, overlap=timedelta(seconds=request.overlap_seconds))
+    facts: dict[str, Fact] = {"overlap_seconds": request.overlap_seconds}
+    _record(session, principal, Action.WEBHOOK_ROTATED, webhook, facts)
     return WebhookWithSecret.of(webhook, secret=secret.shown)
 
 
@@ -208,7 +228,7 @@ def read_delivery(session: Session, tenant_id: UUID, webhook_id: str, delivery_i
 
 
 def replay_one(
-    session: Session, tenant_id: UUID, webhook_id: str, delivery_id: str, settings: Settings
+    session: Session, principal: Principal, webhook_id: str, delivery_id: str, settings: Settings
 ) -> WebhookDeliveryOut:
     """Send a delivery again, whatever became of it.
 
@@ -216,16 +236,18 @@ def replay_one(
         NotFound: no such webhook for this tenant, or no such delivery of it.
         WebhookDisabled: nothing is sent to it.
     """
-    webhook = get_webhook(session, tenant_id, webhook_id)
+    webhook = get_webhook(session, principal.tenant_id, webhook_id)
     row = get_delivery(session, webhook, delivery_id)
     _require_enabled(webhook)
     _replay(session, WebhookDelivery.id == row.id, settings)
     session.refresh(row)
-    return WebhookDeliveryOut.of(row)
+    answer = WebhookDeliveryOut.of(row)
+    _record(session, principal, Action.WEBHOOK_REPLAYED, webhook, {"delivery": answer.id})
+    return answer
 
 
 def replay_dead(
-    session: Session, tenant_id: UUID, webhook_id: str, request: WebhookReplayRequest, settings: Settings
+    session: Session, principal: Principal, webhook_id: str, request: WebhookReplayRequest, settings: Settings
 ) -> WebhookReplayOut:
     """Send all dead deliveries of events since a time again, so many at once.
 
@@ -233,9 +255,10 @@ def replay_dead(
         NotFound: no such webhook for this tenant.
         WebhookDisabled: nothing is sent to it.
     """
-    webhook = get_webhook(session, tenant_id, webhook_id)
+    webhook = get_webhook(session, principal.tenant_id, webhook_id)
     _require_enabled(webhook)
     replayed = _replay(session, is_dead_since(webhook, request.since), settings)
+    _record(session, principal, Action.WEBHOOK_REPLAYED, webhook, {"deliveries": replayed})
     return WebhookReplayOut(replayed=replayed, has_more=replayed == MOST_REPLAYED)
 
 

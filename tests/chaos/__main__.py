@@ -16,12 +16,13 @@ import psycopg
 from app.embedded.postgres_server import PostgresServer
 from app.store.core.migrate import upgrade
 from app.store.core.sessions import sync_engine, sync_sessions
-from tests.chaos.client import END_SECONDS, Ledger
+from tests.chaos.client import END_SECONDS, Client, Ledger
 from tests.chaos.faults import Scheduler
 from tests.chaos.fleet import Fleet, running_fleet
 from tests.chaos.inputs import Inputs, make_inputs
 from tests.chaos.invariants import Watch, check_always, check_promises, install, open_work
 from tests.chaos.load import Customer, Reference, unfaulted
+from tests.chaos.receiving import Hook
 from tests.chaos.record import Record
 from tests.job_machine import run_orders
 from tests.servers import temporary_home, temporary_layout
@@ -39,10 +40,11 @@ def main() -> int:
         with temporary_home() as home, running_fleet(home, [models]) as fleet:
             reference = unfaulted(fleet, inputs, record)
         record.counts.clear()
-        with temporary_home() as home, running_fleet(home, [models]) as fleet:
+        hook = Hook(models, record, options.seed)
+        with hook.receiver, temporary_home() as home, running_fleet(home, [models], hook) as fleet:
             install(fleet)
             try:
-                run(fleet, inputs, reference, record, options)
+                run(fleet, hook, inputs, reference, record, options)
             finally:
                 if options.logs is not None:
                     _keep_logs(fleet, options.logs)
@@ -56,10 +58,18 @@ def main() -> int:
 
 
 def run(
-    fleet: Fleet, inputs: Inputs, reference: Reference, record: Record, options: argparse.Namespace
+    fleet: Fleet,
+    hook: Hook,
+    inputs: Inputs,
+    reference: Reference,
+    record: Record,
+    options: argparse.Namespace,
 ) -> None:
     """The load, the faults and the checks; then quiet, in which everything has to end."""
     ledger = Ledger()
+    subscriber = Client(fleet.urls, fleet.key, record, ledger, "subscriber")
+    hook.subscribe(subscriber)
+    subscriber.close()
     watch = Watch(fleet, record)
     watch.start()
     customers = [

@@ -1,7 +1,10 @@
 """What can go wrong, at random: each fault is a function, and most give back how they are undone later."""
 
+import asyncio
 import random
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -145,16 +148,42 @@ def flush_redis(fleet: Fleet, dice: random.Random) -> None:
 
 def double_bells(fleet: Fleet, dice: random.Random) -> None:
     """Every bell that waits is delivered three times, and many ring for nothing."""
-    doorbell = Doorbell(Settings(broker_url=fleet.redis.url, lease_seconds=LEASE_SECONDS))
-    try:
-        for queue in SERVED_BY:
-            doorbell.ring(queue, 5)
-    finally:
-        doorbell.close()
+    asyncio.run(_ring(Settings(broker_url=fleet.redis.url, lease_seconds=LEASE_SECONDS)))
     with fleet.redis.client() as client, suppress(redis.ConnectionError):
         for queue in SERVED_BY:
             for bell in client.lrange(queue, 0, -1):
                 client.rpush(queue, bell, bell)
+
+
+async def _ring(settings: Settings) -> None:
+    doorbell = Doorbell(settings)
+    for queue in SERVED_BY:
+        doorbell.ring(queue, 5)
+    await doorbell.close()
+
+
+def rotate_master_key(fleet: Fleet, dice: random.Random) -> Undo:
+    """As its owner does it; what is broken off by other faults goes on at the next time."""
+    command = [sys.executable, "-m", "app.cli", "keys", "rotate-master"]
+    with (fleet.home / "rotations.log").open("ab") as log:
+        rotation = subprocess.Popen(
+            command, env=fleet.environment, cwd=fleet.home, stdout=log, stderr=subprocess.STDOUT
+        )
+
+    def wait() -> None:
+        if rotation.poll() is None:
+            rotation.kill()
+        rotation.wait()
+
+    return Undo(dice.uniform(10, 20), wait)
+
+
+def stop_receiver(fleet: Fleet, dice: random.Random) -> Undo:
+    """Nobody takes webhooks."""
+    if fleet.hook is None:
+        raise NoTarget
+    fleet.hook.stop()
+    return Undo(dice.uniform(2, 8), fleet.hook.start)
 
 
 def stop_postgres(fleet: Fleet, dice: random.Random) -> Undo:
@@ -270,6 +299,8 @@ FAULTS: Final = (
     Fault("connections to Postgres broken", end_backends, 3),
     Fault("artifact disk full", fill_disk, 2, _no_disk),
     Fault("database full", fill_database, 1),
+    Fault("master key rotated", rotate_master_key, 1),
+    Fault("receiver of webhooks away", stop_receiver, 2),
 )
 
 

@@ -16,10 +16,12 @@ import psycopg
 from app.embedded.postgres_server import PostgresServer
 from app.embedded.programs import API_STOP, WORKER_STOP, Program, api_command, worker_command
 from app.embedded.redis_server import RedisServer
+from app.sealing.master_keys import ensure_master_key
 from app.settings import CPU_QUEUE, GPU_QUEUE, Queue
 from app.signing.keys import ensure_signing_key
 from app.store.core.migrate import upgrade
 from tests.chaos.disk import ArtifactDisk, artifact_disk
+from tests.chaos.receiving import Hook
 from tests.chaos.record import Record
 from tests.live_service import PATIENCE, SCOPES, make_key
 from tests.servers import free_port, temporary_layout
@@ -45,6 +47,7 @@ class Fleet:
     apis: list[Program]
     workers: list[Program]
     key: str = ""
+    hook: Hook | None = None
     ended_at: dict[str, float] = field(default_factory=dict)
 
     def rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -106,35 +109,44 @@ class Fleet:
 
     def logs(self) -> Iterator[tuple[str, str]]:
         """What each process has said."""
-        servers = (self.postgres.log, self.redis.log)
+        servers = (self.postgres.log, self.redis.log, self.home / "rotations.log")
         for path in {*servers, *(program.log for program in (*self.apis, *self.workers))}:
             if path.exists():
                 yield path.name, path.read_text(errors="replace")
 
 
 @contextmanager
-def running_fleet(home: Path, model_roots: Sequence[Path]) -> Iterator[Fleet]:
-    """Start a whole service, and end all of it."""
+def running_fleet(home: Path, model_roots: Sequence[Path], hook: Hook | None = None) -> Iterator[Fleet]:
+    """Start a whole service, and end all of it; `hook` is where it may send webhooks."""
     with ExitStack() as running:
         postgres = running.enter_context(PostgresServer(running.enter_context(temporary_layout())))
         redis = running.enter_context(RedisServer(running.enter_context(temporary_layout())))
         disk = running.enter_context(artifact_disk(home / "disk"))
         upgrade(postgres.url)
         ensure_signing_key(home / "signing-keys")
+        ensure_master_key(home / "master-keys")
         ports = [free_port() for _ in range(APIS)]
-        environment = os.environ | {
-            "MEMAUDIT_HOME": os.fspath(home),
-            "MEMAUDIT_DATABASE_URL": postgres.url,
-            "MEMAUDIT_BROKER_URL": redis.url,
-            "MEMAUDIT_MODEL_ROOTS": ":".join(map(os.fspath, model_roots)),
-            "MEMAUDIT_ARTIFACT_STORE": disk.url,
-            "MEMAUDIT_LEASE_SECONDS": str(LEASE_SECONDS),
-            "MEMAUDIT_RETRY_SECONDS": "0.5",
-            "MEMAUDIT_TURN_SECONDS": "5",
-            "MEMAUDIT_SHARD_TOKENS": "2048",
-            "HF_HUB_OFFLINE": "1",
-            "OMP_NUM_THREADS": "1",
-        }
+        # The keys are those of the directory, so that they can be rotated.
+        inherited = {name: value for name, value in os.environ.items() if name != "MEMAUDIT_MASTER_KEY"}
+        environment = (
+            inherited
+            | ({} if hook is None else hook.receiver.environment)
+            | {
+                "MEMAUDIT_HOME": os.fspath(home),
+                "MEMAUDIT_DATABASE_URL": postgres.url,
+                "MEMAUDIT_BROKER_URL": redis.url,
+                "MEMAUDIT_MODEL_ROOTS": ":".join(map(os.fspath, model_roots)),
+                "MEMAUDIT_ARTIFACT_STORE": disk.url,
+                "MEMAUDIT_LEASE_SECONDS": str(LEASE_SECONDS),
+                "MEMAUDIT_RETRY_SECONDS": "0.5",
+                "MEMAUDIT_TURN_SECONDS": "5",
+                "MEMAUDIT_SHARD_TOKENS": "2048",
+                "MEMAUDIT_WEBHOOK_TIMEOUT_SECONDS": "2",
+                "MEMAUDIT_WEBHOOK_RETRY_SECONDS": "0.2",
+                "HF_HUB_OFFLINE": "1",
+                "OMP_NUM_THREADS": "1",
+            }
+        )
         fleet = Fleet(
             home=home,
             postgres=postgres,
@@ -145,6 +157,7 @@ def running_fleet(home: Path, model_roots: Sequence[Path]) -> Iterator[Fleet]:
             urls=[f"http://127.0.0.1:{port}" for port in ports],
             apis=[_api(home, place, port, environment) for place, port in enumerate(ports)],
             workers=[_worker(home, place, environment) for place in range(len(WORKERS))],
+            hook=hook,
         )
         running.callback(_stop_all, fleet)
         for program in (*fleet.apis, *fleet.workers):

@@ -22,8 +22,9 @@ _ENDING: Final = {
     "language_models": "status",
     "text_sets": "status",
     "jobs": "state",
+    "webhook_deliveries": "state",
 }
-_OPEN: Final = "('queued', 'running', 'importing')"
+_OPEN: Final = "('queued', 'running', 'importing', 'pending')"
 # What the objects of answers are called here.
 TABLES: Final = {
     "audit": "audits",
@@ -64,6 +65,9 @@ _NEVER: Final = {
         AND kind IN ('plan_audit', 'summarize_audit', 'finish_study', 'evaluate_gate', 'run_edit')
         GROUP BY 1, 2 HAVING count(*) > 1""",
     "a job was tried more often than allowed": "SELECT id FROM jobs WHERE attempts > 3 OR attempts < 0",
+    "an event was made into two deliveries": """
+        SELECT event_id FROM webhook_deliveries GROUP BY 1 HAVING count(*) > 1""",
+    "a webhook was given up": "SELECT id FROM webhook_deliveries WHERE state = 'dead'",
     "an edit has not one artifact": """
         SELECT id FROM edits WHERE (status = 'succeeded') <> (artifact_id IS NOT NULL)""",
     "an artifact refers to bytes that are not there": """
@@ -138,7 +142,24 @@ def check_promises(fleet: Fleet, record: Record, ledger: Ledger) -> None:
         if noun in {"study", "edit", "gate"}:
             for extra in kept - promised:
                 record.violate(f"{noun} {extra} is there and was promised to nobody")
+    check_webhooks(fleet, record)
     check_leaks(fleet, record)
+
+
+def check_webhooks(fleet: Fleet, record: Record) -> None:
+    """Every event was delivered to whoever asked to be told, and what counts as delivered was taken."""
+    if fleet.hook is None:
+        return
+    for (event,) in fleet.rows(
+        "SELECT id FROM events WHERE NOT EXISTS "
+        "(SELECT 1 FROM webhook_deliveries WHERE event_id = events.id AND state = 'delivered')"
+    ):
+        record.violate(f"event {event} was not delivered")
+    delivered = fleet.rows("SELECT id FROM webhook_deliveries WHERE state = 'delivered'")
+    record.count("webhooks delivered", len(delivered))
+    for (delivery,) in delivered:
+        if delivery.hex not in fleet.hook.taken:
+            record.violate(f"delivery {delivery} counts as delivered, and nobody took it")
 
 
 def check_leaks(fleet: Fleet, record: Record) -> None:

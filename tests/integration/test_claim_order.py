@@ -1,17 +1,21 @@
 """Whose job is claimed next, on a real Postgres: nobody waits for the whole of another's work."""
 
+import random
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import event, select, text
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.scoring.service import PRIORITY
 from app.store.audits import Audit
 from app.store.enqueueing import enqueue_audit, enqueue_validation
+from app.store.jobs import claiming
 from app.store.jobs.claiming import claim
+from app.store.jobs.job import Job
 from app.store.jobs.leases import Lease, take_for_finish
 from app.store.language_models import LanguageModel
 from tests.integration.rows import add_audit_rows, add_ready_model, add_shard, add_tenant
@@ -173,6 +177,50 @@ def test_older_work_of_the_same_tenant_waits_a_bounded_time_too(
     worker.loaded = [start_audit("acme", 100).language_model_id]
     while worker.work().audit_id != old.id:
         assert worker.now <= TURN_SECONDS + 2 * JOB_SECONDS
+
+
+@pytest.mark.parametrize("best", [2, 64])
+def test_any_queue_is_claimed_in_the_order_of_the_rules(
+    sessions: Sessions, start_audit: Callable[..., Audit], monkeypatch: pytest.MonkeyPatch, best: int
+) -> None:
+    """By the rules as a sort of all jobs, while others hold some of the best of them."""
+    monkeypatch.setattr(claiming, "_BEST", best)
+    dice = random.Random(best)
+    audits = [
+        start_audit(name, 2, priority) for name in ("acme", "globex", "initech") for priority in (0, 0, 5)
+    ]
+    loaded = [dice.choice(audits).language_model_id]
+    served = [audits[0].tenant_id, audits[3].tenant_id]
+    with sessions() as session:
+        jobs = list(session.scalars(select(Job)))
+    running: Counter[UUID] = Counter()
+
+    def rank(job: Job) -> tuple[Any, ...]:
+        turn = served.index(job.tenant_id) + 1 if job.tenant_id in served else 0
+        return -job.priority, job.language_model_id not in loaded, running[job.tenant_id], turn, job.id
+
+    while jobs:
+        jobs.sort(key=rank)
+        held = jobs[: dice.randrange(min(len(jobs), best + 2))]
+        with sessions.begin() as holder, sessions.begin() as session:
+            ids = [job.id for job in held]
+            holder.execute(select(Job.id).where(Job.id.in_(ids)).with_for_update())
+            lease = claim(session, queue="gpu", worker="w", lease_seconds=60, loaded=loaded, served=served)
+        assert lease is not None
+        assert lease.job_id == jobs.pop(len(held)).id
+        running[lease.tenant_id] += 1
+
+
+def test_a_long_queue_is_not_sorted_as_a_whole(sessions: Sessions, start_audit: Callable[..., Audit]) -> None:
+    start_audit("acme", 200)
+    statements: list[tuple[str, Any]] = []
+    with sessions.begin() as session:
+        connection = session.connection()
+        event.listen(connection, "before_cursor_execute", lambda *call: statements.append((call[2], call[3])))
+        assert claim(session, queue="gpu", worker="w", lease_seconds=60)
+        ((statement, parameters),) = statements
+        explained = connection.exec_driver_sql(f"EXPLAIN (ANALYZE) {statement}", parameters)
+        assert "top-N heapsort" in "\n".join(explained.scalars())
 
 
 def test_a_claim_finds_the_waiting_jobs_by_their_index(

@@ -79,6 +79,21 @@ def test_a_key_opens_what_it_was_made_for_until_it_is_revoked(in_database: str) 
     assert (again.exit_code, "revoked before" in again.stderr) == (1, True)
 
 
+def test_the_tenant_and_the_key_that_are_made_are_in_the_trail(in_database: str) -> None:
+    ids = []
+    for _ in range(2):
+        made = memaudit("keys", "create", "--tenant", "acme", "--name", "ci", "--json")
+        ids.append(json.loads(made.stdout)["id"])
+    with psycopg.connect(in_database) as connection:
+        told = connection.execute("SELECT action, subject, actor FROM trail ORDER BY id").fetchall()
+        (tenant,) = connection.execute("SELECT id FROM tenants").fetchone() or ()
+    by_whom = "command-line"
+    assert told == [
+        ("tenant.created", format_id(Prefix.TENANT, tenant), by_whom),
+        *(("key.created", each, by_whom) for each in ids),
+    ]
+
+
 def test_json_says_of_keys_what_the_list_says(in_database: str) -> None:
     made = memaudit("keys", "create", "--tenant", "acme", "--name", "ci", "--scope", "audit:read", "--json")
     assert made.exit_code == 0

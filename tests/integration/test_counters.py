@@ -125,7 +125,7 @@ async def test_a_sweep_counts_what_is_tried_again(
     try:
         assert await sweep(Store(engine), doorbell, settings) == 2
     finally:
-        doorbell.close()
+        await doorbell.close()
         await engine.dispose()
     with sessions() as session:
         assert read_counts(session) == {Count("retries", (KIND, "lease-expired")): 1}

@@ -24,6 +24,7 @@ from app.store.trail import chain_entries, list_entries
 from tests.http_api import client_of, make_key, running_app
 
 AUDIENCE = "memaudit"
+WRONG_KEYS = 3
 KEYS: dict[str, Any] = {
     "RS256": rsa.generate_private_key(public_exponent=65537, key_size=2048),
     "ES256": ec.generate_private_key(ec.SECP256R1()),
@@ -50,6 +51,7 @@ class Issuer:
     keys: list[dict[str, Any]] = field(default_factory=list)
     asked: int = 0
     status: int = 200
+    drips: bool = False
 
     def token(self, algorithm: str = "ES256", headers: dict[str, Any] | None = None, **claims: Any) -> str:
         now = int(time.time())
@@ -67,6 +69,9 @@ def issuer() -> Iterator[Issuer]:
             made.asked += 1
             self.send_response(made.status)
             self.end_headers()
+            for _ in range(50 * made.drips):
+                self.wfile.write(b" ")
+                time.sleep(0.1)
             self.wfile.write(json.dumps({"keys": made.keys}).encode())
 
         def log_message(self, *_: Any) -> None:
@@ -75,7 +80,8 @@ def issuer() -> Iterator[Issuer]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         made = Issuer(f"http://127.0.0.1:{server.server_port}")
         shared = {"kty": "oct", "kid": "shared", "k": jwt.utils.base64url_encode(SECRET).decode()}
-        made.keys = [*map(published, KEYS), shared, {"kty": "unknown", "kid": "odd"}, {"kty": "EC"}]
+        none = published("ES256") | {"alg": "none", "kid": "none"}
+        made.keys = [*map(published, KEYS), shared, none, {"kty": "unknown", "kid": "odd"}, {"kty": "EC"}]
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield made
         server.shutdown()
@@ -84,7 +90,9 @@ def issuer() -> Iterator[Issuer]:
 @pytest.fixture
 def settings(database_url: str, broker_url: str, issuer: Issuer) -> Settings:
     oidc = OIDC(issuer=issuer.url, audience=AUDIENCE, jwks_url=f"{issuer.url}/keys", leeway_seconds=10)
-    return Settings(database_url=database_url, broker_url=broker_url, oidc=oidc, wrong_keys_a_minute=1000)
+    return Settings(
+        database_url=database_url, broker_url=broker_url, oidc=oidc, wrong_keys_a_minute=WRONG_KEYS
+    )
 
 
 @pytest.fixture
@@ -182,6 +190,8 @@ REFUSED: dict[str, Callable[[Issuer], str]] = {
     "without a tenant": lambda issuer: issuer.token(tenant=None),
     "of no tenant": lambda issuer: issuer.token(tenant="nobody"),
     "of a list of tenants": lambda issuer: issuer.token(tenant=["acme"]),
+    "of a tenant that no table holds": lambda issuer: issuer.token(tenant="acme\0"),
+    "of a tenant that is no text": lambda issuer: issuer.token(tenant="\ud800"),
     "with another algorithm's key": lambda issuer: issuer.token("ES256", {"kid": "RS256"}),
     "without a key's id": lambda issuer: issuer.token("ES256", {}),
     "with something critical": lambda issuer: issuer.token(headers=CRITICAL),
@@ -203,7 +213,7 @@ async def test_every_other_token_is_refused(
             assert answer.json()["type"].endswith("/unauthorized")
             assert token not in answer.text
             assert token not in capfd.readouterr().out
-    # Within the leeway a clock may be wrong.
+    # Nobody is locked out by others behind the same address. Within the leeway a clock may be wrong.
     assert (await ask(service, issuer.token(exp=int(time.time()) - 5))).status_code == 200
 
 
@@ -234,6 +244,17 @@ async def test_known_keys_outlast_an_issuer_that_is_away_for_a_while(
     monkeypatch.setattr(issuer_keys, "_GOOD_SECONDS", -1.0)
     assert (await ask(service, issuer.token(sub="2"))).status_code == 401
     assert issuer.asked > 1
+
+
+async def test_an_issuer_that_drips_is_not_waited_for(
+    service: httpx.AsyncClient, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(issuer_keys, "_TIMEOUT_SECONDS", 0.3)
+    issuer.drips = True
+    began = time.monotonic()
+    assert (await ask(service, issuer.token())).status_code == 401
+    assert time.monotonic() - began < 4
+    issuer.drips = False
 
 
 async def test_claims_are_mapped_to_tenants_and_scopes(

@@ -15,6 +15,8 @@ import psycopg
 import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
+from psycopg import sql
+from psycopg.types.json import Jsonb
 
 from app.contracts.tenants import SCOPES as ALL_SCOPES
 from app.pages import install
@@ -22,7 +24,7 @@ from app.settings import Settings
 from app.signing.keys import rotate_signing_key
 from app.store.core.base import Base
 from tests.http_api import client_of, make_key
-from tests.integration.bad_requests import OPEN, Case, cases, make_resources, takes_key
+from tests.integration.bad_requests import OPEN, Case, cases, make_resources, nodes, replaced, takes_key
 
 SCOPES = tuple(scope for scope in ALL_SCOPES if scope != "admin")
 ID = re.compile(r"\b[a-z]{3}_[0-9a-f]{32}\b")
@@ -135,6 +137,83 @@ async def assert_hidden(client: httpx.AsyncClient, case: Case, secrets: set[str]
     else:
         assert answer.is_success, answer.text
     assert not secrets & set(ID.findall(answer.text)), answer.text
+
+
+TABLES = {
+    "txs": "text_sets",
+    "mdl": "language_models",
+    "aud": "audits",
+    "pol": "policies",
+    "lin": "model_lines",
+    "whk": "webhook_endpoints",
+    "dlv": "webhook_deliveries",
+}
+
+
+class Copies:
+    """Copies of a tenant's resources that another tenant has."""
+
+    def __init__(self, database: psycopg.Connection) -> None:
+        self._database = database
+        row = database.execute("SELECT id FROM tenants WHERE name = 'other'").fetchone()
+        assert row is not None
+        self._changes = {"tenant_id": row[0].hex}
+        self._made: dict[str, str] = {}
+
+    def of(self, public_id: str) -> str:
+        """The copy of a resource, which differs in its id and in whose it is."""
+        prefix, _, hex_id = public_id.partition("_")
+        if public_id not in self._made:
+            copied = uuid4().hex
+            table = sql.Identifier(TABLES[prefix])
+            self._database.execute(
+                sql.SQL(
+                    "INSERT INTO {table} SELECT (jsonb_populate_record(t, %s)).* FROM {table} t WHERE id = %s"
+                ).format(table=table),
+                (Jsonb({"id": copied, **self._changes}), hex_id),
+            )
+            self._made[public_id] = f"{prefix}_{copied}"
+        return self._made[public_id]
+
+    def of_delivery(self, public_id: str, webhook: str) -> str:
+        """A delivery of a copy of its webhook."""
+        self._changes["endpoint_id"] = self.of(webhook).partition("_")[2]
+        return self.of(public_id)
+
+
+async def test_each_id_of_a_request_has_to_be_of_the_own_tenant(
+    app: FastAPI,
+    ids: dict[str, str],
+    settings: Settings,
+    stranger: httpx.AsyncClient,
+    database: psycopg.Connection,
+    subtests: pytest.Subtests,
+) -> None:
+    """The owner asks for work with what it has, but for one thing that another tenant has."""
+    assert (await stranger.get("/v1/audits")).status_code == 200
+    copies = Copies(database)
+    copies.of_delivery(ids["delivery_id"], ids["webhook_id"])
+    asked = []
+    for route, case in cases(ids).items():
+        method, _, path = route.partition(" ")
+        names = [name for name in re.findall(r"\{(\w+)\}", path) if name in ids and ID.fullmatch(ids[name])]
+        if len(names) > 1:
+            last = names[-1]
+            asked.append((method, path.format(**ids | {last: copies.of(ids[last])}), case.body, last))
+        for place, value in nodes(case.body):
+            if isinstance(value, str) and ID.fullmatch(value):
+                assert case.body is not None
+                body = replaced(case.body, place, copies.of(value))
+                asked.append((method, path.format(**ids), body, str(place)))
+    before = rows(database)
+    async with client_of(app, make_key(settings, scopes=(*SCOPES, "admin"))) as owner:
+        for method, path, body, place in asked:
+            with subtests.test(route=f"{method} {path}", place=place):
+                headers = {"Idempotency-Key": uuid4().hex}
+                answer = await owner.request(method, path, headers=headers, json=body)
+                assert answer.status_code == 404, answer.text
+    assert len(asked) > 20
+    assert before <= rows(database)
 
 
 def pages() -> Iterator[str]:

@@ -26,7 +26,8 @@ from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.lifecycle import end
 from app.store.operations import OperationStatus
 from app.store.tenants import Tenant
-from app.store.webhook_deliveries import OPEN_AFTER
+from app.store.trail import TrailEntry
+from app.store.webhook_attempts import OPEN_AFTER
 from app.webhooks import deliverer
 from tests.http_api import client_of, make_key, running_app
 from tests.integration.rows import add_audit_rows
@@ -481,6 +482,37 @@ async def test_a_webhook_is_made_once_changed_and_deleted(
     assert (await client.delete(f"/v1/webhooks/{made[0]['id']}")).status_code == 204
     assert (await client.get(f"/v1/webhooks/{made[0]['id']}")).status_code == 404
     await add_webhook(client, receiver.url)
+
+
+async def test_what_is_done_to_webhooks_is_in_the_trail_without_a_word_of_the_client(
+    client: httpx.AsyncClient, receiver: Receiver, sessions: sessionmaker[Session]
+) -> None:
+    key, body = {"Idempotency-Key": uuid4().hex}, {"url": receiver.url, "description": "canary"}
+    first, _ = [await client.post("/v1/webhooks", json=body, headers=key) for _ in range(2)]
+    webhook = first.json()["id"]
+    path = f"/v1/webhooks/{webhook}"
+    delivery = (await client.post(f"{path}/test")).json()["id"]
+    for sent in (
+        client.patch(path, json={"url": receiver.url, "metadata": {"canary": "canary"}}),
+        client.post(f"{path}/rotate-secret", json={"overlap_seconds": 60}),
+        client.post(f"{path}/deliveries/{delivery}/replay"),
+        client.post(f"{path}/replay", json={"since": "2026-01-01T00:00:00Z"}),
+        client.delete(path),
+    ):
+        assert (await sent).is_success
+    with sessions.begin() as session:
+        rows = session.scalars(select(TrailEntry).order_by(TrailEntry.id)).all()
+        told = [(row.action, row.facts) for row in rows if row.subject == webhook]
+        actors = {row.actor for row in rows if row.subject == webhook}
+    assert told == [
+        ("webhook.created", {}),
+        ("webhook.changed", {"changed": ["metadata", "url"], "enabled": True}),
+        ("webhook.rotated", {"overlap_seconds": 60}),
+        ("webhook.replayed", {"delivery": delivery}),
+        ("webhook.replayed", {"deliveries": 0}),
+        ("webhook.deleted", {}),
+    ]
+    assert {actor[:4] for actor in actors} == {"key_"}
 
 
 async def test_old_deliveries_are_removed_and_forgotten_ones_buried(

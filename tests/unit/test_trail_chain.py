@@ -124,6 +124,11 @@ def test_a_head_of_before_finds_what_was_cut_off_or_written_anew(trail: list[Tra
     rewritten = check_chain(anew, [head_of(trail[:3])]).broken
     assert rewritten is not None
     assert (rewritten.place, "anew" in rewritten.found) == (3, True)
+    # A head that was signed since is not taken for the one from before.
+    for heads in ([head_of(trail), head_of(anew)], [head_of(anew), head_of(trail)]):
+        rewritten = check_chain(anew, heads).broken
+        assert rewritten is not None
+        assert rewritten.place == LENGTH
 
 
 def test_the_entries_of_one_tenant_have_gaps_and_are_checked_each(trail: list[TrailEntryOut]) -> None:

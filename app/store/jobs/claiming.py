@@ -1,15 +1,19 @@
 """Which job a worker takes next."""
 
 from collections.abc import Sequence
+from typing import Final
 from uuid import UUID
 
-from sqlalchemy import ARRAY, ScalarSelect, Uuid, false, func, literal, select, update
+from sqlalchemy import ARRAY, ColumnElement, ScalarSelect, Uuid, false, func, literal, select, update
 from sqlalchemy.orm import Session
 
 from app.settings import SERVED_BY, Queue
 from app.store.jobs.job import Job, JobState
 from app.store.jobs.kinds import KINDS
 from app.store.jobs.leases import Lease, lease_end
+
+# More than there are workers that claim at the same moment.
+_BEST: Final = 64
 
 
 def claim(
@@ -38,9 +42,25 @@ def claim(
     Returns:
         The lease, or None when nothing is claimable. The caller commits.
     """
+    best = _claim_first(session, queue, worker, lease_seconds, loaded, served, among=_BEST)
+    # Others may hold the best ones at this very moment.
+    return best or _claim_first(session, queue, worker, lease_seconds, loaded, served, among=None)
+
+
+def _claim_first(
+    session: Session,
+    queue: Queue,
+    worker: str,
+    lease_seconds: float,
+    loaded: Sequence[UUID],
+    served: Sequence[UUID],
+    *,
+    among: int | None,
+) -> Lease | None:
+    """Lease the first job that nobody holds, among so many or all that could be claimed."""
     statement = (
         update(Job)
-        .where(Job.id == _next(queue, loaded, served))
+        .where(Job.id == _next(queue, loaded, served, among))
         .values(
             state=JobState.RUNNING,
             epoch=Job.epoch + 1,
@@ -65,33 +85,54 @@ def claim(
     return Lease.of(job, waited_seconds=float(waited or 0.0), claimable_seconds=float(claimable))
 
 
-def _next(queue: Queue, loaded: Sequence[UUID], served: Sequence[UUID]) -> ScalarSelect[UUID]:
-    """The id of the first job in the order of `claim`, locked; whatever other workers hold is passed over."""
+def _next(
+    queue: Queue, loaded: Sequence[UUID], served: Sequence[UUID], among: int | None
+) -> ScalarSelect[UUID]:
+    """The id of the first job in the order of `claim`, locked; whatever other workers hold is passed over.
+
+    Postgres locks what it has sorted, all of it and whole rows. So the best are found first, without a lock.
+    """
     running = (
         select(Job.tenant_id, func.count().label("jobs"))
         .where(Job.state == JobState.RUNNING)
         .group_by(Job.tenant_id)
         .cte("running")
     )
+    order = (
+        Job.priority.label("priority"),
+        # A job that needs none is none of these; null would come first.
+        func.coalesce(Job.language_model_id.in_(loaded), false()).label("loaded"),
+        func.coalesce(running.c.jobs, 0).label("running"),
+        func.coalesce(func.array_position(literal(list(served), ARRAY(Uuid)), Job.tenant_id), 0).label(
+            "turn"
+        ),
+    )
+    best = (
+        select(Job.id, *order)
+        .outerjoin(running, running.c.tenant_id == Job.tenant_id)
+        .where(*_claimable(queue))
+        .order_by(order[0].desc(), order[1].desc(), order[2], order[3], Job.id)
+        .limit(among)
+        .cte("best")
+        .prefix_with("MATERIALIZED")
+    )
     return (
         select(Job.id)
-        .outerjoin(running, running.c.tenant_id == Job.tenant_id)
-        .where(
-            Job.queue.in_(SERVED_BY[queue]),
-            Job.state == JobState.QUEUED,
-            # Those of a newer release are left to its workers.
-            Job.kind.in_(KINDS),
-            Job.available_at <= func.clock_timestamp(),
-        )
-        .order_by(
-            Job.priority.desc(),
-            # A job that needs none is none of these; null would come first.
-            func.coalesce(Job.language_model_id.in_(loaded), false()).desc(),
-            func.coalesce(running.c.jobs, 0),
-            func.coalesce(func.array_position(literal(list(served), ARRAY(Uuid)), Job.tenant_id), 0),
-            Job.id,
-        )
+        .join(best, best.c.id == Job.id)
+        # As it is once it is locked.
+        .where(*_claimable(queue))
+        .order_by(best.c.priority.desc(), best.c.loaded.desc(), best.c.running, best.c.turn, best.c.id)
         .limit(1)
         .with_for_update(of=Job, skip_locked=True)
         .scalar_subquery()
+    )
+
+
+def _claimable(queue: Queue) -> tuple[ColumnElement[bool], ...]:
+    return (
+        Job.queue.in_(SERVED_BY[queue]),
+        Job.state == JobState.QUEUED,
+        # Those of a newer release are left to its workers.
+        Job.kind.in_(KINDS),
+        Job.available_at <= func.clock_timestamp(),
     )

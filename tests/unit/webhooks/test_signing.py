@@ -14,7 +14,7 @@ from app.contracts.results.gates import GATE_EVENTS
 from app.store.jobs.owners import GATE, MODEL_VERSION, OWNERS, TEXT_SET
 from app.store.operations import OperationStatus
 from app.store.text_sets import TextSetStatus
-from app.store.webhook_deliveries import OPEN_AFTER, Claim
+from app.store.webhook_attempts import OPEN_AFTER, Claim
 from app.webhooks.outbox import (
     LONGEST_SECONDS,
     LONGEST_WEBHOOK_SECONDS,
