@@ -2,12 +2,15 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup hooks test unit test-chaos test-gpu lint types imports contract client-types client-check check bench bench-load suite-check demo suite-report openapi lock clean chaos
+.PHONY: help setup hooks test unit test-chaos test-gpu lint types imports contract client-types client-check check bench bench-load suite-check demo suite-report sbom scan fuzz openapi lock clean chaos
 
 PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 SUITE ?= .suites/micro
+SBOM ?= memaudit.cdx.json
+MINUTES ?= 20
+SCANNER := .venv-scan
 # Tests run in as many processes as there are cores; PYTEST_ARGS=-n0 runs them in one.
 AT_ONCE := -n logical --maxprocesses 4
 STAMP := $(VENV)/.installed
@@ -93,6 +96,24 @@ suite-check: $(DEV_STAMP) ## Check on a trained micro suite (SUITE=DIR) what mea
 		echo "$$check"; $(BIN)/python -m tests.benchmarks.$$check "$(SUITE)" || failed="$$failed $$check"; \
 	done; test -z "$$failed" || { echo "Missed a limit:$$failed"; exit 1; }
 
+sbom: $(DEV_STAMP) ## Write a CycloneDX bill of materials of memaudit itself (SBOM=FILE)
+	$(BIN)/python -m tests.product_bom "$(SBOM)"
+	@echo "Written to $(SBOM)"
+
+# The scanner stands apart from what it scans. `--strict`: what nobody could look up is a failure, not a pass.
+$(SCANNER)/bin/pip-audit:
+	$(PYTHON) -m venv $(SCANNER)
+	$(SCANNER)/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1
+
+scan: $(SCANNER)/bin/pip-audit ## Look for known vulnerabilities of what the lock has (needs pypi.org itself)
+	@$(SCANNER)/bin/pip-audit --requirement requirements.lock --no-deps --disable-pip --strict --desc on \
+		--progress-spinner off $(SCAN_ARGS) \
+		|| { echo "Either vulnerabilities are named above, or pypi.org's own API, which knows them, was not reached:"; \
+		echo "then nothing was scanned. A mirror of packages does not know them."; exit 1; }
+
+fuzz: $(DEV_STAMP) ## Send generated requests to a live service for MINUTES (20), every check, stateful too
+	MEMAUDIT_TEST_FUZZ_MINUTES=$(MINUTES) $(BIN)/python -m pytest tests/acceptance/test_schemathesis.py $(PYTEST_ARGS)
+
 openapi: $(DEV_STAMP) ## Rewrite the OpenAPI snapshot
 	$(BIN)/python -m tests.acceptance.openapi_snapshot
 
@@ -103,4 +124,4 @@ lock: $(DEV_STAMP) ## Rewrite requirements.lock from the environment
 	$(BIN)/python -m pip freeze --exclude-editable | sed 's/^torch==2\.13\.0.*/torch==2.13.0/' > requirements.lock
 
 clean: ## Remove the environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(SCANNER) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -26,6 +26,7 @@ from app.http.api_page import install_api_page
 from app.http.changes import Changes
 from app.http.draining import told_of_the_end
 from app.http.health import router as operations
+from app.http.hosts import OneHost
 from app.http.observability import RequestObserver, ServiceMetrics
 from app.http.open_requests import OpenRequests, RevocationGuard
 from app.http.principals import Principals
@@ -193,7 +194,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.open_requests = OpenRequests()
     app.state.request_rates = RequestRates()
     install_problem_handlers(app)
-    v1 = APIRouter(responses=problem_responses(400, 401, 403, 404, 413, 422, 429, 503))
+    v1 = APIRouter(responses=problem_responses(400, 401, 403, 404, 413, 415, 422, 429, 503))
     for router in (
         language_models,
         text_sets,
@@ -229,5 +230,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         count_refused=lambda kind: app.state.metrics.refused(f"busy_{kind}"),
     )
     app.add_middleware(RateHeaders)
+    app.add_middleware(OneHost)
     app.add_middleware(RequestObserver, metrics=app.state.metrics)
     return app

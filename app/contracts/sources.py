@@ -3,8 +3,15 @@
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic_core import PydanticCustomError
 
 from app.contracts.base import TAG_MARK, Contract, _without_nul
+
+
+def _without_steps_up(revision: str) -> str:
+    if ".." in revision:
+        raise PydanticCustomError("revision_invalid", "No branch, tag or commit has two dots in its name")
+    return revision
 
 
 class HubSource(Contract):
@@ -12,7 +19,9 @@ class HubSource(Contract):
 
     type: Literal["hub"]
     repo: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?$")]
-    revision: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w./-]{0,199}$")] = "main"
+    revision: Annotated[
+        str, Field(pattern=r"^[A-Za-z0-9][\w./-]{0,199}$"), AfterValidator(_without_steps_up)
+    ] = "main"
 
 
 class PathSource(Contract):

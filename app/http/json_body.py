@@ -10,6 +10,8 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
+from app.errors import UnsupportedMediaType
+
 
 async def bounded(chunks: AsyncGenerator[bytes, None], limit: int) -> AsyncIterator[bytes]:
     """The chunks of a body of at most `limit` bytes.
@@ -24,6 +26,16 @@ async def bounded(chunks: AsyncGenerator[bytes, None], limit: int) -> AsyncItera
             if received > limit:
                 raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
             yield chunk
+
+
+def require_plain(request: Request) -> None:
+    """Refuse a body that says it is compressed: what it unpacks to would know no bound.
+
+    Raises:
+        UnsupportedMediaType: it says so.
+    """
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise UnsupportedMediaType("Send the body as it is, without a Content-Encoding.")
 
 
 class StrictJSONRequest(Request):
@@ -51,6 +63,7 @@ class StrictJSONRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def handle_strictly(request: Request) -> Response:
+            require_plain(request)
             return await handle(StrictJSONRequest(request.scope, request.receive))
 
         return handle_strictly

@@ -24,7 +24,7 @@ from app.http.dependencies import (
     require_still,
 )
 from app.http.filters import METADATA_PARAMETER, MetadataQuery, NameQuery, PresetQuery
-from app.http.json_body import bounded
+from app.http.json_body import bounded, require_plain
 from app.http.long_running import add_follow_headers, answer_when_ended
 from app.http.pagination import Page
 from app.http.problems import problem_responses
@@ -89,6 +89,7 @@ async def create_text_set(
     fetches them from the hub. Follow `status` until `ready` or `failed`.
     Each such request fetches what the preset's revision names now.
     """
+    require_plain(request)
     media_type = read_media_type(request.headers.get("content-type", ""))
     limit = settings.max_json_bytes if media_type == JSON_MEDIA_TYPE else settings.max_upload_bytes
     if principal.quotas.upload_bytes is not None:

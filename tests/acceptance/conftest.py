@@ -1,5 +1,6 @@
 """What acceptance tests share: a checkpoint, texts, a suite, and deployments."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from tests.acceptance.evidence_fixture import evidence, pair  # noqa: F401 - fixtures for all who ask for them
+from tests.collector import Collector
 from tests.deployments import Deploy, deployments
 from tests.edit_requests import RECITED
 from tests.tiny_models import english_sentences, save_reciting_model, save_tiny_model
@@ -59,6 +61,16 @@ def deploy(tiny_checkpoint: Path) -> Iterator[Deploy]:
 def module_deploy(tiny_checkpoint: Path) -> Iterator[Deploy]:
     with deployments([tiny_checkpoint.parent]) as start:
         yield start
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    with Collector() as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
 
 
 @pytest.fixture(scope="session")

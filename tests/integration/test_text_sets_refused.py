@@ -325,9 +325,14 @@ async def test_a_client_that_goes_away_leaves_nothing(
         sent.append(message)
 
     key = make_key(settings)
-    headers = [(b"authorization", f"Bearer {key}".encode()), (b"content-type", JSONL.encode())]
+    headers = [
+        (b"host", b"memaudit"),
+        (b"authorization", f"Bearer {key}".encode()),
+        (b"content-type", JSONL.encode()),
+    ]
     scope = {
         "type": "http",
+        "http_version": "1.1",
         "method": "POST",
         "path": "/v1/text-sets",
         "query_string": b"name=set",

