@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from typing import Final
 
 from fastapi import APIRouter, FastAPI
 from sqlalchemy.exc import SQLAlchemyError
@@ -157,12 +158,16 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Connections]]:
         await asyncio.to_thread(stop_tracing)
 
 
+# So few that short requests have their turns between them.
+_HEAVY_AT_ONCE: Final = 2
+
+
 def _rooms(settings: Settings) -> dict[Kind, Room]:
     """How many requests are let in: of the short ones, as many as there are connections to the database."""
+    waiting, seconds = settings.waiting_requests, settings.waiting_seconds
     return {
-        Kind.SHORT: Room(
-            settings.database_pool_size, waiting=settings.waiting_requests, seconds=settings.waiting_seconds
-        ),
+        Kind.SHORT: Room(settings.database_pool_size, waiting, seconds),
+        Kind.HEAVY: Room(_HEAVY_AT_ONCE, waiting, seconds),
         Kind.WAITING: Room(settings.long_polls),
         Kind.BULK: Room(settings.transfers),
     }

@@ -34,7 +34,16 @@ def _limit(description: str) -> Any:
 Limit = int | None
 
 
-class Quotas(Contract):
+class _Stored(Contract):
+    """What is stored of a tenant, perhaps by a newer release."""
+
+    @classmethod
+    def stored(cls, values: Mapping[str, Any]) -> Self:
+        """What is stored, without what only a newer release knows."""
+        return cls.model_validate({name: values[name] for name in cls.model_fields.keys() & values.keys()})
+
+
+class Quotas(_Stored):
     """How much of the instance a tenant may use; null is the instance's default, which may be no limit."""
 
     requests_per_minute: Annotated[
@@ -62,18 +71,13 @@ class Quotas(Contract):
     gpu_seconds_per_month: Annotated[Limit, _limit("As by the day, in a calendar month in UTC.")] = None
     upload_bytes: Annotated[Limit, _limit("Bytes of one request that uploads texts.")] = None
 
-    @classmethod
-    def stored(cls, values: Mapping[str, Any]) -> Self:
-        """What is stored, without what only a newer release knows."""
-        return cls.model_validate({name: values[name] for name in cls.model_fields.keys() & values.keys()})
-
     def or_else(self, defaults: "Quotas") -> "Quotas":
         """These, and where one is null that of the defaults."""
         given = self.model_dump(exclude_none=True)
         return defaults.model_copy(update=given)
 
 
-class Retention(Contract):
+class Retention(_Stored):
     """How long what a tenant submits is kept, in days; null is for ever."""
 
     text_sets_days: Annotated[int | None, Field(ge=1, le=36_500)] = None

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Final
 
 from app.doctor.check import Check, Finding, Patient, fail, ok, warn
-from app.errors import KeyUnavailable, SigningUnavailable, StorageFull, StorageUnavailable
+from app.errors import KeyUnavailable, SealBroken, SigningUnavailable, StorageFull, StorageUnavailable
+from app.sealing.key_command import PREFIX
 from app.sealing.keyring import Keyring
 from app.signing.keys import read_signing_keys
 from app.store.blobs.objects import objects_at
 from app.store.blobs.rows import POSTGRES
+from app.store.data_keys import place_of_instance
+from app.store.diagnosis import DatabaseFacts
 
 _GIB: Final = 2**30
 _LITTLE_BYTES: Final = 5 * _GIB
@@ -107,32 +110,43 @@ def check_signing(patient: Patient) -> Finding:
     return ok(f"Evidence is signed with {keys.public[0].key_id}.")
 
 
-def check_master(patient: Patient) -> Finding:
-    """Texts are stored under keys that a master key wraps; without it nobody reads them or serves."""
-    settings = patient.settings
-    if settings.key_command is not None:
-        return ok("A program wraps the keys of texts.")
-    directory = settings.master_keys_directory
+def check_master_keys(patient: Patient) -> Finding:
+    """What wraps the keys of texts: it has to be there, for its owner alone, and open what is stored."""
+    keyring = Keyring(patient.settings)
     try:
-        keyring = Keyring(settings)
         keyring.require()
-        held = keyring.held()
     except KeyUnavailable as error:
-        if settings.database_url is None and not directory.exists():
+        if patient.settings.database_url is None and not patient.settings.master_keys_directory.exists():
             return warn("There is no master key yet.", "`memaudit up` makes one; elsewhere make one first.")
         return fail(error.detail, "The API and workers do not start until there is one.")
-    open_to_others = [key.path.name for key in held if key.path and key.path.stat().st_mode & _OTHERS_MAY]
+    held = keyring.held()
+    files = [key.path for key in held if key.path is not None]
+    open_to_others = [path.name for path in files if path.stat().st_mode & _OTHERS_MAY]
     if open_to_others:
         return fail(
-            f"Others may read {', '.join(sorted(open_to_others))} in {directory}.",
+            f"Others may read {', '.join(sorted(open_to_others))}, with which keys of texts are wrapped.",
             "Run `chmod 600` on it, then `memaudit keys rotate-master`: it may have been copied.",
         )
-    if missing := patient.database.master_keys - {key.key_id for key in held}:
-        return fail(
-            f"Texts in the database need master keys that are not here: {', '.join(sorted(missing))}.",
-            "Give them back; `memaudit keys master` says how much each is needed for.",
-        )
-    return ok(f"The keys of texts are wrapped by the master key {held[0].key_id}.")
+    return _opens_what_is_stored(patient.database, keyring, {key.key_id for key in held})
+
+
+def _opens_what_is_stored(database: DatabaseFacts, keyring: Keyring, held: set[str]) -> Finding:
+    """By their ids for keys of texts, of which there may be millions; keys of the instance are opened."""
+    missing = {
+        key_id: number
+        for key_id, number in database.master_keys.items()
+        if key_id not in held and not (key_id.startswith(PREFIX) and keyring.runs_a_program)
+    }
+    advice = "Give it back to this process: `memaudit keys master` says where the others are."
+    if missing:
+        named = ", ".join(f"{key_id} ({number})" for key_id, number in sorted(missing.items()))
+        return fail(f"Master keys are not here that wrapped what is stored: {named}.", advice)
+    try:
+        for name, wrapped in database.instance_keys.items():
+            keyring.unwrap(wrapped, place_of_instance(name))
+    except (KeyUnavailable, SealBroken) as error:
+        return fail(error.detail, advice)
+    return ok(f"Master keys open all {database.master_keys.total()} keys that are stored.")
 
 
 def check_owner_key(patient: Patient) -> Finding:
@@ -151,6 +165,6 @@ CHECKS: Final = (
     Check("shared memory", check_shared_memory),
     Check("artifact store", check_artifacts, seconds=60),
     Check("signing keys", check_signing),
-    Check("master keys", check_master),
+    Check("master keys", check_master_keys, seconds=60),
     Check("api key", check_owner_key),
 )

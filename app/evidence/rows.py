@@ -18,7 +18,7 @@ from app.store.scores import Score, read_scores
 from app.store.texts import ClearText, read_members, read_page
 
 _PAGE_ROWS: Final = 1000
-_PAGE_BYTES: Final = 8 * 2**20
+_PAGE_BYTES: Final = 2**20
 
 
 class Rows:

@@ -30,16 +30,19 @@ class Kind(StrEnum):
     """What a request does to the service."""
 
     SHORT = "short"  # answered as soon as it can be
+    HEAVY = "heavy"  # as soon as it can be, but texts are opened for it, which holds up the process
     WAITING = "waiting"  # a long poll or an event stream: costs next to nothing until something happens
     BULK = "bulk"  # an export, a download, a document or an upload: takes as long as its size or its reader
 
 
+_ANSWERED_AT_ONCE: Final = frozenset({Kind.SHORT, Kind.HEAVY})
 # Asked for by machines that act on what they hear, or hear nothing of.
 _EXEMPT: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 # A list, unlike the streams of the same name.
 _LISTS: Final = frozenset({"/v1/events"})
 _EXPORTS: Final = (b"application/jsonl", b"text/csv", b"application/vnd.apache.parquet")
 _BULK_PARTS: Final = ("/evidence/", "/files/", "/archive.tar", "/resolve/", "/plots/", "/scores.")
+_TEXTS: Final = re.compile(r"/v1/text-sets/[^/]*/texts|/v1/audits/[^/]*/scores/.*/tokens")
 _READS: Final = frozenset({"GET", "HEAD"})
 # What can be waited for: elsewhere a `wait` means nothing, and must not be a way around the queue.
 _WAITED_FOR: Final = re.compile(
@@ -62,7 +65,7 @@ def kind_of(scope: Scope) -> Kind | None:
         path.endswith(("/scores", "/trail")) and _asks_for_export(scope)
     ):
         return Kind.BULK
-    return Kind.SHORT
+    return Kind.HEAVY if _TEXTS.fullmatch(path) else Kind.SHORT
 
 
 def _waits(path: str, query: bytes) -> bool:
@@ -194,8 +197,8 @@ class Admission:
                 lane.leave()
 
         async def leaving_send(message: Message) -> None:
-            # All work of a short request is done once its answer begins, and its reader may be slow.
-            if kind is Kind.SHORT and message["type"] == "http.response.start":
+            # All work of such a request is done once its answer begins, and its reader may be slow.
+            if kind in _ANSWERED_AT_ONCE and message["type"] == "http.response.start":
                 leave()
             await send(message)
 

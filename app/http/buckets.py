@@ -26,9 +26,12 @@ class Buckets:
         return len(self._buckets)
 
     def level(self, name: str, a_minute: float) -> float:
-        """How many events are in a bucket now, as it drains `a_minute`."""
+        """How many events are in a bucket now, as it drains `a_minute`.
+
+        One that was larger is full: whoever may do less than before waits no longer than others of that rate.
+        """
         level, since = self._buckets.get(name, (0.0, 0.0))
-        return max(0.0, level - (time.monotonic() - since) * a_minute / MINUTE)
+        return max(0.0, min(level, float(a_minute)) - (time.monotonic() - since) * a_minute / MINUTE)
 
     def add(self, name: str, a_minute: float) -> None:
         """Put an event into a bucket."""

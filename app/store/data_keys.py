@@ -4,13 +4,14 @@ import asyncio
 import hashlib
 import hmac
 from collections.abc import Callable, Collection
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, LargeBinary, Text, delete, func, select
+from sqlalchemy import ForeignKey, LargeBinary, Text, delete, event, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from app.errors import KeyUnavailable
 from app.sealing.boxes import derive_key, new_key
 from app.sealing.keyring import Keyring, get_keyring
 from app.sealing.texts import TextSetSealer
@@ -18,6 +19,8 @@ from app.store.core.base import Base
 
 T = TypeVar("T")
 KEYRING: Final = "keyring"  # under which a session may carry its own
+# Under which sessions with a keyring share the wrapped keys of the instance: none of them ever gets another.
+_WRAPPED: Final = "wrapped keys of the instance"
 DIGESTS: Final = "digests"
 KEYED_MARK: Final = "hmac-sha256:"
 
@@ -44,9 +47,9 @@ class InstanceKey(Base):
     master_key_id: Mapped[str] = mapped_column(Text)
 
 
-def with_keyring(keyring: Keyring) -> dict[str, Keyring]:
-    """The `info` of sessions that work with some master keys."""
-    return {KEYRING: keyring}
+def with_keyring(keyring: Keyring) -> dict[str, Any]:
+    """The `info` of sessions that work with some master keys, all on one database."""
+    return {KEYRING: keyring, _WRAPPED: {}}
 
 
 def keyring_of(session: Session) -> Keyring:
@@ -61,10 +64,22 @@ def make_text_set_key(session: Session, text_set_id: UUID) -> TextSetSealer:
         KeyUnavailable: there is no master key.
     """
     key = new_key()
+    keep_text_set_key(session, text_set_id, key)
+    return TextSetSealer(key, text_set_id)
+
+
+def keep_text_set_key(session: Session, text_set_id: UUID, key: bytes) -> None:
+    """Store the data key of a text set that has none, wrapped by the newest master key.
+
+    What takes long to write texts does it last: a rotation does not see a key before the commit, and the
+    master key that wrapped it could be taken away meanwhile.
+
+    Raises:
+        KeyUnavailable: there is no master key.
+    """
     wrapped = _aside(session, lambda: keyring_of(session).wrap(key, place_of_text_set(text_set_id)))
     row = {"text_set_id": text_set_id, "wrapped": wrapped.write(), "master_key_id": wrapped.key_id}
     session.execute(insert(TextSetKey).values(row))
-    return TextSetSealer(key, text_set_id)
 
 
 def ensure_text_set_sealer(session: Session, text_set_id: UUID) -> TextSetSealer:
@@ -161,14 +176,25 @@ def require_keys(session: Session) -> None:
 def _instance_key(session: Session, name: str) -> bytes:
     """A key of the instance; it is made when it is first asked for."""
     place = place_of_instance(name)
+    known: dict[str, bytes] = session.info.get(_WRAPPED, {})
     find = select(InstanceKey.wrapped).where(InstanceKey.name == name)
+    kept = known.get(name)
+    if kept is not None:
+        try:
+            return _aside(session, lambda: keyring_of(session).unwrap(kept, place))
+        except KeyUnavailable:
+            if session.scalar(find) == kept:  # else it was wrapped anew
+                raise
     stored = session.scalar(find)
     if stored is None:
         wrapped = _aside(session, lambda: keyring_of(session).wrap(new_key(), place))
         row = {"name": name, "wrapped": wrapped.write(), "master_key_id": wrapped.key_id}
         session.execute(insert(InstanceKey).values(row).on_conflict_do_nothing())
         stored = session.scalars(find).one()
-    return _aside(session, lambda: keyring_of(session).unwrap(stored, place))
+    key = _aside(session, lambda: keyring_of(session).unwrap(stored, place))
+    # Before the commit it may be one that this transaction made, and that is not there if it fails.
+    event.listen(session, "after_commit", lambda _: known.update({name: stored}), once=True)
+    return key
 
 
 def _aside(session: Session, ask: Callable[[], T]) -> T:

@@ -1,14 +1,20 @@
 """What a database says of itself and of who works on it, for whoever looks for what is wrong."""
 
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 
-from sqlalchemy import func, select, text, union
+from sqlalchemy import func, select, text
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.orm import Session
 
-from app.store.data_keys import InstanceKey, TextSetKey
+from app.store.data_keys import InstanceKey
+from app.store.rewrapping import master_keys_needed
 from app.store.throughput import WorkerClass
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -23,11 +29,10 @@ class SeenWorker:
 
 @dataclass(frozen=True)
 class DatabaseFacts:
-    """What is known of a database. `revision` is None where nothing was migrated, the rest then empty.
+    """What is known of a database. `revision` is None where nothing was migrated; then all below is empty.
 
-    `master_keys` are the ids of those that are needed to read the texts in it.
-
-    `version` counts as Postgres does: 160004 is 16.4.
+    `version` counts as Postgres does: 160004 is 16.4. `master_keys` are those that wrapped what is stored,
+    and how much; `instance_keys` are wrapped, by their names.
     """
 
     version: int
@@ -35,11 +40,12 @@ class DatabaseFacts:
     max_connections: int
     revision: str | None
     workers: list[SeenWorker]
-    master_keys: frozenset[str]
+    master_keys: Counter[str]
+    instance_keys: dict[str, bytes]
 
 
 def read_facts(session: Session) -> DatabaseFacts:
-    """Read it all; a schema of another release hides workers and keys only.
+    """Read it all; a schema of another release hides the workers and the keys only.
 
     Raises:
         sqlalchemy.exc.SQLAlchemyError: the database is away.
@@ -58,7 +64,8 @@ def read_facts(session: Session) -> DatabaseFacts:
         max_connections=int(connections),
         revision=_revision(session),
         workers=_workers(session),
-        master_keys=_master_keys(session),
+        master_keys=_if_there(session, master_keys_needed) or Counter(),
+        instance_keys=_if_there(session, _instance_keys) or {},
     )
 
 
@@ -71,20 +78,18 @@ def _revision(session: Session) -> str | None:
 def _workers(session: Session) -> list[SeenWorker]:
     age = func.extract("epoch", func.clock_timestamp() - WorkerClass.last_seen_at)
     statement = select(WorkerClass.name, WorkerClass.queue, age, WorkerClass.release).order_by(age)
-    try:
-        with session.begin_nested():
-            return [
-                SeenWorker(name, queue, float(seconds), release)
-                for name, queue, seconds, release in session.execute(statement)
-            ]
-    except ProgrammingError:
-        return []
+    rows = _if_there(session, lambda session: session.execute(statement).all()) or ()
+    return [SeenWorker(name, queue, float(seconds), release) for name, queue, seconds, release in rows]
 
 
-def _master_keys(session: Session) -> frozenset[str]:
-    used = union(select(InstanceKey.master_key_id), select(TextSetKey.master_key_id))
+def _instance_keys(session: Session) -> dict[str, bytes]:
+    return dict(session.execute(select(InstanceKey.name, InstanceKey.wrapped)).all())
+
+
+def _if_there(session: Session, read: Callable[[Session], T]) -> T | None:
+    """What is read; None if the schema has no such table or column."""
     try:
         with session.begin_nested():
-            return frozenset(session.scalars(used))
+            return read(session)
     except ProgrammingError:
-        return frozenset()
+        return None

@@ -34,7 +34,7 @@ from app.store.webhook_deliveries import DeliveryState, WebhookDelivery
 def tenants_that_expire(session: Session) -> list[tuple[UUID, Retention]]:
     """The tenants that do not keep everything for ever, and for how long they keep what."""
     rows = session.execute(select(Tenant.id, Tenant.retention).where(Tenant.retention != {}))
-    return [(tenant_id, Retention.model_validate(stored)) for tenant_id, stored in rows]
+    return [(tenant_id, Retention.stored(values)) for tenant_id, values in rows]
 
 
 def _is_older(column: SQLColumnExpression[Any], days: int) -> ColumnElement[bool]:

@@ -4,7 +4,7 @@ from collections import Counter
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.sealing.keyring import SECRET, Wrapped
@@ -25,7 +25,8 @@ def master_keys_needed(session: Session) -> Counter[str]:
     """How many keys and secrets each master key wraps, by its id."""
     needed: Counter[str] = Counter()
     for table in (TextSetKey, InstanceKey):
-        needed.update(session.scalars(select(table.master_key_id).execution_options(yield_per=10_000)))
+        counted = select(table.master_key_id, func.count()).group_by(table.master_key_id)
+        needed.update(dict(session.execute(counted).all()))
     for column in SEALED_SECRETS:
         needed.update(Wrapped.read(sealed).key_id for sealed in session.scalars(select(column)))
     return needed

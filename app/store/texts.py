@@ -234,7 +234,7 @@ def read_members(session: Session, text_set_id: UUID, ordinals: Sequence[int]) -
 
 
 def _stored_bytes() -> ColumnElement[int]:
-    """The bytes of a text and its choices in UTF-8. For that nothing is read that is stored apart."""
+    """The bytes of a text, its choices and its metadata. For that nothing is read that is stored apart."""
     text = func.coalesce(
         func.octet_length(TextRow.sealed_text) - OVERHEAD_BYTES, func.octet_length(TextRow.unsealed_text)
     )
@@ -243,13 +243,18 @@ def _stored_bytes() -> ColumnElement[int]:
         func.pg_column_size(TextRow.unsealed_choices),
         0,
     )
-    return cast(text + choices, BigInteger)
+    metadata = func.coalesce(
+        func.octet_length(TextRow.sealed_metadata) - OVERHEAD_BYTES,
+        func.pg_column_size(TextRow.unsealed_metadata),
+        0,
+    )
+    return cast(text + choices + metadata, BigInteger)
 
 
 def end_of_page(session: Session, text_set_id: UUID, start: int, *, limit: int, max_bytes: int) -> int:
     """Where a page of texts that begins at ordinal `start` stops.
 
-    After `limit` texts, or before the one with which it would exceed `max_bytes` of text and choices; but a
+    After `limit` texts, or before the one with which it would exceed `max_bytes` of all that is sealed; but a
     page holds at least one text.
 
     Raises:

@@ -72,7 +72,7 @@ class TenantOut(Described):
             id=format_id(Prefix.TENANT, row.id),
             name=row.name,
             quotas=Quotas.stored(row.quotas),
-            retention=Retention.model_validate(row.retention),
+            retention=Retention.stored(row.retention),
             disabled=row.disabled_at is not None,
             disabled_at=row.disabled_at,
             created_at=row.created_at,

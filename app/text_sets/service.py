@@ -13,10 +13,12 @@ from app.http.pagination import Page, decode_cursor, encode_cursor, id_cursor, i
 from app.http.quotas import require_room_left
 from app.intake.formats import Row
 from app.intake.records import Intake
+from app.sealing.boxes import new_key
+from app.sealing.texts import TextSetSealer
 from app.settings import Settings
 from app.signing.keys import SigningKeys
 from app.store.core.identifiers import Prefix, format_id, new_id, parse_id
-from app.store.data_keys import make_text_set_key
+from app.store.data_keys import keep_text_set_key
 from app.store.deletion import erase_text_set
 from app.store.enqueueing import enqueue_import
 from app.store.jobs.waiting import waiting_imports
@@ -39,7 +41,8 @@ from app.text_sets.submission import Submission
 
 T = TypeVar("T")
 
-PAGE_BYTES: Final = 8 * 2**20
+# Opened and written out by the process that serves everybody: a few milliseconds.
+PAGE_BYTES: Final = 2**20
 
 
 def create(
@@ -87,8 +90,10 @@ def store_texts(
         KeyUnavailable: there is no key to seal the texts with.
     """
     row = _add(session, principal, name=name, metadata_=metadata)
-    intake = Intake(row.id, make_text_set_key(session, row.id), settings)
+    data_key = new_key()
+    intake = Intake(row.id, TextSetSealer(data_key, row.id), settings)
     copy_texts(session, _in_thread(intake.batches(rows)))
+    keep_text_set_key(session, row.id, data_key)
     for column, value in intake.facts(session, row.tenant_id).items():
         setattr(row, column, value)
     require_room_left(session, principal)

@@ -4,16 +4,19 @@ import json
 import shutil
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.sealing.keyring import Keyring
+from app.sealing.keyring import SECRET, Keyring
 from app.settings import Settings
 from app.store.core.sessions import sync_engine, sync_sessions
 from app.store.data_keys import make_text_set_key, require_keys, text_set_sealer, with_keyring
 from app.store.text_sets import TextSet
+from app.store.webhooks import Webhook, WebhookSecret, add_webhook
 from tests.command_line import invoke
 from tests.integration.rows import add_audit_rows, add_tenant
 
@@ -50,32 +53,47 @@ def add_sealed_sets(database_url: str, count: int) -> list[TextSet]:
     return rows
 
 
+def add_webhook_secret(database_url: str, tenant_id: UUID) -> None:
+    """The secret of a webhook, as `seal_secret` seals it in a process that has these keys."""
+    engine = sync_engine(database_url)
+    with Session(engine) as session, session.begin():
+        webhook = Webhook(tenant_id=tenant_id, url="https://receiver.example", enabled=False)
+        add_webhook(session, webhook, Keyring(Settings()).wrap(b"whsec", SECRET).write())
+    engine.dispose()
+
+
 def test_all_keys_are_wrapped_anew_and_the_old_one_can_go(database_url: str, keys: Path) -> None:
     first = answered("keys", "rotate-master")
     assert first["rewrapped"] == 0
     sets = add_sealed_sets(database_url, 3)
+    add_webhook_secret(database_url, sets[0].tenant_id)
+    assert [each["needed_by"] for each in answered("keys", "master")] == [4]
     (path,) = keys.iterdir()
     path = path.rename(path.with_name("20250101T000000Z.key"))
     second = answered("keys", "rotate-master")
-    assert (second["rewrapped"], second["id"] != first["id"]) == (3, True)
+    assert (second["rewrapped"], second["id"] != first["id"]) == (4, True)
     newest, oldest = answered("keys", "master")
     assert newest == {
         "id": second["id"],
         "from": str(max(keys.iterdir())),
         "wraps_now": True,
-        "needed_by": 3,
+        "needed_by": 4,
     }
     assert oldest == {"id": first["id"], "from": str(path), "wraps_now": False, "needed_by": 0}
     path.unlink()
     engine = sync_engine(database_url)
     with Session(engine, info=with_keyring(Keyring(Settings()))) as session:
         assert all(text_set_sealer(session, row.id) for row in sets)
+        assert (
+            Keyring(Settings()).unwrap(session.scalars(select(WebhookSecret.sealed)).one(), SECRET)
+            == b"whsec"
+        )
     engine.dispose()
     with psycopg.connect(database_url) as connection:
         rotations = "SELECT actor, facts FROM trail WHERE action = 'master_key.rotated' ORDER BY id"
         trail = connection.execute(rotations).fetchall()
     assert [actor for actor, _ in trail] == ["command-line"] * 2
-    assert trail[-1][1] == {"master_key": second["id"], "rewrapped": 3}
+    assert trail[-1][1] == {"master_key": second["id"], "rewrapped": 4}
 
 
 def test_a_key_that_is_needed_and_not_there_is_shown_as_missing(database_url: str, keys: Path) -> None:

@@ -19,10 +19,14 @@ from app.doctor.check import Check, Finding, Patient, examine, ok
 from app.doctor.registry import CHECKS
 from app.embedded.postgres_server import PostgresServer
 from app.embedded.redis_server import RedisServer
-from app.sealing.master_keys import ensure_master_key
+from app.sealing.keyring import Keyring
+from app.sealing.master_keys import ensure_master_key, make_master_key
 from app.settings import Settings
 from app.signing.keys import ensure_signing_key
+from app.store.core.sessions import sync_engine, sync_sessions
+from app.store.data_keys import make_text_set_key, require_keys, with_keyring
 from tests.command_line import invoke
+from tests.integration.rows import add_audit_rows, add_tenant
 from tests.servers import free_port
 
 BY_NAME = {check.name: check for check in CHECKS}
@@ -208,20 +212,32 @@ def test_an_artifact_store_that_takes_nothing(sound: Settings, tmp_path: Path) -
     says(finding("artifact store", sound, **broken), "fail", "cannot be written to")
 
 
-def test_master_keys(sound: Settings, tmp_path: Path, database: psycopg.Connection) -> None:
-    says(finding("master keys", sound), "ok", "wrapped by the master key")
-    says(finding("master keys", sound, key_command="true"), "ok", "A program")
+def test_master_keys_that_are_absent_open_to_others_or_not_those_of_what_is_stored(
+    sound: Settings, tmp_path: Path, database: psycopg.Connection
+) -> None:
+    says(finding("master keys", sound), "ok", "open all 0 keys")
     absent = {"master_keys": tmp_path / "absent"}
     says(finding("master keys", sound, **absent), "fail", "no master key")
     says(finding("master keys", sound, **absent, database_url=None), "warn", "no master key yet")
-    (key,) = (tmp_path / "master-keys").glob("*.key")
-    key.chmod(0o644)
-    says(finding("master keys", sound), "fail", f"Others may read {key.name}")
-    key.chmod(0o600)
-    database.execute(
-        "INSERT INTO instance_keys (name, master_key_id, wrapped) VALUES ('another', 'gone', 'x')"
-    )
-    says(finding("master keys", sound), "fail", "that are not here: gone")
+    (path,) = (tmp_path / "master-keys").iterdir()
+    path = path.rename(path.with_name("20250101T000000Z.key"))
+    path.chmod(0o640)
+    says(finding("master keys", sound), "fail", f"Others may read {path.name}")
+    path.chmod(0o600)
+    engine = sync_engine(sound.require_database_url())
+    with sync_sessions(engine, with_keyring(Keyring(sound))).begin() as session:
+        require_keys(session)
+        make_text_set_key(session, add_audit_rows(session, add_tenant(session)).text_set_id)
+    engine.dispose()
+    says(finding("master keys", sound), "ok", "open all 2 keys")
+    (held,) = Keyring(sound).held()
+    path.rename(tmp_path / path.name)
+    make_master_key(tmp_path / "master-keys")
+    says(finding("master keys", sound), "fail", f"{held.key_id} (2)")
+    (tmp_path / path.name).rename(path)
+    says(finding("master keys", sound), "ok", "open all 2 keys")
+    database.execute("UPDATE instance_keys SET wrapped = set_byte(wrapped, 40, get_byte(wrapped, 40) # 1)")
+    says(finding("master keys", sound), "fail", "changed or moved")
 
 
 def test_keys_that_are_absent_broken_or_open_to_others(sound: Settings, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Erasure leaves a receipt that anybody can verify; what a tenant keeps no longer is erased by itself."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from app.store.text_sets import TextSet
 from app.store.texts import TextRow
 from app.store.token_evidence import TokenEvidence
 from app.store.trail import SERVICE, Action, TrailEntry
+from app.store.webhook_deliveries import WebhookDelivery
+from app.store.webhooks import Webhook
 from tests.http_api import client_of, make_key
 from tests.integration.rows import add_audit, add_edit
 
@@ -180,17 +183,36 @@ async def test_evidence_and_events_go_after_their_own_days(
         for _ in range(3):
             subject = {"subject_kind": "audit", "subject_id": old.id, "type": "audit.ended", "data": {}}
             session.add(Event(tenant_id=tenant_id, **subject))
+        webhook = Webhook(tenant_id=tenant_id, url="https://receiver.example", enabled=False)
+        session.add(webhook)
+        session.flush()
+        later = datetime.now(UTC) + timedelta(hours=1)
+        session.add(
+            WebhookDelivery(
+                endpoint_id=webhook.id,
+                event_id=session.scalars(select(Event.id).order_by(Event.id)).first(),
+                type="audit.ended",
+                body="{}",
+                next_attempt_at=later,
+                give_up_at=later,
+            )
+        )
     some = "SELECT id FROM events ORDER BY id LIMIT 2"
     database.execute(f"UPDATE events SET created_at = {OLD} WHERE id IN ({some})")
 
     await expire(app.state.store, settings)
     with sessions() as session:
         assert Kept(session).evidence == {old.id, new.id, running.id}, "for ever, unless it is said"
-    retention = json.dumps({"evidence_days": 30, "events_days": 30})
+    # Perhaps with something that only a newer release keeps.
+    retention = json.dumps({"evidence_days": 30, "events_days": 30, "drafts_days": 30})
     database.execute("UPDATE tenants SET retention = %s", (retention,))
     await expire(app.state.store, settings)
     with sessions() as session:
         kept = Kept(session)
         assert kept.evidence == {new.id, running.id}
-        assert kept.events == 1
+        assert kept.events == 2, "one of the old ones has not been sent to a webhook"
         assert len(kept.texts) == 1
+    database.execute("UPDATE webhook_deliveries SET state = 'delivered', next_attempt_at = NULL")
+    await expire(app.state.store, settings)
+    with sessions() as session:
+        assert Kept(session).events == 1

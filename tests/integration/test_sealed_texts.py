@@ -22,16 +22,19 @@ from app.cli.master_keys import _rewrap
 from app.embedded.binaries import postgres_binaries
 from app.embedded.postgres_server import PostgresServer
 from app.errors import KeyUnavailable, NotFound, SealBroken
+from app.http.principals import Principals
+from app.intake.formats import Row
 from app.sealing.keyring import Keyring, open_secret, seal_secret
 from app.sealing.master_keys import make_master_key
 from app.settings import Settings
 from app.store.core.identifiers import Prefix, parse_id
 from app.store.core.sessions import sync_engine, sync_sessions
-from app.store.data_keys import require_keys, with_keyring
+from app.store.data_keys import keyed_fingerprint, require_keys, with_keyring
 from app.store.jobs.job import Job, JobState
 from app.store.rewrapping import master_keys_needed, rewrap_text_set_keys
 from app.store.texts import iterate_text_batches, read_texts
 from app.store.token_evidence import read_evidence
+from app.text_sets.service import store_texts
 from tests.http_api import client_of, make_key, running_app
 from tests.own_worker import run_next
 from tests.tiny_models import english_sentences, save_tiny_model
@@ -254,8 +257,9 @@ async def test_all_keys_are_wrapped_anew_while_texts_are_read_and_written(
     """A rotation is broken off and begun again; work goes on through it; then the old key is taken away."""
     sets = [await upload(client) for _ in range(3)]
     old = keyring.wraps_with()
-    with sessions() as session:
+    with sessions.begin() as session:
         assert master_keys_needed(session) == {old: 4}, "three sets, and the key of digests"
+        digest = keyed_fingerprint(session, "0" * 64)
     (path,) = (tmp_path / "keys").iterdir()
     path = path.rename(path.with_name("20250101T000000Z.key"))
     with sessions() as reading:
@@ -271,8 +275,10 @@ async def test_all_keys_are_wrapped_anew_while_texts_are_read_and_written(
         path.unlink()
         seen += [text for batch in batches for text in batch]
     assert seen == SENTENCES
+    keyring._opened.clear()  # a process that runs for longer than it keeps opened keys
     with sessions() as session:
         assert master_keys_needed(session) == {new: 5}
+        assert keyed_fingerprint(session, "0" * 64) == digest
     # Nobody who starts now has ever had the old key.
     async with (
         running_app(settings.model_copy()) as fresh,
@@ -281,6 +287,31 @@ async def test_all_keys_are_wrapped_anew_while_texts_are_read_and_written(
         for text_set in sets:
             shown = (await reader.get(f"/v1/text-sets/{public(text_set)}/texts")).json()["data"]
             assert [text["text"] for text in shown] == SENTENCES
+
+
+async def test_a_key_that_comes_during_an_upload_wraps_what_is_uploaded(
+    app: FastAPI,
+    client: httpx.AsyncClient,
+    settings: Settings,
+    sessions: sessionmaker[Session],
+    tmp_path: Path,
+) -> None:
+    """Else the older one is needed by something that nobody sees before the upload ends."""
+    (path,) = (tmp_path / "keys").iterdir()
+    path.rename(path.with_name("20250101T000000Z.key"))
+    made: list[str] = []
+
+    def rows() -> Iterator[Row]:
+        yield "/texts/0", {"text": SENTENCES[0]}
+        made.append(make_master_key(tmp_path / "keys").key_id)
+
+    principals: Principals = app.state.principals
+    secret = client.headers["authorization"].removeprefix("Bearer ")
+    principal = await principals.require(principals.bearer(secret), "")
+    names: dict[str, Any] = {"name": "set", "metadata": {}}
+    await app.state.store.run_long(store_texts, principal, rows=rows(), settings=settings, **names)
+    with sessions() as session:
+        assert master_keys_needed(session)[made[0]] == 1
 
 
 async def test_without_its_master_key_nothing_is_answered_wrong(

@@ -43,6 +43,12 @@ def scope(path: str, method: str = "GET", query: str = "", *headers: tuple[bytes
         (scope("/v1/artifacts/art_1/files/model.safetensors"), Kind.BULK),
         (scope("/acme/name/resolve/main/config.json", "HEAD"), Kind.BULK),
         (scope("/v1/text-sets", "POST"), Kind.BULK),
+        (scope("/v1/text-sets/txs_1/texts"), Kind.HEAVY),
+        (scope("/v1/audits/aud_1/scores/a/b/tokens"), Kind.HEAVY),
+        # A parameter that a route does not know takes nobody past the queue.
+        (scope("/v1/text-sets/txs_1/texts", "GET", "wait=1"), Kind.HEAVY),
+        (scope("/v1/audits", "GET", "wait=1"), Kind.SHORT),
+        (scope("/v1/audits/aud_1/scores", "GET", "wait=1"), Kind.SHORT),
         (scope("/v1/text-sets/txs_1", "DELETE"), Kind.SHORT),
     ],
 )

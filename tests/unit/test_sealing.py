@@ -253,3 +253,19 @@ def test_parquet_is_read_from_a_spool() -> None:
         spool.write(output.getvalue())
         rows = list(read_parquet(spool.reader(), 2**20))
     assert [row[1] for row in rows if isinstance(row, tuple)] == [{"text": text} for text in texts]
+
+
+def test_a_key_is_on_the_disk_before_it_wraps_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database keeps what it wraps whatever happens to the machine; so must the disk keep the key."""
+    synced: list[str] = []
+    sync = os.fsync
+
+    def note(descriptor: int) -> None:
+        sync(descriptor)
+        synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+
+    monkeypatch.setattr(os, "fsync", note)
+    made = make_master_key(tmp_path)
+    assert synced == [f"{made.path}.new", str(tmp_path)]

@@ -35,6 +35,19 @@ def test_one_customers_addresses_are_one(now: list[float]) -> None:
     keys.count("2001:db8:1:2::1")
     assert keys.seconds_to_wait("2001:db8:1:2:ffff::9") > 0
     assert keys.seconds_to_wait("2001:db8:1:3::1") == 0
+    # On a socket for both, those of IPv4 are as many networks.
+    keys.count("::ffff:192.0.2.1")
+    assert keys.seconds_to_wait("192.0.2.1") > 0
+    assert keys.seconds_to_wait("::ffff:192.0.2.2") == 0
+
+
+def test_whose_rate_is_lowered_does_not_wait_for_what_was_allowed_before(now: list[float]) -> None:
+    rates = buckets.Buckets(1)
+    for _ in range(1000):
+        rates.add("a tenant", 60_000)
+    assert rates.seconds_to_wait("a tenant", 60) == 1
+    now[0] += 1
+    assert rates.seconds_to_wait("a tenant", 60) == 0
 
 
 def test_memory_is_bounded(now: list[float]) -> None:

@@ -17,8 +17,10 @@ from app.intake.formats import Row, read_json_lines
 from app.intake.published import read_published
 from app.intake.records import Intake
 from app.intake.source_rows import ColumnMissing
+from app.sealing.boxes import new_key
+from app.sealing.texts import TextSetSealer
 from app.settings import Settings
-from app.store.data_keys import make_text_set_key
+from app.store.data_keys import keep_text_set_key
 from app.store.jobs.leases import Lease, LeaseLost
 from app.store.lifecycle import accept_text_set
 from app.store.text_copy import copy_texts_of_worker
@@ -100,7 +102,8 @@ def store_texts(
         ImportFailed: the file cannot be read, lacks a column, or breaks a limit of text sets.
         LeaseLost, Stopping: see `LeaseKeeper.report`.
     """
-    intake = Intake(text_set.id, make_text_set_key(session, text_set.id), settings)
+    data_key = new_key()
+    intake = Intake(text_set.id, TextSetSealer(data_key, text_set.id), settings)
 
     def batches() -> Iterator[list[CopyRow]]:
         for batch in intake.batches(read_published(preset, _lines(path, settings))):
@@ -119,6 +122,7 @@ def store_texts(
         raise ImportFailed(f"The texts of {preset.repo} cannot be stored. {failed.detail}{places}") from None
     except (OSError, EOFError, zlib.error):
         raise ImportFailed(f"The file {preset.file} of {preset.repo} cannot be unpacked.") from None
+    keep_text_set_key(session, text_set.id, data_key)
     return intake.facts(session, text_set.tenant_id)
 
 
