@@ -1,6 +1,7 @@
 """What draws is apart from what answers: a few children, for a limited time, none that outlives us."""
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -219,7 +220,11 @@ async def test_a_busy_child_ends_with_the_api() -> None:
         "        await run_apart(hang)\n"
         "asyncio.run(main())\n"
     )
-    parent = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdout=subprocess.PIPE)
+    # Of the paths that its own child is given, the one where it stands itself is left out.
+    paths = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    parent = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", program), stdout=subprocess.PIPE, env=os.environ | paths
+    )
     assert parent.stdout is not None
     _, _, pid = orjson.loads(await parent.stdout.readline())
     await until(lambda: psutil.Process(pid).cpu_times().user > 0.5)
