@@ -120,7 +120,7 @@ async def test_texts_are_uploaded_from_a_file_and_from_blocks(client: Any, face:
     blocks = path.read_bytes().splitlines(keepends=True)
     from_blocks = await client.text_sets.upload(_blocks(face, blocks), name="blocks", format="jsonl")
     from_bytes = await client.text_sets.upload(path.read_bytes(), name="bytes", format="jsonl")
-    assert from_file.sha256 == from_blocks.sha256 == from_bytes.sha256
+    assert from_file.hmac_sha256 == from_blocks.hmac_sha256 == from_bytes.hmac_sha256
     texts = await items(client.text_sets.texts(from_file.id, page_size=4))
     assert [text.text for text in texts] == [text["text"] for text in TEXTS]
     receipt = await client.text_sets.delete(from_file.id)
