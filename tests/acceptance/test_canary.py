@@ -427,7 +427,10 @@ def assert_nothing_found(run: Run, tokens: dict[str, bytes], listening: "Listeni
     deployment = run.deployment
     wanted = forms(STEM) | tokens
     messages = list(run.receiver.received)
+    # All of them were listened to.
     assert messages
+    assert run.collector.bodies
+    assert listening.commands
     places = [
         *run.answers,
         ("metrics", run.client.get("/metrics").content),

@@ -40,7 +40,7 @@ def test_an_api_that_is_replaced_loses_nothing_and_keeps_nobody_waiting(deploy: 
         with requesting_audits(service, [service.url, url], body) as accepted:
             until(lambda: len(accepted) > 3, "audits are accepted")
             open_streams.wait(LONG)
-            time.sleep(0.2)  # the poll is under way too
+            time.sleep(1)  # the poll is under way too
             seconds = stop(service)
             before = len(accepted)
             until(lambda: len(accepted) > before + 3, "audits are accepted elsewhere")

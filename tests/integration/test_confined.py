@@ -40,9 +40,12 @@ def confined(checkpoint: Path) -> Iterator[ConfinedTokenizer]:
     found.close()
 
 
-def children() -> list[psutil.Process]:
-    """The server, and what it has forked."""
-    return psutil.Process().children(recursive=True)
+def running_server() -> psutil.Process:
+    """Among what this process has started, which may have been databases too."""
+    (server,) = (
+        child for child in psutil.Process().children() if "workers.confined.server" in child.cmdline()
+    )
+    return server
 
 
 def nothing() -> None:
@@ -68,14 +71,25 @@ def test_who_stops_waiting_leaves_no_process(checkpoint: Path, tmp_path: Path) -
     """As when the lease of the job is lost."""
     spoil = HOSTILE["an expression without end"]
     directory = make_hostile(checkpoint, tmp_path / "hostile", tmp_path / "outside", spoil)
-    before = {child.pid for child in children()}
+    server = running_server()
+    before = server.children()
+    found: list[psutil.Process] = []
+
+    def suspend_it() -> None:
+        """Else it may come to its limit before anybody stops waiting."""
+        while not found:
+            found.extend(child for child in server.children() if child not in before)
+        found[0].suspend()
 
     def stop() -> None:
         raise InterruptedError
 
+    suspending = threading.Thread(target=suspend_it)
+    suspending.start()
     with pytest.raises(InterruptedError):
         inspect_checkpoint(directory, stop)
-    assert {child.pid for child in children()} == before
+    suspending.join()
+    assert server.children() == before
 
 
 @pytest.mark.parametrize("special_tokens", ["control", "text"])
@@ -117,7 +131,7 @@ def test_a_tokenizer_that_never_ends_is_killed(
 
 def test_a_process_that_is_slow_to_take_texts_is_waited_for(confined: ConfinedTokenizer) -> None:
     """As on a machine with much else to do."""
-    (server,) = psutil.Process().children()
+    server = running_server()
     (child,) = server.children()
     child.suspend()
     resume = threading.Timer(1.5, child.resume)
@@ -138,7 +152,7 @@ def test_a_token_may_have_any_number(checkpoint: Path, tmp_path: Path) -> None:
 
 def test_a_process_that_is_killed_is_no_fault_of_the_checkpoint(confined: ConfinedTokenizer) -> None:
     """Another attempt may get through, also when the server was killed."""
-    (server,) = psutil.Process().children()
+    server = running_server()
     for child in server.children():
         child.send_signal(signal.SIGKILL)
     with pytest.raises(JobCrashed):
@@ -147,7 +161,7 @@ def test_a_process_that_is_killed_is_no_fault_of_the_checkpoint(confined: Confin
 
 
 def test_the_server_is_started_again(checkpoint: Path, confined: ConfinedTokenizer) -> None:
-    (server,) = psutil.Process().children()
+    server = running_server()
     busy = server.children()
     confined._process.ask(("__call__", ["a" * 4_000_000], {}, 60))  # and nobody waits for it
     os.kill(server.pid, signal.SIGKILL)
@@ -161,7 +175,7 @@ def test_the_server_is_started_again(checkpoint: Path, confined: ConfinedTokeniz
 
 
 def test_a_confined_process_knows_no_secrets(confined: ConfinedTokenizer, checkpoint: Path) -> None:
-    (server,) = psutil.Process().children()
+    server = running_server()
     (child,) = server.children()
     assert set(child.environ()) <= {
         "PYTHONPATH",
