@@ -44,6 +44,9 @@ class Unauthorized(MemauditError):
     slug = "unauthorized"
     title = "Unauthorized"
 
+    def __init__(self, detail: str = "Send an API key: Authorization: Bearer mak_…") -> None:
+        super().__init__(detail)
+
 
 class InsufficientScope(MemauditError):
     """The API key is valid but lacks the scope that the route asks for."""
