@@ -215,7 +215,7 @@ class Admission:
                 lane.leave()
 
         async def leaving_send(message: Message) -> None:
-            # All work of such a request is done once its answer begins, and its reader may be slow.
+            # What such a request needs a place for is done once its answer begins; its reader may be slow.
             if kind in _ANSWERED_AT_ONCE and message["type"] == "http.response.start":
                 leave()
             await send(message)
