@@ -121,7 +121,7 @@ client-types: $(DEV_STAMP) ## Rewrite the client's generated modules from openap
 	$(BIN)/python -m tests.client_build
 
 lock: $(DEV_STAMP) ## Rewrite requirements.lock from the environment
-	$(BIN)/python -m pip freeze --exclude-editable | sed 's/^torch==2\.13\.0.*/torch==2.13.0/' > requirements.lock
+	$(BIN)/python -m pip freeze --all --exclude pip --exclude-editable | sed 's/^torch==2\.13\.0.*/torch==2.13.0/' > requirements.lock
 
 clean: ## Remove the environment and caches
 	rm -rf $(VENV) $(SCANNER) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -23,8 +23,6 @@ from packaging.utils import canonicalize_name
 
 PRODUCT: Final = "memaudit"
 EXTRAS: Final = frozenset({"worker", "embedded", "inspect", "telemetry"})
-# `pip freeze` leaves it out, and so does the lock.
-NOT_LOCKED: Final = frozenset({PRODUCT, "setuptools"})
 REPOSITORY: Final = Path(__file__).parents[1]
 
 _Node = tuple[str, str]  # a distribution's name, and the extra of it that is asked for or ""
@@ -47,7 +45,7 @@ def product_bom() -> Bom:
     components = {name: _component(name) for name in needs}
     pins = locked_versions()
     for name, component in components.items():
-        if name not in NOT_LOCKED and pins.get(name) != component.version:
+        if name != PRODUCT and pins.get(name) != component.version:
             raise ValueError(f"{name} {component.version} is installed; the lock has {pins.get(name)}")
     root = components.pop(PRODUCT)
     bom = Bom(components=components.values())

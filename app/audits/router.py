@@ -196,12 +196,15 @@ async def _export(
     return StreamingResponse(stream_scores(store, audit, media_type, group), media_type=media_type)
 
 
-@router.get("/{audit_id}/scores/{text_id}/tokens", responses=problem_responses(409))
+@router.get(
+    "/{audit_id}/scores/{text_id}/tokens", response_model=TokenEvidenceOut, responses=problem_responses(409)
+)
 async def read_tokens(
     audit_id: str, text_id: TextId, principal: AuditReader, store: StoreDependency
-) -> TokenEvidenceOut:
+) -> StreamingResponse:
     """Read the evidence of one text: its tokens with log-likelihood and rank."""
-    return await store.run(scores.read_tokens, principal, read_id(Prefix.AUDIT, audit_id), text_id)
+    tokens = await store.run(scores.read_tokens, principal, read_id(Prefix.AUDIT, audit_id), text_id)
+    return StreamingResponse(tokens.answer(), media_type="application/json")  # each piece in a thread
 
 
 def _event_id(audit: AuditOut) -> str:

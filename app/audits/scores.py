@@ -1,11 +1,11 @@
 """Reading the scores of an audit: pages of them, one of them, and the tokens behind it."""
 
-import struct
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from app.audits.score_schemas import ScoreOut, Token, TokenEvidenceOut
+from app.audits.score_schemas import ScoreOut
+from app.audits.tokens import TextTokens
 from app.errors import AuditNotSucceeded, NotFound
 from app.http.pagination import Page, decode_cursor, encode_cursor, invalid_cursor
 from app.store.audits import Audit
@@ -155,7 +155,7 @@ def read_score(session: Session, tenant_id: UUID, audit_id: UUID, text_id: str) 
     return ScoreOut.of(row, read_findings(session, audit.id, [row]).get(row.ordinal))
 
 
-def read_tokens(session: Session, principal: Principal, audit_id: UUID, text_id: str) -> TokenEvidenceOut:
+def read_tokens(session: Session, principal: Principal, audit_id: UUID, text_id: str) -> TextTokens:
     """The tokens of one text of an audit.
 
     Raises:
@@ -169,30 +169,4 @@ def read_tokens(session: Session, principal: Principal, audit_id: UUID, text_id:
         raise NotFound("There is no token evidence for this text.")
     public_id = format_id(Prefix.AUDIT, audit.id)
     record_request(session, principal, Action.TOKENS_READ, public_id, {"ordinal": text.ordinal})
-    count = len(evidence.token_ids) // 4
-    ids = struct.unpack(f"<{count}i", evidence.token_ids)
-    log_likelihoods = struct.unpack(f"<{count}f", evidence.log_likelihoods)
-    ranks = struct.unpack(f"<{count}i", evidence.ranks)
-    means, deviations = (
-        (None,) * count if packed is None else struct.unpack(f"<{count}f", packed)
-        for packed in (evidence.means, evidence.deviations)
-    )
-    spans = struct.unpack(f"<{2 * count}i", evidence.spans)
-    tokens = [
-        Token(
-            token_id=token_id,
-            text=text.text[start:end],
-            start=start,
-            end=end,
-            # No rank: nothing stood before the token, so it is not scored.
-            log_likelihood=log_likelihood if rank else None,
-            rank=rank or None,
-            matched=rank == 1 if rank else None,
-            mean=mean if rank else None,
-            deviation=deviation if rank else None,
-        )
-        for token_id, log_likelihood, rank, mean, deviation, start, end in zip(
-            ids, log_likelihoods, ranks, means, deviations, spans[::2], spans[1::2], strict=True
-        )
-    ]
-    return TokenEvidenceOut(audit=public_id, text_id=text_id, tokens=tokens)
+    return TextTokens(public_id, text_id, text.text, evidence)

@@ -13,7 +13,7 @@ from app.estimates.schemas import Estimate
 from app.estimates.service import estimate_edit
 from app.http.idempotency import answer_once
 from app.http.pagination import Page, id_cursor, page_by_id
-from app.http.quotas import require_room_left
+from app.http.quotas import require_room_to_come
 from app.language_models.service import require_prefix_token, resolve_language_model
 from app.policies.preregistration import Preregistration, preregister, preregistrations_of
 from app.settings import Settings
@@ -53,7 +53,7 @@ def request_edit(
     def create() -> EditOut:
         edit, _, registered = _create(session, principal, request, roots)
         require_room(session, held_by_edit(session, edit))
-        require_room_left(session, principal)
+        require_room_to_come(session, principal)
         used = text_sets_of(session, [edit.id])[edit.id]
         answer = EditOut.of(edit, used, principal.tenant_name, preregistration=registered)
         record_request(session, principal, Action.WORK_REQUESTED, answer.id)

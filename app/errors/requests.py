@@ -1,6 +1,7 @@
 """A request that cannot be answered, whatever it is about."""
 
 from http import HTTPStatus
+from typing import Self
 
 from app.errors.base import Conflict, MemauditError, ValidationFailed
 
@@ -11,6 +12,11 @@ class BadRequest(MemauditError):
     status = HTTPStatus.BAD_REQUEST
     slug = "bad-request"
     title = "Bad request"
+
+    @classmethod
+    def no_strict_json(cls) -> Self:
+        """The body should be strict JSON and is not."""
+        return cls("The body is not valid JSON in UTF-8, or an object in it has a name twice.")
 
 
 class IdempotencyKeyMissing(BadRequest):
@@ -43,6 +49,9 @@ class Unauthorized(MemauditError):
     status = HTTPStatus.UNAUTHORIZED
     slug = "unauthorized"
     title = "Unauthorized"
+
+    def __init__(self, detail: str = "Send an API key: Authorization: Bearer mak_…") -> None:
+        super().__init__(detail)
 
 
 class InsufficientScope(MemauditError):

@@ -22,7 +22,7 @@ from typing import Final
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import Overloaded
+from app.errors import Overloaded, Unauthorized
 from app.http.problems import answer_failure
 
 
@@ -50,6 +50,7 @@ _WAITED_FOR: Final = re.compile(
 )
 _WAITING_POSTS: Final = frozenset({"/v1/score"})
 _BULK_POSTS: Final = frozenset({"/v1/text-sets"})
+_BEARER: Final = re.compile(rb"bearer +\S", re.IGNORECASE)
 
 
 def kind_of(scope: Scope) -> Kind | None:
@@ -77,6 +78,20 @@ def _waits(path: str, query: bytes) -> bool:
 def _asks_for_export(scope: Scope) -> bool:
     accepted = b",".join(value for name, value in scope["headers"] if name == b"accept").lower()
     return any(media_type in accepted for media_type in _EXPORTS)
+
+
+def require_credential(scope: Scope) -> None:
+    """Refuse a request to change something in which there is no key, before its body is waited for.
+
+    A key that is there is looked up later.
+
+    Raises:
+        Unauthorized: it has no `Authorization`, or another than a bearer's.
+    """
+    if scope["method"] in _READS or not scope["path"].startswith("/v1/"):
+        return
+    if not any(name == b"authorization" and _BEARER.match(value) for name, value in scope["headers"]):
+        raise Unauthorized
 
 
 @dataclass(frozen=True)
@@ -151,8 +166,9 @@ class Admission:
     Args:
         app: what serves those that are let in.
         rooms: of each kind.
-        most_body_bytes: of a short request; it is read before the request takes a place, so that whoever
-            sends slowly takes none. What is larger is left to the application to refuse.
+        most_body_bytes: of a short request that changes something; it is read before the request takes a
+            place, so that whoever sends slowly takes none. What is larger is left to the application to
+            refuse. Nobody reads the body of one that only reads.
         count_refused: told the kind of each that is refused.
     """
 
@@ -176,12 +192,14 @@ class Admission:
             return
         lane = self.lanes[kind]
         try:
+            require_credential(scope)
             lane.require_room()
-            if kind is Kind.SHORT:
+            if kind is Kind.SHORT and scope["method"] not in _READS:
                 receive = await self._received(receive)
             await lane.enter()
-        except Overloaded as error:
-            self._count_refused(kind)
+        except (Overloaded, Unauthorized) as error:
+            if isinstance(error, Overloaded):
+                self._count_refused(kind)
             response = await answer_failure(Request(scope), error)
             await response(scope, receive, send)
             return
@@ -197,7 +215,7 @@ class Admission:
                 lane.leave()
 
         async def leaving_send(message: Message) -> None:
-            # All work of such a request is done once its answer begins, and its reader may be slow.
+            # What such a request needs a place for is done once its answer begins; its reader may be slow.
             if kind in _ANSWERED_AT_ONCE and message["type"] == "http.response.start":
                 leave()
             await send(message)

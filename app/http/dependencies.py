@@ -101,7 +101,7 @@ async def _principal(
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
 ) -> Principal:
     if credentials is None:
-        raise Unauthorized("Send an API key: Authorization: Bearer mak_…")
+        raise Unauthorized
     return await admit(request, principals.bearer(credentials.credentials))
 
 

@@ -1,5 +1,9 @@
-"""Routes that read their JSON strictly: UTF-8 only, no NaN or Infinity, no lone surrogates, bounded."""
+"""Routes that read their JSON strictly: UTF-8 only, no NaN or Infinity, no lone surrogates, no name twice.
 
+What is read is bounded.
+"""
+
+import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import aclosing
 from http import HTTPStatus
@@ -38,8 +42,31 @@ def require_plain(request: Request) -> None:
         raise UnsupportedMediaType("Send the body as it is, without a Content-Encoding.")
 
 
+def read_json(body: bytes) -> Any:
+    """A strict JSON document.
+
+    An object that has a name twice is refused: of two readers, as a filter before this service and this
+    service, each may take another one of the two (RFC 8259, section 4).
+
+    Raises:
+        json.JSONDecodeError: it is not strict JSON.
+    """
+    document = orjson.loads(body)
+    try:
+        # Read once more only to see all names: orjson keeps the last of the same.
+        json.loads(body, object_pairs_hook=_require_once, parse_int=len)
+    except RecursionError:
+        raise json.JSONDecodeError("nested too deep", "", 0) from None
+    return document
+
+
+def _require_once(members: list[tuple[str, object]]) -> None:
+    if len(dict(members)) < len(members):
+        raise json.JSONDecodeError("a name comes twice", "", 0)
+
+
 class StrictJSONRequest(Request):
-    """A request whose body is bounded and parsed by orjson."""
+    """A request whose body is bounded and parsed strictly."""
 
     async def stream(self) -> AsyncGenerator[bytes, None]:
         """The chunks of the body, up to the settings' `max_request_bytes`."""
@@ -50,9 +77,9 @@ class StrictJSONRequest(Request):
         """The parsed body.
 
         Raises:
-            orjson.JSONDecodeError: it is not strict JSON.
+            json.JSONDecodeError: it is not strict JSON.
         """
-        return orjson.loads(await self.body())
+        return read_json(await self.body())
 
 
 class StrictJSONRoute(APIRoute):

@@ -89,7 +89,7 @@ async def _on_validation(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     errors = error.errors()
     if any(entry["type"] == "json_invalid" for entry in errors):
-        return answer_problem(request, BadRequest("The body is not valid JSON in UTF-8."))
+        return answer_problem(request, BadRequest.no_strict_json())
     if any(entry["type"] == "missing" and entry["loc"] == IDEMPOTENCY_HEADER for entry in errors):
         return answer_problem(request, IdempotencyKeyMissing())
     return answer_problem(request, validation_problem(errors))

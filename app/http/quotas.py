@@ -49,20 +49,35 @@ def _require_gpu_seconds(quotas: Quotas, used: GPUSeconds) -> None:
 
 
 def require_room_left(session: Session, principal: Principal) -> None:
-    """Refuse texts that were just written, or work that will store something, if the tenant stores too much.
-
-    What a worker stores is known when it is done, and not thrown away then: so it may pass the quota once.
+    """Refuse texts that were just written if the tenant stores too much.
 
     Raises:
         QuotaExceeded: there are too many texts or bytes.
     """
-    quotas = principal.quotas
-    if quotas.stored_texts is None and quotas.stored_bytes is None:
+    if _bounds_storage(principal.quotas):
+        take_turn(session, principal.tenant_id)
+        require_room_to_come(session, principal)
+
+
+def require_room_to_come(session: Session, principal: Principal) -> None:
+    """Refuse work that will store something if the tenant stores too much already.
+
+    What a worker stores is known when it is done, and not thrown away then: so it may pass the quota once.
+    Yet nothing is added, so no turn is taken: a request that held one from its middle on would go on to wait
+    for rows whose holders may wait for the turn.
+
+    Raises:
+        QuotaExceeded: there are too many texts or bytes.
+    """
+    if not _bounds_storage(principal.quotas):
         return
-    take_turn(session, principal.tenant_id)
-    for quota, limit, used in _storage(quotas, stored(session, principal.tenant_id)):
+    for quota, limit, used in _storage(principal.quotas, stored(session, principal.tenant_id)):
         if used > limit:
             raise QuotaExceeded(quota, limit, "erase text sets or delete artifacts.")
+
+
+def _bounds_storage(quotas: Quotas) -> bool:
+    return quotas.stored_texts is not None or quotas.stored_bytes is not None
 
 
 def _storage(quotas: Quotas, used: tuple[int, int]) -> Iterator[tuple[str, int, int]]:

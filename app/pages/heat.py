@@ -1,8 +1,7 @@
 """The tokens of a text as they are coloured: by how likely the language model found each."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from math import exp, log
 from typing import Final
 
@@ -67,12 +66,12 @@ def legend() -> list[Step]:
     return steps
 
 
-def parts_of(tokens: Sequence[Token], score: ScoreOut | None, start: int) -> list[Part]:
-    """The tokens from a place on, at most `MOST_TOKENS`, by the role that they have in an extraction."""
-    shown = list(islice(_heat(tokens), start, start + MOST_TOKENS))
+def parts_of(tokens: Sequence[Token], score: ScoreOut | None, start: int, total: int) -> list[Part]:
+    """The tokens from a place on, of so many in all, by the role that they have in an extraction."""
+    shown = [_heat(place, token) for place, token in enumerate(tokens, start=start + 1)]
     extraction = getattr(score, "extraction", None)
     if extraction is None or not extraction.suffix_tokens:
-        return [Part("whole", "Text", f"{len(tokens)} tokens", shown)]
+        return [Part("whole", "Text", f"{total} tokens", shown)]
     begin, length = extraction.prefix_tokens, extraction.suffix_tokens
     matched = extraction.matched_tokens or 0
     recited = (
@@ -83,7 +82,7 @@ def parts_of(tokens: Sequence[Token], score: ScoreOut | None, start: int) -> lis
     parts = [
         Part("prefix", "Prefix", f"the prompt, {begin} tokens", _between(shown, 0, begin)),
         Part("suffix", "Suffix", recited, _between(shown, begin, begin + length)),
-        Part("rest", "Rest", "no part of the extraction", _between(shown, begin + length, len(tokens))),
+        Part("rest", "Rest", "no part of the extraction", _between(shown, begin + length, total)),
     ]
     return [part for part in parts if part.tokens]
 
@@ -92,17 +91,16 @@ def _between(tokens: Sequence[HeatToken], start: int, stop: int) -> list[HeatTok
     return [token for token in tokens if start < token.place <= stop]
 
 
-def _heat(tokens: Sequence[Token]) -> Iterator[HeatToken]:
-    for place, token in enumerate(tokens, start=1):
-        yield HeatToken(
-            place=place,
-            text=token.text,
-            shade=_shade(token.log_likelihood),
-            first=token.rank == 1,
-            log_likelihood=token.log_likelihood,
-            rank=token.rank,
-            note=_note(token),
-        )
+def _heat(place: int, token: Token) -> HeatToken:
+    return HeatToken(
+        place=place,
+        text=token.text,
+        shade=_shade(token.log_likelihood),
+        first=token.rank == 1,
+        log_likelihood=token.log_likelihood,
+        rank=token.rank,
+        note=_note(token),
+    )
 
 
 def _shade(log_likelihood: float | None) -> str:

@@ -82,7 +82,8 @@ async def create_key(
     """Make an API key. The answer holds it; it is shown this once.
 
     Two keys of one name may live at a time: to rotate, make the second, change over, revoke the first.
-    A key without the scope `admin` makes keys of its own tenant that may do no more than itself.
+    A key without the scope `admin` makes keys of its own tenant that may do no more than itself. A key that
+    ends makes none that lasts longer, but for an operator's, which bounds only others with the scope `admin`.
     """
     key = await store.run(service.make_key, principal, read_id(Prefix.TENANT, tenant_id), request)
     response.headers["Cache-Control"] = "no-store"

@@ -1,17 +1,18 @@
 """Administering tenants and API keys.
 
 A key with the scope `admin` administers all tenants; one with `keys:write` the keys of its own, up to what it
-may do itself.
+may do itself and until when.
 """
 
 from collections.abc import Collection
+from datetime import UTC
 from typing import Final
 from uuid import UUID
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app.errors import InsufficientScope, NotFound, OwnTenant
+from app.errors import FieldError, InsufficientScope, NotFound, OwnTenant, ValidationFailed
 from app.http.dependencies import ADMIN
 from app.http.pagination import Page, id_cursor, page_by_id
 from app.store.api_keys import create_key, get_key, list_keys, revoke_key
@@ -100,10 +101,12 @@ def make_key(session: Session, principal: Principal, tenant_id: UUID, request: A
     Raises:
         NotFound: there is no such tenant, or it is another's.
         InsufficientScope: it could do more than the key that asks.
+        ValidationFailed: it would outlast the key that asks.
         TooManyKeys: two of its name live.
     """
     tenant = _administered(session, principal, tenant_id)
     _require_no_wider(principal, request.scopes)
+    _require_no_longer(session, principal, request)
     row, key = create_key(
         session, tenant.id, name=request.name, scopes=request.scopes, expires_at=request.expires_at
     )
@@ -161,3 +164,20 @@ def _administered(
 def _require_no_wider(principal: Principal, scopes: Collection[str]) -> None:
     if ADMIN not in principal.scopes and not principal.scopes.issuperset(scopes):
         raise InsufficientScope(_WIDER)
+
+
+def _require_no_longer(session: Session, principal: Principal, request: APIKeyCreate) -> None:
+    """Refuse a key that could do for longer what the key that asks may do until its end.
+
+    An operator gives others what they need for as long as they need it: its own end bounds its like only. A
+    signed token ends with a session, and whoever had it comes back with the next: it bounds nothing.
+    """
+    if principal.key_id is None or (ADMIN in principal.scopes and ADMIN not in request.scopes):
+        return
+    end = get_key(session, principal.key_id).expires_at
+    if end is not None and (request.expires_at is None or request.expires_at > end):
+        raise ValidationFailed(
+            f"The key that asks ends at {end.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}, and what it makes must not "
+            "last longer; give an `expires_at` until then.",
+            [FieldError("/expires_at", "outlasts_its_maker")],
+        )

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from app.errors import IdempotencyKeyMissing
 from app.http.idempotency import answer_once
 from app.http.pagination import Page, decode_cursor, encode_cursor, id_cursor, invalid_cursor, page_by_id
-from app.http.quotas import require_room_left
+from app.http.quotas import require_room_left, require_room_to_come
 from app.intake.formats import Row
 from app.intake.records import Intake
 from app.sealing.boxes import new_key
@@ -155,7 +155,7 @@ def _add_import(
         status=TextSetStatus.IMPORTING,
     )
     enqueue_import(session, row)
-    require_room_left(session, principal)
+    require_room_to_come(session, principal)
     return row
 
 

@@ -8,13 +8,14 @@ import hashlib
 from asyncio import to_thread
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from json import JSONDecodeError
 from typing import Any, BinaryIO, Final
 
-import orjson
 from pydantic import BaseModel, ValidationError
 
 from app.contracts.refusals import validation_problem
 from app.errors import BadRequest, FieldError, ServiceUnavailable, UnsupportedMediaType, ValidationFailed
+from app.http.json_body import read_json
 from app.intake.formats import READERS, Row
 from app.sealing.spool import Spool
 from app.text_sets.schemas import TextSetCreate, TextSetImport
@@ -106,9 +107,9 @@ def _read_document(file: BinaryIO, name: str | None) -> TextSetCreate | TextSetI
             [FieldError(pointer="/name", code="extra_forbidden")],
         )
     try:
-        document = orjson.loads(file.read())
-    except orjson.JSONDecodeError:
-        raise BadRequest("The body is not valid JSON in UTF-8.") from None
+        document = read_json(file.read())
+    except JSONDecodeError:
+        raise BadRequest.no_strict_json() from None
     is_import = isinstance(document, dict) and "preset" in document
     contract: type[TextSetCreate | TextSetImport] = TextSetImport if is_import else TextSetCreate
     if isinstance(document, dict) and len(document) > len(contract.model_fields):

@@ -172,6 +172,41 @@ async def test_a_key_ends_at_its_time(
     assert [(await make_api_key(operator, tenant)).status_code for _ in range(3)] == [201, 201, 409]
 
 
+async def test_without_a_key_no_body_is_waited_for(app: FastAPI) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        raise AssertionError("it was read")
+        yield b""
+
+    async with client_of(app) as client:
+        same = (await client.get("/v1/audits")).json() | {"request_id": ""}
+        for sent in (None, "", "Bearer", "Bearer ", "Basic a2V5", "mak_key"):
+            headers = {} if sent is None else {"Authorization": sent}
+            for path in ("/v1/audits", "/v1/score", "/v1/text-sets"):
+                refused = await client.post(path, content=endless(), headers=headers)
+                assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
+                assert refused.json() | {"request_id": ""} == same
+
+
+async def test_a_key_makes_none_that_lasts_longer(operator: httpx.AsyncClient, app: FastAPI) -> None:
+    tenant = await make_tenant(operator)
+    now = datetime.now(UTC)
+    end, later = (now + timedelta(hours=1)).isoformat(), (now + timedelta(hours=2)).isoformat()
+    for scopes, like in (
+        (["keys:write", "audit:read"], ["audit:read"]),
+        (["admin"], ["admin", "audit:read"]),
+    ):
+        made = (await make_api_key(operator, tenant, name="maker", scopes=scopes, expires_at=end)).json()
+        async with client_of(app, made["key"]) as client:
+            for wrong in (later, None):
+                refused = await make_api_key(client, tenant, scopes=like, expires_at=wrong)
+                assert refused.status_code == 422
+                assert refused.json()["errors"] == [{"pointer": "/expires_at", "code": "outlasts_its_maker"}]
+            kept = await make_api_key(client, tenant, name=f"of {scopes}", scopes=like, expires_at=end)
+            assert kept.status_code == 201
+            if "admin" in scopes:  # who provides for others does not do it for itself
+                assert (await make_api_key(client, tenant, expires_at=later)).status_code == 201
+
+
 async def test_a_disabled_tenant_is_refused_until_it_is_enabled(
     operator: httpx.AsyncClient, app: FastAPI, settings: Settings
 ) -> None:

@@ -188,6 +188,7 @@ async def test_bodies_that_are_not_strict_json(world: World, subtests: pytest.Su
             "NaN": valid[:-1] + b',"x":NaN}',
             "infinity": valid[:-1] + b',"x":-Infinity}',
             "too large a number": valid[:-1] + b',"x":1e999}',
+            "a name twice": json.dumps(dict([next(iter(body.items()))])).encode()[:-1] + b"," + valid[1:],
             "lone surrogate": valid[:-1] + b',"x":"\\ud800"}',
             "not UTF-8": valid[:-1] + b',"x":"\xff"}',
             "UTF-16": json.dumps(body).encode("utf-16"),

@@ -200,5 +200,6 @@ async def test_a_connection_that_was_closed_meanwhile_is_not_used(
 async def _somebody_waits(database: psycopg.Connection) -> None:
     """Until a statement waits for a lock."""
     statement = "SELECT count(*) FROM pg_locks WHERE NOT granted"
-    while database.execute(statement).fetchone() == (0,):  # noqa: ASYNC110 - the database has no event for it
-        await asyncio.sleep(0.001)
+    async with asyncio.timeout(10):
+        while database.execute(statement).fetchone() == (0,):  # noqa: ASYNC110 - it has no event for it
+            await asyncio.sleep(0.001)

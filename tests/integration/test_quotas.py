@@ -165,6 +165,23 @@ async def test_texts_and_bytes_are_counted_where_they_are_stored(
     assert (too_large.status_code, too_large.json()["type"].rpartition("/")[2]) == (413, "body-too-large")
 
 
+async def test_who_waits_for_a_language_model_holds_up_nobody_who_is_counted(
+    client: httpx.AsyncClient, operator: httpx.AsyncClient, model: str, database: psycopg.Connection
+) -> None:
+    """A turn that is kept while rows are waited for would be half of a deadlock with their holders."""
+    await set_quotas(operator, stored_texts=55)
+    body = {"model": model, "preset": "hubble/wikipedia"}  # which is imported: that text set is counted
+    with database.transaction():
+        database.execute("SELECT FROM language_models FOR UPDATE")
+        asked = asyncio.create_task(client.post("/v1/audits", json=body, headers=keyed()))
+        waiting = "SELECT FROM pg_locks WHERE NOT granted"
+        async with asyncio.timeout(10):
+            while database.execute(waiting).rowcount == 0:  # noqa: ASYNC110 - it has no event for it
+                await asyncio.sleep(0.001)
+        assert (await upload(client, 1)).status_code == 201
+    assert (await asked).status_code == 202
+
+
 async def test_usage_is_shown_against_the_limits(
     app: FastAPI,
     client: httpx.AsyncClient,

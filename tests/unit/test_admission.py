@@ -12,6 +12,7 @@ from app.main import create_app
 from app.settings import Settings
 
 JSON = (b"accept", b"application/json")
+KEY = (b"authorization", b"Bearer mak_key")
 
 
 def scope(path: str, method: str = "GET", query: str = "", *headers: tuple[bytes, bytes]) -> Scope:
@@ -20,7 +21,7 @@ def scope(path: str, method: str = "GET", query: str = "", *headers: tuple[bytes
         "path": path,
         "method": method,
         "query_string": query.encode(),
-        "headers": list(headers) or [JSON],
+        "headers": list(headers) or [JSON, KEY],
     }
 
 
@@ -188,6 +189,17 @@ async def test_who_sends_or_reads_slowly_holds_no_place_of_the_short_requests() 
     await asyncio.gather(slow.task, reader.task)
     assert slow.heard[-1]["body"] == b"half of it"
     assert served.lanes[Kind.SHORT].in_work == 0
+
+
+async def test_the_body_of_a_request_that_only_reads_is_not_waited_for() -> None:
+    async def answer(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    client = Client(admission(answer), scope("/v1/audits"))
+    client.send(b"half", more=True)
+    await asyncio.wait_for(client.task, 5)
+    assert client.status == 200
 
 
 async def test_a_body_that_is_too_long_is_left_to_the_application() -> None:

@@ -229,6 +229,20 @@ async def test_a_list_that_is_none(face: str) -> None:
 
 
 @pytest.mark.parametrize("face", FACES)
+async def test_a_page_that_cannot_be_given_out_now_is_asked_for_again(face: str) -> None:
+    later = {"Retry-After": "0"}
+    answer, seen = answers(
+        httpx.Response(200, json={"data": [MODEL], "has_more": True, "next_cursor": "two"}),
+        httpx.Response(503, headers=later),
+        httpx.Response(429, headers=later),
+        httpx.Response(200, json={"data": [MODEL | {"id": "mdl_2"}], "has_more": False, "next_cursor": None}),
+    )
+    async with client_of(face, "http://m.test", KEY, transport=httpx.MockTransport(answer)) as client:
+        assert [model.id async for model in client.models.list()] == ["mdl_1", "mdl_2"]
+    assert [request.url.params.get("cursor") for request in seen] == [None, "two", "two", "two"]
+
+
+@pytest.mark.parametrize("face", FACES)
 async def test_work_that_has_not_ended_is_waited_for(face: str) -> None:
     """In a way that a newer service may have, and by a client that bears little silence."""
     answer, seen = answers(

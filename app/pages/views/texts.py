@@ -8,9 +8,10 @@ from fastapi import Query, Request, Response
 from sqlalchemy.orm import Session
 
 from app.audits.schemas import AuditOut
-from app.audits.score_schemas import ScoreOut, Token
+from app.audits.score_schemas import ScoreOut
 from app.audits.scores import read_score, read_tokens
 from app.audits.service import read_audit
+from app.audits.tokens import TextTokens
 from app.contracts.texts import TextId
 from app.errors import NotFound
 from app.http.dependencies import StoreDependency, read_id
@@ -32,7 +33,7 @@ class TextView:
     audit: AuditOut
     names: Names
     score: ScoreOut
-    tokens: list[Token] | None
+    tokens: TextTokens | None
 
 
 @router.get("/audits/{audit_id}/text")
@@ -51,16 +52,19 @@ async def show_text(
 
 def heat_context(view: TextView, start: int = 0) -> dict[str, Any]:
     """What the templates of a text need."""
-    tokens = view.tokens or []
+    tokens, parts, total = view.tokens, None, 0
+    if tokens is not None:
+        total = len(tokens)
+        parts = parts_of(tokens.between(start, start + MOST_TOKENS), view.score, start, total)
     return {
         "view": view,
         "audit": view.audit,
         "score": view.score,
-        "parts": parts_of(tokens, view.score, start) if view.tokens is not None else None,
+        "parts": parts,
         "legend": legend(),
         "start": start,
-        "following": start + MOST_TOKENS if start + MOST_TOKENS < len(tokens) else None,
-        "total": len(tokens),
+        "following": start + MOST_TOKENS if start + MOST_TOKENS < total else None,
+        "total": total,
     }
 
 
@@ -74,7 +78,7 @@ def read_text(session: Session, principal: Principal, audit_id: UUID, text_id: s
     audit = read_audit(session, principal.tenant_id, audit_id)
     score = read_score(session, principal.tenant_id, audit_id, text_id)
     try:
-        tokens = read_tokens(session, principal, audit_id, text_id).tokens
+        tokens = read_tokens(session, principal, audit_id, text_id)
     except NotFound:
         tokens = None
     names = find_names(session, principal.tenant_id, [audit.model, audit.text_set])
