@@ -51,4 +51,4 @@ def explained() -> Iterator[None]:
             "Postgres cannot be reached; check MEMAUDIT_DATABASE_URL", ExitStatus.UNREACHABLE
         ) from error
     except ProgrammingError as error:
-        raise fail("the database has no tables yet; run `memaudit migrate`", ExitStatus.FAILED) from error
+        raise fail("the schema is not this release's; run `memaudit migrate`", ExitStatus.FAILED) from error

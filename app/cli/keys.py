@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from app.cli.failures import ExitStatus, explained, fail
 from app.cli.found_settings import find_settings
-from app.cli.master_keys import master, rotate_master
+from app.cli.master_keys import master, new_master, rotate_master
 from app.cli.output import JSONFlag, print_json
 from app.contracts.tenants import SCOPES
 from app.errors import MemauditError, SigningUnavailable
@@ -118,6 +118,7 @@ def revoke(
 
 
 cli.command()(master)
+cli.command("new-master")(new_master)
 cli.command("rotate-master")(rotate_master)
 
 

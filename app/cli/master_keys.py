@@ -1,8 +1,9 @@
-"""`memaudit keys master` and `memaudit keys rotate-master`: the keys that wrap the keys of texts."""
+"""`memaudit keys master`, `new-master` and `rotate-master`: the keys that wrap the keys of texts."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from pathlib import Path
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 import typer
@@ -12,7 +13,7 @@ from app.cli.failures import ExitStatus, explained, fail
 from app.cli.found_settings import find_settings
 from app.cli.output import JSONFlag, print_json
 from app.sealing.keyring import Keyring
-from app.sealing.master_keys import make_master_key
+from app.sealing.master_keys import MasterKey, keys_of_directory, make_master_key
 from app.settings import Settings
 from app.store.core.sessions import sync_engine, sync_sessions
 from app.store.data_keys import with_keyring
@@ -58,6 +59,28 @@ def master(*, as_json: JSONFlag = False) -> None:
         typer.echo(f"{key['id']}  {place}: needed by {key['needed_by']} keys{now}")
 
 
+def new_master(
+    directory: Annotated[
+        Path | None,
+        typer.Option(file_okay=False, help="Where the keys are; default MEMAUDIT_MASTER_KEYS."),
+    ] = None,
+    *,
+    as_json: JSONFlag = False,
+) -> None:
+    """Make the first master key of a directory, without a database; `rotate-master` makes those after it."""
+    with explained():
+        place = directory or find_settings().master_keys_directory
+        if keys_of_directory(place):
+            raise fail(
+                f"{place} has a key; `memaudit keys rotate-master` makes the next one", ExitStatus.FAILED
+            )
+        key = _make_key(place)
+    if as_json:
+        print_json({"id": key.key_id, "from": str(key.path)})
+    else:
+        typer.echo(f"{key.key_id} is in {key.path}. Keep a copy: without it no text can be read.")
+
+
 def rotate_master(*, as_json: JSONFlag = False) -> None:
     """Wrap all keys of texts with the newest master key, which is made here if it is one of a directory.
 
@@ -67,18 +90,23 @@ def rotate_master(*, as_json: JSONFlag = False) -> None:
     with explained():
         settings = find_settings()
         keyring = Keyring(settings)
-        if keyring.makes_keys():
-            try:
-                make_master_key(settings.master_keys_directory)
-            except OSError as error:
-                place = settings.master_keys_directory
-                raise fail(f"no key was made in {place}: {error}", ExitStatus.FAILED) from error
         with _sessions(settings, keyring) as sessions:
+            with sessions() as session:
+                master_keys_needed(session)  # fails on an old schema, or none, before a key is made in vain
+            if keyring.makes_keys():
+                _make_key(settings.master_keys_directory)
             wraps, count = _rewrap(sessions, keyring)
     if as_json:
         print_json({"id": wraps, "rewrapped": count})
     else:
         typer.echo(f"{wraps} wraps all keys from now on; {count} were wrapped anew.")
+
+
+def _make_key(directory: Path) -> MasterKey:
+    try:
+        return make_master_key(directory)
+    except OSError as error:
+        raise fail(f"no key was made in {directory}: {error}", ExitStatus.FAILED) from error
 
 
 def _rewrap(sessions: sessionmaker[Session], keyring: Keyring) -> tuple[str, int]:

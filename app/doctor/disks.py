@@ -101,7 +101,7 @@ def check_signing(patient: Patient) -> Finding:
             "Run `memaudit keys rotate-signing`, or set MEMAUDIT_SIGNING_KEYS.",
         )
     private = [path for path in directory.glob("*.pem") if not path.name.endswith(".pub.pem")]
-    open_to_others = [path.name for path in private if path.stat().st_mode & _OTHERS_MAY]
+    open_to_others = [path.name for path in private if _others_may(path)]
     if open_to_others:
         return fail(
             f"Others may read {', '.join(sorted(open_to_others))} in {directory}.",
@@ -117,11 +117,13 @@ def check_master_keys(patient: Patient) -> Finding:
         keyring.require()
     except KeyUnavailable as error:
         if patient.settings.database_url is None and not patient.settings.master_keys_directory.exists():
-            return warn("There is no master key yet.", "`memaudit up` makes one; elsewhere make one first.")
+            return warn(
+                "There is no master key yet.", "`memaudit up` or `memaudit keys new-master` makes one."
+            )
         return fail(error.detail, "The API and workers do not start until there is one.")
     held = keyring.held()
     files = [key.path for key in held if key.path is not None]
-    open_to_others = [path.name for path in files if path.stat().st_mode & _OTHERS_MAY]
+    open_to_others = [path.name for path in files if _others_may(path)]
     if open_to_others:
         return fail(
             f"Others may read {', '.join(sorted(open_to_others))}, with which keys of texts are wrapped.",
@@ -149,12 +151,22 @@ def _opens_what_is_stored(database: DatabaseFacts, keyring: Keyring, held: set[s
     return ok(f"Master keys open all {database.master_keys.total()} keys that are stored.")
 
 
+def _others_may(path: Path) -> bool:
+    """Whether others than we may use a file.
+
+    What is mounted into a container is root's, and its group's to read: that is how we read it.
+    """
+    found = path.stat()
+    allowed = 0 if found.st_uid == os.geteuid() else stat.S_IRGRP
+    return bool(found.st_mode & _OTHERS_MAY & ~allowed)
+
+
 def check_owner_key(patient: Patient) -> Finding:
     """The API key that `memaudit up` keeps for its owner."""
     path = patient.settings.api_key_path
     if not path.exists():
         return ok("There is no key file of `memaudit up`.")
-    if path.stat().st_mode & _OTHERS_MAY:
+    if _others_may(path):
         return fail(f"Others may read {path}.", "Run `chmod 600` on it, revoke the key and make another.")
     return ok(f"Only its owner may read {path}.")
 

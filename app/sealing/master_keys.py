@@ -19,8 +19,8 @@ _TIME: Final = "%Y%m%dT%H%M%SZ"
 _NAME: Final = re.compile(r"\d{8}T\d{6}Z\.key")
 _ID_DIGITS: Final = 16
 HOW: Final = (
-    "Set MEMAUDIT_MASTER_KEYS to a directory that the process can read (`memaudit keys rotate-master` makes "
-    "a key there), MEMAUDIT_MASTER_KEY to 32 bytes in base64, or MEMAUDIT_KEY_COMMAND to a program."
+    "Set MEMAUDIT_MASTER_KEYS to a directory that the process can read (`memaudit keys new-master` makes the "
+    "first key there), MEMAUDIT_MASTER_KEY to 32 bytes in base64, or MEMAUDIT_KEY_COMMAND to a program."
 )
 
 

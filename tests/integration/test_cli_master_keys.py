@@ -11,7 +11,9 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.embedded.postgres_server import PostgresServer
 from app.sealing.keyring import SECRET, Keyring
+from app.sealing.master_keys import keys_of_directory
 from app.settings import Settings
 from app.store.core.sessions import sync_engine, sync_sessions
 from app.store.data_keys import make_text_set_key, require_keys, text_set_sealer, with_keyring
@@ -104,6 +106,31 @@ def test_a_key_that_is_needed_and_not_there_is_shown_as_missing(database_url: st
     assert refused.exit_code == 1
     assert first["id"] in refused.stderr
     assert f"{first['id']}  MISSING: needed by 1 keys" in invoke("keys", "master").output
+
+
+def test_the_first_key_of_a_directory_needs_no_database(
+    keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MEMAUDIT_DATABASE_URL")
+    made = answered("keys", "new-master")
+    (path,) = keys.iterdir()
+    (held,) = Keyring(Settings()).held()
+    assert made == {"id": held.key_id, "from": str(path)}
+    assert path.stat().st_mode & 0o777 == 0o600
+    refused = invoke("keys", "new-master")
+    assert (refused.exit_code, "keys rotate-master" in refused.stderr) == (1, True)
+    assert list(keys.iterdir()) == [path]
+    elsewhere = invoke("keys", "new-master", "--directory", str(tmp_path / "elsewhere"))
+    assert elsewhere.stdout.startswith(keys_of_directory(tmp_path / "elsewhere")[0].key_id)
+
+
+def test_no_key_is_made_for_a_database_that_lacks_the_tables(
+    keys: Path, postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEMAUDIT_DATABASE_URL", postgres_server.url_of("postgres"))
+    refused = invoke("keys", "rotate-master")
+    assert (refused.exit_code, "memaudit migrate" in refused.stderr) == (1, True)
+    assert not keys.exists()
 
 
 @pytest.mark.parametrize("command", [("api",), ("worker",), ("migrate",), ("keys", "master")])

@@ -254,6 +254,19 @@ def test_keys_that_are_absent_broken_or_open_to_others(sound: Settings, tmp_path
         says(finding("api key", sound), outcome, "may read")
 
 
+def test_keys_that_are_mounted_for_a_group_are_not_open_to_others(
+    sound: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a secret of Kubernetes: the files are root's, and read by the group of the pod."""
+    mounted = {"signing keys": "signing-keys", "master keys": "master-keys"}
+    paths = {name: path for name, of in mounted.items() for path in (tmp_path / of).iterdir()}
+    monkeypatch.setattr(os, "geteuid", lambda: paths["master keys"].stat().st_uid + 1)
+    for mode, outcome in ((0o440, "ok"), (0o460, "fail"), (0o444, "fail")):
+        for name, path in paths.items():
+            path.chmod(mode)
+            assert finding(name, sound).outcome == outcome, (name, mode)
+
+
 def test_a_hub_that_does_not_answer(sound: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     says(finding("hub", sound), "ok", "HF_HUB_OFFLINE")
     monkeypatch.delenv("HF_HUB_OFFLINE")

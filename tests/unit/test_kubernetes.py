@@ -1,7 +1,9 @@
 """The manifests for Kubernetes, against its schemas, the images, the settings and the API."""
 
+import os
 import shutil
 import subprocess
+import textwrap
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -130,6 +132,20 @@ def test_users_and_commands_are_those_of_the_images(path: Path) -> None:
         home = dict(line.split("=", 1) for line in instructions(dockerfile, "ENV"))["MEMAUDIT_HOME"]
         writable = {mount["mountPath"] for mount in container["volumeMounts"] if not mount.get("readOnly")}
         assert writable == {home, "/tmp"}
+
+
+@needs_kustomize
+def test_the_migration_is_patched_as_the_page_says(tmp_path: Path) -> None:
+    page = (DOCKER.parent / "docs" / "operations.md").read_text()
+    patches = textwrap.dedent(page.partition("  ```yaml\n")[2].partition("  ```")[0])
+    assert "--schema-only" in patches
+    migrate = os.path.relpath(KUBERNETES / "migrate", tmp_path.resolve())
+    (tmp_path / "kustomization.yaml").write_text(f"resources: [{migrate}]\n{patches}")
+    (job,) = built(str(tmp_path))
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    program, command, *options = container["args"]
+    parsed = get_command(cli).commands[command].make_context(command, list(options))  # type: ignore[attr-defined]
+    assert (program, parsed.params["schema_only"]) == ("memaudit", True)
 
 
 @needs_kustomize
