@@ -155,6 +155,10 @@ class Settings(BaseSettings):
 
     model_roots: Annotated[list[AbsolutePath], NoDecode, BeforeValidator(_split_roots)] = []
 
+    # Of all files of a checkpoint together: every byte of them is downloaded and digested. The largest models
+    # that one accelerator holds, of 70 billion numbers of 16 bits, have 141 GB.
+    max_model_bytes: int = Field(default=200 * 10**9, ge=1)
+
     # Hosts beside the hub's own that it may send workers to.
     hub_hosts: Annotated[list[str], NoDecode, BeforeValidator(_split_hosts)] = []
 

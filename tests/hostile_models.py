@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModelForCausalLM
 
 CANARY: Final = "CANARY-5e0f"
 # Neither what a file says nor what a library raised may be in an answer.
@@ -141,6 +142,31 @@ def _header(change: Callable[[dict[str, Any]], object]) -> Spoil:
 def _entry(**changes: Any) -> Spoil:
     """The description of one tensor changed."""
     return _header(lambda header: header["model.norm.weight"].update(changes))
+
+
+def _terabyte(place: Place) -> None:
+    """A model as its configuration has it, of 1.03e12 bytes that are all zero and take no room on a disk."""
+    _config(hidden_size=2**14, intermediate_size=2**16, num_hidden_layers=32, head_dim=2**12)(place)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(place.directory))
+    header, end = {}, 0
+    for name, parameter in model.named_parameters():
+        offsets = [end, end := end + 8 * parameter.numel()]
+        header[name] = {"dtype": "F64", "shape": list(parameter.shape), "data_offsets": offsets}
+    _raw_header(json.dumps(header).encode())(place)
+    size = (place / "model.safetensors").stat().st_size
+    os.truncate(place / "model.safetensors", size + end)
+
+
+def _many_shards(place: Place) -> None:
+    """A model in a file, and 999 files of a tensor that it does not take."""
+    names = [f"model-{number:05}.safetensors" for number in range(1000)]
+    (place / "model.safetensors").rename(place / names[0])
+    weight_map = dict.fromkeys(load_file(place / names[0]), names[0]) | {name: name for name in names[1:]}
+    for name in names[1:]:
+        save_file({name: torch.zeros(1)}, place / name)
+    index = {"metadata": {}, "weight_map": weight_map}
+    (place / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
 def _long_header(place: Place) -> None:
@@ -294,6 +320,8 @@ HOSTILE: Final[dict[str, Spoil]] = {
         "model.safetensors", lambda path: path.symlink_to(path.name)
     ),
     "ten thousand files": _many_files,
+    "a thousand shards": _many_shards,
+    "a terabyte of zeros": _terabyte,
     "a shard named with NUL": _shard("model\0.safetensors"),
     "a shard named with half a character": _shard("model\ud800.safetensors"),
     "a shard elsewhere": _shard("{outside}/model.safetensors"),

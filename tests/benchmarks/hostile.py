@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from app.settings import get_settings
 from tests.hostile_models import HOSTILE, NEVER_SAID, make_hostile
 from tests.tiny_models import save_tiny_model
 from workers.confined.inspection import inspect_checkpoint
@@ -88,7 +89,7 @@ def measure(directory: Path, roots: Path) -> tuple[str | None, float, float]:
     began = time.monotonic()
     with peak_of_children() as peak:
         try:
-            with opened_checkpoint(directory, [roots]) as opened:
+            with opened_checkpoint(directory, [roots], get_settings().max_model_bytes) as opened:
                 inspect_checkpoint(opened, lambda: None)
         except CheckpointRejected as error:
             return error.detail, time.monotonic() - began, peak[0] / 1e6

@@ -12,6 +12,7 @@ from huggingface_hub.utils._http import default_client_factory
 
 from app.contracts.sources import HubSource
 from app.errors import LanguageModelRejected
+from app.settings import Settings
 from workers.hub import HubElsewhere, _refuse_elsewhere, pin_hub
 from workers.models.checkpoints import locate
 
@@ -68,14 +69,14 @@ def test_a_hub_that_leads_elsewhere_is_not_followed(hub: Server) -> None:
         hub.elsewhere = f"http://127.0.0.1:{inside.server_port}"
         pin_hub()
         with pytest.raises(LanguageModelRejected, match="MEMAUDIT_HUB_HOSTS"):
-            locate(SOURCE, None, [])
+            locate(SOURCE, None, Settings())
         assert hub.asked
         assert not inside.asked
         hub.elsewhere = f"http://localhost:{inside.server_port}"
         pin_hub.cache_clear()
         pin_hub("localhost")
         with pytest.raises(LanguageModelRejected, match="HTTP 404"):
-            locate(SOURCE, None, [])
+            locate(SOURCE, None, Settings())
         assert inside.asked
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
 
-from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub import HfApi, RepoFile, snapshot_download
+from huggingface_hub.utils._paths import filter_repo_objects
 from pydantic import Discriminator, TypeAdapter
 
 from app.contracts.sources import ArtifactSource, HubSource, PathSource
@@ -18,7 +19,7 @@ from workers.hub import HUB_FAILURES, hub_failure, pin_hub
 from workers.models.artifact_files import ArtifactCache
 from workers.science.errors import CheckpointRejected
 from workers.science.models.checkpoint_files import reject_other_formats
-from workers.science.models.opened_checkpoint import opened_checkpoint
+from workers.science.models.opened_checkpoint import opened_checkpoint, require_bearable
 
 # Weights in safetensors and what describes them: nothing that could carry code.
 HUB_FILES = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja")
@@ -68,7 +69,7 @@ class Checkpoints:
         source = read_source(row)
         if not isinstance(source, ArtifactSource):
             pin_hub(*self._settings.hub_hosts)
-            return locate(source, row.revision, self._settings.model_roots)
+            return locate(source, row.revision, self._settings)
         artifact_id = parse_id(Prefix.ARTIFACT, source.artifact)
         assert artifact_id is not None
         directory, commit = self._artifacts.materialize(row.tenant_id, artifact_id)
@@ -85,7 +86,8 @@ class Checkpoints:
         """
         located = self.locate(row)
         try:
-            with opened_checkpoint(located.directory, located.roots) as directory:
+            most_bytes = self._settings.max_model_bytes
+            with opened_checkpoint(located.directory, located.roots, most_bytes) as directory:
                 yield PinnedCheckpoint(directory, located.commit)
         except CheckpointRejected as error:
             raise LanguageModelRejected(error.detail) from None
@@ -96,15 +98,16 @@ def read_source(row: LanguageModel) -> HubSource | PathSource | ArtifactSource:
     return _source.validate_python(row.source)
 
 
-def locate(source: HubSource | PathSource, commit: str | None, roots: list[Path]) -> PinnedCheckpoint:
+def locate(source: HubSource | PathSource, commit: str | None, settings: Settings) -> PinnedCheckpoint:
     """Find a checkpoint; a hub's is downloaded at `commit`, or at what its revision names now.
 
     Raises:
         LanguageModelRejected: the directory is not allowed or not there; the hub refuses the repository, or
-            must not be asked; its weights are in another format.
+            must not be asked; its weights are in another format, or it is larger than models may be.
         HubUnreachable: the hub did not answer.
     """
     if isinstance(source, PathSource):
+        roots = settings.model_roots
         return PinnedCheckpoint(_allowed_directory(source.path, roots), None, tuple(roots))
     try:
         if commit is None:
@@ -112,6 +115,7 @@ def locate(source: HubSource | PathSource, commit: str | None, roots: list[Path]
             # What is not downloaded cannot be told afterwards.
             reject_other_formats([file.rfilename for file in info.siblings or ()])
             commit = info.sha
+            require_bearable(_sizes(source.repo, commit), settings.max_model_bytes)
         directory = snapshot_download(source.repo, revision=commit, allow_patterns=list(HUB_FILES))
     except CheckpointRejected as error:
         raise LanguageModelRejected(error.detail) from None
@@ -119,6 +123,14 @@ def locate(source: HubSource | PathSource, commit: str | None, roots: list[Path]
         raise hub_failure(error, refused=LanguageModelRejected, instead=_INSTEAD) from error
     # Its files are links into the cache of the repository, two directories up.
     return PinnedCheckpoint(Path(directory), commit, (Path(directory).parents[1],))
+
+
+def _sizes(repo: str, commit: str | None) -> list[int]:
+    """The sizes in bytes of the files to be downloaded, by the list that the download goes by."""
+    listed = HfApi().list_repo_tree(repo, recursive=True, revision=commit)
+    files = (entry for entry in listed if isinstance(entry, RepoFile))
+    chosen = filter_repo_objects(files, allow_patterns=list(HUB_FILES), key=lambda file: file.path)
+    return [file.size for file in chosen]
 
 
 def _allowed_directory(path: str, roots: list[Path]) -> Path:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import resource
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -16,11 +17,12 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from workers.science.errors import CheckpointRejected
 from workers.science.models import checked_json, weight_numbers
 from workers.science.models.checked_json import MOST_DEPTH, MOST_VALUES, read_checked
-from workers.science.models.checkpoint_files import digest_checkpoint, stored_tensors
+from workers.science.models.checkpoint_files import MOST_SHARDS, digest_checkpoint, stored_tensors
 from workers.science.models.description import describe_checkpoint
 from workers.science.models.opened_checkpoint import opened_checkpoint
 from workers.science.models.weight_numbers import LARGEST_WEIGHT, digest_weights
 
+ANY_SIZE = 2**40
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 
 
@@ -32,7 +34,7 @@ def checkpoint(checkpoints: dict[str, Path], tmp_path: Path) -> Path:
 def test_what_is_opened_is_seen_whatever_takes_its_place(checkpoint):
     expected = describe_checkpoint(checkpoint)
     (checkpoint / "adapter_config.json").write_text("{}")
-    with opened_checkpoint(checkpoint, [checkpoint.parent]) as opened:
+    with opened_checkpoint(checkpoint, [checkpoint.parent], ANY_SIZE) as opened:
         for name in expected.files:
             (checkpoint / name).unlink()
             (checkpoint / name).write_text("another")
@@ -50,9 +52,12 @@ def test_links_within_the_roots_are_followed(checkpoint):
     for path in blobs.iterdir():
         (snapshot / path.name).symlink_to(f"../blobs/{path.name}")
     (snapshot / "merges.txt").symlink_to("nowhere")  # what was not fetched
-    with opened_checkpoint(snapshot, [checkpoint.parent]) as opened:
+    with opened_checkpoint(snapshot, [checkpoint.parent], ANY_SIZE) as opened:
         assert describe_checkpoint(opened).digest == describe_checkpoint(blobs).digest
-    with pytest.raises(CheckpointRejected, match="outside"), opened_checkpoint(snapshot, [snapshot]):
+    with (
+        pytest.raises(CheckpointRejected, match="outside"),
+        opened_checkpoint(snapshot, [snapshot], ANY_SIZE),
+    ):
         pass
 
 
@@ -60,9 +65,38 @@ def test_nothing_stays_open_of_a_directory_that_is_refused(checkpoint):
     (checkpoint / "tokenizer.json").unlink()
     os.mkfifo(checkpoint / "tokenizer.json")
     before = len(list(Path("/proc/self/fd").iterdir()))
-    with pytest.raises(CheckpointRejected), opened_checkpoint(checkpoint, [checkpoint.parent]):
+    with pytest.raises(CheckpointRejected), opened_checkpoint(checkpoint, [checkpoint.parent], ANY_SIZE):
         pass
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_all_files_together_may_be_so_large(checkpoint):
+    (checkpoint / "notes.txt").write_text("not read")
+    size = sum(path.stat().st_size for path in checkpoint.iterdir()) - len("not read")
+    with opened_checkpoint(checkpoint, [checkpoint.parent], size):
+        pass
+    with (
+        pytest.raises(CheckpointRejected, match=f"have {size} bytes.*MEMAUDIT_MAX_MODEL_BYTES.* {size - 1}"),
+        opened_checkpoint(checkpoint, [checkpoint.parent], size - 1),
+    ):
+        pass
+
+
+def test_a_process_may_open_as_many_shards_as_there_may_be(checkpoint):
+    """Where it may have 1024 files, as most machines have it, and a worker has a quarter of them already."""
+    names = [f"model-{number}.safetensors" for number in range(MOST_SHARDS)]
+    (checkpoint / "model.safetensors").unlink()
+    for name in names:
+        (checkpoint / name).touch()
+    index = {"weight_map": {name: name for name in names}}
+    (checkpoint / "model.safetensors.index.json").write_text(json.dumps(index))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024 - 256, limits[1]))
+    try:
+        with opened_checkpoint(checkpoint, [checkpoint.parent], ANY_SIZE) as opened:
+            assert {path.name for path in opened.iterdir()} > set(names)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_settings_that_say_nothing_are_no_settings(tmp_path):

@@ -3,7 +3,7 @@
 import os
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
@@ -23,7 +23,7 @@ MOST_ENTRIES: Final = 10_000
 _MEBIBYTE: Final = 2**20
 # Of all files of a tokenizer together; the largest that are published have 40.
 MOST_TOKENIZER_BYTES: Final = 64 * _MEBIBYTE
-# Published checkpoints stay below a quarter of each other. Weights may be as large as they are.
+# Published checkpoints stay below a quarter of each other. Weights are bounded by all files together.
 _MOST_BYTES: Final[Mapping[str, int]] = {
     CONFIG: _MEBIBYTE,
     GENERATION_CONFIG: _MEBIBYTE,
@@ -36,7 +36,7 @@ _MOST_TEMPLATE_BYTES: Final = _MEBIBYTE
 
 
 @contextmanager
-def opened_checkpoint(directory: Path, roots: Sequence[Path]) -> Iterator[Path]:
+def opened_checkpoint(directory: Path, roots: Sequence[Path], most_bytes: int) -> Iterator[Path]:
     """A directory of links to the files of a checkpoint that are used, opened here, and to no others.
 
     What is read through it, by this process or one that it starts, is what was opened: a file that is put in
@@ -46,14 +46,16 @@ def opened_checkpoint(directory: Path, roots: Sequence[Path]) -> Iterator[Path]:
     Args:
         directory: a checkpoint in Hugging Face layout.
         roots: directories.
+        most_bytes: of all these files together, by their sizes: of weights, nothing is read to find out.
 
     Yields:
         The directory of links, until the context ends.
 
     Raises:
         CheckpointRejected: `file_unusable`, for a file that is not regular, is elsewhere, is too large or
-            cannot be opened, or a directory of more than MOST_ENTRIES; `no_safetensors` as
-            `reject_other_formats`; `json_invalid` and `weights_incomplete` as `shard_names`.
+            cannot be opened, or a directory of more than MOST_ENTRIES; `too_large` as `require_bearable`;
+            `no_safetensors` as `reject_other_formats`; `json_invalid` and `weights_incomplete` as
+            `shard_names`.
     """
     entries = _entries(directory)
     reject_other_formats(entries)
@@ -75,7 +77,22 @@ def opened_checkpoint(directory: Path, roots: Sequence[Path]) -> Iterator[Path]:
         if not (view / WEIGHTS).exists() and (view / WEIGHTS_INDEX).exists():
             for name in shard_names(view):
                 link(name, None)
+        require_bearable((path.stat().st_size for path in view.iterdir()), most_bytes)
         yield view
+
+
+def require_bearable(sizes: Iterable[int], most_bytes: int) -> None:
+    """Refuse a checkpoint by the sizes of its files: all of their bytes would be read.
+
+    Raises:
+        CheckpointRejected: `too_large`.
+    """
+    if (size := sum(sizes)) > most_bytes:
+        raise CheckpointRejected(
+            "too_large",
+            f"The checkpoint's files have {size} bytes together, and MEMAUDIT_MAX_MODEL_BYTES of the workers "
+            f"allows {most_bytes}. Register a smaller one, or have the limit raised.",
+        )
 
 
 def _entries(directory: Path) -> set[str]:
