@@ -119,6 +119,9 @@ class WebhookOut(Described):
     url: str
     event_types: list[str] | None
     """The types of events that it is told of; null for all."""
+    includes_edits: bool
+    """Whether it is told of edits and of gates on edits: the key that made it, or that named its types last,
+    had the scope `edit:read`."""
     description: str | None
     enabled: bool
     disabled_reason: str | None
@@ -133,6 +136,7 @@ class WebhookOut(Described):
             id=format_id(Prefix.WEBHOOK, row.id),
             url=row.url,
             event_types=row.event_types,
+            includes_edits=row.includes_edits,
             description=row.description,
             enabled=row.enabled,
             disabled_reason=row.disabled_reason,
