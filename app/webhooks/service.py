@@ -28,6 +28,7 @@ from app.store.webhook_deliveries import (
     list_deliveries,
     make_due,
     replay,
+    require_room_for_test,
 )
 from app.store.webhooks import Webhook, add_webhook, get_webhook, list_webhooks, rotate_secret
 from app.webhooks.destinations import Destinations, URLRefused
@@ -201,15 +202,17 @@ def rotate(
     return WebhookWithSecret.of(webhook, secret=secret.shown)
 
 
-def test(session: Session, tenant_id: UUID, webhook_id: str, settings: Settings) -> WebhookDeliveryOut:
+def test(session: Session, principal: Principal, webhook_id: str, settings: Settings) -> WebhookDeliveryOut:
     """Send a webhook a message that tells of nothing.
 
     Raises:
         NotFound: no such webhook for this tenant.
         WebhookDisabled: nothing is sent to it.
+        TooManyTests: as many as may have not been delivered.
     """
-    webhook = get_webhook(session, tenant_id, webhook_id)
+    webhook = get_webhook(session, principal.tenant_id, webhook_id, lock=True)
     _require_enabled(webhook)
+    require_room_for_test(session, webhook)
     delivery_id, now = new_id(), session.execute(select(sql.clock_timestamp())).scalar_one()
     row = {
         "id": delivery_id,
@@ -220,7 +223,9 @@ def test(session: Session, tenant_id: UUID, webhook_id: str, settings: Settings)
         "created_at": now,
     }
     add_deliveries(session, [row], give_up_after=timedelta(days=settings.webhook_retry_days))
-    return WebhookDeliveryOut.of(session.get_one(WebhookDelivery, delivery_id))
+    answer = WebhookDeliveryOut.of(session.get_one(WebhookDelivery, delivery_id))
+    _record(session, principal, Action.WEBHOOK_TESTED, webhook, {"delivery": answer.id})
+    return answer
 
 
 def deliveries_page(

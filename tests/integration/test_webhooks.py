@@ -30,7 +30,7 @@ from app.store.policies import Policy
 from app.store.tenants import Tenant
 from app.store.trail import TrailEntry
 from app.store.webhook_attempts import OPEN_AFTER
-from app.store.webhook_deliveries import WebhookCursor
+from app.store.webhook_deliveries import MOST_TESTS, WebhookCursor
 from app.webhooks import deliverer
 from tests.http_api import client_of, make_key, running_app
 from tests.integration.rows import add_audit_rows, add_edit
@@ -364,6 +364,22 @@ async def test_what_is_refused_is_sent_again_with_its_id_and_body(
     assert other_receiver.connections == 0  # redirects are not followed
 
 
+async def test_only_so_many_tests_wait_to_be_delivered(
+    client: httpx.AsyncClient, receiver: Receiver, database: psycopg.Connection
+) -> None:
+    receiver.answer = lambda _: Reply(503, {"Retry-After": "600"})
+    webhook = await add_webhook(client, receiver.url)
+    path = f"/v1/webhooks/{webhook['id']}"
+    answers = await asyncio.gather(*(client.post(f"{path}/test") for _ in range(MOST_TESTS + 2)))
+    assert Counter(each.status_code for each in answers) == {202: MOST_TESTS, 409: 2}
+    refused = next(each for each in answers if each.status_code == 409)
+    assert refused.json()["type"].rsplit("/", 1)[1] == "too-many-tests"
+    receiver.answer = lambda _: Reply()
+    await client.patch(path, json={"enabled": True})
+    await settled(client, webhook, MOST_TESTS)
+    assert (await client.post(f"{path}/test")).status_code == 202
+
+
 async def test_a_receiver_that_asks_for_time_is_left_in_peace(
     client: httpx.AsyncClient, receiver: Receiver
 ) -> None:
@@ -572,6 +588,7 @@ async def test_what_is_done_to_webhooks_is_in_the_trail_without_a_word_of_the_cl
         actors = {row.actor for row in rows if row.subject == webhook}
     assert told == [
         ("webhook.created", {}),
+        ("webhook.tested", {"delivery": delivery}),
         ("webhook.changed", {"changed": ["metadata", "url"], "enabled": True}),
         ("webhook.rotated", {"overlap_seconds": 60}),
         ("webhook.replayed", {"delivery": delivery}),
