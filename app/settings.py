@@ -85,7 +85,8 @@ class OIDC(BaseModel):
     jwks_url: Annotated[str, AfterValidator(_https_url)]
     algorithms: list[Literal["RS256", "ES256", "EdDSA"]] = Field(["RS256", "ES256", "EdDSA"], min_length=1)
     leeway_seconds: float = Field(default=30.0, ge=0, le=300)
-    # The claim that names the tenant, and which tenant each of its values stands for: itself unless given.
+    # The claim that names the tenant, and the id or name of the tenant that each of its values stands for:
+    # itself unless given.
     tenant_claim: str = "tenant"
     tenants: dict[str, str] = {}
     # The claim that holds scopes, roles or groups, and the scopes of each: themselves unless given.

@@ -55,6 +55,7 @@ Action: TypeAlias = Literal[
     "webhook.deleted",
     "webhook.rotated",
     "webhook.replayed",
+    "webhook.tested",
 ]
 """What can be in the trail."""
 

@@ -3644,6 +3644,11 @@ class Webhook(Answer):
     event_types: list[str] | None = None
     """The types of events that it is told of; null for all."""
 
+    includes_edits: bool
+    """Whether it is told of edits and of gates on edits: the key that made it, or that named its types last, had
+    the scope `edit:read`.
+    """
+
     description: str | None = None
 
     enabled: bool
@@ -3679,6 +3684,11 @@ class WebhookWithSecret(Answer):
 
     event_types: list[str] | None = None
     """The types of events that it is told of; null for all."""
+
+    includes_edits: bool
+    """Whether it is told of edits and of gates on edits: the key that made it, or that named its types last, had
+    the scope `edit:read`.
+    """
 
     description: str | None = None
 

@@ -25,6 +25,7 @@
     │   ├── TextSetNotReady
     │   ├── TooManyKeys
     │   ├── TooManySecrets
+    │   ├── TooManyTests
     │   ├── TooManyWebhooks
     │   └── WebhookDisabled
     ├── PreconditionFailed        412
@@ -148,7 +149,7 @@ from app.errors.text_sets import (
     TextsAwaited,
     TextSetNotReady,
 )
-from app.errors.webhooks import TooManySecrets, TooManyWebhooks, WebhookDisabled
+from app.errors.webhooks import TooManySecrets, TooManyTests, TooManyWebhooks, WebhookDisabled
 from app.errors.work import (
     AlreadyTerminal,
     AuditNotSucceeded,
@@ -233,6 +234,7 @@ __all__ = [
     "TooManyKeys",
     "TooManyRequests",
     "TooManySecrets",
+    "TooManyTests",
     "TooManyWebhooks",
     "TooManyWrongKeys",
     "Unauthorized",

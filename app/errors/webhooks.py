@@ -17,6 +17,13 @@ class TooManySecrets(Conflict):
     title = "Too many secrets"
 
 
+class TooManyTests(Conflict):
+    """As many tests of a webhook wait to be delivered as may."""
+
+    slug = "too-many-tests"
+    title = "Too many tests"
+
+
 class WebhookDisabled(Conflict):
     """Nothing is sent to a webhook that is disabled."""
 

@@ -25,5 +25,8 @@ async def list_events(
     limit: PageLimit = 20,
     cursor: PageCursor = None,
 ) -> Page[EventOut]:
-    """List events, the oldest first: what ended and how, in the order in which it was committed."""
-    return await store.run(service.list_page, principal.tenant_id, after=after, limit=limit, cursor=cursor)
+    """List events, the oldest first: what ended and how, in the order in which it was committed.
+
+    Those of edits and of gates on edits are among them if the key has the scope `edit:read`.
+    """
+    return await store.run(service.list_page, principal, after=after, limit=limit, cursor=cursor)

@@ -7,9 +7,11 @@ from sqlalchemy.orm import Session
 
 from app.errors import NotFound
 from app.events.schemas import EventOut
+from app.http.dependencies import EDIT_READ, has_scope
 from app.http.pagination import Page, decode_cursor, encode_cursor, invalid_cursor
 from app.store.core.identifiers import Prefix, parse_id
 from app.store.events import list_events, place_of
+from app.store.tenants import Principal
 
 _MOST_PLACES: Final = 2**63 - 1
 _SENT_AT_ONCE: Final = 100
@@ -24,9 +26,11 @@ class Scope(NamedTuple):
 
 
 def list_page(
-    session: Session, tenant_id: UUID, *, after: str | None, limit: int, cursor: str | None
+    session: Session, principal: Principal, *, after: str | None, limit: int, cursor: str | None
 ) -> Page[EventOut]:
     """A tenant's events, the oldest first, those after an event.
+
+    Those of edits and of gates on edits are left out for a key that may not read edits.
 
     Raises:
         NotFound: no such event for this tenant.
@@ -38,8 +42,9 @@ def list_page(
         if not 0 < place <= _MOST_PLACES:
             raise invalid_cursor()
     elif after is not None:
-        place = place_of(session, tenant_id, parse_id(Prefix.EVENT, after))
-    rows = list_events(session, tenant_id, after=place, limit=limit + 1)
+        place = place_of(session, principal.tenant_id, parse_id(Prefix.EVENT, after))
+    edits = has_scope(principal, EDIT_READ)
+    rows = list_events(session, principal.tenant_id, after=place, limit=limit + 1, edits=edits)
     has_more = len(rows) > limit
     next_cursor = encode_cursor(rows[limit - 1].place) if has_more else None
     return Page(data=[EventOut.of(row) for row in rows[:limit]], has_more=has_more, next_cursor=next_cursor)

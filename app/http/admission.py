@@ -32,7 +32,9 @@ class Kind(StrEnum):
     SHORT = "short"  # answered as soon as it can be
     HEAVY = "heavy"  # as soon as it can be, but texts are opened for it, which holds up the process
     WAITING = "waiting"  # a long poll or an event stream: costs next to nothing until something happens
-    BULK = "bulk"  # an export, a download, a document or an upload: takes as long as its size or its reader
+    BULK = (
+        "bulk"  # an export, a download, a document, an upload, an erasure: as long as its size or its reader
+    )
 
 
 _ANSWERED_AT_ONCE: Final = frozenset({Kind.SHORT, Kind.HEAVY})
@@ -48,9 +50,11 @@ _READS: Final = frozenset({"GET", "HEAD"})
 _WAITED_FOR: Final = re.compile(
     r"/v1/(models|text-sets|audits|studies|edits|gates|model-versions)/[^/]+", re.ASCII
 )
-_WAITING_POSTS: Final = frozenset({"/v1/score"})
+_WAITING_POSTS: Final = frozenset({"/v1/score", "/try"})
 _BULK_POSTS: Final = frozenset({"/v1/text-sets"})
 _BEARER: Final = re.compile(rb"bearer +\S", re.IGNORECASE)
+# All the texts of a set go in one transaction.
+_ERASED: Final = re.compile(r"/v1/text-sets/[^/]+")
 
 
 def kind_of(scope: Scope) -> Kind | None:
@@ -58,15 +62,22 @@ def kind_of(scope: Scope) -> Kind | None:
     path, reads = scope["path"], scope["method"] in _READS
     if path in _EXEMPT:
         return None
-    if path in _WAITING_POSTS or (reads and _waits(path, scope["query_string"])):
-        return Kind.WAITING
     if not reads:
-        return Kind.BULK if path in _BULK_POSTS else Kind.SHORT
+        return _kind_of_change(path, scope["method"])
+    if _waits(path, scope["query_string"]):
+        return Kind.WAITING
     if any(part in path for part in _BULK_PARTS) or (
         path.endswith(("/scores", "/trail")) and _asks_for_export(scope)
     ):
         return Kind.BULK
     return Kind.HEAVY if _TEXTS.fullmatch(path) else Kind.SHORT
+
+
+def _kind_of_change(path: str, method: str) -> Kind:
+    if path in _WAITING_POSTS:
+        return Kind.WAITING
+    erases = method == "DELETE" and _ERASED.fullmatch(path)
+    return Kind.BULK if erases or path in _BULK_POSTS else Kind.SHORT
 
 
 def _waits(path: str, query: bytes) -> bool:

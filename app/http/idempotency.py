@@ -13,7 +13,7 @@ from app.store.tenants import Principal
 
 Resource = TypeVar("Resource", bound=BaseModel)
 
-_BEGINS_NO_WORK: Final = frozenset({"text_set", "policy", "model_line"})
+_BEGINS_NO_WORK: Final = frozenset({"text_set", "policy", "model_line", "webhook"})
 # What release 0.1 did not know.
 _ADDED: Final[dict[str, Any]] = {
     "preset": True,

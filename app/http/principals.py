@@ -43,7 +43,7 @@ _FIND: Final[dict[Kind, Callable[[Session, str], Principal | None]]] = {
 
 
 def _principal_of(session: Session, claims: Claims) -> Principal | None:
-    tenant = find_tenant(session, claims.tenant_name)
+    tenant = find_tenant(session, claims.tenant)
     if tenant is None:
         return None
     return Principal(

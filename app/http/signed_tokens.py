@@ -17,10 +17,10 @@ _PARTS: Final = 3
 
 @dataclass(frozen=True)
 class Claims:
-    """What a token says that its bearer is: who, of which tenant, and what it may do."""
+    """What a token says that its bearer is: who, of which tenant, by its id or name, and what it may do."""
 
     subject: str
-    tenant_name: str
+    tenant: str
     scopes: frozenset[str]
 
 
@@ -81,12 +81,12 @@ class SignedTokens:
         await self._keys.aclose()
 
     def _claims(self, payload: dict[str, Any]) -> Claims | None:
-        subject, tenant = payload["sub"], payload.get(self._oidc.tenant_claim)
-        if not _is_plain(subject) or not _is_plain(tenant):
+        subject, claimed = payload["sub"], payload.get(self._oidc.tenant_claim)
+        if not _is_plain(subject) or not _is_plain(claimed):
             return None
         known = self._oidc.tenants
-        name = known.get(tenant) if known else tenant
-        return None if name is None else Claims(subject, name, self._scopes(payload))
+        tenant = known.get(claimed) if known else claimed
+        return None if tenant is None else Claims(subject, tenant, self._scopes(payload))
 
     def _scopes(self, payload: dict[str, Any]) -> frozenset[str]:
         given = payload.get(self._oidc.scopes_claim)

@@ -1,7 +1,10 @@
 """The master keys of a process: what wraps keys and secrets, and opens what older ones wrapped."""
 
+import math
 import time
 from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +21,10 @@ _VERSION: Final = b"\x01"
 # An opened key is kept this long, and only so many.
 KEPT_SECONDS: Final = 300.0
 _MOST_KEPT: Final = 1024
+# A program that gave no key is left in peace so long. While it is asked, others wait for its answer too, but
+# not much longer than one takes that will come.
+_FAILED_SECONDS: Final = 3.0
+_PATIENCE_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +57,49 @@ class Wrapped:
         return cls(stored[2:end].decode("ascii", "replace"), stored[end:])
 
 
+class _Opening:
+    """A question for a secret and its answer, for all who ask meanwhile and for some time after."""
+
+    def __init__(self) -> None:
+        self._answer: Future[bytes] = Future()
+        self._others_until = time.monotonic() + _PATIENCE_SECONDS
+        self._kept_until = math.inf
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has to be asked anew."""
+        return time.monotonic() >= self._kept_until
+
+    def answer(self, ask: Callable[[], bytes], failed_seconds: float) -> None:
+        """Ask, once. A key that cannot be had is not asked for again for so long."""
+        try:
+            secret = ask()
+        except BaseException as failure:  # noqa: BLE001 - whoever waits is told of it, as the one that asks
+            self._keep(failed_seconds if isinstance(failure, KeyUnavailable) else -math.inf)
+            self._answer.set_exception(failure)
+        else:
+            self._keep(KEPT_SECONDS)
+            self._answer.set_result(secret)
+
+    def secret(self) -> bytes:
+        """The answer, if it comes in time.
+
+        Raises:
+            KeyUnavailable: there is no key, or not yet.
+            SealBroken: what is wrapped was changed or is of another place.
+        """
+        try:
+            failure = self._answer.exception(max(0.0, self._others_until - time.monotonic()))
+        except TimeoutError:
+            raise KeyUnavailable("The key service has not answered yet; try again.") from None
+        if isinstance(failure, KeyUnavailable | SealBroken):
+            raise type(failure)(failure.detail)  # one for each: an error knows who raised it
+        return self._answer.result()
+
+    def _keep(self, seconds: float) -> None:
+        self._kept_until = time.monotonic() + seconds
+
+
 class Keyring:
     """The master keys that settings name.
 
@@ -66,7 +116,7 @@ class Keyring:
         self._of_directory: list[MasterKey] = []
         self._read_at: int | None = None
         self._command = None if settings.key_command is None else KeyCommand(settings.key_command)
-        self._opened: OrderedDict[tuple[bytes, bytes], tuple[float, bytes]] = OrderedDict()
+        self._opened: OrderedDict[tuple[bytes, bytes], _Opening] = OrderedDict()
         self._lock = Lock()
 
     @property
@@ -110,17 +160,24 @@ class Keyring:
         return Wrapped(newest.key_id, newest.sealer.seal(secret, place))
 
     def unwrap(self, stored: bytes, place: bytes) -> bytes:
-        """The secret in something wrapped; kept for a few minutes.
+        """The secret in something wrapped; kept for a few minutes. Of many who ask at once, one opens it.
 
         Raises:
             KeyUnavailable: the key that wrapped it is not among those of this process.
             SealBroken: it was changed or is of another place.
         """
-        kept = self._kept((stored, place))
-        if kept is None:
-            kept = self._unwrap(Wrapped.read(stored), place)
-            self._keep((stored, place), kept)
-        return kept
+        with self._lock:
+            opening = self._opened.get((stored, place))
+            is_first = opening is None or opening.is_over
+            if opening is None or is_first:
+                opening = self._opened[stored, place] = _Opening()
+                self._opened.move_to_end((stored, place))
+                if len(self._opened) > _MOST_KEPT:
+                    self._opened.popitem(last=False)
+        if is_first:
+            failed_seconds = _FAILED_SECONDS if self.runs_a_program else 0.0
+            opening.answer(lambda: self._unwrap(Wrapped.read(stored), place), failed_seconds)
+        return opening.secret()
 
     def forget(self, stored: bytes, place: bytes) -> None:
         """Keep an opened secret no longer."""
@@ -153,20 +210,6 @@ class Keyring:
             f"The master key {wrapped.key_id} is not among the keys of this process, which cannot open what "
             "it wrapped. Give it back: `memaudit keys master` says which keys are needed."
         )
-
-    def _kept(self, what: tuple[bytes, bytes]) -> bytes | None:
-        with self._lock:
-            found = self._opened.get(what)
-            if found is None or time.monotonic() - found[0] > KEPT_SECONDS:
-                self._opened.pop(what, None)
-                return None
-            return found[1]
-
-    def _keep(self, what: tuple[bytes, bytes], secret: bytes) -> None:
-        with self._lock:
-            self._opened[what] = (time.monotonic(), secret)
-            while len(self._opened) > _MOST_KEPT:
-                self._opened.popitem(last=False)
 
 
 def _changed_at(directory: Path) -> int | None:

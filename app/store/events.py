@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ForeignKey, Index, Text, insert, select
+from sqlalchemy import BigInteger, ForeignKey, Index, Text, func, insert, not_, or_, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.contracts.results.gates import GATE_EVENTS
@@ -17,7 +17,7 @@ from app.errors import NotFound
 from app.store.core.base import Base, CreatedAt, JSONObject, PrimaryKey
 from app.store.core.identifiers import Prefix, format_id
 from app.store.gates import SUBJECT_PREFIXES, Gate
-from app.store.jobs.owners import GATE, LANGUAGE_MODEL, MODEL_VERSION, TEXT_SET, Owner
+from app.store.jobs.owners import EDIT, GATE, LANGUAGE_MODEL, MODEL_VERSION, TEXT_SET, Owner
 from app.store.language_models import LanguageModel
 from app.store.model_lines import ModelVersion
 from app.store.operations import OperationStatus
@@ -53,6 +53,18 @@ class Event(Base):
     model_version_id: Mapped[UUID | None] = mapped_column(ForeignKey("model_versions.id", ondelete="CASCADE"))
     data: Mapped[JSONObject]
     created_at: Mapped[CreatedAt]
+
+    @property
+    def is_of_edit(self) -> bool:
+        """Whether it tells of an edit or of a gate on one."""
+        return self.subject_kind == EDIT.kind or str(self.data.get("judges")).startswith(_EDITS)
+
+
+_EDITS: Final = f"{Prefix.EDIT}_"
+# The same of a row.
+_IS_OF_EDIT: Final = or_(
+    Event.subject_kind == EDIT.kind, func.coalesce(Event.data["judges"].astext, "").startswith(_EDITS)
+)
 
 
 def record_end(session: Session, owner: Owner, owner_id: UUID, status: StrEnum) -> None:
@@ -153,11 +165,17 @@ def list_events(
     *,
     after: int,
     limit: int,
+    edits: bool = True,
     version_id: UUID | None = None,
     line_id: UUID | None = None,
 ) -> Sequence[Event]:
-    """A tenant's events after a place, the oldest first: all, or those of a version or a line."""
+    """A tenant's events after a place, the oldest first: all, or those of a version or a line.
+
+    Those of edits and of gates on edits are left out unless they are asked for.
+    """
     statement = select(Event).where(Event.tenant_id == tenant_id, Event.place > after)
+    if not edits:
+        statement = statement.where(not_(_IS_OF_EDIT))
     if version_id is not None:
         statement = statement.where(Event.model_version_id == version_id)
     if line_id is not None:

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from app.contracts.tenants import Quotas, Retention
 from app.errors import NotFound, TenantNameTaken
 from app.store.core.base import Base, CreatedAt, JSONObject, PrimaryKey, newest_first
-from app.store.core.identifiers import Prefix, format_id
+from app.store.core.identifiers import Prefix, format_id, parse_id
 
 
 class Tenant(Base):
@@ -107,10 +107,11 @@ def get_tenant(session: Session, tenant_id: UUID | None, *, lock: bool = False) 
     return row
 
 
-def find_tenant(session: Session, name: str) -> Tenant | None:
-    """The tenant of a name that is not disabled, if there is one."""
-    statement = select(Tenant).where(Tenant.name == name, Tenant.disabled_at.is_(None))
-    return session.scalars(statement).one_or_none()
+def find_tenant(session: Session, id_or_name: str) -> Tenant | None:
+    """The tenant of an id, or of a name, that is not disabled, if there is one."""
+    tenant_id = parse_id(Prefix.TENANT, id_or_name)
+    named = Tenant.name == id_or_name if tenant_id is None else Tenant.id == tenant_id
+    return session.scalars(select(Tenant).where(named, Tenant.disabled_at.is_(None))).one_or_none()
 
 
 def list_tenants(

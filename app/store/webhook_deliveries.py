@@ -26,13 +26,15 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from app.errors import NotFound
+from app.errors import NotFound, TooManyTests
 from app.store.core.base import Base, CreatedAt, PrimaryKey, newest_first, one_of
 from app.store.core.identifiers import Prefix, parse_id
 from app.store.events import PREFIXES, Event
 from app.store.webhooks import Webhook, is_served
 
 MOST_REPLAYED: Final = 1000
+# Tests of a webhook that wait to be delivered.
+MOST_TESTS: Final = 10
 
 
 class DeliveryState(StrEnum):
@@ -133,6 +135,24 @@ def add_deliveries(session: Session, rows: Collection[dict[str, Any]], *, give_u
     times = {"next_attempt_at": now, "give_up_at": now + give_up_after}
     statement = insert(WebhookDelivery).values(times).on_conflict_do_nothing()
     session.execute(statement, list(rows))
+
+
+def require_room_for_test(session: Session, webhook: Webhook) -> None:
+    """Refuse another test of a webhook to which many have not been delivered. The caller holds its row.
+
+    Raises:
+        TooManyTests: there are as many as may wait.
+    """
+    waiting = select(func.count()).where(
+        WebhookDelivery.endpoint_id == webhook.id,
+        WebhookDelivery.event_id.is_(None),
+        WebhookDelivery.next_attempt_at.is_not(None),
+    )
+    if session.execute(waiting).scalar_one() >= MOST_TESTS:
+        raise TooManyTests(
+            f"{MOST_TESTS} tests of this webhook have not been delivered; `last_error` of its deliveries "
+            "says why. Let it take them first."
+        )
 
 
 def get_delivery(session: Session, webhook: Webhook, public_id: str) -> WebhookDelivery:

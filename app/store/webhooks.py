@@ -43,6 +43,8 @@ class Webhook(Base):
     url: Mapped[str] = mapped_column(Text)
     # The types of events that it is told of; null for all, those of later releases too.
     event_types: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    # Whether it is told of edits and of gates on edits too: whoever said what it is told of may read them.
+    includes_edits: Mapped[bool] = mapped_column(default=False)
     description: Mapped[str | None] = mapped_column(Text)
     enabled: Mapped[bool] = mapped_column(default=True)
     disabled_reason: Mapped[str | None] = mapped_column(Text)

@@ -41,6 +41,7 @@ def fan_out(session: Session, *, give_up_after: timedelta) -> int:
         for webhook in webhooks
         if webhook.tenant_id == event.tenant_id
         and (webhook.event_types is None or event.type in webhook.event_types)
+        and (webhook.includes_edits or not event.is_of_edit)
     ]
     add_deliveries(session, rows, give_up_after=give_up_after)
     return len(events)

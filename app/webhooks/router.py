@@ -118,8 +118,8 @@ async def test_webhook(
     settings: SettingsDependency,
     response: Response,
 ) -> WebhookDeliveryOut:
-    """Send a `webhook.test`, whatever types of events the webhook is told of."""
-    delivery = await store.run(service.test, principal.tenant_id, webhook_id, settings)
+    """Send a `webhook.test`, whatever types of events the webhook is told of. Up to ten of them may wait."""
+    delivery = await store.run(service.test, principal, webhook_id, settings)
     response.headers["Location"] = f"/v1/webhooks/{webhook_id}/deliveries/{delivery.id}"
     return delivery
 

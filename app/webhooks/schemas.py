@@ -5,8 +5,6 @@ from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import (
     AfterValidator,
-    AwareDatetime,
-    BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
@@ -16,6 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from app.contracts.base import CleanStr, Contract, Described, Metadata
 from app.contracts.events import EVENT_TYPES, EventType
+from app.contracts.times import Time
 from app.store.core.identifiers import Prefix, format_id
 from app.store.webhook_deliveries import WebhookDelivery
 from app.store.webhooks import Webhook
@@ -25,13 +24,6 @@ def _once_each(types: list[EventType]) -> list[EventType]:
     if len(set(types)) < len(types):
         raise PydanticCustomError("event_type_repeated", "Name each type of event once")
     return types
-
-
-def _only_text(value: object) -> object:
-    """A number would be taken for seconds since 1970."""
-    if not isinstance(value, str):
-        raise PydanticCustomError("datetime_type", "Give a time as text")
-    return value
 
 
 URL: TypeAlias = Annotated[
@@ -103,11 +95,7 @@ class WebhookReplayRequest(Contract):
     """Which deliveries are to be sent again: the dead ones."""
 
     since: Annotated[
-        AwareDatetime,
-        BeforeValidator(_only_text),
-        Field(
-            strict=False, description="Of events at this time or later: RFC 3339, with the offset from UTC."
-        ),
+        Time, Field(description="Of events at this time or later: RFC 3339, with the offset from UTC.")
     ]
 
 
@@ -119,6 +107,9 @@ class WebhookOut(Described):
     url: str
     event_types: list[str] | None
     """The types of events that it is told of; null for all."""
+    includes_edits: bool
+    """Whether it is told of edits and of gates on edits: the key that made it, or that named its types last,
+    had the scope `edit:read`."""
     description: str | None
     enabled: bool
     disabled_reason: str | None
@@ -133,6 +124,7 @@ class WebhookOut(Described):
             id=format_id(Prefix.WEBHOOK, row.id),
             url=row.url,
             event_types=row.event_types,
+            includes_edits=row.includes_edits,
             description=row.description,
             enabled=row.enabled,
             disabled_reason=row.disabled_reason,

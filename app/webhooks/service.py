@@ -1,5 +1,6 @@
 """Making, changing and testing webhooks; looking at their deliveries and sending these again."""
 
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
@@ -9,7 +10,8 @@ from sqlalchemy import func as sql
 from sqlalchemy.orm import Session
 
 from app.contracts.events import TEST_TYPE
-from app.errors import FieldError, ValidationFailed, WebhookDisabled
+from app.errors import FieldError, InsufficientScope, ValidationFailed, WebhookDisabled
+from app.http.dependencies import EDIT_READ, has_scope
 from app.http.idempotency import answer_once
 from app.http.pagination import Page, id_cursor, page_by_id
 from app.settings import Settings
@@ -26,6 +28,7 @@ from app.store.webhook_deliveries import (
     list_deliveries,
     make_due,
     replay,
+    require_room_for_test,
 )
 from app.store.webhooks import Webhook, add_webhook, get_webhook, list_webhooks, rotate_secret
 from app.webhooks.destinations import Destinations, URLRefused
@@ -61,10 +64,12 @@ def create(
 
     Raises:
         ValidationFailed: nothing is sent to this URL.
+        InsufficientScope: it is to be told of edits, and the key may not read these.
         TooManyWebhooks: the tenant has as many as one may have.
         IdempotencyInFlight, IdempotencyMismatch: see `answer_once`.
     """
     _require_allowed(request.url, settings)
+    includes_edits = _may_include_edits(principal, request.event_types)
     made: list[Webhook] = []
 
     def create() -> WebhookOut:
@@ -73,6 +78,7 @@ def create(
             tenant_id=principal.tenant_id,
             url=request.url,
             event_types=None if request.event_types is None else list(request.event_types),
+            includes_edits=includes_edits,
             description=request.description,
             enabled=request.enabled,
             metadata_=dict(request.metadata),
@@ -94,6 +100,18 @@ def _record(
     facts: dict[str, Fact] | None = None,
 ) -> None:
     record_request(session, principal, action, format_id(Prefix.WEBHOOK, webhook.id), facts)
+
+
+def _may_include_edits(principal: Principal, event_types: Collection[str] | None) -> bool:
+    """Whether a webhook is told of edits and of gates on edits, by who says what it is told of.
+
+    Raises:
+        InsufficientScope: edits are named, and the key may not read them.
+    """
+    may = has_scope(principal, EDIT_READ)
+    if not may and any(each.startswith("edit.") for each in event_types or ()):
+        raise InsufficientScope(f"To be told of edits takes an API key with the scope {EDIT_READ} too.")
+    return may
 
 
 def _require_allowed(url: str, settings: Settings) -> None:
@@ -127,10 +145,18 @@ def change(
 
     Raises:
         NotFound: no such webhook for this tenant.
+        InsufficientScope: it is told of edits, or is to be, and the key may not read these.
         ValidationFailed: nothing is sent to this URL.
     """
     webhook = get_webhook(session, principal.tenant_id, webhook_id, lock=True)
     given = request.model_fields_set
+    if webhook.includes_edits and given & {"url", "event_types"} and not has_scope(principal, EDIT_READ):
+        raise InsufficientScope(
+            "This webhook is told of edits: to say where and of what takes an API key with the scope "
+            f"{EDIT_READ} too."
+        )
+    if "event_types" in given:
+        webhook.includes_edits = _may_include_edits(principal, request.event_types)
     if request.url is not None:
         _require_allowed(request.url, settings)
     for name in given.intersection(_FIELDS):
@@ -176,15 +202,17 @@ def rotate(
     return WebhookWithSecret.of(webhook, secret=secret.shown)
 
 
-def test(session: Session, tenant_id: UUID, webhook_id: str, settings: Settings) -> WebhookDeliveryOut:
+def test(session: Session, principal: Principal, webhook_id: str, settings: Settings) -> WebhookDeliveryOut:
     """Send a webhook a message that tells of nothing.
 
     Raises:
         NotFound: no such webhook for this tenant.
         WebhookDisabled: nothing is sent to it.
+        TooManyTests: as many as may have not been delivered.
     """
-    webhook = get_webhook(session, tenant_id, webhook_id)
+    webhook = get_webhook(session, principal.tenant_id, webhook_id, lock=True)
     _require_enabled(webhook)
+    require_room_for_test(session, webhook)
     delivery_id, now = new_id(), session.execute(select(sql.clock_timestamp())).scalar_one()
     row = {
         "id": delivery_id,
@@ -195,7 +223,9 @@ def test(session: Session, tenant_id: UUID, webhook_id: str, settings: Settings)
         "created_at": now,
     }
     add_deliveries(session, [row], give_up_after=timedelta(days=settings.webhook_retry_days))
-    return WebhookDeliveryOut.of(session.get_one(WebhookDelivery, delivery_id))
+    answer = WebhookDeliveryOut.of(session.get_one(WebhookDelivery, delivery_id))
+    _record(session, principal, Action.WEBHOOK_TESTED, webhook, {"delivery": answer.id})
+    return answer
 
 
 def deliveries_page(

@@ -58,6 +58,7 @@ def _create_endpoints() -> None:
         sa.Column("tenant_id", sa.Uuid(), nullable=False),
         sa.Column("url", sa.Text(), nullable=False),
         sa.Column("event_types", postgresql.ARRAY(sa.Text()), nullable=True),
+        sa.Column("includes_edits", sa.Boolean(), nullable=False),
         sa.Column("description", sa.Text(), nullable=True),
         sa.Column("enabled", sa.Boolean(), nullable=False),
         sa.Column("disabled_reason", sa.Text(), nullable=True),

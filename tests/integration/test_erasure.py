@@ -1,7 +1,9 @@
 """Erasure leaves a receipt that anybody can verify; what a tenant keeps no longer is erased by itself."""
 
+import asyncio
 import json
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,13 @@ from fastapi import FastAPI
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
+from app import main
 from app.evidence.verification import verify
 from app.maintenance.retention import expire
 from app.settings import Settings
 from app.signing.keys import read_signing_keys, rotate_signing_key
 from app.store.core.identifiers import Prefix, parse_id
+from app.store.core.sessions import TimeLimits
 from app.store.data_keys import TextSetKey
 from app.store.edits import EditTextSet
 from app.store.erasure_receipts import ErasureReceipt
@@ -30,7 +34,7 @@ from app.store.token_evidence import TokenEvidence
 from app.store.trail import SERVICE, Action, TrailEntry
 from app.store.webhook_deliveries import WebhookDelivery
 from app.store.webhooks import Webhook
-from tests.http_api import client_of, make_key
+from tests.http_api import client_of, make_key, running_app
 from tests.integration.rows import add_audit, add_edit
 
 OLD = "clock_timestamp() - make_interval(days => 31)"
@@ -82,6 +86,21 @@ async def test_a_receipt_says_what_was_erased_and_is_verified_without_the_servic
     for at in range(0, len(document), 7):
         changed = document[:at] + bytes([document[at] ^ 1]) + document[at + 1 :]
         assert not verify(changed, read_signing_keys(keys).by_id()).passed
+
+
+async def test_an_erasure_does_not_wait_for_a_long_import(
+    settings: Settings, database: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(main, "TimeLimits", partial(TimeLimits, lock_seconds=0.2))
+    async with running_app(settings) as app, client_of(app, make_key(settings)) as client:
+        path = f"/v1/text-sets/{(await upload(client))['id']}"
+        with database.transaction():
+            database.execute("SELECT 1 FROM text_sets FOR KEY SHARE")  # as each text that is written does
+            async with asyncio.timeout(10):
+                refused = await client.delete(path)
+        assert (refused.status_code, "busy" in refused.json()["detail"]) == (503, True)
+        assert int(refused.headers["retry-after"]) >= 1
+        assert (await client.delete(path)).status_code == 200
 
 
 async def test_without_a_key_texts_are_erased_and_the_receipt_is_signed_once_there_is_one(

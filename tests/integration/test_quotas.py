@@ -372,3 +372,5 @@ async def test_who_used_up_the_gpu_seconds_is_told_when_there_are_more(
     longest = 86_400 if quota.endswith("day") else 31 * 86_400
     assert 0 < int(refused.headers["retry-after"]) <= longest
     assert (await upload(client, 1)).status_code == 201
+    webhook = {"url": "https://example.com/"}
+    assert (await client.post("/v1/webhooks", json=webhook, headers=keyed())).status_code == 201

@@ -16,10 +16,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from fastapi import FastAPI
 from jwt.algorithms import get_default_algorithms
 from pydantic import ValidationError
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.http import issuer_keys
 from app.settings import OIDC, Settings
+from app.store.core.identifiers import Prefix, format_id
+from app.store.tenants import Tenant
 from app.store.trail import chain_entries, list_entries
 from tests.http_api import client_of, make_key, running_app
 
@@ -283,6 +286,27 @@ async def test_claims_are_mapped_to_tenants_and_scopes(
     with pytest.raises(ValueError, match="audit:all"):
         async with running_app(wrong):
             pass
+
+
+async def test_a_token_for_the_id_of_a_tenant_is_for_no_other_of_its_name(
+    settings: Settings, issuer: Issuer, sessions: sessionmaker[Session]
+) -> None:
+    make_key(settings)
+    with sessions.begin() as session:
+        tenant = session.scalars(select(Tenant)).one()
+        tenant_id, tenant.name = format_id(Prefix.TENANT, tenant.id), "renamed"
+    make_key(settings)  # of a new tenant of the old name
+    assert settings.oidc is not None
+    oidc = settings.oidc.model_copy(update={"tenants": {"by-id": tenant_id, "by-name": "acme"}})
+    settings = settings.model_copy(update={"oidc": oidc})
+    async with running_app(settings) as app, client_of(app) as client:
+        for claim, name in (("by-id", "renamed"), ("by-name", "acme")):
+            token = issuer.token(tenant=claim, scope="keys:write")
+            (asked,) = (await ask(client, token, "/v1/tenants")).json()["data"]
+            assert (asked["name"], asked["id"] == tenant_id) == (name, claim == "by-id")
+        with sessions.begin() as session:
+            session.execute(update(Tenant).values(disabled_at=func.now()))
+        assert (await ask(client, issuer.token(tenant="by-id"))).status_code == 401
 
 
 async def test_without_an_issuer_a_token_is_no_key(

@@ -12,7 +12,7 @@ import httpx
 import psycopg
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import insert, select
+from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session, sessionmaker
 from standardwebhooks import WebhookVerificationError
 
@@ -21,16 +21,19 @@ from app.settings import Settings
 from app.store.audits import Audit
 from app.store.core.identifiers import Prefix, format_id, new_id, parse_id
 from app.store.events import Event
-from app.store.jobs.owners import AUDIT, LANGUAGE_MODEL
+from app.store.gating import add_gate
+from app.store.jobs.owners import AUDIT, EDIT, GATE, LANGUAGE_MODEL
 from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.lifecycle import end
 from app.store.operations import OperationStatus
+from app.store.policies import Policy
 from app.store.tenants import Tenant
 from app.store.trail import TrailEntry
 from app.store.webhook_attempts import OPEN_AFTER
+from app.store.webhook_deliveries import MOST_TESTS, WebhookCursor
 from app.webhooks import deliverer
 from tests.http_api import client_of, make_key, running_app
-from tests.integration.rows import add_audit_rows
+from tests.integration.rows import add_audit_rows, add_edit
 from tests.tls_servers import make_authority
 from tests.webhook_receiver import Receiver, Reply
 
@@ -102,6 +105,13 @@ def tell(sessions: sessionmaker[Session], events: int = 1, *, tenant: str = "acm
     return ended
 
 
+def all_taken(sessions: sessionmaker[Session]) -> bool:
+    """Whether all events have become deliveries, of those who are told of them."""
+    with sessions() as session:
+        last = session.scalars(select(func.max(Event.place))).one()
+        return last is not None and session.scalars(select(WebhookCursor.place)).one() == last
+
+
 async def until(condition: Callable[[], bool | Awaitable[bool]], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while True:
@@ -143,7 +153,7 @@ async def test_events_arrive_signed_thin_and_once(
     database: psycopg.Connection,
 ) -> None:
     tell(sessions)
-    await asyncio.sleep(0.3)  # what happened before is not told
+    await until(lambda: all_taken(sessions))  # what happened before is not told
     everything = await add_webhook(client, receiver.url, description="ours", metadata={"team": "a"})
     erasures = await add_webhook(client, other_receiver.url, event_types=["text_set.erased"])
     make_key(settings, tenant="other")
@@ -230,6 +240,62 @@ async def test_words_of_the_client_are_not_sent(
     assert "canary" not in message.body.decode()
 
 
+async def test_of_edits_is_told_who_may_read_them(
+    app: FastAPI,
+    client: httpx.AsyncClient,
+    settings: Settings,
+    sessions: sessionmaker[Session],
+    receiver: Receiver,
+    other_receiver: Receiver,
+) -> None:
+    scopes = ("audit:read", "audit:write", "edit:read")
+    async with client_of(app, make_key(settings, scopes=scopes)) as editor:
+        narrow = await add_webhook(client, receiver.url)
+        wide = await add_webhook(editor, other_receiver.url)
+        assert (narrow["includes_edits"], wide["includes_edits"]) == (False, True)
+        (audit,) = tell(sessions)
+        with sessions.begin() as session:
+            tenant_id = session.scalars(select(Tenant.id)).one()
+            edit = add_edit(session, tenant_id)
+            policy = Policy(tenant_id=tenant_id, name="p", version=1, rules=[], sha256="0" * 64)
+            session.add(policy)
+            session.flush()
+            gates = [
+                add_gate(session, tenant_id, policy, kind, identifier, metadata={})
+                for kind, identifier in (("edit", edit.id), ("audit", parse_id(Prefix.AUDIT, audit)))
+            ]
+            assert end(session, EDIT, edit.id, OperationStatus.CANCELLED)
+            for gate in gates:
+                end(session, GATE, gate.id, OperationStatus.CANCELLED)
+        of_edit, of_audit = (format_id(Prefix.GATE, gate.id) for gate in gates)
+        told = {audit, of_audit}
+        await settled(client, narrow, 2)
+        await settled(client, wide, 4)
+        assert set(subjects(receiver, narrow["secret"])) == told
+        edits = {format_id(Prefix.EDIT, edit.id), of_edit}
+        assert set(subjects(other_receiver, wide["secret"])) == told | edits
+        for reader, seen in ((client, told), (editor, told | edits)):
+            listed = (await reader.get("/v1/events")).json()["data"]
+            assert {each["subject"]["id"] for each in listed} == seen
+
+        named = {"event_types": ["audit.failed", "edit.failed"]}
+        for path, change in (
+            (f"/v1/webhooks/{narrow['id']}", named),
+            # Nor may it take what others may hear of.
+            (f"/v1/webhooks/{wide['id']}", {"url": receiver.url}),
+            (f"/v1/webhooks/{wide['id']}", {"event_types": None}),
+        ):
+            refused = await client.patch(path, json=change)
+            assert (refused.status_code, "edit:read" in refused.json()["detail"]) == (403, True)
+        refused = await client.post(
+            "/v1/webhooks", json={"url": receiver.url, **named}, headers={"Idempotency-Key": uuid4().hex}
+        )
+        assert refused.status_code == 403
+        assert (await client.patch(f"/v1/webhooks/{wide['id']}", json={"enabled": False})).status_code == 200
+        changed = await editor.patch(f"/v1/webhooks/{narrow['id']}", json=named)
+        assert changed.json()["includes_edits"] is True
+
+
 KNOWN = {"status": "succeeded", "outcome": "fail", "policy": "pol_1", "label": "canary", "note": "canary"}
 
 
@@ -298,6 +364,22 @@ async def test_what_is_refused_is_sent_again_with_its_id_and_body(
     assert other_receiver.connections == 0  # redirects are not followed
 
 
+async def test_only_so_many_tests_wait_to_be_delivered(
+    client: httpx.AsyncClient, receiver: Receiver, database: psycopg.Connection
+) -> None:
+    receiver.answer = lambda _: Reply(503, {"Retry-After": "600"})
+    webhook = await add_webhook(client, receiver.url)
+    path = f"/v1/webhooks/{webhook['id']}"
+    answers = await asyncio.gather(*(client.post(f"{path}/test") for _ in range(MOST_TESTS + 2)))
+    assert Counter(each.status_code for each in answers) == {202: MOST_TESTS, 409: 2}
+    refused = next(each for each in answers if each.status_code == 409)
+    assert refused.json()["type"].rsplit("/", 1)[1] == "too-many-tests"
+    receiver.answer = lambda _: Reply()
+    await client.patch(path, json={"enabled": True})
+    await settled(client, webhook, MOST_TESTS)
+    assert (await client.post(f"{path}/test")).status_code == 202
+
+
 async def test_a_receiver_that_asks_for_time_is_left_in_peace(
     client: httpx.AsyncClient, receiver: Receiver
 ) -> None:
@@ -344,7 +426,7 @@ async def test_gone_disables_and_enabling_begins_anew(
     refused = await client.post(f"{path}/deliveries/{dead['id']}/replay")
     assert (refused.status_code, refused.json()["type"].rsplit("/", 1)[1]) == (409, "webhook-disabled")
     tell(sessions)  # of this it is not told
-    await asyncio.sleep(0.3)
+    await until(lambda: all_taken(sessions))
     receiver.answer = lambda _: Reply()
     enabled = (await client.patch(path, json={"enabled": True})).json()
     assert (enabled["enabled"], enabled["disabled_reason"]) == (True, None)
@@ -472,7 +554,7 @@ async def test_a_webhook_is_made_once_changed_and_deleted(
     change = {"event_types": ["gate.failed"], "description": None, "metadata": {"team": "b"}}
     assert (await client.patch(path, json=change)).json() == public | change
     tell(sessions)
-    await asyncio.sleep(0.3)
+    await until(lambda: all_taken(sessions))
     assert await deliveries(client, webhook) == []
     made = [await add_webhook(client, receiver.url) for _ in range(19)]
     refused = await client.post("/v1/webhooks", json=body, headers={"Idempotency-Key": uuid4().hex})
@@ -506,6 +588,7 @@ async def test_what_is_done_to_webhooks_is_in_the_trail_without_a_word_of_the_cl
         actors = {row.actor for row in rows if row.subject == webhook}
     assert told == [
         ("webhook.created", {}),
+        ("webhook.tested", {"delivery": delivery}),
         ("webhook.changed", {"changed": ["metadata", "url"], "enabled": True}),
         ("webhook.rotated", {"overlap_seconds": 60}),
         ("webhook.replayed", {"delivery": delivery}),

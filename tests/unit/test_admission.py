@@ -1,14 +1,18 @@
 """Who is let in, who waits and who is refused, and that nobody holds a place without need."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
 from starlette.types import Message, Receive, Scope, Send
 
 from app.errors import Overloaded
 from app.http.admission import Admission, Kind, Lane, Room, kind_of
+from app.http.dependencies import _changes
 from app.main import create_app
+from app.pages.install import _ROUTERS
 from app.settings import Settings
 
 JSON = (b"accept", b"application/json")
@@ -37,6 +41,8 @@ def scope(path: str, method: str = "GET", query: str = "", *headers: tuple[bytes
         (scope("/v1/audits/aud_1/events"), Kind.WAITING),
         (scope("/v1/events"), Kind.SHORT),
         (scope("/v1/score", "POST"), Kind.WAITING),
+        (scope("/try", "POST"), Kind.WAITING),
+        (scope("/try"), Kind.SHORT),
         (scope("/v1/audits/aud_1/scores"), Kind.SHORT),
         (scope("/v1/audits/aud_1/scores", "GET", "", (b"accept", b"text/csv;q=0.9")), Kind.BULK),
         (scope("/audits/aud_1/scores.csv"), Kind.BULK),
@@ -50,7 +56,8 @@ def scope(path: str, method: str = "GET", query: str = "", *headers: tuple[bytes
         (scope("/v1/text-sets/txs_1/texts", "GET", "wait=1"), Kind.HEAVY),
         (scope("/v1/audits", "GET", "wait=1"), Kind.SHORT),
         (scope("/v1/audits/aud_1/scores", "GET", "wait=1"), Kind.SHORT),
-        (scope("/v1/text-sets/txs_1", "DELETE"), Kind.SHORT),
+        (scope("/v1/text-sets/txs_1", "DELETE"), Kind.BULK),
+        (scope("/v1/models/mdl_1", "DELETE"), Kind.SHORT),
     ],
 )
 def test_a_request_is_of_a_kind(asked: Scope, kind: Kind | None) -> None:
@@ -76,6 +83,25 @@ def test_every_route_that_waits_or_streams_has_a_lane_of_its_own() -> None:
             else:
                 assert kind is not Kind.WAITING, path
     assert len(lasting) > 10
+
+
+def test_every_page_that_waits_for_work_is_among_those_that_wait() -> None:
+    waiting = set()
+    for router in _ROUTERS:
+        for route in router.routes:
+            if isinstance(route, APIRoute):
+                waits = _changes in called(route.dependant)
+                for method in route.methods:
+                    assert (kind_of(scope(route.path, method)) is Kind.WAITING) == waits, route.path
+                    waiting |= {(method, route.path)} if waits else set()
+    assert waiting == {("POST", "/try")}
+
+
+def called(dependant: Dependant) -> Iterator[object]:
+    """What a route asks for, and what that asks for."""
+    for each in dependant.dependencies:
+        yield each.call
+        yield from called(each)
 
 
 async def test_places_are_given_in_turn_and_the_surplus_is_refused() -> None:

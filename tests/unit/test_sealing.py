@@ -8,6 +8,8 @@ import json
 import os
 import random
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import UUID
 
@@ -18,6 +20,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from app.errors import KeyUnavailable, SealBroken
 from app.intake.formats import read_parquet
+from app.sealing import keyring as keyring_module
 from app.sealing.boxes import OVERHEAD_BYTES, Sealer, derive_key, new_key
 from app.sealing.keyring import Keyring, Wrapped
 from app.sealing.master_keys import MasterKey, ensure_master_key, make_master_key
@@ -204,6 +207,72 @@ def test_a_program_that_gives_no_key_is_named(kms: Path, tmp_path: Path) -> None
             Keyring(settings_with(key_command=command)).unwrap(wrapped, b"place")
     with pytest.raises(KeyUnavailable, match="MEMAUDIT_KEY_COMMAND is not set"):
         Keyring(settings_with(master_keys=tmp_path)).unwrap(wrapped, b"place")
+
+
+@pytest.fixture
+def counted(tmp_path: Path) -> Path:
+    """A program that waits for a file `open` and then gives a key, or none; each run adds to its count."""
+    program, key = tmp_path / "counted", base64.b64encode(len(b"place").to_bytes(2) + b"placesecret").decode()
+    program.write_text(
+        f"""#!/bin/sh
+echo >> '{tmp_path}/runs'
+while [ ! -e '{tmp_path}/open' ]; do sleep 0.02; done
+[ -e '{tmp_path}/fails' ] && exit 3
+echo '{{"key": "{key}"}}'
+"""
+    )
+    program.chmod(0o755)
+    return program
+
+
+WRAPPED = Wrapped("command:k", b"box").write()
+
+
+def runs(program: Path) -> int:
+    return len(program.with_name("runs").read_bytes())
+
+
+def test_of_many_who_need_a_key_at_once_one_asks_the_program(counted: Path) -> None:
+    keyring = Keyring(settings_with(key_command=str(counted)))
+    with ThreadPoolExecutor(8) as threads:
+        asked = [threads.submit(keyring.unwrap, WRAPPED, b"place") for _ in range(8)]
+        counted.with_name("open").touch()
+        assert {each.result() for each in asked} == {b"secret"}
+    assert runs(counted) == 1
+
+
+def test_a_program_that_hangs_is_waited_for_by_one_alone(
+    counted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keyring_module, "_PATIENCE_SECONDS", 0.05)
+    keyring = Keyring(settings_with(key_command=str(counted)))
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(keyring.unwrap, WRAPPED, b"place")
+        while not counted.with_name("runs").exists():
+            time.sleep(0.01)
+        with pytest.raises(KeyUnavailable, match="not answered yet"):
+            keyring.unwrap(WRAPPED, b"place")
+        counted.with_name("open").touch()
+        assert first.result() == keyring.unwrap(WRAPPED, b"place") == b"secret"
+    assert runs(counted) == 1
+
+
+def test_a_program_that_gave_no_key_is_left_in_peace_for_a_while(
+    counted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted.with_name("open").touch()
+    counted.with_name("fails").touch()
+    keyring = Keyring(settings_with(key_command=str(counted)))
+    for _ in range(3):
+        with pytest.raises(KeyUnavailable, match="exited with 3"):
+            keyring.unwrap(WRAPPED, b"place")
+    assert runs(counted) == 1
+    monkeypatch.setattr(keyring_module, "_FAILED_SECONDS", 0.0)
+    keyring = Keyring(settings_with(key_command=str(counted)))
+    with pytest.raises(KeyUnavailable, match="exited with 3"):
+        keyring.unwrap(WRAPPED, b"place")
+    counted.with_name("fails").unlink()
+    assert keyring.unwrap(WRAPPED, b"place") == b"secret"
 
 
 def test_a_spool_gives_what_it_took_and_shows_none_of_it_on_disk(tmp_path: Path) -> None:

@@ -50,14 +50,15 @@ class Store:
     async def transaction(self, first: TextClause | None = None) -> AsyncIterator[AsyncSession]:
         """A transaction that may take as long as something large asks for; committed unless the block fails.
 
+        For a lock it waits no longer than any other: whoever holds one for long may do so for an hour.
+
         `first` is a statement that must come before all others.
         """
         async with self._sessions.begin() as session:
             if first is not None:
                 await session.execute(first)
             milliseconds = str(int(1000 * self._limits.long_seconds))
-            names = ("statement_timeout", "lock_timeout")
-            await session.execute(select(*(func.set_config(name, milliseconds, True) for name in names)))  # noqa: FBT003
+            await session.execute(select(func.set_config("statement_timeout", milliseconds, True)))  # noqa: FBT003
             yield session
 
     async def run(

@@ -14,6 +14,7 @@ WEBHOOK: dict[str, Any] = {
     "id": "whk_1",
     "url": "https://example.com/",
     "event_types": None,
+    "includes_edits": False,
     "description": None,
     "enabled": True,
     "disabled_reason": None,
