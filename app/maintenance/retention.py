@@ -80,7 +80,7 @@ async def _expire_all(store: Store, settings: Settings) -> None:
 
 
 async def _expire_text_sets(store: Store, tenant_id: UUID, days: int, keys: SigningKeys | None) -> None:
-    """Erase what is older than so many days, each set in one transaction, as if its tenant had asked for it."""
+    """Erase what is older than so many days, each set in one transaction, as if its tenant asked for it."""
     after: UUID | None = UUID(int=0)
     while after is not None:
         after = await store.run_long(expire_text_set, tenant_id, days, keys, after=after)

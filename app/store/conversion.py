@@ -121,7 +121,7 @@ def _seal_evidence(session: Session, limit: int) -> int:
     statement = _taken(statement.order_by(TokenEvidence.audit_id, TokenEvidence.ordinal), limit)
     rows = session.scalars(statement).all()
     found = select(Audit.id, Audit.text_set_id).where(Audit.id.in_({row.audit_id for row in rows}))
-    text_sets = dict(session.execute(found).tuples().all())
+    text_sets = {each.id: each.text_set_id for each in session.execute(found)}
     for row in rows:
         seal_row(row, sealers[text_sets[row.audit_id]].of_audit(row.audit_id))
     return len(rows)
