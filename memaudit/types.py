@@ -3241,7 +3241,8 @@ class TextSet(Work):
 
     One of a `preset` is `importing` until a worker has fetched its texts. Then it is `ready`, and `revision`
     is the commit that they came from, or `failed`, and `error` says why. Until it is ready it has no
-    texts and `hmac_sha256` is null; `waiting` says what it waits for, if the hub is away.
+    texts and `hmac_sha256` is null; `waiting` says what it waits for, if the hub is away. The digest of a
+    set that an older release stored is null until it has been keyed.
     """
 
     object: Literal["text_set"] = "text_set"

@@ -31,6 +31,7 @@ from app.store.core.unit_of_work import undone
 from app.store.enqueueing import enqueue_audit
 from app.store.jobs.owners import AUDIT
 from app.store.jobs.waiting import waiting_jobs
+from app.store.keyed_digests import digest_of
 from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.lifecycle import cancel_operation
 from app.store.operations import OperationFilter, list_operations
@@ -114,7 +115,7 @@ def _create(session: Session, principal: Principal, request: AuditCreate, roots:
         reference_model = resolve_language_model(
             session, principal, request.reference_model, roots, pointer="/reference_model"
         )
-    require_other_texts(text_set, controls)
+    require_other_texts(session, text_set, controls)
     _require_another_model(language_model, reference_model)
     audit = add_audit(session, language_model, text_set, request.spec(), metadata=request.metadata)
     return _Created(
@@ -149,7 +150,7 @@ def add_audit(
         spec=spec.model_dump(),
         texts_total=text_set.text_count,
         language_model_digest=language_model.digest,
-        text_set_hmac_sha256=text_set.hmac_sha256,
+        text_set_hmac_sha256=digest_of(session, text_set),
         metadata_=dict(metadata or {}),
     )
     session.add(audit)
@@ -160,7 +161,7 @@ def add_audit(
 
 
 def require_other_texts(
-    text_set: TextSet, controls: TextSet | None, *, pointer: str = "/control_text_set"
+    session: Session, text_set: TextSet, controls: TextSet | None, *, pointer: str = "/control_text_set"
 ) -> None:
     """Refuse controls that are the texts themselves.
 
@@ -168,7 +169,7 @@ def require_other_texts(
         ValidationFailed: they have the same id or the same texts.
     """
     if controls is not None and (
-        controls.id == text_set.id or controls.hmac_sha256 == text_set.hmac_sha256 != ""
+        controls.id == text_set.id or digest_of(session, controls) == digest_of(session, text_set) != ""
     ):
         raise _same(pointer, "same_as_text_set")
 

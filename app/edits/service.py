@@ -23,6 +23,7 @@ from app.store.core.unit_of_work import undone
 from app.store.edits import Edit, EditTextSet, name_is_taken, text_sets_of
 from app.store.enqueueing import enqueue_edit
 from app.store.jobs.waiting import waiting_jobs
+from app.store.keyed_digests import digest_of
 from app.store.language_models import LanguageModelStatus
 from app.store.lifecycle import cancel_operation
 from app.store.operations import OperationFilter, list_operations
@@ -107,7 +108,9 @@ def _create(
     session.add(edit)
     session.flush()
     session.add_all(
-        EditTextSet(edit_id=edit.id, role=role, text_set_id=text_set.id, hmac_sha256=text_set.hmac_sha256)
+        EditTextSet(
+            edit_id=edit.id, role=role, text_set_id=text_set.id, hmac_sha256=digest_of(session, text_set)
+        )
         for role, text_set in text_sets.items()
     )
     if language_model.status == LanguageModelStatus.READY:

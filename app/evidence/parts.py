@@ -11,6 +11,7 @@ from app.audits.schemas import AuditOut
 from app.audits.service import read_audits
 from app.contracts.texts import TextSetRole
 from app.edits.schemas import EditOut
+from app.errors import EvidenceNotReady
 from app.evidence.record import (
     AuditRole,
     ModelRole,
@@ -152,18 +153,27 @@ def _model(session: Session, row: LanguageModel, named: Named) -> RecordedModel:
 
 
 def read_text_sets(session: Session, principal: Principal, named: Sequence[Named]) -> list[RecordedTextSet]:
-    """Text sets in their roles."""
+    """Text sets in their roles.
+
+    Raises:
+        EvidenceNotReady: an older release made a digest, which would stay in what is signed.
+    """
     ids = {each.id: _uuid(Prefix.TEXT_SET, each.id) for each in named}
     rows = text_sets_by_id(session, principal.tenant_id, ids.values())
     return [_text_set(rows[ids[each.id]], each) for each in named]
 
 
 def _text_set(row: TextSet, named: Named) -> RecordedTextSet:
+    if row.keyed_digest is None:
+        raise EvidenceNotReady(
+            f"The digest of the {named.role} texts is still that of an older release; whoever runs the "
+            "service converts it with `memaudit migrate`."
+        )
     return RecordedTextSet(
         role=named.role,
         id=named.id,
         name=row.name,
-        hmac_sha256=row.hmac_sha256,
+        hmac_sha256=row.keyed_digest,
         texts=row.text_count,
         bytes=row.byte_count,
         group_counts=row.group_counts,

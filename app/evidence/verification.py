@@ -163,7 +163,10 @@ def _check_recorded(measurement: JSONObject) -> Iterator[Check]:
             ("texts", work["digests"]["text_set"], texts.get("audited")),
         ]
     for name, recorded, named in pairs:
-        yield Check(f"recorded {name}", recorded == named, f"{recorded[:16]}…")
+        if recorded is None:
+            yield Check(f"recorded {name}", passed=False, found="no digest was recorded")
+        else:
+            yield Check(f"recorded {name}", recorded == named, f"{recorded[:16]}…")
 
 
 def _digests_of_texts(measurement: JSONObject) -> dict[str, str | None]:

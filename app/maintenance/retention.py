@@ -1,7 +1,7 @@
 """What is not needed any more is removed after a time."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.errors import MemauditError
 from app.settings import Settings
-from app.signing.keys import signing_keys_if_any
+from app.signing.keys import SigningKeys, signing_keys_if_any
 from app.store.blobs.collecting import collect_garbage, collect_unfinished
 from app.store.conversion import convert_some
 from app.store.core.unit_of_work import Store
@@ -38,44 +38,65 @@ async def collect_forever(store: Store, settings: Settings) -> None:
     """Until cancelled: remove what is not needed any more. An object store that is slow holds up no sweep."""
     while True:
         await asyncio.sleep(COLLECT_SECONDS)
-        try:
-            await collect(store, settings)
-            await expire(store, settings)
-        except (SQLAlchemyError, MemauditError) as error:
-            log.warning("collection_failed", error=type(error).__name__)
+        await collect(store, settings)
+        await expire(store, settings)
 
 
 async def collect(store: Store, settings: Settings) -> None:
     """Remove jobs and deliveries that ended long ago, blobs that nothing refers to, and old factors.
 
-    The blobs of those factors are collected the next time. What was used is summed up.
+    The blobs of those factors are collected the next time. What was used is summed up. What fails is tried
+    again the next time, and keeps nothing else from being done.
     """
-    await _while_any(store, remove_ended_jobs, older_than=timedelta(days=settings.jobs_kept_days))
-    await _while_any(store, bury)
-    await _while_any(store, remove_finished, older_than=timedelta(days=settings.webhook_kept_days))
-    await store.run_long(merge_seconds)
-    await collect_garbage(store)
-    await store.run_long(forget_factors, older_than=timedelta(days=settings.cache_days))
-    await collect_unfinished(settings.artifact_store)
+    jobs_kept = timedelta(days=settings.jobs_kept_days)
+    deliveries_kept = timedelta(days=settings.webhook_kept_days)
+    await _try("jobs", _while_any(store, remove_ended_jobs, older_than=jobs_kept))
+    await _try("overdue_deliveries", _while_any(store, bury))
+    await _try("deliveries", _while_any(store, remove_finished, older_than=deliveries_kept))
+    await _try("usage", store.run_long(merge_seconds))
+    await _try("blobs", collect_garbage(store))
+    await _try("factors", store.run_long(forget_factors, older_than=timedelta(days=settings.cache_days)))
+    await _try("unfinished_blobs", collect_unfinished(settings.artifact_store))
 
 
 async def expire(store: Store, settings: Settings) -> None:
     """Erase what tenants keep no longer, and seal what a process of an older release has written meanwhile.
 
-    A text set is erased in one transaction, as if its tenant had asked for it; what else, a batch in each.
+    What fails is tried again the next time, and keeps nothing else from being done.
     """
+    await _try("tenants", _expire_all(store, settings))
+    await _try("conversion", _convert(store))
+
+
+async def _expire_all(store: Store, settings: Settings) -> None:
     keys = await asyncio.to_thread(signing_keys_if_any, settings.signing_keys_directory)
     for tenant_id, retention in await store.run(tenants_that_expire):
         if (days := retention.text_sets_days) is not None:
-            after: UUID | None = UUID(int=0)
-            while after is not None:
-                after = await store.run_long(expire_text_set, tenant_id, days, keys, after=after)
+            await _try("text_sets", _expire_text_sets(store, tenant_id, days, keys))
         if (days := retention.evidence_days) is not None:
-            await _while_any(store, expire_evidence, tenant_id, days)
+            await _try("evidence", _while_any(store, expire_evidence, tenant_id, days))
         if (days := retention.events_days) is not None:
-            await _while_any(store, expire_events, tenant_id, days)
+            await _try("events", _while_any(store, expire_events, tenant_id, days))
+
+
+async def _expire_text_sets(store: Store, tenant_id: UUID, days: int, keys: SigningKeys | None) -> None:
+    """Erase what is older than so many days, each set in one transaction, as if its tenant asked for it."""
+    after: UUID | None = UUID(int=0)
+    while after is not None:
+        after = await store.run_long(expire_text_set, tenant_id, days, keys, after=after)
+
+
+async def _convert(store: Store) -> None:
     while await store.run_long(convert_some):
         pass
+
+
+async def _try(step: str, work: Awaitable[object]) -> None:
+    """Do one thing of many; that it failed is said in the log."""
+    try:
+        await work
+    except (SQLAlchemyError, MemauditError, OSError) as error:
+        log.warning("collection_failed", step=step, error=type(error).__name__)
 
 
 async def _while_any(store: Store, step: Callable[..., int], *arguments: Any, **options: Any) -> None:

@@ -60,7 +60,7 @@ def create_line(session: Session, principal: Principal, key: str, request: Model
             text_set = resolve_text_set(session, principal, text_set=check.text_set, preset=None)
             if check.control_text_set is not None:
                 controls = resolve_text_set(session, principal, text_set=check.control_text_set, preset=None)
-                require_other_texts(text_set, controls, pointer=f"/checks/{place}/control_text_set")
+                require_other_texts(session, text_set, controls, pointer=f"/checks/{place}/control_text_set")
             for field, subject, policies in (
                 ("policies", Subject("audit"), check.policies),
                 ("study_policies", _STUDY_TO_COME, check.study_policies),

@@ -41,10 +41,6 @@ class CompanionRole(StrEnum):
     REFERENCE_CONTROL = "reference_control"  # the reference model on the control texts
 
 
-# Those that score the control texts.
-CONTROL_ROLES: Final = (CompanionRole.CONTROL, CompanionRole.REFERENCE_CONTROL)
-
-
 _PREFIXES: Final = {
     AUDIT.kind: Prefix.AUDIT,
     STUDY.kind: Prefix.STUDY,

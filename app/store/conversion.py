@@ -4,36 +4,33 @@ It is done in batches beside everything else, can be broken off at any time and 
 are read in both forms, so that processes of an older release may still write while those of this one read.
 """
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Select, and_, delete, not_, or_, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import Exists, Select, and_, exists, func, not_, select
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session, sessionmaker
 
 from app.sealing.keyring import Keyring
 from app.store.audits import Audit
+from app.store.core.away import others_are_ahead
 from app.store.core.base import JSONObject
-from app.store.core.identifiers import Prefix, format_id
 from app.store.core.sessions import sync_engine, sync_sessions
-from app.store.data_keys import (
-    KEYED_MARK,
-    ensure_text_set_sealer,
-    keyed_digest,
-    keyed_fingerprint,
-    with_keyring,
-)
-from app.store.deletion import uses_of_text_set
-from app.store.edits import Edit, EditTextSet
-from app.store.factors import StoredFactor
-from app.store.gates import Gate
+from app.store.data_keys import KEYED_MARK, ensure_text_set_sealer, keyed_fingerprint, with_keyring
 from app.store.idempotency import IdempotencyKey
-from app.store.studies import Study
+from app.store.keyed_digests import key_digest
 from app.store.text_sets import TextSet
 from app.store.texts import TextRow, clear_text, sealed_columns
 from app.store.token_evidence import TokenEvidence, seal_row
 
 ROWS_AT_ONCE: Final = 500
+_TEXT_SETS_AT_ONCE: Final = 20
+# Well below the second after which Postgres looks for a deadlock.
+_LOCK_MILLISECONDS: Final = 200
+_PATIENCE_SECONDS: Final = 60.0
+_PAUSE_SECONDS: Final = 0.5
 
 
 def convert_some(session: Session, limit: int = ROWS_AT_ONCE) -> int:
@@ -41,6 +38,7 @@ def convert_some(session: Session, limit: int = ROWS_AT_ONCE) -> int:
 
     Raises:
         KeyUnavailable: there is no master key, or not the one that is needed.
+        sqlalchemy.exc.OperationalError: others hold what it needs; see `others_are_ahead`.
     """
     steps: tuple[Callable[[Session, int], int], ...] = (
         _seal_texts,
@@ -48,6 +46,7 @@ def convert_some(session: Session, limit: int = ROWS_AT_ONCE) -> int:
         _key_requests,
         _key_digests,
     )
+    _give_way(session)
     return next((done for step in steps if (done := step(session, limit))), 0)
 
 
@@ -56,19 +55,35 @@ def convert_all(database_url: str, keyring: Keyring) -> int:
 
     Raises:
         KeyUnavailable: there is no master key, or not the one that is needed.
+        sqlalchemy.exc.OperationalError: the database is away, or others have held what it needs for a minute.
     """
     engine = sync_engine(database_url)
     sessions = sync_sessions(engine, with_keyring(keyring))
     converted = 0
     try:
-        while True:
-            with sessions.begin() as session:
-                done = convert_some(session)
-            if not done:
-                return converted
+        while done := _convert_batch(sessions):
             converted += done
     finally:
         engine.dispose()
+    return converted
+
+
+def _convert_batch(sessions: sessionmaker[Session]) -> int:
+    """Convert some, once those who are ahead let go of it."""
+    until = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            with sessions.begin() as session:
+                return convert_some(session)
+        except OperationalError as error:
+            if not others_are_ahead(error) or time.monotonic() > until:
+                raise
+        time.sleep(_PAUSE_SECONDS)
+
+
+def _give_way(session: Session) -> None:
+    """Wait for no lock so long that the database would look for a deadlock, and end what others do in one."""
+    session.execute(select(func.set_config("lock_timeout", str(_LOCK_MILLISECONDS), True)))  # noqa: FBT003
 
 
 def _taken(statement: Select[Any], limit: int) -> Select[Any]:
@@ -76,11 +91,19 @@ def _taken(statement: Select[Any], limit: int) -> Select[Any]:
     return statement.limit(limit).with_for_update(skip_locked=True)
 
 
+def _held_text_sets(session: Session, has_rows: Exists) -> Sequence[UUID]:
+    """Some text sets, held before what is theirs as by an erasure. One that is being erased is left out."""
+    statement = select(TextSet.id).where(has_rows).order_by(TextSet.id).limit(_TEXT_SETS_AT_ONCE)
+    return session.scalars(statement.with_for_update(read=True, key_share=True, skip_locked=True)).all()
+
+
 def _seal_texts(session: Session, limit: int) -> int:
-    statement = select(TextRow).where(TextRow.sealed_text.is_(None))
+    unsealed = TextRow.sealed_text.is_(None)
+    held = _held_text_sets(session, exists().where(TextRow.text_set_id == TextSet.id, unsealed))
+    sealers = {text_set_id: ensure_text_set_sealer(session, text_set_id) for text_set_id in held}
+    statement = select(TextRow).where(TextRow.text_set_id.in_(held), unsealed)
     statement = _taken(statement.order_by(TextRow.text_set_id, TextRow.ordinal), limit)
     rows = session.scalars(statement).all()
-    sealers = {set_id: ensure_text_set_sealer(session, set_id) for set_id in {r.text_set_id for r in rows}}
     for row in rows:
         for column, box in sealed_columns(sealers[row.text_set_id], clear_text(row, None)).items():
             setattr(row, column, box)
@@ -89,16 +112,18 @@ def _seal_texts(session: Session, limit: int) -> int:
 
 
 def _seal_evidence(session: Session, limit: int) -> int:
-    statement = select(TokenEvidence).where(TokenEvidence.sealed.is_(None))
+    unsealed = TokenEvidence.sealed.is_(None)
+    of_text_set = and_(Audit.text_set_id == TextSet.id, TokenEvidence.audit_id == Audit.id)
+    held = _held_text_sets(session, exists().where(of_text_set, unsealed))
+    sealers = {text_set_id: ensure_text_set_sealer(session, text_set_id) for text_set_id in held}
+    audits = select(Audit.id).where(Audit.text_set_id.in_(held))
+    statement = select(TokenEvidence).where(TokenEvidence.audit_id.in_(audits), unsealed)
     statement = _taken(statement.order_by(TokenEvidence.audit_id, TokenEvidence.ordinal), limit)
     rows = session.scalars(statement).all()
-    sets = select(Audit.id, Audit.text_set_id).where(Audit.id.in_({row.audit_id for row in rows}))
-    sealers = {
-        audit_id: ensure_text_set_sealer(session, text_set_id).of_audit(audit_id)
-        for audit_id, text_set_id in session.execute(sets)
-    }
+    found = select(Audit.id, Audit.text_set_id).where(Audit.id.in_({row.audit_id for row in rows}))
+    text_sets = {each.id: each.text_set_id for each in session.execute(found)}
     for row in rows:
-        seal_row(row, sealers[row.audit_id])
+        seal_row(row, sealers[text_sets[row.audit_id]].of_audit(row.audit_id))
     return len(rows)
 
 
@@ -129,39 +154,10 @@ def _without_digests(answer: JSONObject) -> JSONObject:
 
 
 def _key_digests(session: Session, _limit: int) -> int:
-    """The digest of one text set that nothing unfinished uses, wherever it was written down."""
-    used = or_(*uses_of_text_set(TextSet.id))
-    statement = select(TextSet).where(TextSet.digest_is_keyed.is_(None), not_(used)).order_by(TextSet.id)
-    row = session.scalars(_taken(statement, 1)).one_or_none()
+    """The digest of one text set, wherever it was written down."""
+    statement = select(TextSet).where(TextSet.digest_is_keyed.is_(None)).order_by(TextSet.id).limit(1)
+    row = session.scalars(statement.with_for_update(key_share=True, skip_locked=True)).one_or_none()
     if row is None:
         return 0
-    if plain := row.hmac_sha256:
-        _replace_digest(session, row, plain, keyed_digest(session, row.tenant_id, plain))
-    row.digest_is_keyed = True
+    key_digest(session, row)
     return 1
-
-
-def _replace_digest(session: Session, row: TextSet, plain: str, keyed: str) -> None:
-    row.hmac_sha256 = keyed
-    for table in (Audit, Study):
-        changed = update(table).where(table.text_set_id == row.id, table.text_set_hmac_sha256 == plain)
-        session.execute(changed.values(text_set_hmac_sha256=keyed))
-    of_tenant = and_(Gate.tenant_id == row.tenant_id, Gate.text_set_hmac_sha256 == plain)
-    session.execute(update(Gate).where(of_tenant).values(text_set_hmac_sha256=keyed))
-    used = update(EditTextSet).where(EditTextSet.text_set_id == row.id, EditTextSet.hmac_sha256 == plain)
-    session.execute(used.values(hmac_sha256=keyed))
-    _replace_in_receipts(session, row.id, keyed)
-    # Their names are made from digests of texts. They can be made again.
-    session.execute(delete(StoredFactor).where(StoredFactor.tenant_id == row.tenant_id))
-
-
-def _replace_in_receipts(session: Session, text_set_id: UUID, keyed: str) -> None:
-    edits = select(EditTextSet.edit_id).where(EditTextSet.text_set_id == text_set_id)
-    public_id = format_id(Prefix.TEXT_SET, text_set_id)
-    for edit in session.scalars(select(Edit).where(Edit.id.in_(edits), Edit.receipt.is_not(None))):
-        assert edit.receipt is not None
-        text_sets = {
-            role: {"id": public_id, "hmac_sha256": keyed} if used["id"] == public_id else used
-            for role, used in edit.receipt["text_sets"].items()
-        }
-        edit.receipt = edit.receipt | {"text_sets": text_sets}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, LargeBinary, Text, delete, event, func, select
+from sqlalchemy import ForeignKey, LargeBinary, Text, delete, event, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -16,6 +16,7 @@ from app.sealing.boxes import derive_key, new_key
 from app.sealing.keyring import Keyring, get_keyring
 from app.sealing.texts import TextSetSealer
 from app.store.core.base import Base
+from app.store.core.locks import lock_name
 
 T = TypeVar("T")
 KEYRING: Final = "keyring"  # under which a session may carry its own
@@ -92,8 +93,7 @@ def ensure_text_set_sealer(session: Session, text_set_id: UUID) -> TextSetSealer
     if sealer is not None:
         return sealer
     # Whoever else finds none waits here.
-    lock = func.hashtextextended(f"key:{text_set_id}", 0)
-    session.execute(select(func.pg_advisory_xact_lock(lock)))
+    lock_name(session, f"key:{text_set_id}")
     return text_set_sealer(session, text_set_id) or make_text_set_key(session, text_set_id)
 
 

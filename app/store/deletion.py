@@ -17,6 +17,7 @@ from app.store.edits import Edit, EditTextSet
 from app.store.erasure_receipts import ErasureReceipt
 from app.store.events import record_removal
 from app.store.jobs.owners import LANGUAGE_MODEL, TEXT_SET
+from app.store.keyed_digests import key_digest
 from app.store.language_models import LanguageModel, get_language_model
 from app.store.lifecycle import end
 from app.store.operations import is_active
@@ -91,11 +92,19 @@ def add_receipt(
     evidence_rows: int | None = None,
     reason: Reason | None = None,
 ) -> ErasureReceipt:
-    """Write down that the texts of a set were erased, signed if there are keys."""
+    """Write down that the texts of a set were erased, signed if there are keys. The caller holds its row.
+
+    The digest is keyed first if an older release made it: a receipt stays, and guesses at the texts could be
+    tried against it.
+
+    Raises:
+        KeyUnavailable: it cannot be keyed.
+    """
     assert row.deleted_at is not None
+    key_digest(session, row)
     statement = state_erasure(
         text_set=format_id(Prefix.TEXT_SET, row.id),
-        hmac_sha256=row.hmac_sha256 or None,
+        hmac_sha256=row.keyed_digest,
         text_count=row.text_count,
         byte_count=row.byte_count,
         evidence_rows=evidence_rows,

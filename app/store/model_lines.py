@@ -21,6 +21,7 @@ from sqlalchemy.schema import SchemaItem
 
 from app.errors import NotFound
 from app.store.core.base import Base, CreatedAt, JSONObject, PrimaryKey, has_metadata, newest_first, one_of
+from app.store.core.locks import lock_name
 from app.store.operations import ACTIVE, Operation, OperationStatus, active_index
 
 
@@ -88,8 +89,7 @@ class ModelVersion(Operation):
 
 def name_is_taken(session: Session, tenant_id: UUID, name: str) -> bool:
     """Whether a tenant has a line of this name. Whoever asks for the same name waits for the transaction."""
-    lock = func.hashtextextended(f"model_line:{tenant_id}:{name}", 0)
-    session.execute(select(func.pg_advisory_xact_lock(lock)))
+    lock_name(session, f"model_line:{tenant_id}:{name}")
     taken = exists().where(ModelLine.tenant_id == tenant_id, ModelLine.name == name)
     return bool(session.scalar(select(taken)))
 

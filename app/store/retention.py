@@ -28,7 +28,7 @@ from app.store.tenants import Tenant
 from app.store.text_sets import TextSet
 from app.store.token_evidence import TokenEvidence
 from app.store.trail import SERVICE, Action, record
-from app.store.webhook_deliveries import DeliveryState, WebhookDelivery
+from app.store.webhook_deliveries import DeliveryState, WebhookCursor, WebhookDelivery
 
 
 def tenants_that_expire(session: Session) -> list[tuple[UUID, Retention]]:
@@ -102,11 +102,15 @@ def expire_evidence(session: Session, tenant_id: UUID, days: int, *, limit: int)
 
 
 def expire_events(session: Session, tenant_id: UUID, days: int, *, limit: int) -> int:
-    """Forget events that happened more than so many days ago and are sent to all webhooks; how many."""
-    is_awaited = exists().where(
-        WebhookDelivery.event_id == Event.id, WebhookDelivery.state == DeliveryState.PENDING
-    )
-    old = and_(Event.tenant_id == tenant_id, _is_older(Event.created_at, days), not_(is_awaited))
+    """Forget events that happened more than so many days ago and are sent to all webhooks; how many.
+
+    With an event go its deliveries. One that is dead is kept for as long as it may be replayed, and so is its
+    event.
+    """
+    kept = (DeliveryState.PENDING, DeliveryState.DEAD)
+    is_needed = exists().where(WebhookDelivery.event_id == Event.id, WebhookDelivery.state.in_(kept))
+    is_told = Event.place <= select(WebhookCursor.place).scalar_subquery()
+    old = and_(Event.tenant_id == tenant_id, _is_older(Event.created_at, days), is_told, not_(is_needed))
     some = select(Event.id).where(old).limit(limit).with_for_update(skip_locked=True)
     removed = delete(Event).where(Event.id.in_(some)).returning(Event.id)
     return len(session.scalars(removed.execution_options(synchronize_session=False)).all())

@@ -7,11 +7,12 @@ from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ForeignKey, Index, Text, bindparam, func, select, text
+from sqlalchemy import BigInteger, ForeignKey, Index, Text, bindparam, select, text
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.errors import NotFound, TextSetNotReady
 from app.store.core.base import Base, CreatedAt, JSONObject, PrimaryKey, has_metadata, newest_first, one_of
+from app.store.core.locks import lock_name
 
 
 class TextSetStatus(StrEnum):
@@ -63,6 +64,11 @@ class TextSet(Base):
     created_at: Mapped[CreatedAt]
     deleted_at: Mapped[datetime | None]
 
+    @property
+    def keyed_digest(self) -> str | None:
+        """What may be told of the digest: nothing until there are texts and it is keyed."""
+        return self.hmac_sha256 or None if self.digest_is_keyed else None
+
 
 # Asked with each request for work: written once.
 _FINDING: Final = select(TextSet).where(
@@ -98,8 +104,7 @@ def take_import(session: Session, tenant_id: UUID, preset: str) -> TextSet | Non
     Whoever asks for the same preset waits until the transaction ends, so that two who find none do not both
     import it.
     """
-    lock = func.hashtextextended(f"preset:{tenant_id}:{preset}", 0)
-    session.execute(select(func.pg_advisory_xact_lock(lock)))
+    lock_name(session, f"preset:{tenant_id}:{preset}")
     statement = (
         select(TextSet)
         .where(

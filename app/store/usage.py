@@ -30,6 +30,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from app.settings import GPU_QUEUE
 from app.store.artifacts import Artifact
 from app.store.core.base import Base
+from app.store.core.locks import lock_name
 from app.store.jobs.job import Job, JobState
 from app.store.jobs.owners import OWNERS
 from app.store.text_sets import TextSet
@@ -64,8 +65,7 @@ class GPUSeconds:
 
 def take_turn(session: Session, tenant_id: UUID) -> None:
     """Wait until nobody else counts for this tenant; the turn ends with the transaction, so take it late."""
-    lock = func.hashtextextended(f"quotas:{tenant_id}", 0)
-    session.execute(select(func.pg_advisory_xact_lock(lock)))
+    lock_name(session, f"quotas:{tenant_id}")
 
 
 def count_active(session: Session, tenant_id: UUID, most: int | None = None) -> int:

@@ -7,10 +7,10 @@ another. Whoever writes what became of a try names its number; a try that was ov
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, case, exists, func, select, update
+from sqlalchemy import ColumnElement, Select, SQLColumnExpression, case, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from app.store.core.identifiers import Prefix, format_id
@@ -54,7 +54,7 @@ def claim_deliveries(
     busy = [tenant for tenant, count in tries.items() if count >= of_a_tenant]
     webhooks = session.scalars(
         select(Webhook)
-        .where(is_served(), Webhook.tenant_id.not_in(busy), _room() > 0, exists(_due()))
+        .where(is_served(), Webhook.tenant_id.not_in(busy), _room() > 0, exists(_due(Webhook.id)))
         .order_by(Webhook.served_at.nulls_first())
         .limit(limit)
         .with_for_update(key_share=True, skip_locked=True)
@@ -99,9 +99,9 @@ def _room() -> ColumnElement[int]:
     return case((Webhook.failures >= OPEN_AFTER, 1), else_=AT_ONCE) - under_way
 
 
-def _due() -> Any:
+def _due(webhook_id: UUID | SQLColumnExpression[UUID]) -> Select[UUID]:
     return select(WebhookDelivery.id).where(
-        WebhookDelivery.endpoint_id == Webhook.id,
+        WebhookDelivery.endpoint_id == webhook_id,
         WebhookDelivery.next_attempt_at <= func.clock_timestamp(),
     )
 
@@ -110,11 +110,7 @@ def _claim_of(
     session: Session, webhook: Webhook, room: int, lease_seconds: float
 ) -> Sequence[WebhookDelivery]:
     due = (
-        select(WebhookDelivery.id)
-        .where(
-            WebhookDelivery.endpoint_id == webhook.id,
-            WebhookDelivery.next_attempt_at <= func.clock_timestamp(),
-        )
+        _due(webhook.id)
         .order_by(WebhookDelivery.next_attempt_at)
         .limit(room)
         .with_for_update(skip_locked=True)

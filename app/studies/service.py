@@ -27,6 +27,7 @@ from app.store.core.identifiers import Prefix, format_id, new_id, parse_id
 from app.store.core.unit_of_work import undone
 from app.store.jobs.owners import STUDY
 from app.store.jobs.waiting import waiting_jobs
+from app.store.keyed_digests import digest_of
 from app.store.language_models import LanguageModel
 from app.store.lifecycle import cancel_operation
 from app.store.operations import OperationFilter, OperationStatus, get_operation, list_operations
@@ -89,7 +90,7 @@ def _create(session: Session, principal: Principal, request: StudyCreate, roots:
     controls = None
     if request.control_text_set is not None:
         controls = _get_text_set(session, principal, request.control_text_set)
-        require_other_texts(text_set, controls)
+        require_other_texts(session, text_set, controls)
     models = _resolve(session, principal, request, roots)
     stored = [
         StoredStudyModel(model=format_id(Prefix.LANGUAGE_MODEL, row.id), label=each.label, step=each.step)
@@ -118,7 +119,7 @@ def add_study(
         name=name,
         text_set_id=text_set.id,
         control_text_set_id=controls.id if controls else None,
-        text_set_hmac_sha256=text_set.hmac_sha256,
+        text_set_hmac_sha256=digest_of(session, text_set),
         spec=spec.model_dump(),
         metadata_=dict(metadata),
     )

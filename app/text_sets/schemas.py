@@ -47,7 +47,8 @@ class TextSetOut(BaseModel):
 
     One of a `preset` is `importing` until a worker has fetched its texts. Then it is `ready`, and `revision`
     is the commit that they came from, or `failed`, and `error` says why. Until it is ready it has no texts
-    and `hmac_sha256` is null; `waiting` says what it waits for, if the hub is away.
+    and `hmac_sha256` is null; `waiting` says what it waits for, if the hub is away. The digest of a set that
+    an older release stored is null until it has been keyed.
     """
 
     object: Literal["text_set"] = "text_set"
@@ -75,7 +76,7 @@ class TextSetOut(BaseModel):
             status=row.status,
             preset=row.preset,
             revision=row.revision,
-            hmac_sha256=row.hmac_sha256 or None,
+            hmac_sha256=row.keyed_digest,
             text_count=row.text_count,
             byte_count=row.byte_count,
             group_counts=row.group_counts,
@@ -151,7 +152,7 @@ class TextSetReceipt(BaseModel):
         return cls(
             id=format_id(Prefix.TEXT_SET, row.id),
             name=row.name,
-            hmac_sha256=row.hmac_sha256 or None,
+            hmac_sha256=row.keyed_digest,
             text_count=row.text_count,
             byte_count=row.byte_count,
             deleted_at=row.deleted_at,

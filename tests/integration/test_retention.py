@@ -6,8 +6,10 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, update
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
+from structlog.testing import capture_logs
 
 from app.maintenance import retention
 from app.maintenance.retention import collect
@@ -24,6 +26,7 @@ from app.store.jobs.sweeping import sweep_leases
 from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.lifecycle import accept_language_model
 from app.store.operations import OperationStatus
+from app.store.tenants import Tenant
 from tests.integration.rows import add_audit_rows, add_edit, add_ready_model, add_shard, add_tenant
 
 
@@ -154,3 +157,36 @@ def test_the_scrape_reads_no_ended_jobs(
     assert pages is not None
     plan = explained[0][0]["Plan"]
     assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 30 < pages[0] / 10
+
+
+async def test_what_fails_keeps_nothing_else_from_being_done(
+    store: Store,
+    settings: Settings,
+    sessions: sessionmaker[Session],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Neither other steps, nor the same one of other tenants."""
+    done: list[object] = []
+
+    def expire_text_set(_session: Session, tenant_id: UUID, *_: Any, after: UUID) -> None:
+        done.append(tenant_id)
+        raise OperationalError("", {}, Exception())
+
+    def bury(*_: Any, **__: Any) -> int:
+        raise PermissionError
+
+    with sessions.begin() as session:
+        tenants = {add_tenant(session, name) for name in ("one", "other")}
+        session.execute(update(Tenant).values(retention={"text_sets_days": 1}))
+    monkeypatch.setattr(retention, "expire_text_set", expire_text_set)
+    monkeypatch.setattr(retention, "bury", bury)
+    monkeypatch.setattr(retention, "merge_seconds", lambda _: done.append("usage"))
+    monkeypatch.setattr(retention, "convert_some", lambda _: done.append("conversion"))
+    with capture_logs() as said:
+        await collect(store, settings)
+        await retention.expire(store, settings)
+    assert {*done} == {*tenants, "usage", "conversion"}
+    assert [each["step"] for each in said if each["event"] == "collection_failed"] == [
+        "overdue_deliveries",
+        *("text_sets", "text_sets"),
+    ]

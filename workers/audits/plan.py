@@ -9,6 +9,7 @@ from app.errors import ImportFailed, TextsAwaited
 from app.store.audits import Audit
 from app.store.enqueueing import enqueue_derivation, enqueue_shards
 from app.store.jobs.leases import Lease, LeaseLost
+from app.store.keyed_digests import digest_of
 from app.store.language_models import LanguageModel as LanguageModelRow
 from app.store.lifecycle import begin_operation
 from app.store.scores import iterate_token_counts
@@ -48,7 +49,7 @@ def plan_audit(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
             raise TextsAwaited("The texts of the audit are being imported.")
         if text_set.status != TextSetStatus.READY:
             raise ImportFailed("The texts of the audit could not be imported.")
-        audit.texts_total, audit.text_set_hmac_sha256 = text_set.text_count, text_set.hmac_sha256
+        audit.texts_total, audit.text_set_hmac_sha256 = text_set.text_count, digest_of(session, text_set)
     if source is not None:
         return _plan_derivation(runtime, lease, audit, source)
     spec = StoredAuditSpec.model_validate(audit.spec)

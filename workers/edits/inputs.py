@@ -14,6 +14,7 @@ from app.contracts.texts import TextSetRole
 from app.errors import EditFailed
 from app.store.edits import Edit, EditTextSet, text_sets_of
 from app.store.jobs.leases import Lease, LeaseLost
+from app.store.keyed_digests import digest_of
 from app.store.language_models import LanguageModel as LanguageModelRow
 from app.store.lifecycle import begin_operation
 from app.store.lineage import Ancestor, lineage_of
@@ -131,6 +132,12 @@ def begin(runtime: Runtime, lease: Lease) -> EditInputs:
         base = session.get_one(LanguageModelRow, lease.language_model_id)
         assert base.digest is not None
         edit = begin_operation(session, Edit, lease.edit_id, base.digest)
+        text_sets = text_sets_of(session, [edit.id])[edit.id]
+        for used in text_sets.values():
+            # What a process of an older release requested must not be written down again as it was.
+            text_set = session.get_one(TextSet, used.text_set_id)
+            if not text_set.digest_is_keyed:
+                used.hmac_sha256 = digest_of(session, text_set)
         return EditInputs(
             edit_id=edit.id,
             tenant_id=edit.tenant_id,
@@ -138,7 +145,7 @@ def begin(runtime: Runtime, lease: Lease) -> EditInputs:
             spec=_spec_of(edit),
             base=base,
             lineage=lineage_of(session, base),
-            text_sets=text_sets_of(session, [edit.id])[edit.id],
+            text_sets=text_sets,
         )
 
 

@@ -1,7 +1,5 @@
 """Rules on what a subject found as a whole, observed of its stored result."""
 
-from typing import Final
-
 from app.contracts.policies.mean_difference import MeanDifference
 from app.contracts.policies.membership_auc import MembershipAUC
 from app.contracts.policies.no_newly_memorized import NoNewlyMemorized
@@ -14,8 +12,6 @@ from workers.gates.controls import least_q
 from workers.gates.observed import Observed
 from workers.gates.subject import JSONObject, Judged, measures
 from workers.science.statistics.intervals import CONFIDENCE
-
-_SCORE_OF_REFERENCE: Final = "reference"
 
 
 def membership_auc(judged: Judged, rule: MembershipAUC) -> Observed:

@@ -1,33 +1,23 @@
 """The finishing transaction of a job, repeated while the database is away."""
 
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import TypeVar
 
-import psycopg
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential_jitter
 
 from app.store.blobs.full import storage_full_named
-from app.store.core.away import database_is_away
+from app.store.core.away import database_is_away, others_are_ahead
 from app.store.jobs.leases import Lease, take_for_finish
 from app.tracing import span
 from workers.running.runtime import Runtime
 
 T = TypeVar("T")
 
-# Another transaction was in the way: what was computed need not be computed again for that.
-_CONFLICTS: Final = (
-    psycopg.errors.LockNotAvailable,
-    psycopg.errors.DeadlockDetected,
-    psycopg.errors.SerializationFailure,
-)
-
 
 def _may_pass(error: BaseException) -> bool:
-    """Whether the same transaction may get through a moment later."""
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    return database_is_away(error) or isinstance(cause, _CONFLICTS)
+    """Whether the same transaction may get through a moment later: nothing need be computed again for it."""
+    return database_is_away(error) or others_are_ahead(error)
 
 
 def while_database_is_away(runtime: Runtime) -> Retrying:

@@ -1,4 +1,4 @@
-"""Telling a database that is away from one that answers, be it with an error."""
+"""Telling a database that is away, or busy with others, from one that answers, be it with an error."""
 
 from typing import Final
 
@@ -8,6 +8,11 @@ from sqlalchemy.exc import DBAPIError
 # Class 08 is a connection that broke. The others: it shuts down, it crashed, it is starting up.
 _CONNECTION_CLASS: Final = "08"
 _GONE: Final = frozenset({"57P01", "57P02", "57P03"})
+_CONFLICTS: Final = (
+    psycopg.errors.LockNotAvailable,
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.SerializationFailure,
+)
 
 
 def database_is_away(error: BaseException) -> bool:
@@ -25,3 +30,8 @@ def database_is_away(error: BaseException) -> bool:
     if isinstance(error, DBAPIError):
         return error.connection_invalidated or error.statement is None
     return isinstance(cause, psycopg.OperationalError)
+
+
+def others_are_ahead(error: BaseException) -> bool:
+    """Whether a transaction failed because of another one; the same may get through a moment later."""
+    return isinstance(error.orig if isinstance(error, DBAPIError) else error, _CONFLICTS)
