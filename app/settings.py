@@ -297,7 +297,7 @@ class Settings(BaseSettings):
             "task_acks_late": False,
             "task_default_queue": GPU_QUEUE,
             "worker_prefetch_multiplier": 1,
-            # Within four seconds, the default, a busy machine may not have forked one that can say that it lives.
+            # Within four seconds, the default, a busy machine may not have brought one so far.
             "worker_proc_alive_timeout": 60,
             "worker_hijack_root_logger": False,
             "broker_connection_retry_on_startup": True,

@@ -251,10 +251,11 @@ def test_control_texts_are_kept_until_the_owner_has_ended(sessions: Sessions, fa
     succeed(sessions, family.control)
     text_set_id = reread(sessions, family.control).text_set_id
     with pytest.raises(ResourceInUse), sessions.begin() as session:
-        erase_text_set(session, family.tenant_id, text_set_id)
+        erase_text_set(session, family.tenant_id, text_set_id, None)
     cancel(sessions, family, family.owner)
     with sessions.begin() as session:
-        assert erase_text_set(session, family.tenant_id, text_set_id).deleted_at is not None
+        erased, _ = erase_text_set(session, family.tenant_id, text_set_id, None)
+        assert erased.deleted_at is not None
 
 
 @pytest.mark.parametrize(("ended", "owner"), [("cancelled", "failed"), ("succeeded", "queued")])

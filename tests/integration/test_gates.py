@@ -478,7 +478,7 @@ async def test_a_gate_on_an_edit_is_for_keys_that_may_read_edits(
     with sessions.begin() as session:
         audit = add_audit_rows(session, tenant_id)
         edit = add_edit(session, tenant_id)
-        used = {"role": "memorized", "text_set_id": audit.text_set_id, "sha256": "0" * 64}
+        used = {"role": "memorized", "text_set_id": audit.text_set_id, "hmac_sha256": "0" * 64}
         session.add(EditTextSet(edit_id=edit.id, **used))
         edit_id, audit_id = public(Prefix.EDIT, edit), public(Prefix.AUDIT, audit)
     policy = await policy_of(client, RECITES_LITTLE)

@@ -88,7 +88,7 @@ def test_no_transaction_is_open_while_bytes_are_written(
 def test_a_slow_bucket_outlasts_the_limit_of_idle_transactions(
     bucket_server: Bucket, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(store_sessions, "_IDLE_OPTION", "-c idle_in_transaction_session_timeout=250ms")
+    monkeypatch.setattr(store_sessions, "_WORKER_OPTIONS", "-c idle_in_transaction_session_timeout=250ms")
     bucket_server.part_seconds = 0.2
     engine = sync_engine(settings.require_database_url())
     blobs = BlobStore("s3://bucket", sync_sessions(engine))

@@ -330,7 +330,7 @@ async def test_a_version_is_registered_once_and_differs_from_the_one_before(
     assert same.json()["errors"] == [{"pointer": "/model", "code": "model_twice"}]
     await client.post(f"/v1/model-versions/{first.json()['id']}/cancel")
     with sessions.begin() as session:
-        erase_text_set(session, tenant_id, parse_id(Prefix.TEXT_SET, check["control_text_set"]))
+        erase_text_set(session, tenant_id, parse_id(Prefix.TEXT_SET, check["control_text_set"]), None)
     erased = await post(client, path, model=models[1], label="2")
     assert (erased.status_code, erased.json()["type"].rsplit("/", 1)[1]) == (409, "text-set-not-ready")
     other = await made(client, "/v1/model-lines", name="b", checks=[check | {"control_text_set": None}])
