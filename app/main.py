@@ -194,7 +194,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.open_requests = OpenRequests()
     app.state.request_rates = RequestRates()
     install_problem_handlers(app)
-    v1 = APIRouter(responses=problem_responses(400, 401, 403, 404, 413, 415, 422, 429, 503))
+    v1 = APIRouter(responses=problem_responses(400, 401, 403, 404, 408, 413, 414, 415, 422, 429, 431, 503))
     for router in (
         language_models,
         text_sets,
