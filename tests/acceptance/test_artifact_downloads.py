@@ -194,7 +194,8 @@ def test_an_interrupted_pull_resumes_and_verifies(
     assert proxy.cuts == []
     # What had come before a cut was not asked for again, but for what was in flight.
     assert proxy.passed < LARGE_BYTES + 20 * MEBIBYTE
-    assert grown[0] < 100 * MEBIBYTE
+    # A few chunks for each connection, however large the file is: with 800 MiB it is the same.
+    assert grown[0] < 160 * MEBIBYTE
 
     with cutting_proxy(deployment.service.url) as proxy:
         (tmp_path / "small.json").write_text("spoiled")
