@@ -283,8 +283,9 @@ async def test_what_is_open_ends_with_its_key(
         polling = tasks.create_task(poll({}, 60))
         spared = tasks.create_task(poll(other, 2))
         await until_async(lambda: bool(seen))
-        own = client.headers["Authorization"].rpartition("_")[2][-4:]
-        database.execute("UPDATE api_keys SET revoked_at = now() WHERE hint = %s", (own,))
+        own = client.headers["Authorization"][-4:]
+        ended = database.execute("UPDATE api_keys SET revoked_at = now() WHERE hint = %s", (own,))
+        assert ended.rowcount == 1
         began = time.monotonic()
         assert await following
         assert (await polling).status_code == 401
