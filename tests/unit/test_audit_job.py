@@ -272,7 +272,8 @@ def test_a_summary_holds_no_rows() -> None:
 
     peak(100)
     small, large = peak(1000), peak(20_000)
-    assert large < small + 50_000
+    # To hold the rows would take millions of bytes; what else a process does meanwhile is counted too.
+    assert large < small + 250_000
 
 
 def test_more_levels_than_are_summarised_are_not_kept_either() -> None:
