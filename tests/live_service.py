@@ -15,7 +15,9 @@ from app.store.api_keys import create_key
 from app.store.core.identifiers import new_id
 from app.store.core.sessions import sync_engine, sync_sessions
 from app.store.tenants import ensure_tenant
+from tests import confined_server
 from tests.servers import free_port
+from workers.confined.process import SERVER
 
 # How long something that will happen is waited for, on a machine that is busy with other tests.
 PATIENCE = 120.0
@@ -60,6 +62,7 @@ class LiveService:
             "MEMAUDIT_LEASE_SECONDS": str(lease_seconds),
             "MEMAUDIT_SHARD_TOKENS": str(shard_tokens),
             "HF_HUB_OFFLINE": "1",
+            "PYTHONPATH": str(Path(__file__).parents[1]),
             **environment,
         }
         self.key = make_key(database_url)
@@ -95,11 +98,20 @@ class LiveService:
                 assert time.monotonic() < deadline, self.api.log.read_text()
             time.sleep(0.05)
 
-    def start_worker(self, *, cpu: int | None = None, include: str | None = None) -> Program:
-        """Start a worker, pinned to one processor if asked; it imports the module `include` too."""
+    def start_worker(
+        self, *, cpu: int | None = None, include: str | None = None, own_server: bool = False
+    ) -> Program:
+        """Start a worker, pinned to one processor if asked; it imports the module `include` too.
+
+        Its confined processes come from the server of all workers here, unless it is to have its own.
+        """
         command = worker_command("gpu", 1, "warning")
-        if include is not None:
-            command += ["--include", include]
+        included = [include] if include is not None else []
+        if not own_server:
+            included.append(confined_server.__name__)
+            self._environment[confined_server.ADDRESS] = confined_server.shared_server()
+        if included:
+            command += ["--include", ",".join(included)]
         if cpu is not None:
             command = ["taskset", "--cpu-list", str(cpu), *command]
         worker = self._program(f"worker-{len(self.workers)}", command, WORKER_STOP)
@@ -186,7 +198,8 @@ def fresh_key() -> dict[str, str]:
 def job_process(worker: Program) -> psutil.Process:
     """The forked child of a worker that runs its jobs."""
     assert worker.process is not None
-    (child,) = psutil.Process(worker.process.pid).children()
+    children = psutil.Process(worker.process.pid).children()
+    (child,) = (each for each in children if SERVER not in each.cmdline())
     return child
 
 

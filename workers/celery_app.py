@@ -6,6 +6,7 @@ from typing import Any
 
 from celery import Celery
 from celery.signals import (
+    celeryd_after_setup,
     setup_logging,
     worker_process_init,
     worker_process_shutdown,
@@ -40,6 +41,15 @@ def _let_jobs_go(**_: Any) -> None:
     stopping.set()
 
 
+@celeryd_after_setup.connect
+def _start_server(**_: Any) -> None:
+    """Before the first fork, so that all children ask one server, also those that take another's place."""
+    if worker_class() == GPU_QUEUE:
+        from workers.confined.process import start_server  # noqa: PLC0415 - a worker for `cpu` needs none
+
+        start_server()
+
+
 @worker_process_init.connect
 def _trace(**_: Any) -> None:
     """In a fresh child, which has its own threads: send traces until it ends."""
@@ -55,14 +65,11 @@ def _begin(**_: Any) -> None:
 
 
 def _warm_up_and_announce(queue: Queue) -> None:
-    """Load torch while nothing waits for it yet, here and for confined processes: not before the fork.
+    """Load torch while nothing waits for it yet. It must not be loaded before the fork.
 
     A worker for `cpu` may have none.
     """
     if queue == GPU_QUEUE:
-        from workers.confined.process import start_server  # noqa: PLC0415 - as below
-
-        start_server()
         import workers.science.scoring.scorer  # noqa: F401, PLC0415 - torch is touched in the child only
     from workers.running.presence import announce_forever  # noqa: PLC0415 - what jobs need, as above
     from workers.running.runtime import get_runtime  # noqa: PLC0415 - as above

@@ -18,7 +18,7 @@ from tests.hostile_models import HOSTILE, make_hostile, never_ending
 from tests.tiny_models import english_sentences, save_tiny_model
 from workers.confined import tokenizer
 from workers.confined.inspection import inspect_checkpoint
-from workers.confined.process import start_server
+from workers.confined.process import SERVER, start_server
 from workers.confined.tokenizer import ConfinedTokenizer
 from workers.science.errors import CheckpointRejected
 from workers.science.models.description import describe_checkpoint
@@ -42,9 +42,7 @@ def confined(checkpoint: Path) -> Iterator[ConfinedTokenizer]:
 
 def running_server() -> psutil.Process:
     """Among what this process has started, which may have been databases too."""
-    (server,) = (
-        child for child in psutil.Process().children() if "workers.confined.server" in child.cmdline()
-    )
+    (server,) = (child for child in psutil.Process().children() if SERVER in child.cmdline())
     return server
 
 

@@ -24,7 +24,7 @@ from workers.confined.messages import Line, Silent
 
 Program = Literal["inspect", "tokenize"]
 
-_SERVER: Final = "workers.confined.server"
+SERVER: Final = "workers.confined.server"
 # How long to wait for what takes no time: the server and the process are there.
 _MOMENT_SECONDS: Final = 60.0
 # With which a tokenizer goes through many texts.
@@ -142,7 +142,10 @@ def _close(*connections: socket.socket) -> None:
 
 
 class _Server:
-    """The server of this process, started when it is first needed and again should it be killed."""
+    """The server of this process, started when it is first needed and again should it be killed.
+
+    Processes that are forked from this one go on asking the same server.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -159,18 +162,18 @@ class _Server:
             try:
                 socket.send_fds(self._started(), [request], descriptors)
             except OSError:
-                self._end()
+                self.end()
                 socket.send_fds(self._started(), [request], descriptors)
 
     def _started(self) -> socket.socket:
-        if self._control is not None and self._process is not None and self._process.poll() is None:
+        if self._control is not None and not self._has_ended():
             return self._control
-        self._end()
+        self.end()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             # It needs where modules are, and none of the worker's settings: some are secrets.
             self._process = subprocess.Popen(  # noqa: S603 - our own program
-                [sys.executable, "-P", "-m", _SERVER, str(theirs.fileno())],
+                [sys.executable, "-P", "-m", SERVER, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -191,17 +194,17 @@ class _Server:
         return ours
 
     def end(self) -> None:
-        """End the server, if it is this process' own and not that of one which it was forked from."""
-        if self._owner == os.getpid():
-            self._end()
-
-    def _end(self) -> None:
+        """Ask it no more; end it, if it is this process' own and not that of one which it was forked from."""
         if self._control is not None:
             self._control.close()
-        if self._process is not None:
+        if self._process is not None and self._owner == os.getpid():
             self._process.kill()
             self._process.wait()
         self._process = self._control = None
+
+    def _has_ended(self) -> bool:
+        """Of the server of another process nothing is known until it is asked."""
+        return self._owner == os.getpid() and self._process is not None and self._process.poll() is not None
 
 
 _server: Final = _Server()
