@@ -1,4 +1,4 @@
-"""One server of confined processes for all workers of a test process: each server takes seconds to load torch.
+"""One server of confined processes for all workers that tests start: one takes seconds to load torch.
 
 Workers import this module. Tests of confined processes themselves let workers have servers of their own.
 """

@@ -24,7 +24,7 @@ PROBLEMS = "https://memaudit.dev/problems/"
 @pytest.fixture(scope="module")
 def deployment(module_deploy: Deploy) -> Iterator[Deployment]:
     started = module_deploy()
-    started.service.start_worker()
+    started.service.start_worker(own_server=True)
     return started
 
 
