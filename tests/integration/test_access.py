@@ -48,9 +48,9 @@ def test_what_is_promised_of_the_end_of_a_key_leaves_two_seconds_for_a_slow_data
 
 @pytest.fixture
 def settings(database_url: str, broker_url: str, tmp_path: Path) -> Settings:
-    # Commands and the service share one output here.
-    quiet = {"log_level": "error", "signing_keys": tmp_path / "keys"}
-    return Settings(database_url=database_url, broker_url=broker_url, **quiet)
+    # No other level of logs: loggers keep that of the first application of a process, for all its tests.
+    keys = tmp_path / "keys"
+    return Settings(database_url=database_url, broker_url=broker_url, signing_keys=keys)
 
 
 @pytest.fixture
