@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 from typing import Any
 
+import hypothesis
 import psycopg
 import pytest
 from psycopg import sql
@@ -24,6 +25,10 @@ COSTLY_SECONDS = 900
 # What is computed here is so small that a second thread only takes the core from the process beside this one.
 # Processes that tests start inherit it. Torch, OpenBLAS and pyarrow read it when they are imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# How long an example takes is a matter of what else the machine does.
+hypothesis.settings.register_profile("any-machine", deadline=None)
+hypothesis.settings.load_profile("any-machine")
 
 # Commands are interrupted in tests. A run started in the background ignores Ctrl-C, and so would they.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -13,15 +13,17 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import redis
 
 from app.embedded.binaries import postgres_binaries
 from app.signing.keys import ensure_signing_key
@@ -30,7 +32,7 @@ from tests.canaries import STEM, files_below, forms, open_files, redis_content, 
 from tests.collector import Collector
 from tests.deployments import Deploy, Deployment, deployments
 from tests.edit_requests import end_of
-from tests.live_service import SCOPES, fresh_key, make_key, until
+from tests.live_service import PATIENCE, SCOPES, fresh_key, make_key, until
 from tests.tiny_models import english_sentences
 from tests.tls_servers import make_authority
 from tests.webhook_receiver import Receiver
@@ -62,6 +64,7 @@ class Run:
 
     def __post_init__(self) -> None:
         self.client = self.watched(self.deployment.service.client)
+        self.listening = Listening(self.deployment)
 
     def watched(self, client: httpx.Client) -> httpx.Client:
         """A client whose answers are kept, but for those that hold texts by right."""
@@ -130,7 +133,9 @@ def run(collector: Collector, tiny_checkpoint: Path, tmp_path: Path) -> Iterator
         deployments([tiny_checkpoint.parent]) as deploy,
         Receiver(make_authority(tmp_path / "authority")) as receiver,
     ):
-        yield start(deploy, collector, receiver, tiny_checkpoint, temporary)
+        started = start(deploy, collector, receiver, tiny_checkpoint, temporary)
+        with started.listening:
+            yield started
 
 
 def start(deploy: Deploy, collector: Collector, receiver: Receiver, checkpoint: Path, temporary: Path) -> Run:
@@ -155,7 +160,6 @@ def start(deploy: Deploy, collector: Collector, receiver: Receiver, checkpoint: 
 
 
 def test_no_submitted_text_is_found_anywhere(run: Run) -> None:
-    listening = _listen(run.deployment)
     sets = upload_in_every_form(run)
     refuse(run)
     audit = audit_and_judge(run, sets)
@@ -164,17 +168,16 @@ def test_no_submitted_text_is_found_anywhere(run: Run) -> None:
     fail_with_exceptions_that_quote(run)
     visit_pages(run, audit)
     tokens = forms_of_tokens(run, audit)
-    assert_nothing_found(run, tokens, listening)
+    assert_nothing_found(run, tokens)
     for text_set in sets.values():
         assert run.client.delete(f"/v1/text-sets/{text_set}").status_code == 200
-    assert_nothing_found(run, tokens, listening)
+    assert_nothing_found(run, tokens)
 
 
 @pytest.mark.chaos
 @pytest.mark.timeout(1800)
 def test_no_submitted_text_is_found_anywhere_however_often_it_crashes(run: Run) -> None:
     """The same with every process killed in the middle of work of every kind, in an order drawn by a seed."""
-    listening = _listen(run.deployment)
     sets = upload_in_every_form(run)
     audit = audit_and_judge(run, sets)
     edit(run, sets)
@@ -189,7 +192,7 @@ def test_no_submitted_text_is_found_anywhere_however_often_it_crashes(run: Run) 
         fault()
     visit_pages(run, audit)
     tokens = forms_of_tokens(run, audit)
-    assert_nothing_found(run, tokens, listening)
+    assert_nothing_found(run, tokens)
 
 
 def upload_in_every_form(run: Run) -> dict[str, str]:
@@ -422,7 +425,7 @@ def visit_pages(run: Run, audit: str) -> None:
         assert browser.get(tried.headers["location"]).status_code == 200
 
 
-def assert_nothing_found(run: Run, tokens: dict[str, bytes], listening: "Listening") -> None:
+def assert_nothing_found(run: Run, tokens: dict[str, bytes]) -> None:
     """Search everything there is for all that was submitted."""
     deployment = run.deployment
     wanted = forms(STEM) | tokens
@@ -430,14 +433,14 @@ def assert_nothing_found(run: Run, tokens: dict[str, bytes], listening: "Listeni
     # All of them were listened to.
     assert messages
     assert run.collector.bodies
-    assert listening.commands
+    assert run.listening.commands
     places = [
         *run.answers,
         ("metrics", run.client.get("/metrics").content),
         ("logs", deployment.service.logs().encode()),
         *((f"trace {n}", body) for n, body in enumerate(list(run.collector.bodies))),
         *((f"webhook {each.id}", each.body + str(each.headers).encode()) for each in messages),
-        *((f"command of Redis {n}", command) for n, command in enumerate(list(listening.commands))),
+        *((f"command of Redis {n}", command) for n, command in enumerate(list(run.listening.commands))),
     ]
     assert search(places, wanted) == []
     assert search(_stored(run), wanted) == []
@@ -486,23 +489,32 @@ def _dumped(deployment: Deployment) -> bytes:
 
 
 class Listening:
-    """Every command that Redis is sent, as it hears it."""
+    """Every command that Redis is sent, as it hears it, until Redis stops for good."""
 
     def __init__(self, deployment: Deployment) -> None:
         self.commands: list[bytes] = []
         self._deployment = deployment
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._listen)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_raised: object) -> None:
+        self._over.set()
+        with suppress(redis.RedisError), self._deployment.redis.client() as client:
+            client.ping()  # something to hear
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive()
 
     def _listen(self) -> None:
-        while True:
-            try:
-                with self._deployment.redis.client() as client, client.monitor() as monitor:
-                    while True:
-                        self.commands.append(str(monitor.next_command()["command"]).encode())
-            except Exception:  # noqa: BLE001 - Redis is taken away now and then, and at the end
-                if self._deployment.redis.process is None:
-                    return
-
-
-def _listen(deployment: Deployment) -> Listening:
-    return Listening(deployment)
+        while not self._over.wait(0.1):
+            # Redis is taken away now and then.
+            with (
+                suppress(redis.RedisError),
+                self._deployment.redis.client() as client,
+                client.monitor() as monitor,
+            ):
+                while not self._over.is_set():
+                    self.commands.append(str(monitor.next_command()["command"]).encode())
