@@ -73,7 +73,9 @@ def check(expected: dict[str, Any]) -> Check:
     return check_edit
 
 
-@pytest.mark.parametrize(("table", "left"), [("factors", 2), ("artifacts", 1)])
+@pytest.mark.parametrize(
+    ("table", "left"), [pytest.param("factors", 2, marks=pytest.mark.chaos), ("artifacts", 1)]
+)
 def test_the_worker_is_killed_in_the_middle_of_an_edit(
     deploy: Deploy, request_edit: RequestEdit, check: Check, reciting_checkpoint: Path, table: str, left: int
 ) -> None:
@@ -106,6 +108,7 @@ def test_a_worker_that_slept_past_its_lease_cannot_commit_its_edit(
     check(deployment, edit)
 
 
+@pytest.mark.chaos  # the same of an audit is tried each time
 def test_redis_goes_away_under_an_edit_and_comes_back_empty(
     deploy: Deploy, request_edit: RequestEdit, check: Check
 ) -> None:
@@ -135,6 +138,7 @@ def test_postgres_is_killed_in_the_middle_of_an_edit_and_restarted(
     check(deployment, edit)
 
 
+@pytest.mark.chaos  # the same of an audit is tried each time
 def test_every_bell_of_an_edit_is_delivered_three_times(
     deploy: Deploy, request_edit: RequestEdit, check: Check
 ) -> None:
