@@ -74,9 +74,9 @@ class Deployment:
             client.flushall()
 
     def triple_bells(self) -> None:
-        """Let every bell that waits be delivered three times; there are two at least."""
+        """Let every bell that waits be delivered three times; whoever rings adds none while one waits."""
         with self.redis.client() as client:
-            until(lambda: client.llen("gpu") >= 2, "two bells wait")
+            until(lambda: client.llen("gpu") >= 1, "a bell waits")
             for bell in client.lrange("gpu", 0, -1):
                 client.rpush("gpu", bell, bell)
 

@@ -6,6 +6,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -129,10 +130,18 @@ def test_a_tokenizer_that_never_ends_is_killed(
 
 def test_a_process_that_is_slow_to_take_texts_is_waited_for(confined: ConfinedTokenizer) -> None:
     """As on a machine with much else to do."""
-    server = running_server()
-    (child,) = server.children()
-    child.suspend()
-    resume = threading.Timer(1.5, child.resume)
+    suspended = []
+    for child in running_server().children():  # those of other tests too, which may be ending
+        with suppress(psutil.NoSuchProcess):
+            child.suspend()
+            suspended.append(child)
+
+    def go_on() -> None:
+        for child in suspended:
+            with suppress(psutil.NoSuchProcess):
+                child.resume()
+
+    resume = threading.Timer(1.5, go_on)
     resume.start()
     assert count_tokens(confined, ["a" * 500_000]) == [500_000]
     resume.join()
