@@ -23,6 +23,12 @@ esac
 
 audit=$(python3 -c 'import json; print(json.load(open("audit.json"))["id"])')
 memaudit gate --policy "$policy" --audit "$audit" --json >gate.json || status=$?
+case $status in
+0 | 1 | 2) ;;
+3) exit 3 ;;
+*) exit 4 ;;
+esac
+
 python3 -c 'import json
 for rule in json.load(open("gate.json"))["rules"]:
     print(rule["outcome"] + ": " + rule["statement"])' || status=4

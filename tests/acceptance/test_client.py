@@ -293,32 +293,52 @@ def test_the_example_notebook_runs(
     assert names["audit"].status == names["gate"].status == "succeeded"
 
 
+def run_ci_job(
+    directory: Path, programs: dict[str, str], model: object, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the script of the example in a directory, where these programs come before all others."""
+    for name, script in programs.items():
+        (directory / name).write_text(f"#!/bin/sh\n{script}\n")
+        (directory / name).chmod(0o755)
+    return subprocess.run(
+        ["sh", EXAMPLES / "ci" / "gate.sh", str(model), "texts.jsonl", "policy.json"],
+        env=os.environ | {"PATH": f"{directory}:{os.environ['PATH']}"} | variables,
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 @pytest.mark.parametrize(("allowed", "status"), [(0.5, 0), (0.001, 2)])
 def test_the_example_ci_job_exits_with_the_verdict(
     deployment: Deployment, tiny_checkpoint: Path, tmp_path: Path, allowed: float, status: int
 ) -> None:
     service = deployment.service
-    programs = {"memaudit": "-m app.cli", "python3": ""}
-    for name, arguments in programs.items():
-        (tmp_path / name).write_text(f'#!/bin/sh\nexec {sys.executable} {arguments} "$@"\n')
-        (tmp_path / name).chmod(0o755)
+    programs = {
+        "memaudit": f'exec {sys.executable} -m app.cli "$@"',
+        "python3": f'exec {sys.executable} "$@"',
+    }
     (tmp_path / "texts.jsonl").write_text("".join(json.dumps(text) + "\n" for text in TEXTS))
     policy = json.loads((EXAMPLES / "ci" / "policy.json").read_text())
     policy["rules"][0]["at_most"] = allowed
     (tmp_path / "policy.json").write_text(json.dumps(policy))
-    done = subprocess.run(
-        ["sh", EXAMPLES / "ci" / "gate.sh", tiny_checkpoint, "texts.jsonl", "policy.json"],
-        env=os.environ
-        | {
-            "MEMAUDIT_URL": service.url,
-            "MEMAUDIT_API_KEY": service.key,
-            "PATH": f"{tmp_path}:{os.environ['PATH']}",
-            "PYTHONPATH": str(EXAMPLES.parent),
-        },
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
+    done = run_ci_job(
+        tmp_path,
+        programs,
+        tiny_checkpoint,
+        MEMAUDIT_URL=service.url,
+        MEMAUDIT_API_KEY=service.key,
+        PYTHONPATH=str(EXAMPLES.parent),
     )
     assert done.returncode == status, done.stderr
     assert "of 7 texts" in done.stdout
+
+
+@pytest.mark.parametrize(("command", "status"), [(3, 3), (4, 4), (127, 4)])
+def test_the_example_ci_job_says_why_its_audit_was_not_judged(
+    tmp_path: Path, command: int, status: int
+) -> None:
+    answers = f"""if [ "$1" = audit ]; then echo '{{"id": "{NOBODY}"}}'; else exit {command}; fi"""
+    done = run_ci_job(tmp_path, {"memaudit": answers}, "model")
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", "")
