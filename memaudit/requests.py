@@ -785,7 +785,10 @@ class Sweep(TypedDict):
 
 
 class TenantChange(TypedDict):
-    """What is to change of a tenant. What is given takes the place of what was; the rest stays."""
+    """What is to change of a tenant: each field that is given; the others stay.
+
+    `quotas` and `retention` are each replaced as a whole: what is left out of one is null again.
+    """
 
     name: NotRequired[str | None]
 

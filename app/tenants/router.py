@@ -65,7 +65,7 @@ async def change_tenant(
     store: StoreDependency,
     principals: PrincipalsDependency,
 ) -> TenantOut:
-    """Change a tenant. What is given takes the place of what was.
+    """Change a tenant: each field that is given. `quotas` and `retention` are each replaced as a whole.
 
     A disabled tenant's keys and sessions are refused within seconds. What it asked for before goes on, and
     its results are there when it is enabled again.

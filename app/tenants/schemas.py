@@ -23,7 +23,10 @@ class TenantCreate(Contract):
 
 
 class TenantChange(Contract):
-    """What is to change of a tenant. What is given takes the place of what was; the rest stays."""
+    """What is to change of a tenant: each field that is given; the others stay.
+
+    `quotas` and `retention` are each replaced as a whole: what is left out of one is null again.
+    """
 
     name: TenantName | None = None
     quotas: Quotas | None = None

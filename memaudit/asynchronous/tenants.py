@@ -35,7 +35,7 @@ class Tenants:
         return self._sender.pages(Tenant, _PATH, filters, page_size)
 
     async def change(self, id: str, **request: Unpack[TenantChange]) -> Tenant:
-        """Change what is given of a tenant.
+        """Change what is given of a tenant; `quotas` and `retention` are each replaced as a whole.
 
         Raises:
             Conflict: another tenant has the name, or it is that of the key that asks.
