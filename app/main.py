@@ -65,6 +65,9 @@ from app.webhooks.deliverer import Deliverer
 from app.webhooks.router import messages as webhook_messages
 from app.webhooks.router import router as webhooks
 
+# So few that short requests have their turns between them.
+_HEAVY_AT_ONCE: Final = 2
+
 DESCRIPTION = """
 memaudit audits language models for memorization: it scores texts under a language model and reports how
 strongly each is memorized. Long work answers 202 with the resource to follow; every failure is an
@@ -128,6 +131,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Connections]]:
     app.state.text_set_writers = asyncio.Semaphore(max(1, settings.database_pool_size // 2))
     # One body after another: two at once would only take turns at the interpreter, and at that of others.
     app.state.json_turns = CapacityLimiter(1)
+    app.state.token_turns = CapacityLimiter(_HEAVY_AT_ONCE)
     app.state.renderings = Renderings(settings.renderings, settings.rendering_seconds)
     app.state.doorbell = Doorbell(settings)
     app.state.changes = Changes(settings.require_database_url())
@@ -159,10 +163,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Connections]]:
             await tokens.aclose()
         await engine.dispose()
         await asyncio.to_thread(stop_tracing)
-
-
-# So few that short requests have their turns between them.
-_HEAVY_AT_ONCE: Final = 2
 
 
 def _rooms(settings: Settings) -> dict[Kind, Room]:
