@@ -67,6 +67,8 @@ from app.webhooks.router import router as webhooks
 
 # So few that short requests have their turns between them.
 _HEAVY_AT_ONCE: Final = 2
+# Each has a connection to the database for as long as it takes.
+_ERASURES_AT_ONCE: Final = 4
 
 DESCRIPTION = """
 memaudit audits language models for memorization: it scores texts under a language model and reports how
@@ -173,6 +175,7 @@ def _rooms(settings: Settings) -> dict[Kind, Room]:
         Kind.HEAVY: Room(_HEAVY_AT_ONCE, waiting, seconds),
         Kind.WAITING: Room(settings.long_polls),
         Kind.BULK: Room(settings.transfers),
+        Kind.ERASURE: Room(_ERASURES_AT_ONCE, waiting, seconds),
     }
 
 
