@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Final
 
+from anyio import CapacityLimiter
 from fastapi import APIRouter, FastAPI
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -63,6 +64,11 @@ from app.usage.router import router as usage
 from app.webhooks.deliverer import Deliverer
 from app.webhooks.router import messages as webhook_messages
 from app.webhooks.router import router as webhooks
+
+# So few that short requests have their turns between them.
+_HEAVY_AT_ONCE: Final = 2
+# Each has a connection to the database for as long as it takes.
+_ERASURES_AT_ONCE: Final = 4
 
 DESCRIPTION = """
 memaudit audits language models for memorization: it scores texts under a language model and reports how
@@ -125,6 +131,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Connections]]:
     )
     # Storing a text set holds a connection for minutes; half of the pool stays free for other requests.
     app.state.text_set_writers = asyncio.Semaphore(max(1, settings.database_pool_size // 2))
+    # One body after another: two at once would only take turns at the interpreter, and at that of others.
+    app.state.json_turns = CapacityLimiter(1)
+    app.state.token_turns = CapacityLimiter(_HEAVY_AT_ONCE)
     app.state.renderings = Renderings(settings.renderings, settings.rendering_seconds)
     app.state.doorbell = Doorbell(settings)
     app.state.changes = Changes(settings.require_database_url())
@@ -158,10 +167,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Connections]]:
         await asyncio.to_thread(stop_tracing)
 
 
-# So few that short requests have their turns between them.
-_HEAVY_AT_ONCE: Final = 2
-
-
 def _rooms(settings: Settings) -> dict[Kind, Room]:
     """How many requests are let in: of the short ones, as many as there are connections to the database."""
     waiting, seconds = settings.waiting_requests, settings.waiting_seconds
@@ -170,6 +175,7 @@ def _rooms(settings: Settings) -> dict[Kind, Room]:
         Kind.HEAVY: Room(_HEAVY_AT_ONCE, waiting, seconds),
         Kind.WAITING: Room(settings.long_polls),
         Kind.BULK: Room(settings.transfers),
+        Kind.ERASURE: Room(_ERASURES_AT_ONCE, waiting, seconds),
     }
 
 

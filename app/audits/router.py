@@ -27,6 +27,7 @@ from app.http.dependencies import (
     PageLimit,
     SettingsDependency,
     StoreDependency,
+    TokenTurnsDependency,
     WaitSeconds,
     WorkKey,
     read_id,
@@ -200,11 +201,15 @@ async def _export(
     "/{audit_id}/scores/{text_id}/tokens", response_model=TokenEvidenceOut, responses=problem_responses(409)
 )
 async def read_tokens(
-    audit_id: str, text_id: TextId, principal: AuditReader, store: StoreDependency
+    audit_id: str,
+    text_id: TextId,
+    principal: AuditReader,
+    store: StoreDependency,
+    turns: TokenTurnsDependency,
 ) -> StreamingResponse:
     """Read the evidence of one text: its tokens with log-likelihood and rank."""
     tokens = await store.run(scores.read_tokens, principal, read_id(Prefix.AUDIT, audit_id), text_id)
-    return StreamingResponse(tokens.answer(), media_type="application/json")  # each piece in a thread
+    return StreamingResponse(tokens.answer(turns), media_type="application/json")
 
 
 def _event_id(audit: AuditOut) -> str:

@@ -1,11 +1,12 @@
 """The tokens behind the score of a text: millions in the longest, so they are made as they are read."""
 
 import struct
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
+from anyio import CapacityLimiter, to_thread
 
 from app.audits.score_schemas import Token, TokenEvidenceOut
 from app.store.token_evidence import Evidence
@@ -37,8 +38,13 @@ class TextTokens:
         """The tokens from place `start` to before `stop`, places counted from 0."""
         return [Token(**fields) for fields in self._fields(start, stop)]
 
-    def answer(self) -> Iterator[bytes]:
-        """A `TokenEvidenceOut` as JSON, piece by piece."""
+    async def answer(self, turns: CapacityLimiter) -> AsyncIterator[bytes]:
+        """A `TokenEvidenceOut` as JSON, piece by piece, each made in a thread when it has its turn."""
+        pieces = self._pieces()
+        while piece := await to_thread.run_sync(next, pieces, b"", limiter=turns):
+            yield piece
+
+    def _pieces(self) -> Iterator[bytes]:
         empty = TokenEvidenceOut(audit=self.audit, text_id=self.text_id, tokens=[])
         yield empty.model_dump_json().encode().removesuffix(b"]}")
         for start in range(0, len(self), _PIECE_TOKENS):

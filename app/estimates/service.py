@@ -14,6 +14,7 @@ from app.settings import GPU_QUEUE, Settings
 from app.store.audits import Audit, evidence_sources
 from app.store.core.identifiers import Prefix, format_id
 from app.store.edits import Edit
+from app.store.keyed_digests import digest_of
 from app.store.text_sets import TextSet
 from app.store.throughput import LOADING, WorkerClass, read_throughput, seen_lately
 
@@ -120,6 +121,6 @@ def _was_audited(session: Session, counted: Counted) -> bool:
             session,
             tenant_id=text_set.tenant_id,
             language_model_digest=digest,
-            text_set_hmac_sha256=text_set.hmac_sha256,
+            text_set_hmac_sha256=digest_of(session, text_set),
         )
     )

@@ -17,6 +17,7 @@ from app.settings import Settings
 from app.store.audits import Audit
 from app.store.edits import Edit
 from app.store.jobs.kinds import FINISH_STUDY, PLAN_AUDIT, RUN_EDIT, SCORE_SHARD, SUMMARIZE_AUDIT
+from app.store.keyed_digests import digest_of
 from app.store.language_models import LanguageModel
 from app.store.text_sets import TextSet, TextSetStatus
 from app.store.token_counts import tokens_counted, tokens_per_byte
@@ -76,7 +77,7 @@ def count_tokens(session: Session, role: str, language_model: LanguageModel, tex
     tokens: float | None = None
     basis: TokensBasis = "counted"
     if digest is not None:
-        tokens = tokens_counted(session, tenant_id, digest, text_set.hmac_sha256)
+        tokens = tokens_counted(session, tenant_id, digest, digest_of(session, text_set))
         if tokens is None and (per_byte := tokens_per_byte(session, tenant_id, digest)) is not None:
             tokens, basis = text_set.byte_count * per_byte, "measured"
     if tokens is None:

@@ -32,12 +32,12 @@ class Kind(StrEnum):
     SHORT = "short"  # answered as soon as it can be
     HEAVY = "heavy"  # as soon as it can be, but texts are opened for it, which holds up the process
     WAITING = "waiting"  # a long poll or an event stream: costs next to nothing until something happens
-    BULK = (
-        "bulk"  # an export, a download, a document, an upload, an erasure: as long as its size or its reader
-    )
+    BULK = "bulk"  # an export, a download, a document, an upload: as long as its size or its reader
+    ERASURE = "erasure"  # of a text set: as long as its size, and no download may keep it from being done
 
 
-_ANSWERED_AT_ONCE: Final = frozenset({Kind.SHORT, Kind.HEAVY})
+# Whose work is done when the answer begins. What is made of tokens after that takes turns of its own.
+_DONE_WHEN_ANSWERED: Final = frozenset({Kind.SHORT, Kind.HEAVY, Kind.ERASURE})
 # Asked for by machines that act on what they hear, or hear nothing of.
 _EXEMPT: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 # A list, unlike the streams of the same name.
@@ -76,8 +76,9 @@ def kind_of(scope: Scope) -> Kind | None:
 def _kind_of_change(path: str, method: str) -> Kind:
     if path in _WAITING_POSTS:
         return Kind.WAITING
-    erases = method == "DELETE" and _ERASED.fullmatch(path)
-    return Kind.BULK if erases or path in _BULK_POSTS else Kind.SHORT
+    if method == "DELETE" and _ERASED.fullmatch(path):
+        return Kind.ERASURE
+    return Kind.BULK if path in _BULK_POSTS else Kind.SHORT
 
 
 def _waits(path: str, query: bytes) -> bool:
@@ -226,8 +227,8 @@ class Admission:
                 lane.leave()
 
         async def leaving_send(message: Message) -> None:
-            # What such a request needs a place for is done once its answer begins; its reader may be slow.
-            if kind in _ANSWERED_AT_ONCE and message["type"] == "http.response.start":
+            # What is left may take as long as a slow reader likes.
+            if kind in _DONE_WHEN_ANSWERED and message["type"] == "http.response.start":
                 leave()
             await send(message)
 

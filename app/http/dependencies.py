@@ -3,6 +3,7 @@
 from typing import Annotated
 from uuid import UUID
 
+from anyio import CapacityLimiter
 from fastapi import Depends, Header, Query, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
@@ -57,11 +58,17 @@ async def _renderings(request: Request) -> Renderings:
     return renderings
 
 
+async def _token_turns(request: Request) -> CapacityLimiter:
+    turns: CapacityLimiter = request.app.state.token_turns
+    return turns
+
+
 SettingsDependency = Annotated[Settings, Depends(_settings)]
 StoreDependency = Annotated[Store, Depends(_store)]
 DoorbellDependency = Annotated[Doorbell, Depends(_doorbell)]
 PrincipalsDependency = Annotated[Principals, Depends(_principals)]
 ChangesDependency = Annotated[Changes, Depends(_changes)]
+TokenTurnsDependency = Annotated[CapacityLimiter, Depends(_token_turns)]
 RenderingsDependency = Annotated[Renderings, Depends(_renderings)]
 
 

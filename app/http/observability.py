@@ -31,7 +31,7 @@ _UNTRACED: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 _LIMITS: Final = (
     *(Quotas.model_fields.keys() - {"upload_bytes"}),
     *("wrong_keys", "connections", "headers", "slow_headers", "slow_body", "slow_reader"),
-    *("busy_short", "busy_heavy", "busy_waiting", "busy_bulk"),
+    *("busy_short", "busy_heavy", "busy_waiting", "busy_bulk", "busy_erasure"),
 )
 
 

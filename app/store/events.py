@@ -62,7 +62,7 @@ class Event(Base):
 
 _EDITS: Final = f"{Prefix.EDIT}_"
 # The same of a row.
-_IS_OF_EDIT: Final = or_(
+IS_OF_EDIT: Final = or_(
     Event.subject_kind == EDIT.kind, func.coalesce(Event.data["judges"].astext, "").startswith(_EDITS)
 )
 
@@ -175,7 +175,7 @@ def list_events(
     """
     statement = select(Event).where(Event.tenant_id == tenant_id, Event.place > after)
     if not edits:
-        statement = statement.where(not_(_IS_OF_EDIT))
+        statement = statement.where(not_(IS_OF_EDIT))
     if version_id is not None:
         statement = statement.where(Event.model_version_id == version_id)
     if line_id is not None:

@@ -13,12 +13,15 @@ from sqlalchemy import (
     Float,
     ForeignKey,
     Index,
+    Select,
     Text,
     UniqueConstraint,
     and_,
     cast,
     delete,
+    exists,
     func,
+    not_,
     select,
     text,
     update,
@@ -29,7 +32,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from app.errors import NotFound, TooManyTests
 from app.store.core.base import Base, CreatedAt, PrimaryKey, newest_first, one_of
 from app.store.core.identifiers import Prefix, parse_id
-from app.store.events import PREFIXES, Event
+from app.store.events import IS_OF_EDIT, PREFIXES, Event
 from app.store.webhooks import Webhook, is_served
 
 MOST_REPLAYED: Final = 1000
@@ -155,17 +158,17 @@ def require_room_for_test(session: Session, webhook: Webhook) -> None:
         )
 
 
-def get_delivery(session: Session, webhook: Webhook, public_id: str) -> WebhookDelivery:
-    """A delivery of a webhook.
+def get_delivery(
+    session: Session, webhook: Webhook, public_id: str, *, includes_edits: bool
+) -> WebhookDelivery:
+    """A delivery of a webhook; none that tells of an edit or of a gate on one unless these are included.
 
     Raises:
         NotFound: there is none of this id.
     """
+    statement = _deliveries_of(webhook, includes_edits=includes_edits)
     row = session.scalars(
-        select(WebhookDelivery).where(
-            WebhookDelivery.id == parse_id(Prefix.DELIVERY, public_id),
-            WebhookDelivery.endpoint_id == webhook.id,
-        )
+        statement.where(WebhookDelivery.id == parse_id(Prefix.DELIVERY, public_id))
     ).one_or_none()
     if row is None:
         raise NotFound("There is no such delivery.")
@@ -173,13 +176,29 @@ def get_delivery(session: Session, webhook: Webhook, public_id: str) -> WebhookD
 
 
 def list_deliveries(
-    session: Session, webhook: Webhook, before: UUID | None, limit: int, *, state: DeliveryState | None
+    session: Session,
+    webhook: Webhook,
+    before: UUID | None,
+    limit: int,
+    *,
+    state: DeliveryState | None,
+    includes_edits: bool,
 ) -> list[WebhookDelivery]:
-    """The deliveries of a webhook, newest first; those of a state."""
-    statement = select(WebhookDelivery).where(WebhookDelivery.endpoint_id == webhook.id)
+    """The deliveries of a webhook, newest first; those of a state.
+
+    Those that tell of edits and of gates on edits are left out unless they are included.
+    """
+    statement = _deliveries_of(webhook, includes_edits=includes_edits)
     if state is not None:
         statement = statement.where(WebhookDelivery.state == state)
     return newest_first(session, statement, WebhookDelivery.id, before, limit)
+
+
+def _deliveries_of(webhook: Webhook, *, includes_edits: bool) -> Select[WebhookDelivery]:
+    statement = select(WebhookDelivery).where(WebhookDelivery.endpoint_id == webhook.id)
+    if includes_edits:
+        return statement
+    return statement.where(not_(exists().where(Event.id == WebhookDelivery.event_id, IS_OF_EDIT)))
 
 
 def make_due(session: Session, webhook: Webhook) -> None:

@@ -133,8 +133,11 @@ async def list_webhook_deliveries(
     limit: PageLimit = 20,
     cursor: PageCursor = None,
 ) -> Page[WebhookDeliveryOut]:
-    """List what was sent to a webhook or will be, newest first; of a status."""
-    return await store.run(service.deliveries_page, principal.tenant_id, webhook_id, status, limit, cursor)
+    """List what was sent to a webhook or will be, newest first; of a status.
+
+    What tells of edits and of gates on edits is in it if the key has the scope `edit:read`.
+    """
+    return await store.run(service.deliveries_page, principal, webhook_id, status, limit, cursor)
 
 
 @router.get("/{webhook_id}/deliveries/{delivery_id}")
@@ -142,7 +145,7 @@ async def read_webhook_delivery(
     webhook_id: str, delivery_id: str, principal: AuditReader, store: StoreDependency
 ) -> WebhookDeliveryOut:
     """Read a delivery."""
-    return await store.run(service.read_delivery, principal.tenant_id, webhook_id, delivery_id)
+    return await store.run(service.read_delivery, principal, webhook_id, delivery_id)
 
 
 @router.post(

@@ -230,7 +230,7 @@ def test(session: Session, principal: Principal, webhook_id: str, settings: Sett
 
 def deliveries_page(
     session: Session,
-    tenant_id: UUID,
+    principal: Principal,
     webhook_id: str,
     state: DeliveryState | None,
     limit: int,
@@ -238,23 +238,35 @@ def deliveries_page(
 ) -> Page[WebhookDeliveryOut]:
     """The deliveries of a webhook, newest first.
 
+    Those of edits and of gates on edits are left out for a key that may not read edits.
+
     Raises:
         NotFound: no such webhook for this tenant.
     """
-    webhook = get_webhook(session, tenant_id, webhook_id)
-    rows = list_deliveries(session, webhook, id_cursor(cursor), limit + 1, state=state)
+    webhook = get_webhook(session, principal.tenant_id, webhook_id)
+    includes_edits = has_scope(principal, EDIT_READ)
+    rows = list_deliveries(
+        session, webhook, id_cursor(cursor), limit + 1, state=state, includes_edits=includes_edits
+    )
     return page_by_id(rows, limit, WebhookDeliveryOut.of)
 
 
-def read_delivery(session: Session, tenant_id: UUID, webhook_id: str, delivery_id: str) -> WebhookDeliveryOut:
+def read_delivery(
+    session: Session, principal: Principal, webhook_id: str, delivery_id: str
+) -> WebhookDeliveryOut:
     """A delivery.
 
     Raises:
-        NotFound: no such webhook for this tenant, or no such delivery of it.
+        NotFound: no such webhook for this tenant, or no delivery of it that the key may see.
     """
-    return WebhookDeliveryOut.of(
-        get_delivery(session, get_webhook(session, tenant_id, webhook_id), delivery_id)
-    )
+    webhook = get_webhook(session, principal.tenant_id, webhook_id)
+    return WebhookDeliveryOut.of(_get_delivery(session, principal, webhook, delivery_id))
+
+
+def _get_delivery(
+    session: Session, principal: Principal, webhook: Webhook, delivery_id: str
+) -> WebhookDelivery:
+    return get_delivery(session, webhook, delivery_id, includes_edits=has_scope(principal, EDIT_READ))
 
 
 def replay_one(
@@ -263,11 +275,11 @@ def replay_one(
     """Send a delivery again, whatever became of it.
 
     Raises:
-        NotFound: no such webhook for this tenant, or no such delivery of it.
+        NotFound: no such webhook for this tenant, or no delivery of it that the key may see.
         WebhookDisabled: nothing is sent to it.
     """
     webhook = get_webhook(session, principal.tenant_id, webhook_id)
-    row = get_delivery(session, webhook, delivery_id)
+    row = _get_delivery(session, principal, webhook, delivery_id)
     _require_enabled(webhook)
     _replay(session, WebhookDelivery.id == row.id, settings)
     session.refresh(row)

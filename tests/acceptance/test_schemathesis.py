@@ -32,6 +32,8 @@ def test_generated_requests(database_url: str, broker_url: str, tmp_path: Path) 
     ) as service:
         schemathesis = [
             str(Path(sys.executable).with_name("schemathesis")),
+            "--config-file",
+            str(Path(__file__).with_name("schemathesis.toml")),
             "run",
             f"{service.url}/openapi.json",
         ]

@@ -18,11 +18,14 @@ from sqlalchemy.orm import Session, sessionmaker
 from app.settings import Settings
 from app.store.core.base import Base
 from app.store.core.identifiers import Prefix, format_id, parse_id
+from app.store.keyed_digests import digest_of
 from app.store.language_models import LanguageModel
+from app.store.operations import OperationStatus
 from app.store.tenants import Tenant
+from app.store.text_sets import TextSet
 from app.store.throughput import Machine, MeasuredJob, Throughput, WorkerClass, add_measurement, announce
 from tests.http_api import client_of, make_key
-from tests.integration.rows import add_ready_model
+from tests.integration.rows import add_audit_rows, add_ready_model
 from tests.own_worker import run_next
 from tests.tiny_models import save_tiny_model
 from workers.running.machine import this_machine
@@ -324,6 +327,29 @@ async def test_what_a_worker_does_is_measured(
     assert worker["seconds"] == pytest.approx(
         sum(rows[kind].seconds for kind in ("plan_audit", "score_shard", "summarize_audit")), rel=1e-6
     )
+
+
+async def test_what_was_audited_is_known_before_an_older_releases_digest_is_keyed(
+    client: httpx.AsyncClient, sessions: sessionmaker[Session]
+) -> None:
+    """New work writes the keyed digest of a set that the conversion has not come to yet."""
+    with sessions.begin() as session:
+        audit = add_audit_rows(session, session.scalars(select(Tenant.id)).one())
+        text_set = session.get_one(TextSet, audit.text_set_id)
+        text_set.digest_is_keyed = None
+        session.flush()
+        language_model = session.get_one(LanguageModel, audit.language_model_id)
+        language_model.parameter_count, language_model.vocabulary_size = PARAMETERS, 50_000
+        audit.text_set_hmac_sha256 = digest_of(session, text_set)
+        audit.language_model_digest = language_model.digest
+        audit.status, audit.summary, audit.end_tokens = OperationStatus.SUCCEEDED, {"tokens": 123}, []
+        body = {
+            "model": format_id(Prefix.LANGUAGE_MODEL, language_model.id),
+            "text_set": format_id(Prefix.TEXT_SET, text_set.id),
+        }
+    found = await estimate(client, "/v1/audits", body)
+    assert (found["tokens"], found["companions"][0]["tokens_basis"]) == (123, "counted")
+    assert any("evidence" in note for note in found["notes"])
 
 
 def test_a_measurement_that_cannot_be_written_harms_nothing(

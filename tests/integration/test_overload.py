@@ -215,3 +215,16 @@ async def _somebody_waits(database: psycopg.Connection) -> None:
     async with asyncio.timeout(10):
         while database.execute(statement).fetchone() == (0,):  # noqa: ASYNC110 - it has no event for it
             await asyncio.sleep(0.001)
+
+
+async def test_a_large_body_is_read_in_its_turn_whatever_its_key_is(app: FastAPI) -> None:
+    filling = b'"x": [' + b",".join([b"{}"] * 50_000) + b"]"
+    async with client_of(app, "mak_invented") as client:
+
+        async def send(body: bytes) -> int:
+            headers = {"Content-Type": "application/json", "Idempotency-Key": "key"}
+            return (await client.post("/v1/audits", content=body, headers=headers)).status_code
+
+        whole, twice = b"{" + filling + b"}", b"{" + filling + b", " + filling + b"}"
+        assert await asyncio.gather(*(send(body) for body in (whole, twice, whole))) == [401, 400, 401]
+    assert app.state.json_turns.statistics().borrowed_tokens == 0

@@ -270,13 +270,14 @@ async def test_of_edits_is_told_who_may_read_them(
         of_edit, of_audit = (format_id(Prefix.GATE, gate.id) for gate in gates)
         told = {audit, of_audit}
         await settled(client, narrow, 2)
-        await settled(client, wide, 4)
+        await settled(editor, wide, 4)
         assert set(subjects(receiver, narrow["secret"])) == told
         edits = {format_id(Prefix.EDIT, edit.id), of_edit}
         assert set(subjects(other_receiver, wide["secret"])) == told | edits
         for reader, seen in ((client, told), (editor, told | edits)):
             listed = (await reader.get("/v1/events")).json()["data"]
             assert {each["subject"]["id"] for each in listed} == seen
+        await _only_who_may_read_edits_sees_their_deliveries(client, editor, wide)
 
         named = {"event_types": ["audit.failed", "edit.failed"]}
         for path, change in (
@@ -294,6 +295,25 @@ async def test_of_edits_is_told_who_may_read_them(
         assert (await client.patch(f"/v1/webhooks/{wide['id']}", json={"enabled": False})).status_code == 200
         changed = await editor.patch(f"/v1/webhooks/{narrow['id']}", json=named)
         assert changed.json()["includes_edits"] is True
+
+
+async def _only_who_may_read_edits_sees_their_deliveries(
+    client: httpx.AsyncClient, editor: httpx.AsyncClient, webhook: JSON
+) -> None:
+    """Of the edit and the gate on it; a test tells of nothing, and everybody sees it."""
+    path = f"/v1/webhooks/{webhook['id']}"
+    test = (await client.post(f"{path}/test")).json()
+    everything = await settled(editor, webhook, 5)
+    ids = [event["id"] for event in (await client.get("/v1/events")).json()["data"]]
+    seen = [each for each in everything if each["event"] in {None, *ids}]
+    assert len(seen) == 3
+    assert seen[0]["id"] == test["id"]
+    assert await deliveries(client, webhook) == seen
+    for each in everything:
+        delivery = f"{path}/deliveries/{each['id']}"
+        asked = [await client.get(delivery), await client.post(f"{delivery}/replay")]
+        assert [answer.status_code for answer in asked] == ([200, 202] if each in seen else [404, 404])
+        assert (await editor.get(delivery)).status_code == 200
 
 
 KNOWN = {"status": "succeeded", "outcome": "fail", "policy": "pol_1", "label": "canary", "note": "canary"}

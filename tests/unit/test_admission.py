@@ -11,7 +11,7 @@ from starlette.types import Message, Receive, Scope, Send
 from app.errors import Overloaded
 from app.http.admission import Admission, Kind, Lane, Room, kind_of
 from app.http.dependencies import _changes
-from app.main import create_app
+from app.main import _rooms, create_app
 from app.pages.install import _ROUTERS
 from app.settings import Settings
 
@@ -56,7 +56,8 @@ def scope(path: str, method: str = "GET", query: str = "", *headers: tuple[bytes
         (scope("/v1/text-sets/txs_1/texts", "GET", "wait=1"), Kind.HEAVY),
         (scope("/v1/audits", "GET", "wait=1"), Kind.SHORT),
         (scope("/v1/audits/aud_1/scores", "GET", "wait=1"), Kind.SHORT),
-        (scope("/v1/text-sets/txs_1", "DELETE"), Kind.BULK),
+        (scope("/v1/text-sets/txs_1", "DELETE"), Kind.ERASURE),
+        (scope("/v1/text-sets/txs_1/texts", "DELETE"), Kind.SHORT),
         (scope("/v1/models/mdl_1", "DELETE"), Kind.SHORT),
     ],
 )
@@ -238,6 +239,27 @@ async def test_a_body_that_is_too_long_is_left_to_the_application() -> None:
     client.send(b"y")
     await client.task
     assert client.heard[-1]["body"] == b"x" * 180 + b"y"
+
+
+async def test_no_download_keeps_texts_from_being_erased() -> None:
+    """All places of downloads are taken: an erasure is let in, or waits for others of its kind."""
+    at_work = asyncio.Event()
+
+    async def serve(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await at_work.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    settings = Settings(transfers=2, waiting_seconds=60)
+    app = {"app": create_app(settings)}
+    served = Admission(serve, _rooms(settings), most_body_bytes=100, count_refused=lambda _kind: None)
+    downloads = [Client(served, app | scope("/v1/audits/aud_1/evidence/pdf")) for _ in range(3)]
+    erasures = [Client(served, app | scope("/v1/text-sets/txs_1", "DELETE")) for _ in range(6)]
+    await settle()
+    assert [each.status for each in downloads] == [None, None, 503]
+    assert [each.status for each in erasures] == [None] * 6
+    at_work.set()
+    await asyncio.gather(*(each.task for each in (*downloads, *erasures)))
+    assert [each.status for each in erasures] == [200] * 6
 
 
 async def test_one_that_breaks_off_or_fails_gives_its_place_back() -> None:
