@@ -897,7 +897,8 @@ class Digests(Answer):
     """Digests of what went into an audit: SHA-256 of the checkpoint's files, HMAC-SHA-256 of the texts.
 
     The latter is the `hmac_sha256` of the text set, under a key of the tenant. Each is null until it is
-    known: a language model is validated first, and the texts of a preset imported.
+    known: a language model is validated first, and the texts of a preset imported. What an older release
+    made of the texts is null until it is keyed.
     """
 
     model: str | None = None
@@ -2375,7 +2376,7 @@ class Preregistration(Answer):
 
     text_set_hmac_sha256: str | None = None
     """The digest of the texts under a key of the tenant, the `hmac_sha256` of their set; null while they are
-    being imported, and of an edit, whose receipt has those of all its text sets.
+    being imported or that is null, and of an edit, whose receipt has those of all its text sets.
     """
 
     gate: str
@@ -3119,8 +3120,10 @@ class Study(Work):
     progress: Progress
     """Over all its audits: a text counts once for each language model."""
 
-    text_set_hmac_sha256: str = ""
-    """The `hmac_sha256` of the text set: a digest of the texts under a key of the tenant."""
+    text_set_hmac_sha256: str | None = None
+    """The `hmac_sha256` of the text set: a digest of the texts under a key of the tenant; null where that is
+    null.
+    """
 
     preregistration: Preregistration | None = None
     """The policy that was named when it was asked for; null if none was."""

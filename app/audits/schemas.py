@@ -1,6 +1,6 @@
 """Audits as they are sent and answered."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Annotated, Literal, Self
 
@@ -73,7 +73,8 @@ class Digests(BaseModel):
     """Digests of what went into an audit: SHA-256 of the checkpoint's files, HMAC-SHA-256 of the texts.
 
     The latter is the `hmac_sha256` of the text set, under a key of the tenant. Each is null until it is
-    known: a language model is validated first, and the texts of a preset imported.
+    known: a language model is validated first, and the texts of a preset imported. What an older release
+    made of the texts is null until it is keyed.
     """
 
     model: str | None
@@ -168,12 +169,15 @@ class AuditOut(BaseModel):
         waiting_job: Job | None = None,
         companion_of: Sequence[str] = (),
         preregistration: Preregistration | None = None,
+        unkeyed: Collection[str] = (),
     ) -> Self:
         """The resource for a row.
 
         `in_flight` counts texts scored in shards not committed yet; `waiting_job` goes on once something is
-        back; `companion_of` names what it was made for; `preregistration` is what it was asked for with.
+        back; `companion_of` names what it was made for; `preregistration` is what it was asked for with;
+        `unkeyed` are digests of texts that are not told.
         """
+        texts = row.text_set_hmac_sha256
         spec = StoredAuditSpec.model_validate(row.spec)
         by_role = {each.role: each for each in companions}
         control, reference = by_role.get(CompanionRole.CONTROL), by_role.get(CompanionRole.REFERENCE)
@@ -193,7 +197,9 @@ class AuditOut(BaseModel):
             derived_from=format_id(Prefix.AUDIT, row.derived_from) if row.derived_from else None,
             preregistration=preregistration,
             progress=Progress(done=row.texts_done + in_flight, total=row.texts_total),
-            digests=Digests(model=row.language_model_digest, text_set=row.text_set_hmac_sha256 or None),
+            digests=Digests(
+                model=row.language_model_digest, text_set=None if texts in unkeyed else texts or None
+            ),
             summary=AuditSummary.model_validate(row.summary) if row.summary else None,
             waiting=Waiting.of(waiting_job),
             error=Problem.model_validate(row.error) if row.error else None,

@@ -31,7 +31,7 @@ from app.store.core.unit_of_work import undone
 from app.store.enqueueing import enqueue_audit
 from app.store.jobs.owners import AUDIT
 from app.store.jobs.waiting import waiting_jobs
-from app.store.keyed_digests import digest_of
+from app.store.keyed_digests import digest_of, unkeyed_digests
 from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.lifecycle import cancel_operation
 from app.store.operations import OperationFilter, list_operations
@@ -269,7 +269,8 @@ def list_page(
 def _answers(session: Session, rows: list[Audit], in_flight: int = 0) -> dict[UUID, AuditOut]:
     ids = [row.id for row in rows]
     companions, owners = companions_of(session, ids), owners_by_audit(session, ids)
-    waiting, registered = waiting_jobs(session, rows), preregistrations_of(session, ids)
+    unkeyed = unkeyed_digests(session, {row.text_set_id for row in rows})
+    waiting, registered = waiting_jobs(session, rows), preregistrations_of(session, ids, unkeyed)
     return {
         row.id: AuditOut.of(
             row,
@@ -278,6 +279,7 @@ def _answers(session: Session, rows: list[Audit], in_flight: int = 0) -> dict[UU
             waiting.get(row.id),
             owners[row.id],
             registered.get(row.id),
+            unkeyed,
         )
         for row in rows
     }

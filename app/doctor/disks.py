@@ -154,10 +154,11 @@ def _opens_what_is_stored(database: DatabaseFacts, keyring: Keyring, held: set[s
 def _others_may(path: Path) -> bool:
     """Whether others than we may use a file.
 
-    What is mounted into a container is root's, and its group's to read: that is how we read it.
+    What is mounted into a container is root's, and its group's to read: that is how we read it if we are not
+    root.
     """
     found = path.stat()
-    allowed = 0 if found.st_uid == os.geteuid() else stat.S_IRGRP
+    allowed = stat.S_IRGRP if found.st_uid == 0 and os.geteuid() != 0 else 0
     return bool(found.st_mode & _OTHERS_MAY & ~allowed)
 
 

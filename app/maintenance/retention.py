@@ -21,6 +21,7 @@ from app.store.retention import (
     expire_events,
     expire_evidence,
     expire_text_set,
+    next_expired_text_set,
     tenants_that_expire,
 )
 from app.store.usage import merge_seconds
@@ -80,10 +81,14 @@ async def _expire_all(store: Store, settings: Settings) -> None:
 
 
 async def _expire_text_sets(store: Store, tenant_id: UUID, days: int, keys: SigningKeys | None) -> None:
-    """Erase what is older than so many days, each set in one transaction, as if its tenant asked for it."""
-    after: UUID | None = UUID(int=0)
-    while after is not None:
-        after = await store.run_long(expire_text_set, tenant_id, days, keys, after=after)
+    """Erase what is older than so many days, each set in one transaction, as if its tenant asked for it.
+
+    One that cannot be erased keeps no other.
+    """
+    after = UUID(int=0)
+    while text_set_id := await store.run_long(next_expired_text_set, tenant_id, days, after=after):
+        after = text_set_id
+        await _try("text_sets", store.run_long(expire_text_set, tenant_id, text_set_id, days, keys))
 
 
 async def _convert(store: Store) -> None:

@@ -1,6 +1,6 @@
 """Pre-registration: a policy that is named when a subject is asked for, so before its first score."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Self
 from uuid import UUID
@@ -25,19 +25,20 @@ class Preregistration(Described):
     """Its digest."""
     text_set_hmac_sha256: str | None = None
     """The digest of the texts under a key of the tenant, the `hmac_sha256` of their set; null while they are
-    being imported, and of an edit, whose receipt has those of all its text sets."""
+    being imported or that is null, and of an edit, whose receipt has those of all its text sets."""
     gate: str
     """The id of the gate that was made with it."""
     registered_at: datetime
     """When it was written down."""
 
     @classmethod
-    def of(cls, gate: Gate) -> Self:
-        """What a gate that was made with its subject says of it."""
+    def of(cls, gate: Gate, unkeyed: Collection[str] = ()) -> Self:
+        """What a gate that was made with its subject says of it, without digests that are not keyed yet."""
+        digest = gate.text_set_hmac_sha256
         return cls(
             policy=format_id(Prefix.POLICY, gate.policy_id),
             policy_sha256=gate.spec["policy_sha256"],
-            text_set_hmac_sha256=gate.text_set_hmac_sha256,
+            text_set_hmac_sha256=None if digest in unkeyed else digest,
             gate=format_id(Prefix.GATE, gate.id),
             registered_at=gate.created_at,
         )
@@ -59,10 +60,15 @@ def preregister(
     return Preregistration.of(gate)
 
 
-def preregistrations_of(session: Session, subject_ids: Iterable[UUID]) -> dict[UUID, Preregistration]:
-    """What was written down of each subject; those without are left out."""
+def preregistrations_of(
+    session: Session, subject_ids: Iterable[UUID], unkeyed: Collection[str] = ()
+) -> dict[UUID, Preregistration]:
+    """What was written down of each subject, without digests that are not keyed yet.
+
+    Subjects without are left out.
+    """
     return {
-        subject_id: Preregistration.of(gate)
+        subject_id: Preregistration.of(gate, unkeyed)
         for subject_id, gates in gates_of(session, subject_ids).items()
         for gate in gates
         if gate.preregistered

@@ -16,10 +16,9 @@ from sqlalchemy.orm import Session, sessionmaker
 from app.sealing.keyring import Keyring
 from app.store.audits import Audit
 from app.store.core.away import others_are_ahead
-from app.store.core.base import JSONObject
 from app.store.core.sessions import sync_engine, sync_sessions
 from app.store.data_keys import KEYED_MARK, ensure_text_set_sealer, keyed_fingerprint, with_keyring
-from app.store.idempotency import IdempotencyKey
+from app.store.idempotency import IdempotencyKey, without_digests
 from app.store.keyed_digests import key_digest
 from app.store.text_sets import TextSet
 from app.store.texts import TextRow, clear_text, sealed_columns
@@ -41,10 +40,11 @@ def convert_some(session: Session, limit: int = ROWS_AT_ONCE) -> int:
         sqlalchemy.exc.OperationalError: others hold what it needs; see `others_are_ahead`.
     """
     steps: tuple[Callable[[Session, int], int], ...] = (
+        # First what is told as if it were keyed; it is soon done.
+        _key_digests,
+        _key_requests,
         _seal_texts,
         _seal_evidence,
-        _key_requests,
-        _key_digests,
     )
     _give_way(session)
     return next((done for step in steps if (done := step(session, limit))), 0)
@@ -135,22 +135,8 @@ def _key_requests(session: Session, limit: int) -> int:
     rows = session.scalars(statement).all()
     for row in rows:
         row.fingerprint = keyed_fingerprint(session, row.fingerprint)
-        row.response = _without_digests(row.response)
+        row.response = without_digests(row.response)
     return len(rows)
-
-
-def _without_digests(answer: JSONObject) -> JSONObject:
-    """A stored answer without the digests of texts that it had. Their fields are null in what is answered."""
-    kept = {name: value for name, value in answer.items() if name != "text_set_sha256"}
-    if kept.get("object") == "text_set":
-        kept.pop("sha256", None)
-    if isinstance(digests := kept.get("digests"), dict):
-        kept["digests"] = digests | {"text_set": None}
-    if isinstance(registered := kept.get("preregistration"), dict):
-        kept["preregistration"] = {
-            name: value for name, value in registered.items() if name != "text_set_sha256"
-        }
-    return kept
 
 
 def _key_digests(session: Session, _limit: int) -> int:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.errors import IdempotencyInFlight, IdempotencyMismatch
 from app.store.core.base import Base, CreatedAt, JSONObject
-from app.store.data_keys import keyed_fingerprint, keyed_fingerprints
+from app.store.data_keys import KEYED_MARK, keyed_fingerprint, keyed_fingerprints
 
 
 class IdempotencyKey(Base):
@@ -62,7 +62,21 @@ def recall(
     if row.fingerprint not in known | keyed_fingerprints(session, known):
         raise IdempotencyMismatch("This Idempotency-Key was used with another request; choose a new one.")
     response: JSONObject = row.response
-    return response
+    return response if row.fingerprint.startswith(KEYED_MARK) else without_digests(response)
+
+
+def without_digests(answer: JSONObject) -> JSONObject:
+    """A stored answer without the digests of texts that it had. Their fields are null in what is answered."""
+    kept = {name: value for name, value in answer.items() if name != "text_set_sha256"}
+    if kept.get("object") == "text_set":
+        kept.pop("sha256", None)
+    if isinstance(digests := kept.get("digests"), dict):
+        kept["digests"] = digests | {"text_set": None}
+    if isinstance(registered := kept.get("preregistration"), dict):
+        kept["preregistration"] = {
+            name: value for name, value in registered.items() if name != "text_set_sha256"
+        }
+    return kept
 
 
 def remember(session: Session, *, tenant_id: UUID, key: str, digest: str, response: JSONObject) -> None:

@@ -1,5 +1,6 @@
 """Digests of text sets under the keys of their tenants. Those of older releases are the SHA-256 itself."""
 
+from collections.abc import Collection
 from uuid import UUID
 
 from sqlalchemy import and_, delete, select, update
@@ -27,6 +28,14 @@ def digest_of(session: Session, row: TextSet) -> str:
     if row.digest_is_keyed or not row.hmac_sha256:
         return row.hmac_sha256
     return keyed_digest(session, row.tenant_id, row.hmac_sha256)
+
+
+def unkeyed_digests(session: Session, text_set_ids: Collection[UUID]) -> frozenset[str]:
+    """The digests of some text sets that are not keyed yet, of which nothing is told, wherever they stand."""
+    statement = select(TextSet.hmac_sha256).where(
+        TextSet.id.in_(text_set_ids), TextSet.digest_is_keyed.is_(None)
+    )
+    return frozenset(session.scalars(statement))
 
 
 def key_digest(session: Session, row: TextSet) -> None:

@@ -16,6 +16,7 @@ from app.store.jobs.job import Job, JobState, owned_by
 from app.store.jobs.kinds import DERIVE_SHARD, SCORE_SHARD
 from app.store.jobs.owners import AUDIT, EDIT
 from app.store.operations import OperationStatus
+from app.store.text_sets import TextSet
 
 _SHARDS = (SCORE_SHARD.name, DERIVE_SHARD.name)
 
@@ -32,7 +33,10 @@ def _in_flight() -> ScalarSelect[int]:
 
 
 def _is_alone() -> ColumnElement[bool]:
-    """The condition that an audit has no companions, is none, has no gate and waits for nothing."""
+    """The condition that an audit has no companions, is none, has no gate and waits for nothing.
+
+    Nor are its texts of an older release, with a digest that is not keyed yet.
+    """
     needed = (Audit.id, Audit.language_model_id, Audit.text_set_id)
     waits = (Job.owner_id.in_(needed), Job.state == JobState.QUEUED, Job.waiting_since.is_not(None))
     return and_(
@@ -43,6 +47,7 @@ def _is_alone() -> ColumnElement[bool]:
                 (OperationAudit.audit_id == Audit.id,),
                 (Gate.subject_id == Audit.id,),
                 waits,
+                (TextSet.id == Audit.text_set_id, TextSet.digest_is_keyed.is_(None)),
             )
         )
     )

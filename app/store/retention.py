@@ -5,6 +5,7 @@ from uuid import UUID
 
 from sqlalchemy import (
     ColumnElement,
+    Select,
     SQLColumnExpression,
     and_,
     delete,
@@ -41,36 +42,33 @@ def _is_older(column: SQLColumnExpression[Any], days: int) -> ColumnElement[bool
     return column < func.clock_timestamp() - func.make_interval(0, 0, 0, days)
 
 
-def expire_text_set(
-    session: Session, tenant_id: UUID, days: int, keys: SigningKeys | None, *, after: UUID
-) -> UUID | None:
-    """Erase the first text set after an id that is older than so many days, with a receipt.
-
-    A set that unfinished work needs is kept until that has ended.
-
-    Returns:
-        Its id; None when there is none.
-    """
-    statement = (
-        select(TextSet.id)
-        .where(
-            TextSet.tenant_id == tenant_id,
-            TextSet.id > after,
-            TextSet.deleted_at.is_(None),
-            _is_older(TextSet.created_at, days),
-            not_(or_(*uses_of_text_set(TextSet.id))),
-        )
-        .order_by(TextSet.id)
-        .limit(1)
-        .with_for_update(skip_locked=True)
+def _expired_text_sets(tenant_id: UUID, days: int) -> Select[UUID]:
+    """Those that a tenant keeps no longer. One that unfinished work needs is kept until that has ended."""
+    return select(TextSet.id).where(
+        TextSet.tenant_id == tenant_id,
+        TextSet.deleted_at.is_(None),
+        _is_older(TextSet.created_at, days),
+        not_(or_(*uses_of_text_set(TextSet.id))),
     )
-    text_set_id = session.scalars(statement).one_or_none()
-    if text_set_id is None:
-        return None
+
+
+def next_expired_text_set(session: Session, tenant_id: UUID, days: int, *, after: UUID) -> UUID | None:
+    """The first text set after an id that a tenant keeps no longer; None when there is none."""
+    wanted = _expired_text_sets(tenant_id, days).where(TextSet.id > after)
+    return session.scalars(wanted.order_by(TextSet.id).limit(1)).one_or_none()
+
+
+def expire_text_set(
+    session: Session, tenant_id: UUID, text_set_id: UUID, days: int, keys: SigningKeys | None
+) -> None:
+    """Erase a text set that a tenant keeps no longer, with a receipt. One that others hold is left."""
+    wanted = _expired_text_sets(tenant_id, days).where(TextSet.id == text_set_id)
+    if session.scalars(wanted.with_for_update(skip_locked=True)).one_or_none() is None:
+        return
     try:
         erase_text_set(session, tenant_id, text_set_id, keys, "expired")
     except ResourceInUse:  # since it was looked for; nothing has been written yet
-        return text_set_id
+        return
     record(
         session,
         tenant_id=tenant_id,
@@ -79,7 +77,6 @@ def expire_text_set(
         subject=format_id(Prefix.TEXT_SET, text_set_id),
         facts={"reason": "expired", "days": days},
     )
-    return text_set_id
 
 
 def expire_evidence(session: Session, tenant_id: UUID, days: int, *, limit: int) -> int:

@@ -1,6 +1,6 @@
 """Studies as they are sent and answered."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Annotated, Literal, Self
 
@@ -103,11 +103,12 @@ class StudyOut(Described):
     progress: Progress
     """Over all its audits: a text counts once for each language model."""
     text_set_hmac_sha256: Annotated[
-        str,
+        str | None,
         Field(
-            description="The `hmac_sha256` of the text set: a digest of the texts under a key of the tenant."
+            description="The `hmac_sha256` of the text set: a digest of the texts under a key of the tenant; "
+            "null where that is null."
         ),
-    ] = ""
+    ] = None
     preregistration: Preregistration | None = None
     """The policy that was named when it was asked for; null if none was."""
     result: StudyResult | None
@@ -129,11 +130,12 @@ class StudyOut(Described):
         progress: tuple[int, int],
         waiting_job: Job | None = None,
         preregistration: Preregistration | None = None,
+        unkeyed: Collection[str] = (),
     ) -> Self:
         """The resource for a row.
 
         `companions` are its audits; `progress` counts their texts, done and total; `waiting_job` goes on once
-        something is back.
+        something is back; `unkeyed` are digests of texts that are not told.
         """
         spec = StoredStudySpec.model_validate(row.spec)
         audits = {(each.role, each.position): format_id(Prefix.AUDIT, each.audit_id) for each in companions}
@@ -147,7 +149,7 @@ class StudyOut(Described):
                 control_audit=audits.get((StudyRole.CONTROL, position)),
             )
 
-        control = row.control_text_set_id
+        control, texts = row.control_text_set_id, row.text_set_hmac_sha256
         done, total = progress
         return cls(
             id=format_id(Prefix.STUDY, row.id),
@@ -160,7 +162,7 @@ class StudyOut(Described):
             metrics=spec.metrics,
             options=spec.options,
             progress=Progress(done=done, total=total),
-            text_set_hmac_sha256=row.text_set_hmac_sha256,
+            text_set_hmac_sha256=None if texts in unkeyed else texts,
             preregistration=preregistration,
             result=StudyResult.model_validate(row.result) if row.result else None,
             waiting=Waiting.of(waiting_job),

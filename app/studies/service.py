@@ -27,7 +27,7 @@ from app.store.core.identifiers import Prefix, format_id, new_id, parse_id
 from app.store.core.unit_of_work import undone
 from app.store.jobs.owners import STUDY
 from app.store.jobs.waiting import waiting_jobs
-from app.store.keyed_digests import digest_of
+from app.store.keyed_digests import digest_of, unkeyed_digests
 from app.store.language_models import LanguageModel
 from app.store.lifecycle import cancel_operation
 from app.store.operations import OperationFilter, OperationStatus, get_operation, list_operations
@@ -243,10 +243,11 @@ def _answer(session: Session, row: Study) -> StudyOut:
 def _answers(session: Session, rows: list[Study]) -> dict[UUID, StudyOut]:
     ids = [row.id for row in rows]
     companions, progress = companions_of(session, ids), read_progress_of_owners(session, ids)
-    waiting, registered = waiting_jobs(session, rows), preregistrations_of(session, ids)
+    unkeyed = unkeyed_digests(session, {row.text_set_id for row in rows})
+    waiting, registered = waiting_jobs(session, rows), preregistrations_of(session, ids, unkeyed)
     return {
         row.id: StudyOut.of(
-            row, companions[row.id], progress[row.id], waiting.get(row.id), registered.get(row.id)
+            row, companions[row.id], progress[row.id], waiting.get(row.id), registered.get(row.id), unkeyed
         )
         for row in rows
     }

@@ -17,7 +17,7 @@ from transformers import AutoTokenizer
 from app.errors import JobCrashed, TokenizingFailed
 from tests.hostile_models import HOSTILE, make_hostile, never_ending
 from tests.tiny_models import english_sentences, save_tiny_model
-from workers.confined import tokenizer
+from workers.confined import process, tokenizer
 from workers.confined.inspection import inspect_checkpoint
 from workers.confined.process import SERVER, start_server
 from workers.confined.tokenizer import ConfinedTokenizer
@@ -26,6 +26,25 @@ from workers.science.models.description import describe_checkpoint
 from workers.science.models.tokenization import count_tokens, token_ids_of, tokenize, tokens_put_in_front
 
 UNUSUAL = ["", "a", "<|endoftext|> within", "é à ü", "🙂" * 40, " \n\t ", "word" * 3000]
+
+# A server that is refused a process once, and then a descriptor once.
+REFUSED = """
+import errno, os, runpy
+
+def refused_once(call, after, error):
+    calls = iter(range(after + 1))
+
+    def refusing(*arguments):
+        if next(calls, None) == after:
+            raise OSError(error, os.strerror(error))
+        return call(*arguments)
+
+    return refusing
+
+os.fork = refused_once(os.fork, 1, errno.EAGAIN)
+os.pidfd_open = refused_once(os.pidfd_open, 1, errno.EMFILE)
+runpy.run_module("workers.confined.server", run_name="__main__")
+"""
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +198,37 @@ def test_the_server_is_started_again(checkpoint: Path, confined: ConfinedTokeniz
     confined = ConfinedTokenizer(checkpoint)
     assert count_tokens(confined, ["a"]) == [1]
     confined.close()
+
+
+def test_a_request_that_cannot_be_served_fails_alone(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once there are too many processes, and once too many descriptors: for it, and for its sockets."""
+    (tmp_path / "refused.py").write_text(REFUSED)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(process, "SERVER", "refused")
+    monkeypatch.setattr(process, "_server", server := process._Server())
+    try:
+        busy = ConfinedTokenizer(checkpoint)
+        assert count_tokens(busy, ["a"]) == [1]
+        assert server._process is not None
+        served_by = psutil.Process(server._process.pid)
+        (_, most), (child,) = served_by.rlimit(psutil.RLIMIT_NOFILE), served_by.children()
+        for attempt in range(3):
+            if attempt == 2:
+                served_by.rlimit(psutil.RLIMIT_NOFILE, (served_by.num_fds(), most))
+            with pytest.raises(JobCrashed):
+                count_tokens(ConfinedTokenizer(checkpoint), ["a"])
+        served_by.rlimit(psutil.RLIMIT_NOFILE, (most, most))
+        again = ConfinedTokenizer(checkpoint)
+        assert count_tokens(again, ["a"]) == count_tokens(busy, ["a"]) == [1]
+        assert served_by.is_running()
+        assert child in served_by.children()
+        assert len(served_by.children()) == 2
+        for each in (busy, again):
+            each.close()
+    finally:
+        server.end()
 
 
 def test_a_confined_process_knows_no_secrets(confined: ConfinedTokenizer, checkpoint: Path) -> None:

@@ -254,17 +254,41 @@ def test_keys_that_are_absent_broken_or_open_to_others(sound: Settings, tmp_path
         says(finding("api key", sound), outcome, "may read")
 
 
-def test_keys_that_are_mounted_for_a_group_are_not_open_to_others(
-    sound: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("owner", "ours", "mode", "outcome"),
+    [
+        (0, 10, 0o440, "ok"),
+        (0, 10, 0o460, "fail"),
+        (0, 10, 0o444, "fail"),
+        (0, 0, 0o440, "fail"),
+        (10, 10, 0o440, "fail"),
+        (20, 10, 0o440, "fail"),
+    ],
+)
+def test_only_keys_that_are_mounted_are_their_groups_to_read(
+    sound: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    owner: int,
+    ours: int,
+    mode: int,
+    outcome: str,
 ) -> None:
     """As of a secret of Kubernetes: the files are root's, and read by the group of the pod."""
-    mounted = {"signing keys": "signing-keys", "master keys": "master-keys"}
-    paths = {name: path for name, of in mounted.items() for path in (tmp_path / of).iterdir()}
-    monkeypatch.setattr(os, "geteuid", lambda: paths["master keys"].stat().st_uid + 1)
-    for mode, outcome in ((0o440, "ok"), (0o460, "fail"), (0o444, "fail")):
-        for name, path in paths.items():
+    for directory in ("signing-keys", "master-keys"):
+        for path in (tmp_path / directory).iterdir():
             path.chmod(mode)
-            assert finding(name, sound).outcome == outcome, (name, mode)
+    found = Path.stat
+
+    def stat(path: Path, **options: Any) -> os.stat_result:
+        told = found(path, **options)
+        values = (*told[:4], owner, *told[5:])
+        return os.stat_result(values, {"st_mtime_ns": told.st_mtime_ns})
+
+    monkeypatch.setattr(Path, "stat", stat)
+    monkeypatch.setattr(os, "geteuid", lambda: ours)
+    assert [finding(name, sound).outcome for name in ("signing keys", "master keys")] == [outcome] * 2
 
 
 def test_a_hub_that_does_not_answer(sound: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -182,6 +182,29 @@ async def test_what_a_tenant_keeps_no_longer_is_erased_unless_it_is_in_use(
         assert Kept(session).sets == {sets["new"], sets["old of another tenant"]}
 
 
+async def test_a_text_set_that_cannot_be_erased_keeps_no_other(
+    client: httpx.AsyncClient,
+    app: FastAPI,
+    settings: Settings,
+    sessions: sessionmaker[Session],
+    database: psycopg.Connection,
+) -> None:
+    made = sorted([parse_id(Prefix.TEXT_SET, (await upload(client))["id"]) for _ in range(3)], key=str)
+    database.execute(f"UPDATE text_sets SET created_at = {OLD}")
+    database.execute("""UPDATE tenants SET retention = '{"text_sets_days": 30}' WHERE name = 'acme'""")
+    database.execute(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION USING ERRCODE = 'data_corrupted'; END $$"
+    )
+    database.execute(
+        "CREATE TRIGGER refuse BEFORE UPDATE ON text_sets FOR EACH ROW "
+        f"WHEN (OLD.id = '{made[0]}') EXECUTE FUNCTION refuse()"
+    )
+    await expire(app.state.store, settings)
+    with sessions() as session:
+        assert Kept(session).sets == {made[0]}
+
+
 async def test_evidence_and_events_go_after_their_own_days(
     client: httpx.AsyncClient,
     app: FastAPI,

@@ -168,7 +168,7 @@ async def test_what_fails_keeps_nothing_else_from_being_done(
     """Neither other steps, nor the same one of other tenants."""
     done: list[object] = []
 
-    def expire_text_set(_session: Session, tenant_id: UUID, *_: Any, after: UUID) -> None:
+    def next_expired_text_set(_session: Session, tenant_id: UUID, *_: Any, after: UUID) -> None:
         done.append(tenant_id)
         raise OperationalError("", {}, Exception())
 
@@ -178,7 +178,7 @@ async def test_what_fails_keeps_nothing_else_from_being_done(
     with sessions.begin() as session:
         tenants = {add_tenant(session, name) for name in ("one", "other")}
         session.execute(update(Tenant).values(retention={"text_sets_days": 1}))
-    monkeypatch.setattr(retention, "expire_text_set", expire_text_set)
+    monkeypatch.setattr(retention, "next_expired_text_set", next_expired_text_set)
     monkeypatch.setattr(retention, "bury", bury)
     monkeypatch.setattr(retention, "merge_seconds", lambda _: done.append("usage"))
     monkeypatch.setattr(retention, "convert_some", lambda _: done.append("conversion"))

@@ -215,7 +215,8 @@ def test_what_was_stored_in_clear_is_sealed(postgres_server: PostgresServer) -> 
     engine = sync_engine(url)
     sessions = sync_sessions(engine)
     with sessions.begin() as session:
-        assert convert_some(session, limit=7) == 7
+        while convert_some(session, limit=7) < 7:  # digests are first, each for itself
+            pass
         assert all_texts(session, texts) == texts
     assert convert_all(url, get_keyring()) > len(texts) - 7
     assert convert_all(url, get_keyring()) == 0
@@ -321,7 +322,10 @@ def differences(before: Any, now: Any, *at: str) -> Iterator[tuple[Any, ...]]:
 def is_a_digest_of_texts(before: Any, now: Any, *at: str) -> bool:
     """Whether it is another one now, or has another name, because it is keyed."""
     renamed = at[-1:] == ("sha256",) and now == "missing"
-    return renamed or (at[-2:] == ("digests", "text_set") and before != now and len(now) == len(before))
+    if at[-2:] != ("digests", "text_set"):
+        return renamed
+    # It is null while it is that of an older process.
+    return now is None or (before != now and len(now) == len(before))
 
 
 def as_said_today(before: Any, now: Any) -> Any:

@@ -2,6 +2,7 @@
 
 Such processes are forked from a server that has loaded what they need. It is a program that this process
 starts, not the server of `multiprocessing`: the library of Celery's pool takes the place of parts of that.
+Processes that are forked from this one share it until it is killed; from then on each starts one for itself.
 """
 
 import atexit
@@ -128,7 +129,7 @@ class ConfinedProcess:
         try:
             code = int(self._status.receive(_MOMENT_SECONDS))
         except (EOFError, Silent):
-            return JobCrashed("The server of the worker's confined processes was killed.")
+            return JobCrashed("The server of the worker's confined processes was killed or had no room.")
         if -code == signal.SIGPROF:
             return LimitReached("time")
         if -code in _OUT_OF_MEMORY or code == MEMORY_REFUSED:
@@ -144,7 +145,8 @@ def _close(*connections: socket.socket) -> None:
 class _Server:
     """The server of this process, started when it is first needed and again should it be killed.
 
-    Processes that are forked from this one go on asking the same server.
+    Processes that are forked from this one go on asking the same server. Once that was killed each of them
+    has one of its own; they share one again when this process has started another and then forks them anew.
     """
 
     def __init__(self) -> None:

@@ -1,6 +1,8 @@
 """The server that confined processes are forked from: a program, started by `workers.confined.process`.
 
 It has one thread, loads once what programs need, some 390 MB that its forks share, and ends with its parent.
+A request that it has no process or descriptor for fails alone. Once it was killed, no other is shared: each
+process that asked it starts one for itself.
 """
 
 import ctypes
@@ -12,7 +14,7 @@ import selectors
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,8 @@ from workers.confined.messages import Line
 from workers.confined.process import MEMORY_REFUSED, Limits
 
 _LARGEST_REQUEST: Final = 2**16
+# Of a request: what its process talks through, and where its end is told.
+_SOCKETS: Final = 2
 _PR_SET_PDEATHSIG: Final = 1
 _libc: Final = ctypes.CDLL(None)
 _server_pid: Final = os.getpid()
@@ -34,7 +38,7 @@ _DATA: Final = re.compile(r"VmData:\s+(\d+) kB")
 def main(control: socket.socket) -> None:
     """Fork a process for each request, and tell of each, when it has ended, how.
 
-    Who hangs up wants to know no more: the process is killed.
+    Who hangs up wants to know no more: the process is killed. Whose request cannot be served is hung up on.
     """
     import transformers.models.llama.modeling_llama  # noqa: F401, PLC0415 - most of what models share
 
@@ -48,15 +52,15 @@ def main(control: socket.socket) -> None:
                 if isinstance(key.data, _Forked):
                     _attend(selector, key.data, ended=key.fd == key.data.pidfd)
                     continue
-                request, descriptors, _, _ = socket.recv_fds(control, _LARGEST_REQUEST, 2)
+                request, descriptors, _, _ = socket.recv_fds(control, _LARGEST_REQUEST, _SOCKETS)
                 if not request:
                     return
-                theirs, status = (socket.socket(fileno=descriptor) for descriptor in descriptors)
-                pid = os.fork()
-                if pid == 0:
-                    _run(PROGRAMS, orjson.loads(request), theirs)
-                theirs.close()
-                forked = _Forked(pid, os.pidfd_open(pid), status)
+                sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+                forked = _fork(PROGRAMS, request, sockets)
+                if forked is None:
+                    _close(sockets)
+                    continue
+                sockets[0].close()
                 selector.register(forked.pidfd, selectors.EVENT_READ, forked)
                 selector.register(forked.status, selectors.EVENT_READ, forked)
 
@@ -69,6 +73,32 @@ class _Forked:
     pidfd: int
     status: socket.socket
     is_wanted: bool = True
+
+
+def _fork(
+    programs: Mapping[str, Callable[[Channel, str], Any]], request: bytes, sockets: Sequence[socket.socket]
+) -> _Forked | None:
+    """A process for a request; None if there are too many processes or descriptors, or too little memory."""
+    if len(sockets) < _SOCKETS:  # the kernel hands over as many as there is room for
+        return None
+    theirs, status = sockets
+    try:
+        pid = os.fork()
+    except OSError:
+        return None
+    if pid == 0:
+        _run(programs, orjson.loads(request), theirs)
+    try:
+        return _Forked(pid, os.pidfd_open(pid), status)
+    except OSError:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        return None
+
+
+def _close(sockets: Sequence[socket.socket]) -> None:
+    for each in sockets:
+        each.close()
 
 
 def _attend(selector: selectors.BaseSelector, forked: _Forked, *, ended: bool) -> None:

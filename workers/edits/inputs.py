@@ -134,10 +134,9 @@ def begin(runtime: Runtime, lease: Lease) -> EditInputs:
         edit = begin_operation(session, Edit, lease.edit_id, base.digest)
         text_sets = text_sets_of(session, [edit.id])[edit.id]
         for used in text_sets.values():
-            # What a process of an older release requested must not be written down again as it was.
-            text_set = session.get_one(TextSet, used.text_set_id)
-            if not text_set.digest_is_keyed:
-                used.hmac_sha256 = digest_of(session, text_set)
+            # What a process of an older release requested must not be written down again as it was, nor what
+            # was read just before it was keyed.
+            used.hmac_sha256 = digest_of(session, session.get_one(TextSet, used.text_set_id))
         return EditInputs(
             edit_id=edit.id,
             tenant_id=edit.tenant_id,
