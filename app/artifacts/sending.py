@@ -10,6 +10,7 @@ from fastapi.responses import StreamingResponse
 from app.artifacts.conditions import Selection, etag_of, is_unmodified, require_match, select_range
 from app.artifacts.service import Member
 from app.errors import RangeNotSatisfiable
+from app.http.dependencies import HEADER_CHARS, ConditionHeader
 from app.http.problems import answer_problem, problem_responses
 from app.store.blobs.reading import stream_range
 from app.store.core.identifiers import Prefix, format_id
@@ -18,7 +19,6 @@ from app.store.tenants import Principal
 from app.store.trail import Action, record_request
 
 BINARY: Final = "application/octet-stream"
-_ConditionHeader = Annotated[str | None, Header(max_length=8192)]
 
 FILE_RESPONSES: Final[dict[int | str, dict[str, Any]]] = problem_responses(412, 416, 500) | {
     200: {"description": "The file", "content": {BINARY: {}}},
@@ -33,10 +33,10 @@ class Conditions:
     def __init__(
         self,
         request: Request,
-        range_: Annotated[str | None, Header(alias="Range", max_length=8192)] = None,
-        if_range: _ConditionHeader = None,
-        if_match: _ConditionHeader = None,
-        if_none_match: _ConditionHeader = None,
+        range_: Annotated[str | None, Header(alias="Range", max_length=HEADER_CHARS)] = None,
+        if_range: ConditionHeader = None,
+        if_match: ConditionHeader = None,
+        if_none_match: ConditionHeader = None,
     ) -> None:
         self.request = request
         self.range = range_

@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from app.evidence import service
@@ -16,6 +16,7 @@ from app.evidence.registry import FORMATS
 from app.evidence.schemas import EvidenceFormatOut, SigningKeyOut, SigningKeysOut
 from app.evidence.sending import send_evidence
 from app.http.dependencies import (
+    ConditionHeader,
     RenderingsDependency,
     RequireScope,
     SettingsDependency,
@@ -107,7 +108,7 @@ def _routes_of(kind: SubjectKind) -> APIRouter:
         renderings: RenderingsDependency,
         request: Request,
         texts: Texts = "redacted",
-        if_none_match: Annotated[str | None, Header(max_length=8192)] = None,
+        if_none_match: ConditionHeader = None,
     ) -> Response:
         """Download a document of evidence. No submitted text is in it unless `texts` asks for them.
 

@@ -1,6 +1,6 @@
 """What routes ask for: the store, the doorbell, who is asking, and which page."""
 
-from typing import Annotated
+from typing import Annotated, Final
 from uuid import UUID
 
 from anyio import CapacityLimiter
@@ -178,6 +178,9 @@ async def _work_key(key: OptionalIdempotencyKey = None, *, dry_run: DryRun = Fal
 WorkKey = Annotated[str | None, Depends(_work_key)]
 WaitSeconds = Annotated[float, Query(ge=0, le=60, description="Long-poll: wait up to this many seconds.")]
 PageLimit = Annotated[int, Query(ge=1, le=100)]
+# Several of these, as long as each may be, are still less than the headers of a request may be.
+HEADER_CHARS: Final = 4096
+ConditionHeader = Annotated[str | None, Header(max_length=HEADER_CHARS)]
 PageCursor = Annotated[str | None, Query(max_length=500)]
 
 
