@@ -73,7 +73,7 @@ class ConfinedProcess:
             _server.request(request, [theirs.fileno(), tells.fileno()])
         self._line, self._status = Line(ours), Line(told)
         # Who is forgotten without having been closed ends as well: nobody can ask it any more.
-        weakref.finalize(self, _close, ours, told)
+        weakref.finalize(self, close_all, ours, told)
 
     def __enter__(self) -> Self:
         """The process."""
@@ -137,7 +137,8 @@ class ConfinedProcess:
         return JobCrashed("A process that the worker had started was killed.")
 
 
-def _close(*connections: socket.socket) -> None:
+def close_all(*connections: socket.socket) -> None:
+    """Close connections."""
     for connection in connections:
         connection.close()
 

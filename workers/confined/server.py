@@ -24,7 +24,7 @@ import orjson
 
 from workers.confined.channel import Channel
 from workers.confined.messages import Line
-from workers.confined.process import MEMORY_REFUSED, Limits
+from workers.confined.process import MEMORY_REFUSED, Limits, close_all
 
 _LARGEST_REQUEST: Final = 2**16
 # Of a request: what its process talks through, and where its end is told.
@@ -58,7 +58,7 @@ def main(control: socket.socket) -> None:
                 sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
                 forked = _fork(PROGRAMS, request, sockets)
                 if forked is None:
-                    _close(sockets)
+                    close_all(*sockets)
                     continue
                 sockets[0].close()
                 selector.register(forked.pidfd, selectors.EVENT_READ, forked)
@@ -94,11 +94,6 @@ def _fork(
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         return None
-
-
-def _close(sockets: Sequence[socket.socket]) -> None:
-    for each in sockets:
-        each.close()
 
 
 def _attend(selector: selectors.BaseSelector, forked: _Forked, *, ended: bool) -> None:
