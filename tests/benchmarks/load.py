@@ -92,8 +92,8 @@ def main() -> None:
 def lines(target: Target, arguments: argparse.Namespace) -> Iterator[Line]:
     """All figures, each with its limit."""
     posts, gets = target.posts(rate=POSTS_A_SECOND), target.gets(rate=GETS_A_SECOND)
-    for requests in (posts, gets):
-        (outcome,) = measured(target, target.plan(arguments.seconds, requests))
+    for alone in (posts, gets):
+        (outcome,) = measured(target, target.plan(arguments.seconds, alone))
         yield kept_to(outcome)
     print("  Both at once, which is told and has no limit:")
     measured(target, target.plan(arguments.overload_seconds, posts, gets))
