@@ -147,7 +147,7 @@ class Settings(BaseSettings):
 
     # How many requests wait to be let in, and for how long, before they are refused; and how many long polls
     # and event streams, and how many exports, downloads and uploads, one API process serves at once.
-    waiting_requests: int = Field(default=100, ge=0)
+    waiting_requests: int = Field(default=200, ge=0)
     waiting_seconds: float = Field(default=0.4, gt=0)
     long_polls: int = Field(default=2000, ge=1)
     transfers: int = Field(default=32, ge=1)
