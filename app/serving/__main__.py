@@ -12,7 +12,7 @@ from app.main import create_app
 from app.serving.protocol import BoundedProtocol
 
 # Objects more than were freed, and how often a generation is searched until the next older one is.
-_COLLECTED_AFTER: Final = (20_000, 20, 50)
+_COLLECTED_AFTER: Final = (20_000, 10, 10)
 
 
 def main() -> None:
