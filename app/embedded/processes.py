@@ -6,7 +6,6 @@ import signal
 import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -14,12 +13,10 @@ from typing import Self
 from app.embedded.layout import Account
 
 _PR_SET_PDEATHSIG = 1
-# Of a child that stands back, a tenth of what another gets where both want the processor.
-_NICENESS = 10
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _prepare(parent: int, death_signal: signal.Signals, *, stands_back: bool) -> None:
+def _prepare(parent: int, death_signal: signal.Signals, niceness: int) -> None:
     """Ask the kernel for `death_signal` when the thread that forked us ends, and to let others go first.
 
     Runs between fork and exec.
@@ -28,20 +25,7 @@ def _prepare(parent: int, death_signal: signal.Signals, *, stands_back: bool) ->
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
     if os.getppid() != parent:
         os._exit(1)
-    if stands_back:
-        _stand_back()
-
-
-def _stand_back() -> None:
-    """Let others go first for good: whoever else wakes up gets the processor at once.
-
-    A niceness alone makes them wait for milliseconds, at each step of a request. With one processor a busy
-    neighbour would leave nothing at all.
-    """
-    os.nice(_NICENESS)
-    if len(os.sched_getaffinity(0)) > 1:
-        with suppress(OSError):  # some sandboxes have but one policy
-            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    os.nice(niceness)
 
 
 def spawn(
@@ -53,7 +37,7 @@ def spawn(
     account: Account | None = None,
     directory: Path | None = None,
     stdin: int = subprocess.DEVNULL,
-    stands_back: bool = False,
+    niceness: int = 0,
 ) -> subprocess.Popen[bytes]:
     """Start a child in its own process group that the kernel ends when the calling thread dies.
 
@@ -67,7 +51,7 @@ def spawn(
         account: whom to run as; None for ourselves.
         directory: working directory.
         stdin: as in `subprocess.Popen`.
-        stands_back: whether all others of this service go first where processors are short.
+        niceness: how far it stands back where processors are short; 0 as much as we do, 19 at most.
     """
     parent = os.getpid()
     with log.open("ab") as output:
@@ -83,9 +67,7 @@ def spawn(
             group=account.gid if account else None,
             extra_groups=[] if account else None,
             # The death signal is cleared by a change of uid, so it can only be set here, after it.
-            preexec_fn=lambda: _prepare(  # noqa: PLW1509 - system calls only
-                parent, death_signal, stands_back=stands_back
-            ),
+            preexec_fn=lambda: _prepare(parent, death_signal, niceness),  # noqa: PLW1509 - system calls only
         )
 
 

@@ -52,7 +52,7 @@ class Program(Child):
         environment: its whole environment.
         directory: where it runs; holds nothing that Python could import by mistake.
         stop_steps: the signals that end it, each with the seconds it is given.
-        stands_back: as of `spawn`.
+        niceness: how far it stands back where processors are short, as of `spawn`.
     """
 
     def __init__(
@@ -64,14 +64,14 @@ class Program(Child):
         environment: Mapping[str, str],
         directory: Path,
         stop_steps: Steps,
-        stands_back: bool = False,
+        niceness: int = 0,
     ) -> None:
         super().__init__(name, logs)
         self._command = command
         self._environment = environment
         self._directory = directory
         self._stop_steps = stop_steps
-        self._stands_back = stands_back
+        self._niceness = niceness
 
     def start(self) -> None:
         """Start the program; it may take seconds until it is ready."""
@@ -81,7 +81,7 @@ class Program(Child):
             environment=self._environment,
             death_signal=signal.SIGKILL,
             directory=self._directory,
-            stands_back=self._stands_back,
+            niceness=self._niceness,
         )
 
     def stop(self) -> None:

@@ -44,6 +44,8 @@ SERVICE_FILE: Final = "service.env"
 _READY_SECONDS: Final = 120.0
 _WATCH_SECONDS: Final = 0.2
 _LONGEST_DELAY_SECONDS: Final = 30.0
+# The worker computes for as long as there is work; whoever asks the API waits for an answer.
+_WORKER_NICENESS: Final = 10
 _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Announce = Callable[[str], None]
@@ -159,8 +161,7 @@ def _programs(settings: Settings, layout: Layout) -> tuple[Program, Program]:
         environment=environment,
         directory=layout.home,
         stop_steps=WORKER_STOP,
-        # It computes for as long as there is work; whoever asks the API waits for an answer.
-        stands_back=True,
+        niceness=_WORKER_NICENESS,
     )
     api = Program(
         "api",
