@@ -6,6 +6,7 @@ import signal
 import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,6 +14,8 @@ from typing import Self
 from app.embedded.layout import Account
 
 _PR_SET_PDEATHSIG = 1
+# How far the session of whoever writes to it stands back; a kernel that does not share by session has none.
+_SESSION_NICENESS = "/proc/self/autogroup"
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -25,7 +28,21 @@ def _prepare(parent: int, death_signal: signal.Signals, niceness: int) -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
     if os.getppid() != parent:
         os._exit(1)
+    if niceness:
+        _stand_back(niceness)
+
+
+def _stand_back(niceness: int) -> None:
+    """Let others go first: those of our session, and, where processors are shared by session, all others.
+
+    There niceness counts within a session only (sched(7), "The autogroup feature"): beside another one with
+    as much to do, the nicest process of a session of its own gets half of a processor.
+    """
     os.nice(niceness)
+    with suppress(OSError):
+        session = os.open(_SESSION_NICENESS, os.O_WRONLY)
+        os.write(session, str(os.nice(0)).encode())
+        os.close(session)
 
 
 def spawn(
@@ -39,7 +56,7 @@ def spawn(
     stdin: int = subprocess.DEVNULL,
     niceness: int = 0,
 ) -> subprocess.Popen[bytes]:
-    """Start a child in its own process group that the kernel ends when the calling thread dies.
+    """Start a child in its own session and process group that the kernel ends when the calling thread dies.
 
     Call it from a thread that lives as long as the child should, normally the main one.
 
@@ -62,7 +79,7 @@ def spawn(
             stderr=subprocess.STDOUT,
             env=dict(environment),
             cwd=directory,
-            process_group=0,
+            start_new_session=True,
             user=account.uid if account else None,
             group=account.gid if account else None,
             extra_groups=[] if account else None,

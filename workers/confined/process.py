@@ -191,7 +191,8 @@ class _Server:
                     "OMP_NUM_THREADS": "1",
                     "RAYON_NUM_THREADS": str(min(_MOST_THREADS, len(os.sched_getaffinity(0)))),
                 },
-                start_new_session=True,  # Ctrl-C is for this process, with which the server ends
+                # Ctrl-C is for this process, with which the server ends; both stand back in one session.
+                process_group=0,
             )
         self._control, self._owner = ours, os.getpid()
         return ours
