@@ -4,7 +4,9 @@ A service that takes in more than it carries answers everybody late, until all h
 nobody. So requests in work are bounded, those that wait are few, and none waits for long: the rest is refused
 at once, before anything is looked up for it, with the time at which to come again. Whoever is accepted is
 answered soon, however many ask (Welsh and Culler, "Adaptive overload control for busy internet servers",
-USITS 2003).
+USITS 2003). A queue that stands is refused sooner than one that has just begun, as behind a disk that held up
+all commits for half a second: that one will be empty again soon (Nichols and Jacobson, "Controlling queue
+delay", ACM Queue 10(5), 2012).
 
 Requests of each kind have a lane of their own: those that wait for something to happen, or move much, are
 many or slow, cost little meanwhile, and must not take the place of those that are answered at once.
@@ -53,6 +55,8 @@ _WAITED_FOR: Final = re.compile(
 _WAITING_POSTS: Final = frozenset({"/v1/score", "/try"})
 _BULK_POSTS: Final = frozenset({"/v1/text-sets"})
 _BEARER: Final = re.compile(rb"bearer +\S", re.IGNORECASE)
+# How many times as long who joins a queue may wait that does not stand yet.
+_PATIENCE: Final = 2.0
 # All the texts of a set go in one transaction.
 _ERASED: Final = re.compile(r"/v1/text-sets/[^/]+")
 
@@ -108,7 +112,10 @@ def require_credential(scope: Scope) -> None:
 
 @dataclass(frozen=True)
 class Room:
-    """How many requests of a kind are in work at once, how many may wait, and for how many seconds."""
+    """How many requests of a kind are in work at once, how many may wait, and for how many seconds.
+
+    `seconds` are those of a queue that stands: that was not empty for so long.
+    """
 
     at_once: int
     waiting: int = 0
@@ -121,6 +128,7 @@ class Lane:
     def __init__(self, room: Room) -> None:
         self._room = room
         self._queue: deque[asyncio.Future[None]] = deque()
+        self._queued_since = 0.0
         self.in_work = 0
 
     @property
@@ -148,9 +156,10 @@ class Lane:
             self.in_work += 1
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        seconds = self._patience()
         self._queue.append(turn)
         try:
-            async with asyncio.timeout(self._room.seconds):
+            async with asyncio.timeout(seconds):
                 await turn
         except BaseException as error:
             if turn.done() and not turn.cancelled():
@@ -161,6 +170,14 @@ class Lane:
             if isinstance(error, TimeoutError):
                 raise Overloaded from None
             raise
+
+    def _patience(self) -> float:
+        """For how many seconds to wait who joins the queue now."""
+        now = asyncio.get_running_loop().time()
+        if not self._queue:
+            self._queued_since = now
+        stands = now - self._queued_since >= self._room.seconds
+        return self._room.seconds * (1.0 if stands else _PATIENCE)
 
     def leave(self) -> None:
         """Give the place to whoever waits longest, or free it."""

@@ -127,6 +127,43 @@ async def test_places_are_given_in_turn_and_the_surplus_is_refused() -> None:
     assert lane.in_work == 0
 
 
+async def test_a_queue_that_stands_is_refused_sooner_than_one_that_has_just_begun(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now)
+    lane = Lane(Room(at_once=1, waiting=5, seconds=10))
+    await lane.enter()
+
+    async def settle() -> None:
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    async def joined_at(moment: float) -> asyncio.Task[None]:
+        nonlocal now
+        now = moment
+        task = asyncio.create_task(lane.enter())
+        await asyncio.sleep(0)
+        return task
+
+    begun, still_young, standing = [await joined_at(moment) for moment in (1000.0, 1009.0, 1010.0)]
+    refused: list[list[bool]] = []
+    for moment in (1019.9, 1020.1, 1028.9, 1029.1):
+        now = moment
+        await settle()
+        refused.append([begun.done(), still_young.done(), standing.done()])
+    assert refused == [[False] * 3, [True, False, True], [True, False, True], [True] * 3]
+    # It has been empty: another one begins.
+    begun_again = await joined_at(1030.0)
+    now = 1049.9
+    await settle()
+    assert not begun_again.done()
+    lane.leave()
+    await begun_again
+    for task in (begun, still_young, standing):
+        assert isinstance(task.exception(), Overloaded)
+
+
 async def test_who_waits_too_long_or_gives_up_leaves_no_trace() -> None:
     lane = Lane(Room(at_once=1, waiting=5, seconds=0.01))
     await lane.enter()
