@@ -55,6 +55,7 @@ from app.store.blobs.objects import open_location
 from app.store.core.sessions import TimeLimits, async_engine
 from app.store.core.unit_of_work import Store
 from app.store.data_keys import require_keys, with_keyring
+from app.store.throughput import with_recent_classes
 from app.studies.router import router as studies
 from app.tenants.router import router as tenants
 from app.text_sets.router import router as text_sets
@@ -123,7 +124,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Connections]]:
     engine = async_engine(
         settings.require_database_url(), pool_size=settings.database_pool_size, limits=limits
     )
-    app.state.store = Store(engine, limits, with_keyring(keyring))
+    app.state.store = Store(engine, limits, with_keyring(keyring) | with_recent_classes())
     await _require_keys(app.state.store)
     stop_tracing = start_tracing("memaudit-api")
     app.state.principals = Principals(

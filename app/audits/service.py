@@ -26,18 +26,19 @@ from app.store.companions import (
     link_audit,
     owners_by_audit,
 )
-from app.store.core.identifiers import new_id
+from app.store.core.identifiers import Prefix, new_id, parse_id
 from app.store.core.unit_of_work import undone
 from app.store.enqueueing import enqueue_audit
 from app.store.jobs.owners import AUDIT
 from app.store.jobs.waiting import waiting_jobs
 from app.store.keyed_digests import digest_of, unkeyed_digests
-from app.store.language_models import LanguageModel, LanguageModelStatus
+from app.store.language_models import LanguageModel, LanguageModelStatus, require_usable
 from app.store.lifecycle import cancel_operation
 from app.store.operations import OperationFilter, list_operations
 from app.store.progress import read_audit_with_progress
+from app.store.subjects import find_subjects
 from app.store.tenants import Principal
-from app.store.text_sets import TextSet, TextSetStatus, require_all_texts
+from app.store.text_sets import TextSet, TextSetStatus, require_all_texts, require_texts
 from app.store.trail import Action, record_request
 from app.text_sets.service import resolve_text_set
 
@@ -103,13 +104,12 @@ class _Created:
 
 def _create(session: Session, principal: Principal, request: AuditCreate, roots: list[Path]) -> _Created:
     """Write what was requested."""
-    text_set = resolve_text_set(session, principal, text_set=request.text_set, preset=request.preset)
+    text_set, language_model = _subjects(session, principal, request, roots)
     controls = None
     if request.control_text_set is not None:
         controls = resolve_text_set(session, principal, text_set=request.control_text_set, preset=None)
         # The texts of the audit itself may be scored before those of its companions.
         require_all_texts(controls)
-    language_model = resolve_language_model(session, principal, request.model, roots)
     reference_model = None
     if request.reference_model is not None:
         reference_model = resolve_language_model(
@@ -124,6 +124,21 @@ def _create(session: Session, principal: Principal, request: AuditCreate, roots:
         preregister(session, principal, request.policy, "audit", audit.id),
         (language_model, reference_model),
     )
+
+
+def _subjects(
+    session: Session, principal: Principal, request: AuditCreate, roots: list[Path]
+) -> tuple[TextSet, LanguageModel]:
+    """What is audited. Mostly both are named by their ids, and there."""
+    if request.text_set is not None and isinstance(request.model, str):
+        text_set_id = parse_id(Prefix.TEXT_SET, request.text_set)
+        model_id = parse_id(Prefix.LANGUAGE_MODEL, request.model)
+        if (found := find_subjects(session, principal.tenant_id, text_set_id, model_id)) is not None:
+            require_texts(found[0])
+            require_usable(found[1])
+            return found
+    text_set = resolve_text_set(session, principal, text_set=request.text_set, preset=request.preset)
+    return text_set, resolve_language_model(session, principal, request.model, roots)
 
 
 def add_audit(

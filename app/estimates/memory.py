@@ -15,7 +15,7 @@ from app.settings import GPU_QUEUE
 from app.store.audits import Audit
 from app.store.edits import Edit
 from app.store.language_models import LanguageModel
-from app.store.throughput import WorkerClass, seen_lately
+from app.store.throughput import WorkerClass, most_memory_lately
 
 _BYTES: Final = {"float32": 4, "bfloat16": 2}
 _LOGIT_BYTES: Final = 4
@@ -98,13 +98,13 @@ def require_room(session: Session, held: Sequence[Held]) -> None:
     Raises:
         DoesNotFit: it takes more memory than any class of workers has that was seen lately.
     """
-    workers = seen_lately(session, GPU_QUEUE)
-    for each in held:
-        memory = _memory_of(each)
-        if fits_any(memory, workers) is False:
-            needed, most = (memory.bytes_needed or 0) / _GIB, workers[0].memory_bytes / _GIB
+    needs = [(each, _memory_of(each).bytes_needed or 0) for each in held]
+    most = most_memory_lately(session, GPU_QUEUE, max(needed for _, needed in needs))
+    for each, needed in needs:
+        if most is not None and needed > most:
             raise DoesNotFit(
-                f"This needs at least {needed:.3g} GiB of memory, and the largest worker has {most:.3g}. "
+                f"This needs at least {needed / _GIB:.3g} GiB of memory, and the largest worker has "
+                f"{most / _GIB:.3g}. "
                 "Ask for bfloat16, name a smaller language model, or start a worker with more memory.",
                 [FieldError(each.pointer, "does_not_fit")],
             )

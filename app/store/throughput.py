@@ -1,9 +1,10 @@
 """What workers are there, and how fast they were: both are of the instance, and no tenant's."""
 
+import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import BigInteger, Text, bindparam, func, select
 from sqlalchemy.dialects.postgresql import insert
@@ -19,6 +20,9 @@ _KEPT: Final = 0.99
 # A class that was not seen for so long is no more counted on. Where workers are started as they are needed,
 # one may be away for days.
 _SEEN_LATELY: Final = timedelta(days=7)
+# Under which sessions share what they found of the classes, and for how long that is good.
+_KNOWN: Final = "recent worker classes"
+_KNOWN_SECONDS: Final = 1.0
 # The kind under which the loading of a language model is measured, beside those of jobs.
 LOADING: Final = "load_language_model"
 
@@ -117,6 +121,13 @@ def announce(session: Session, machine: Machine, queue: Queue) -> None:
     )
 
 
+class _KnownMemory(NamedTuple):
+    """What was found, and until when it is good, on the clock of the process."""
+
+    most_bytes: int
+    until: float
+
+
 # Asked with each request for work: written once.
 _CLASSES_SEEN_LATELY: Final = (
     select(WorkerClass)
@@ -131,6 +142,29 @@ _CLASSES_SEEN_LATELY: Final = (
 def seen_lately(session: Session, queue: Queue) -> list[WorkerClass]:
     """The classes of workers of a queue that were there in the last days, those with most memory first."""
     return list(session.scalars(_CLASSES_SEEN_LATELY, {"queue": queue}))
+
+
+def most_memory_lately(session: Session, queue: Queue, enough: int) -> int | None:
+    """The memory of the largest class of `seen_lately`, in bytes; None if there is none.
+
+    Asked with each request for work, of which a service has many a second: those whose sessions share
+    `with_recent_classes` ask once in `_KNOWN_SECONDS`. Only what is `enough` is taken from there, so that
+    nothing is refused for want of a worker that has just come.
+    """
+    known: dict[Queue, _KnownMemory] = session.info.get(_KNOWN, {})
+    found = known.get(queue)
+    if found is not None and found.most_bytes >= enough and found.until > time.monotonic():
+        return found.most_bytes
+    classes = seen_lately(session, queue)
+    if not classes:
+        return None
+    known[queue] = _KnownMemory(classes[0].memory_bytes, time.monotonic() + _KNOWN_SECONDS)
+    return classes[0].memory_bytes
+
+
+def with_recent_classes() -> dict[str, Any]:
+    """The `info` of sessions that share for a moment what `most_memory_lately` found."""
+    return {_KNOWN: {}}
 
 
 def add_measurement(session: Session, machine: Machine, job: MeasuredJob) -> None:

@@ -5,6 +5,7 @@ Oracle: arithmetic by hand on the numbers that were put into the tables.
 
 import asyncio
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -12,7 +13,7 @@ import httpx
 import psycopg
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.settings import Settings
@@ -23,7 +24,16 @@ from app.store.language_models import LanguageModel
 from app.store.operations import OperationStatus
 from app.store.tenants import Tenant
 from app.store.text_sets import TextSet
-from app.store.throughput import Machine, MeasuredJob, Throughput, WorkerClass, add_measurement, announce
+from app.store.throughput import (
+    Machine,
+    MeasuredJob,
+    Throughput,
+    WorkerClass,
+    add_measurement,
+    announce,
+    most_memory_lately,
+    with_recent_classes,
+)
 from tests.http_api import client_of, make_key
 from tests.integration.rows import add_audit_rows, add_ready_model
 from tests.own_worker import run_next
@@ -379,3 +389,28 @@ def test_a_machine_says_what_it_is(queue: Any, sessions: sessionmaker[Session]) 
     with sessions() as session:
         (row,) = session.scalars(select(WorkerClass))
     assert (row.name, row.queue, row.memory_bytes) == (machine.name, queue, machine.memory_bytes)
+
+
+def test_the_most_memory_is_asked_for_once_a_moment_unless_it_is_too_little(
+    sessions: sessionmaker[Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("app.store.throughput.time", SimpleNamespace(monotonic=lambda: now))
+    shared = with_recent_classes()
+
+    def most(enough: int = 1) -> int | None:
+        with sessions() as session:
+            session.info.update(shared)
+            return most_memory_lately(session, "gpu", enough)
+
+    assert most() is None
+    measured(sessions, SMALL)
+    assert most() == SMALL.memory_bytes
+    measured(sessions, LARGE)
+    assert most() == SMALL.memory_bytes
+    assert most(SMALL.memory_bytes + 1) == LARGE.memory_bytes
+    with sessions.begin() as session:
+        session.execute(delete(WorkerClass))
+    assert most() == LARGE.memory_bytes
+    now = 1001.5
+    assert most() is None
