@@ -11,11 +11,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import psutil
+
 from app.embedded.layout import Account
 
 _PR_SET_PDEATHSIG = 1
 # How far the session of whoever writes to it stands back; a kernel that does not share by session has none.
 _SESSION_NICENESS = "/proc/self/autogroup"
+# Until a process that was killed is gone: it may have much memory to give back.
+_KILLED_SECONDS = 10.0
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -111,6 +115,21 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
         return
+
+
+def kill_session(process: subprocess.Popen[bytes]) -> None:
+    """SIGKILL to every process of the child's session that is left, and wait until they are gone.
+
+    What a child has started ends with it, whatever its group, but later where it is starting itself or has no
+    processor.
+    """
+    left = []
+    for each in psutil.process_iter():
+        with suppress(ProcessLookupError, psutil.NoSuchProcess):
+            if os.getsid(each.pid) == process.pid:
+                each.kill()
+                left.append(each)
+    psutil.wait_procs(left, timeout=_KILLED_SECONDS)
 
 
 class Child(ABC):

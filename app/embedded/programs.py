@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from app.embedded.processes import Child, end, spawn
+from app.embedded.processes import Child, end, kill_session, spawn
 from app.settings import SERVED_BY, Queue, Settings
 
 _REQUESTS_END_SECONDS: Final = 5
@@ -85,9 +85,10 @@ class Program(Child):
         )
 
     def stop(self) -> None:
-        """End the program by its steps, then whatever is left of its process group."""
+        """End the program by its steps, then whatever is left of its session."""
         if self.process is not None:
             end(self.process, *self._stop_steps)
+            kill_session(self.process)
 
 
 def service_variables(settings: Settings) -> dict[str, str]:

@@ -130,8 +130,7 @@ def assert_a_signal_stops_everything(service: RunningService, sent: signal.Signa
     output, _ = service.process.communicate(timeout=30)
     assert "Stopped." in output
     assert service.process.returncode == 0
-    # What the kernel ends with its parent may take a moment to go.
-    assert wait_until(lambda: not left_behind(service.home, started), 5), left_behind(service.home, started)
+    assert left_behind(service.home, started) == []
     assert "database system is shut down" in (service.home / "logs" / "postgres.log").read_text()
     assert not (service.home / "service.env").exists()
     assert list((service.home / "run").iterdir()) == []
