@@ -99,12 +99,12 @@ def require_room(session: Session, held: Sequence[Held]) -> None:
         DoesNotFit: it takes more memory than any class of workers has that was seen lately.
     """
     needs = [(each, _memory_of(each).bytes_needed or 0) for each in held]
-    most = most_memory_lately(session, GPU_QUEUE, max(needed for _, needed in needs))
+    most = most_memory_lately(session, GPU_QUEUE, max((needed for _, needed in needs), default=0))
     for each, needed in needs:
         if most is not None and needed > most:
             raise DoesNotFit(
                 f"This needs at least {needed / _GIB:.3g} GiB of memory, and the largest worker has "
-                f"{most / _GIB:.3g}. "
-                "Ask for bfloat16, name a smaller language model, or start a worker with more memory.",
+                f"{most / _GIB:.3g}. Ask for bfloat16, name a smaller language model, or start a worker with "
+                "more memory.",
                 [FieldError(each.pointer, "does_not_fit")],
             )
