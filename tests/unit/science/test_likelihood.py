@@ -4,14 +4,10 @@ from transformers import CohereConfig, CohereForCausalLM, GraniteConfig, Granite
 from transformers.generation import TemperatureLogitsWarper, TopKLogitsWarper
 
 from workers.science.models.loading import load_language_model
-from workers.science.scoring import likelihood
-from workers.science.scoring.likelihood import (
-    Sampling,
-    Wanted,
-    base_hidden_states,
-    project_to_vocabulary,
-    score_positions,
-)
+from workers.science.scoring.likelihood import Wanted, base_hidden_states, score_positions
+from workers.science.scoring.vocabulary.head import project_to_vocabulary
+from workers.science.scoring.vocabulary.sampling import Sampling
+from workers.science.scoring.vocabulary.softmax import RunningSoftmax
 
 INPUT_IDS = torch.randint(0, 384, (3, 40), generator=torch.Generator().manual_seed(0))
 
@@ -94,13 +90,13 @@ def test_moments_are_exact_for_flat_and_for_peaked_logits(vocabulary_size, scale
     generator = torch.Generator().manual_seed(vocabulary_size)
     logits = scale * torch.randn(8, vocabulary_size, generator=generator) + offset
     mean, deviation = exact_moments(logits.double().log_softmax(-1))
-    everywhere = torch.ones(8, dtype=torch.bool)
-    scores = likelihood._score_chunk(
-        logits, torch.zeros(8, dtype=torch.long), everywhere, wanted=Wanted(moments=True)
-    )
-    torch.testing.assert_close(scores.mean.double(), mean, rtol=2e-6, atol=2e-6)
+    softmax = RunningSoftmax(8, logits.device, moments=True)
+    for tile in logits.split(700, -1):
+        softmax.add(tile, tile.amax(-1))
+    found_mean, found_deviation = softmax.moments()
+    torch.testing.assert_close(found_mean.double(), mean, rtol=2e-6, atol=2e-6)
     # Below 1e-3 Min-K%++ takes another.
-    torch.testing.assert_close(scores.deviation.double(), deviation, rtol=2e-5, atol=2e-5)
+    torch.testing.assert_close(found_deviation.double(), deviation, rtol=2e-5, atol=2e-5)
 
 
 def test_log_likelihoods_have_the_same_bits_whatever_is_found_beside_them(llama):
@@ -126,33 +122,6 @@ def test_choices_and_sampling_are_found_at_suffixes_alone(llama):
     assert scores.sampling_log_likelihood[~some].isnan().all()
 
 
-def test_chunks_bound_the_logits_held_at_once(llama, monkeypatch):
-    widths = []
-    hook = llama.model.get_output_embeddings().register_forward_hook(
-        lambda _module, _inputs, output: widths.append(output.numel())
-    )
-    monkeypatch.setattr(likelihood, "_CPU_LOGIT_BYTES", 70 * 384 * 4)
-    hidden = base_hidden_states(llama.model, INPUT_IDS).flatten(0, 1)
-    targets = INPUT_IDS.flatten()
-    try:
-        chunked = score_positions(llama.model, hidden, targets)
-    finally:
-        hook.remove()
-    assert widths == [70 * 384, 50 * 384]
-    whole = score_positions(llama.model, hidden, targets)
-    torch.testing.assert_close(chunked.log_likelihood, whole.log_likelihood, rtol=1e-6, atol=1e-6)
-
-
-def test_a_target_that_ties_with_the_greedy_choice_ranks_after_it():
-    logits = torch.tensor([[1.0, 3.0, 3.0, 2.0]]).repeat(4, 1)
-    first = int(logits[0].argmax())
-    everywhere = torch.ones(4, dtype=torch.bool)
-    scores = likelihood._score_chunk(logits, torch.arange(4), everywhere, wanted=Wanted(rank=True))
-    assert scores.rank[first] == 1
-    assert sorted(scores.rank.tolist()) == [1, 2, 3, 4]
-    assert torch.equal(scores.rank == 1, scores.choice == torch.arange(4))
-
-
 @pytest.mark.parametrize(("temperature", "top_k"), [(1.0, 40), (0.7, 5), (1.5, 1), (1.0, 384), (2.0, 1000)])
 def test_sampling_equals_the_logits_processors_of_generate(llama, temperature, top_k):
     hidden = base_hidden_states(llama.model, INPUT_IDS).flatten(0, 1)
@@ -163,13 +132,6 @@ def test_sampling_equals_the_logits_processors_of_generate(llama, temperature, t
     logits = TopKLogitsWarper(top_k)(None, TemperatureLogitsWarper(temperature)(None, logits))
     expected = logits.log_softmax(-1).gather(-1, targets[:, None])[:, 0]
     torch.testing.assert_close(scores.sampling_log_likelihood.double(), expected, rtol=1e-5, atol=1e-5)
-
-
-def test_sampling_keeps_ties_with_the_last_logit_kept():
-    logits = torch.tensor([[2.0, 1.0, 1.0, 0.0]])
-    scores = likelihood._sampling_log_likelihood(logits, torch.tensor([2]), Sampling(1.0, 2))
-    expected = torch.tensor([2.0, 1.0, 1.0]).log_softmax(-1)[2]
-    torch.testing.assert_close(scores[0], expected)
 
 
 def test_softmax_runs_in_float32_whatever_the_weights(checkpoints):

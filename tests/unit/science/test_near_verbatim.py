@@ -16,9 +16,9 @@ from workers.science.measurements.near_verbatim import measure_near_verbatim
 from workers.science.measurements.options import MeasurementOptions, NearVerbatimOptions
 from workers.science.models.loading import LanguageModel
 from workers.science.passages.near_verbatim import Recital, largest_distance, near_verbatim
-from workers.science.scoring.likelihood import Sampling
 from workers.science.scoring.prefix_token import resolve_prefix_token
 from workers.science.scoring.scorer import ScoringOptions, TextInput, score_texts
+from workers.science.scoring.vocabulary.sampling import Sampling
 
 VOCABULARY = 5
 END = 4

@@ -28,9 +28,9 @@ from workers.science.passages.overlapping import (
 )
 from workers.science.passages.spans import Document, Span, SpanFinder, densest_stretch, merged
 from workers.science.passages.windows import windows_of
-from workers.science.scoring.likelihood import Sampling
 from workers.science.scoring.prefix_token import resolve_prefix_token
 from workers.science.scoring.scorer import ScoringOptions, TextInput, score_texts
+from workers.science.scoring.vocabulary.sampling import Sampling
 
 SAMPLING = Sampling(temperature=0.9, top_k=100)
 MANUAL = " ".join(english_sentences()[:60])

@@ -13,12 +13,8 @@ from workers.science.errors import ScienceError, ScoreNotFinite
 from workers.science.models.loading import LanguageModel
 from workers.science.models.token_blocks import Rows
 from workers.science.scoring.batching import Window, batch_by_length, batch_tokens_for, map_on_cores
-from workers.science.scoring.likelihood import (
-    base_hidden_states,
-    project_to_vocabulary,
-    rows_at_once,
-    score_positions,
-)
+from workers.science.scoring.likelihood import base_hidden_states, score_positions
+from workers.science.scoring.vocabulary.ranking import top_tokens
 
 # Positions whose rankings are compared at once.
 _COMPARED_AT_ONCE = 2**13
@@ -73,11 +69,9 @@ def top_ranked(language_model: LanguageModel, blocks: Rows, k: int = 10) -> Tens
     """
     _predictions(blocks)
     model = language_model.model
-    rows = rows_at_once(language_model.device, language_model.vocabulary_size)
 
     def likeliest(hidden: Tensor, _targets: Tensor) -> Tensor:
-        chunks = [project_to_vocabulary(model, part).topk(k).indices for part in torch.split(hidden, rows)]
-        return torch.cat(chunks).int().cpu()
+        return top_tokens(model, hidden, k).int().cpu()
 
     return torch.cat(list(_map_predicting(language_model, blocks, likeliest)))
 

@@ -21,8 +21,8 @@ def measure_near_verbatim(
 ) -> list[MetricResult | None]:
     """The bound for each text's suffix; see `Measurement.measure`."""
     from workers.science.passages.near_verbatim import Recital, near_verbatim  # noqa: PLC0415 - torch
-    from workers.science.scoring.likelihood import Sampling  # noqa: PLC0415 - torch
     from workers.science.scoring.plan import splittable_text  # noqa: PLC0415 - torch
+    from workers.science.scoring.vocabulary.sampling import Sampling  # noqa: PLC0415 - torch
 
     language_model, scoring = subject.language_model, subject.scoring
     tokenized = tokenize(language_model.tokenizer, [text.text.text for text in texts], scoring.special_tokens)

@@ -22,7 +22,7 @@ def measure_windows(
 ) -> list[MetricResult | None]:
     """What windows over each text recall; see `Measurement.measure`."""
     from workers.science.passages.overlapping import overlap_of_chunks, recall_documents  # noqa: PLC0415 - torch
-    from workers.science.scoring.likelihood import Sampling  # noqa: PLC0415 - torch
+    from workers.science.scoring.vocabulary.sampling import Sampling  # noqa: PLC0415 - torch
 
     language_model, options, scoring = subject.language_model, subject.options.windows, subject.scoring
     room = language_model.context_length - len(subject.prefix_token.in_front)
@@ -61,7 +61,7 @@ def _book(
     from workers.science.passages.book import book_result  # noqa: PLC0415 - as above
     from workers.science.passages.spans import Document, SpanFinder  # noqa: PLC0415 - as above
     from workers.science.passages.windows import windows_of  # noqa: PLC0415 - as above
-    from workers.science.scoring.likelihood import Sampling  # noqa: PLC0415 - as above
+    from workers.science.scoring.vocabulary.sampling import Sampling  # noqa: PLC0415 - as above
 
     options, scoring = subject.options.windows, subject.scoring
     finder = SpanFinder(

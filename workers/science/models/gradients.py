@@ -1,6 +1,6 @@
 """Gradients of the next-token loss at the last hidden states, without ever holding all logits.
 
-Shapes: N predicting positions, H hidden size, V vocabulary.
+Shapes: N predicting positions, n of them that are worked on together, H hidden size.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from workers.science.scoring.likelihood import project_to_vocabulary, rows_at_once
+from workers.science.scoring.vocabulary.head import VocabularyHead
+from workers.science.scoring.vocabulary.softmax import RunningSoftmax
 
 
 @contextmanager
@@ -30,13 +31,14 @@ def frozen(model: nn.Module) -> Iterator[None]:
             module.training = was_training
 
 
+@torch.no_grad()
 def loss_gradients(
     model: Any, hidden: Tensor, *, labels: Tensor | None = None, quantiles: Tensor | None = None
 ) -> Tensor:
     """Gradients [N, H] of the cross-entropy, summed over positions, with respect to `hidden` [N, H].
 
     With respect to the logits that is softmax minus one-hot; the rest is the chain rule through the output
-    projection, scaled or capped as the architecture does, a chunk of positions at a time.
+    projection, scaled or capped as the architecture does.
 
     Args:
         model: a causal language model whose parameters require no gradient (see `frozen`).
@@ -44,31 +46,74 @@ def loss_gradients(
         labels: int64 [N], the tokens to predict; or
         quantiles: float32 [N] in [0, 1): the label is where the model's own cumulative distribution over the
             vocabulary first exceeds it, so that uniform quantiles give labels sampled from the model.
+
+    Raises:
+        ValueError: unless either labels or quantiles are given.
     """
-    width = model.get_output_embeddings().weight.shape[0]
-    rows = rows_at_once(hidden.device, width)
-    gradients = torch.empty_like(hidden, requires_grad=False)
-    for start in range(0, len(hidden), rows):
-        chunk = slice(start, start + rows)
-        leaf = hidden[chunk].detach().requires_grad_()
-        with torch.enable_grad():
-            logits = project_to_vocabulary(model, leaf)
-        probabilities = logits.detach().softmax(-1)
-        if labels is not None:
-            chosen = labels[chunk]
-        elif quantiles is not None:
-            chosen = _labels_at(probabilities, quantiles[chunk])
-        else:
-            raise ValueError("give labels or quantiles")
-        ones = probabilities.new_ones(len(chosen), 1)
-        towards_logits = probabilities.scatter_add_(1, chosen[:, None], -ones)
-        gradients[chunk] = torch.autograd.grad(logits, leaf, towards_logits)[0]
-    return gradients
+    given = labels if labels is not None else quantiles
+    if given is None or (labels is not None and quantiles is not None):
+        raise ValueError("give labels or quantiles")
+    head = VocabularyHead.of(model)
+    parts = zip(*(torch.split(each, head.rows_at_once) for each in (hidden.detach(), given)), strict=True)
+    gradients = [_gradients_of_rows(head, *part, sampled=labels is None) for part in parts]
+    return torch.cat(gradients).to(hidden.dtype)
 
 
-def _labels_at(probabilities: Tensor, quantiles: Tensor) -> Tensor:
-    """int64 [N]: the first token at which the cumulative probability [N, V] exceeds the quantile [N]."""
-    cumulative = probabilities.cumsum(-1)
-    reached = quantiles[:, None] * cumulative[:, -1:]  # rounding leaves the sum a little off one
-    labels = torch.searchsorted(cumulative, reached, right=True)[:, 0]
-    return labels.clamp(max=probabilities.shape[-1] - 1)
+def _gradients_of_rows(head: VocabularyHead, hidden: Tensor, given: Tensor, *, sampled: bool) -> Tensor:
+    """Gradients float32 [n, H]; `given` are quantiles [n] if labels are to be sampled, else labels [n].
+
+    One pass over the vocabulary adds up the softmax's denominator and what the weights are multiplied by.
+    """
+    starts = head.starts(len(hidden))
+    softmax = RunningSoftmax(len(hidden), hidden.device)
+    expected = torch.zeros_like(hidden, dtype=torch.float32)
+    cumulative = torch.zeros(len(starts), len(hidden), dtype=torch.float64, device=hidden.device)
+    labels, logits = given.long(), torch.zeros_like(given, dtype=torch.float32)
+    for number, tile in enumerate(head.tiles(hidden)):
+        logits = tile.read(labels, logits)
+        slopes = head.slopes(tile.logits)
+        shrink = softmax.add(tile.logits, tile.logits.amax(-1))  # the logits become weights
+        cumulative[:number] *= shrink
+        cumulative[number] = softmax.total
+        weights = tile.logits if slopes is None else tile.logits.mul_(slopes)
+        head.add_product(expected.mul_(shrink.float()[:, None]), weights, tile.start)
+    if sampled:
+        labels, logits = _labels_at(head, hidden, softmax, cumulative, given)
+    chosen = head.weight[labels].float()
+    slopes = head.slopes(logits)
+    if slopes is not None:
+        chosen *= slopes[:, None]
+    return (expected / softmax.total[:, None].float() - chosen) * head.factor
+
+
+def _labels_at(
+    head: VocabularyHead, hidden: Tensor, softmax: RunningSoftmax, cumulative: Tensor, quantiles: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The first tokens at which the cumulative probability exceeds the quantiles [n], and their logits [n].
+
+    Only the tile of each token is found again.
+
+    Args:
+        head: of the model.
+        hidden: hidden states [n, H].
+        softmax: over the whole vocabulary.
+        cumulative: sums of its weights up to the end of each tile, float64 [tiles, n].
+        quantiles: float32 [n] in [0, 1).
+    """
+    reached = quantiles * cumulative[-1]
+    tiles = (cumulative <= reached).sum(0)
+    before = torch.cat((torch.zeros_like(cumulative[:1]), cumulative)).gather(0, tiles[None])[0]
+    labels, logits = torch.zeros_like(tiles), torch.zeros_like(quantiles)
+    starts = head.starts(len(hidden))
+    for number, start in enumerate(starts):
+        rows = (tiles == number).nonzero()[:, 0]
+        if not len(rows):
+            continue
+        of_tile = head.logits_of(hidden[rows], slice(start, start + starts.step))
+        sums = softmax.weights(of_tile, rows).double().cumsum(-1)
+        columns = (sums <= (reached - before)[rows, None]).sum(-1, keepdim=True)
+        # Rounding may leave the sum a little short of what the pass found.
+        columns = torch.minimum(columns, (sums < sums[:, -1:]).sum(-1, keepdim=True))
+        labels[rows] = start + columns[:, 0]
+        logits[rows] = of_tile.gather(-1, columns)[:, 0]
+    return labels, logits

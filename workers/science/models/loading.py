@@ -13,7 +13,8 @@ from workers.science.models import checkpoint_files
 from workers.science.models.configuration import read_configuration
 from workers.science.models.tokenization import tokens_put_in_front
 from workers.science.models.tokenizer_files import load_tokenizer, prefix_token_id_of
-from workers.science.scoring.likelihood import base_hidden_states, project_to_vocabulary
+from workers.science.scoring.likelihood import base_hidden_states
+from workers.science.scoring.vocabulary.head import project_to_vocabulary
 
 _PROBE_TOKENS = 16
 

@@ -23,7 +23,8 @@ from workers.science.models.loading import LanguageModel
 from workers.science.passages.edits import Rows, first_row, least_distance, next_rows
 from workers.science.scoring.batching import map_on_cores
 from workers.science.scoring.greedy import end_token_ids, rows_decoded_at_once
-from workers.science.scoring.likelihood import Sampling, drawn_log_probabilities, project_to_vocabulary
+from workers.science.scoring.vocabulary.head import project_to_vocabulary
+from workers.science.scoring.vocabulary.sampling import Sampling, drawn_log_probabilities
 
 # 1 - similarity is a share of tokens; what rounding makes of it must not cost an edit.
 _ROUNDING: Final = 1e-9

@@ -18,8 +18,9 @@ from workers.science.models.loading import LanguageModel
 from workers.science.scoring.batching import Window
 from workers.science.scoring.forward import Ledger, TextTokens, score_tokens
 from workers.science.scoring.greedy import end_token_ids
-from workers.science.scoring.likelihood import Sampling, Wanted
+from workers.science.scoring.likelihood import Wanted
 from workers.science.scoring.prefix_token import PrefixToken
+from workers.science.scoring.vocabulary.sampling import Sampling
 
 # Chunks that overlap by more than this share of the context would cost more than four plain passes.
 _LARGEST_OVERLAP: Final = 0.75

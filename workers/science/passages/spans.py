@@ -20,8 +20,9 @@ from workers.science.models.loading import LanguageModel
 from workers.science.passages.overlapping import RecalledTokens
 from workers.science.scoring.forward import Ledger, TextTokens, score_tokens
 from workers.science.scoring.greedy import end_token_ids
-from workers.science.scoring.likelihood import Sampling, Wanted
+from workers.science.scoring.likelihood import Wanted
 from workers.science.scoring.prefix_token import PrefixToken
+from workers.science.scoring.vocabulary.sampling import Sampling
 
 # A stretch is suspect if so much of it is recited. Held-out text of a small corpus reaches 0.8 in places,
 # recalled passages in foreign text 0.78 to 1.

@@ -1,6 +1,6 @@
-"""Log-likelihoods of chosen positions, without ever holding all logits of a batch.
+"""Log-likelihoods of chosen positions, and what is found beside them in one pass over the vocabulary.
 
-Shapes: B texts, S places, H hidden size, N scored positions, V vocabulary.
+Shapes: B texts, S places, H hidden size, N scored positions.
 """
 
 from dataclasses import dataclass
@@ -8,27 +8,11 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-# Logits held at once. On a CPU they should stay in the cache between projection and softmax.
-_CPU_LOGIT_BYTES = 2 * 2**20
-_GPU_LOGIT_BYTES = 256 * 2**20
-# A projection of fewer rows than this spends its time on reading the output embedding.
-_MINIMUM_ROWS = 64
-
-
-def rows_at_once(device: torch.device, vocabulary_size: int) -> int:
-    """How many positions to project to the vocabulary at once."""
-    budget = _CPU_LOGIT_BYTES if device.type == "cpu" else _GPU_LOGIT_BYTES
-    return max(_MINIMUM_ROWS, budget // (4 * vocabulary_size))
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How a client samples: the logits are divided by `temperature`, then the `top_k` largest are kept."""
-
-    temperature: float
-    top_k: int
+from workers.science.scoring.vocabulary.head import VocabularyHead
+from workers.science.scoring.vocabulary.ranking import RunningChoice, RunningRanks
+from workers.science.scoring.vocabulary.sampling import RunningSample, Sampling
+from workers.science.scoring.vocabulary.softmax import RunningSoftmax
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,19 +69,6 @@ def base_hidden_states(model: Any, input_ids: Tensor) -> Tensor:
     return hidden
 
 
-def project_to_vocabulary(model: Any, hidden: Tensor) -> Tensor:
-    """Logits in float32 from hidden states [..., H], scaled or capped as the architecture does."""
-    logits: Tensor = model.get_output_embeddings()(hidden).float()
-    config = model.config.get_text_config()
-    if (scale := getattr(config, "logit_scale", None)) is not None:  # Cohere
-        logits = logits * scale
-    if (divisor := getattr(config, "logits_scaling", None)) is not None:  # Granite
-        logits = logits / divisor
-    if (cap := getattr(config, "final_logit_softcapping", None)) is not None:  # Gemma
-        logits = torch.tanh(logits / cap) * cap
-    return logits
-
-
 def score_positions(
     model: Any,
     hidden: Tensor,
@@ -105,7 +76,7 @@ def score_positions(
     wanted: Wanted = NOTHING_MORE,
     suffixes: Tensor | None = None,
 ) -> PositionScores:
-    """Score the true tokens at N positions, a chunk of positions at a time.
+    """Score the true tokens at N positions.
 
     Args:
         model: a causal language model of transformers.
@@ -114,88 +85,53 @@ def score_positions(
         wanted: what to find beside their log-likelihoods.
         suffixes: bool [N], the positions at which choices and sampling are wanted; everywhere unless given.
     """
-    vocabulary_size = model.get_output_embeddings().weight.shape[0]
-    rows = rows_at_once(hidden.device, vocabulary_size)
+    head = VocabularyHead.of(model)
     if suffixes is None:
         suffixes = torch.ones_like(targets, dtype=torch.bool)
-    parts = zip(*(torch.split(each, rows) for each in (hidden, targets, suffixes)), strict=True)
-    chunks = [
-        _score_chunk(project_to_vocabulary(model, part), *places, wanted=wanted) for part, *places in parts
-    ]
+    parts = zip(*(torch.split(each, head.rows_at_once) for each in (hidden, targets, suffixes)), strict=True)
+    scored = [_score_rows(head, *part, wanted=wanted) for part in parts]
     return PositionScores(
-        log_likelihood=torch.cat([chunk.log_likelihood for chunk in chunks]),
-        choice=_join([chunk.choice for chunk in chunks]),
-        rank=_join([chunk.rank for chunk in chunks]),
-        mean=_join([chunk.mean for chunk in chunks]),
-        deviation=_join([chunk.deviation for chunk in chunks]),
-        sampling_log_likelihood=_join([chunk.sampling_log_likelihood for chunk in chunks]),
+        log_likelihood=torch.cat([part.log_likelihood for part in scored]),
+        choice=_join([part.choice for part in scored]),
+        rank=_join([part.rank for part in scored]),
+        mean=_join([part.mean for part in scored]),
+        deviation=_join([part.deviation for part in scored]),
+        sampling_log_likelihood=_join([part.sampling_log_likelihood for part in scored]),
     )
 
 
-def _score_chunk(logits: Tensor, targets: Tensor, suffixes: Tensor, *, wanted: Wanted) -> PositionScores:
-    """Score n positions by their logits [n, V], which are used up."""
-    choices = ranks = sampled = None
+def _score_rows(
+    head: VocabularyHead, hidden: Tensor, targets: Tensor, suffixes: Tensor, *, wanted: Wanted
+) -> PositionScores:
+    """Score n positions in one pass over the vocabulary."""
+    softmax = RunningSoftmax(len(hidden), hidden.device, moments=wanted.moments)
+    target_logits = torch.zeros_like(targets, dtype=torch.float32)
+    choice = ranks = sampled = None
+    if wanted.choice or wanted.rank:
+        choice = RunningChoice(torch.ones_like(suffixes) if wanted.rank else suffixes)
     if wanted.rank:
-        choices = logits.argmax(-1)
-        ranks = _ranks(logits, targets, choices)
-    elif wanted.choice:
-        choices = torch.full_like(targets, -1)
-        choices[suffixes] = logits[suffixes].argmax(-1)
+        ranks = RunningRanks(head, hidden, targets)
     if wanted.sampling is not None:
-        sampled = torch.full_like(logits[:, 0], torch.nan)
-        sampled[suffixes] = _sampling_log_likelihood(logits[suffixes], targets[suffixes], wanted.sampling)
-    log_likelihood, mean, deviation = _log_likelihood(logits, targets, moments=wanted.moments)
-    return PositionScores(log_likelihood, choices, ranks, mean, deviation, sampled)
-
-
-def _ranks(logits: Tensor, targets: Tensor, choices: Tensor) -> Tensor:
-    target_logits = logits.gather(-1, targets[:, None])
-    # Comparing into floats and summing those is several times faster on a CPU than counting booleans.
-    likelier = torch.gt(logits, target_logits, out=torch.empty_like(logits)).sum(-1).long()
-    tied_with_the_choice = (likelier == 0) & (choices != targets)
-    return 1 + likelier + tied_with_the_choice
-
-
-def _log_likelihood(
-    logits: Tensor, targets: Tensor, *, moments: bool
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """The log-likelihoods [n] of the targets and, if asked for, the moments [n] of the vocabulary's.
-
-    With z the logits less the largest and Z = sum of exp(z), log p = z - log Z. The moments of z differ from
-    those of log p by log Z alone; less the largest, none of their terms is large where p is not small. All
-    of it is done in the place of the logits and in one more block of their size.
-    """
-    logits -= logits.amax(-1, keepdim=True)
-    target_logits = logits.gather(-1, targets[:, None])[:, 0]
-    weights = logits.exp()
-    total = weights.sum(-1)
-    log_likelihood = target_logits - total.log()
-    if not moments:
-        return log_likelihood, None, None
-    mean = weights.mul_(logits).sum(-1) / total
-    mean_square = weights.mul_(logits).sum(-1) / total
-    # Rounding may leave a variance of nothing a little below it.
-    deviation = (mean_square - mean.square()).clamp(min=0).sqrt()
-    return log_likelihood, mean - total.log(), deviation
-
-
-def _sampling_log_likelihood(logits: Tensor, targets: Tensor, sampling: Sampling) -> Tensor:
-    """Log-probability of the targets under temperature and top-k."""
-    return -functional.cross_entropy(_drawn_logits(logits, sampling), targets, reduction="none")
-
-
-def drawn_log_probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
-    """Log-probabilities [..., V] of the client's decoding; -inf for tokens that it never draws."""
-    return _drawn_logits(logits, sampling).log_softmax(-1)
-
-
-def _drawn_logits(logits: Tensor, sampling: Sampling) -> Tensor:
-    """Logits [..., V] under temperature and top-k; ties with the k-th logit are kept too."""
-    logits = logits / sampling.temperature
-    if sampling.top_k < logits.shape[-1]:
-        smallest_kept = logits.topk(sampling.top_k, dim=-1).values[..., -1:]
-        logits = logits.masked_fill(logits < smallest_kept, -torch.inf)
-    return logits
+        sampled = RunningSample(head, hidden, wanted.sampling, suffixes)
+    for tile in head.tiles(hidden):
+        maxima = tile.logits.amax(-1)
+        target_logits = tile.read(targets, target_logits)
+        if choice is not None:
+            choice.add(tile, maxima)
+        if ranks is not None:
+            ranks.add(tile.logits)
+        if sampled is not None:
+            sampled.add(tile)
+        softmax.add(tile.logits, maxima)  # uses them up
+    mean, deviation = softmax.moments() if wanted.moments else (None, None)
+    return PositionScores(
+        log_likelihood=softmax.log_probability(target_logits),
+        choice=None if choice is None else choice.tokens,
+        rank=None if ranks is None or choice is None else ranks.ranks(targets, target_logits, choice.tokens),
+        mean=mean,
+        deviation=deviation,
+        sampling_log_likelihood=None if sampled is None else sampled.log_likelihood(targets, target_logits),
+    )
 
 
 def _join(parts: list[Tensor | None]) -> Tensor | None:

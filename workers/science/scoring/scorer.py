@@ -14,12 +14,13 @@ from workers.science.models.tokenization import count_tokens, tokenize
 from workers.science.scoring.batching import Window
 from workers.science.scoring.forward import Ledger, score_tokens
 from workers.science.scoring.greedy import end_token_ids
-from workers.science.scoring.likelihood import Sampling, Wanted
+from workers.science.scoring.likelihood import Wanted
 from workers.science.scoring.plan import TextPlan, plan_text
 from workers.science.scoring.prefix_token import resolve_prefix_token
 from workers.science.scoring.recitation import Recitations
 from workers.science.scoring.shots import score_after_shots
 from workers.science.scoring.texts import ScoringOptions, TextInput, TextScore, TokenEvidence
+from workers.science.scoring.vocabulary.sampling import Sampling
 from workers.science.statistics.perplexity import perplexity
 
 __all__ = ["ScoringOptions", "TextInput", "TextScore", "TokenEvidence", "count_tokens", "score_texts"]

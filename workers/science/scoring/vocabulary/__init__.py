@@ -1,0 +1,1 @@
+"""What is read off the output projection, tile by tile of the vocabulary."""
