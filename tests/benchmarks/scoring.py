@@ -2,7 +2,8 @@
 
 `python -m tests.benchmarks.scoring` interleaves the contenders, so that whatever else the machine does falls
 on all of them, and prints the mean of each ratio within a repetition with its 95 % interval. Each
-repetition also checks that all contenders give the same log-likelihoods.
+repetition also checks that all contenders give the same log-likelihoods. The machine's matrix rate is taken
+before each contender, on as many threads; see `scoring_parts` for what counts as work.
 """
 
 import argparse
@@ -26,7 +27,9 @@ from rich.console import Console
 from rich.table import Table
 from transformers.utils import logging as transformers_logging
 
-from tests.benchmarks.scoring_workload import build_micro_model, mixed_texts
+from tests.benchmarks.scoring_parts import Work, matrix_rate, part_runners, windows_of, work_of
+from tests.benchmarks.scoring_settings import HARNESS_BOTH, SETTINGS, Setting, Target
+from tests.benchmarks.scoring_workload import mixed_texts
 from workers.science.models.loading import LanguageModel, load_language_model
 from workers.science.scoring.scorer import ScoringOptions, TextInput, count_tokens, score_texts
 from workers.science.statistics.intervals import Moments, mean_with_interval
@@ -37,6 +40,7 @@ LIKELIHOOD_ONLY = replace(_PLAIN, metrics=frozenset())
 DECODED = replace(_PLAIN, metrics=frozenset({"extraction", "p_z"}))
 ONE_PASS = replace(DECODED, decode=False)
 MEMBERSHIP = replace(_PLAIN, metrics=frozenset({"membership"}))
+ALL_METRICS = replace(ONE_PASS, metrics=frozenset({"extraction", "p_z", "membership"}))
 EVERYTHING = replace(_PLAIN, token_evidence=True, decode=False)
 HARNESS_BATCH_SIZE = 32
 PREFIX_TOKENS, SUFFIX_TOKENS = ONE_PASS.prefix_tokens, ONE_PASS.suffix_tokens
@@ -47,26 +51,6 @@ class Contender(NamedTuple):
 
     name: str
     run: Callable[[], list[float] | None]
-
-
-class Target(NamedTuple):
-    """A ratio of times, that of `slow` contenders together over that of `fast`, and what it must reach."""
-
-    name: str
-    slow: tuple[str, ...]
-    fast: str
-    at_least: float
-
-
-HARNESS_BOTH = ("harness", "harness, continuations")
-TARGETS = (
-    Target("scorer against lm-evaluation-harness", ("harness",), "scorer", 5.0),
-    Target("scorer against a plain loop", ("loop",), "scorer", 2.0),
-    Target("NL + strict + p_z in one pass against lm-evaluation-harness", HARNESS_BOTH, "one pass", 6.0),
-    Target("the same with similarity and loose decoded", HARNESS_BOTH, "one pass, decoded", 0.0),
-    # At most 15 % on top.
-    Target("NL alone against NL with membership", ("scorer",), "membership", 1 / 1.15),
-)
 
 
 def scorer(language_model: LanguageModel, texts: list[str], options: ScoringOptions) -> list[float]:
@@ -111,23 +95,6 @@ def harness_continuations(harness: HFLM, language_model: LanguageModel, texts: l
     harness.generate_until(requests, disable_tqdm=True)
 
 
-def matmul_rate(size: int = 1024, seconds: float = 1.0) -> float:
-    """The best float32 rate that the machine shows in square matrix products, in FLOP/s."""
-    left, right = torch.randn(size, size), torch.randn(size, size)
-    best, end = 0.0, time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        start = time.perf_counter()
-        left @ right
-        best = max(best, 2 * size**3 / (time.perf_counter() - start))
-    return best
-
-
-def flops_per_token(language_model: LanguageModel) -> int:
-    """Multiplications and additions of the weight matrices alone; attention and norms come on top."""
-    model = language_model.model
-    return 2 * (model.num_parameters() - model.get_input_embeddings().weight.numel())
-
-
 def contenders(language_model: LanguageModel, texts: list[str]) -> list[Contender]:
     harness = HFLM(
         pretrained=language_model.model,
@@ -142,18 +109,23 @@ def contenders(language_model: LanguageModel, texts: list[str]) -> list[Contende
         Contender("harness", lambda: harness_rolling(harness, texts)),
         Contender("one pass", lambda: scorer(language_model, texts, ONE_PASS)),
         Contender("one pass, decoded", lambda: scorer(language_model, texts, DECODED)),
+        Contender("all metrics", lambda: scorer(language_model, texts, ALL_METRICS)),
         Contender("all metrics, evidence", lambda: scorer(language_model, texts, EVERYTHING)),
         Contender("membership", lambda: scorer(language_model, texts, MEMBERSHIP)),
         Contender(HARNESS_BOTH[1], lambda: harness_continuations(harness, language_model, texts)),
     ]
 
 
-def measure(entrants: list[Contender], repetitions: int, console: Console) -> dict[str, list[float]]:
-    """Seconds of each contender in each repetition."""
+def measure(
+    entrants: list[Contender], repetitions: int, console: Console
+) -> tuple[dict[str, list[float]], list[float]]:
+    """Seconds of each contender in each repetition, and the matrix rate before each of them in FLOP/s."""
     seconds: dict[str, list[float]] = {entrant.name: [] for entrant in entrants}
+    rates: list[float] = []
     expected: list[float] | None = None
     for repetition in range(repetitions):
         for entrant in entrants:
+            rates.append(matrix_rate())
             start = time.perf_counter()
             totals = entrant.run()
             seconds[entrant.name].append(time.perf_counter() - start)
@@ -163,76 +135,102 @@ def measure(entrants: list[Contender], repetitions: int, console: Console) -> di
                 math.isclose(*pair, rel_tol=1e-4) for pair in zip(totals, expected or [], strict=True)
             ):
                 raise SystemExit(f"{entrant.name} gives other log-likelihoods than {entrants[0].name}")
-    return seconds
+    return seconds, rates
 
 
-def report(seconds: dict[str, list[float]], n_tokens: int, work: float, rate: float) -> Table:
-    """Tokens/s, the share of the matrix rate, and the targets.
+def add_rows(
+    table: Table, setting: Setting, seconds: dict[str, list[float]], n_tokens: int, work: Work, rate: float
+) -> None:
+    """Tokens/s, shares of the matrix rate, and the targets of one setting.
 
     Args:
-        seconds: of each contender in each repetition.
+        table: to add to.
+        setting: that was measured.
+        seconds: of each contender and each part in each repetition.
         n_tokens: that each contender scores.
-        work: floating-point operations to score them once.
+        work: to score them once.
         rate: the machine's float32 matrix rate in FLOP/s.
     """
-    table = Table(title=f"{n_tokens} tokens; float32 matrix products at {rate / 1e9:.0f} GFLOP/s")
-    for column in ("", "tokens/s or ratio", "range or 95 % interval", "share of matrix rate or target"):
-        table.add_column(column)
+    table.add_section()
+    table.add_row(f"{setting.name}: {n_tokens} tokens", "", f"{rate / 1e9:.0f} GFLOP/s in products", "")
+    done = {"body": work.body, "head": work.head}
     for name, times in seconds.items():
         median = statistics.median(times)
         table.add_row(
             name,
             f"{n_tokens / median:,.0f}",
             f"{n_tokens / max(times):,.0f} to {n_tokens / min(times):,.0f}",
-            f"{work / median / rate:.0%}",
+            f"{done.get(name, work.whole) / median / rate:.2f}",
         )
-    table.add_section()
-    for target in TARGETS:
-        if not seconds.keys() >= {*target.slow, target.fast}:
-            continue
-        slow = [sum(times) for times in zip(*(seconds[name] for name in target.slow), strict=True)]
-        ratios = [one / other for one, other in zip(slow, seconds[target.fast], strict=True)]
-        ratio = mean_with_interval(Moments.of(ratios))
-        assert ratio is not None
-        verdict = "" if not target.at_least else "met" if ratio.mean >= target.at_least else "MISSED"
-        interval = "-" if ratio.low is None else f"[{ratio.low:.2f}, {ratio.high:.2f}]"
-        table.add_row(
-            target.name,
-            f"{ratio.mean:.2f}x",
-            interval,
-            f"{target.at_least:.3g}x {verdict}" if target.at_least else "for information",
-        )
-    return table
+    medians = {name: statistics.median(times) for name, times in seconds.items()}
+    if "scorer" in medians:
+        rest = 1 - (medians["body"] + medians["head"]) / medians["scorer"]
+        table.add_row("rest of the scorer's time", f"{rest:.1%}", "", "")
+        shares = {
+            "head": work.head / medians["head"] / rate,
+            "whole": work.whole / medians["scorer"] / rate,
+        }
+        for part, at_least in setting.shares:
+            verdict = "met" if shares[part] >= at_least else "MISSED"
+            table.add_row(
+                f"{part}: share of the matrix rate", f"{shares[part]:.2f}", "", f"{at_least} {verdict}"
+            )
+    for target in setting.targets:
+        if seconds.keys() >= {*target.slow, target.fast}:
+            table.add_row(*target_row(target, seconds))
+
+
+def target_row(target: Target, seconds: dict[str, list[float]]) -> tuple[str, str, str, str]:
+    """The ratio of a target, its interval, and whether it is met."""
+    slow = [sum(times) for times in zip(*(seconds[name] for name in target.slow), strict=True)]
+    ratios = [one / other for one, other in zip(slow, seconds[target.fast], strict=True)]
+    ratio = mean_with_interval(Moments.of(ratios))
+    assert ratio is not None
+    verdict = "met" if ratio.mean >= target.at_least else "MISSED"
+    interval = "-" if ratio.low is None else f"[{ratio.low:.2f}, {ratio.high:.2f}]"
+    limit = f"{target.at_least:.3g}x {verdict}" if target.at_least else "for information"
+    return target.name, f"{ratio.mean:.2f}x", interval, limit
+
+
+def measure_setting(setting: Setting, arguments: argparse.Namespace, table: Table, console: Console) -> None:
+    """Load the model, warm up, measure, and add the rows."""
+    texts = mixed_texts(max(2, round(setting.texts * arguments.scale)), 0, *setting.characters)
+    with tempfile.TemporaryDirectory() as directory:
+        language_model = load_language_model(setting.build(Path(directory)), device="cpu")
+    windows = windows_of(language_model, texts)
+
+    def entrants(some: list[str]) -> list[Contender]:
+        chosen = arguments.only or setting.contenders
+        return [entrant for entrant in contenders(language_model, some) if entrant.name in chosen]
+
+    for entrant in entrants(texts[: max(2, len(texts) // 20)]):
+        entrant.run()
+    console.print(setting.name)
+    parts = [Contender(name, run) for name, run in part_runners(language_model, windows).items()]
+    seconds, rates = measure([*entrants(texts), *parts], arguments.repetitions, console)
+    n_tokens = sum(count_tokens(language_model, texts))
+    add_rows(table, setting, seconds, n_tokens, work_of(language_model, windows), statistics.median(rates))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--texts", type=int, default=800)
+    parser.add_argument("--scale", type=float, default=1.0, help="of the numbers of texts")
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--only", nargs="+", metavar="CONTENDER", help="by default all of them")
+    parser.add_argument("--settings", nargs="+", metavar="MODEL", default=["4M", "160M"])
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     transformers_logging.set_verbosity_error()
-    texts = mixed_texts(arguments.texts)
-    with tempfile.TemporaryDirectory() as directory:
-        language_model = load_language_model(build_micro_model(Path(directory)), device="cpu")
-
-    def entrants(some: list[str]) -> list[Contender]:
-        found = contenders(language_model, some)
-        return [entrant for entrant in found if not arguments.only or entrant.name in arguments.only]
-
-    for entrant in entrants(texts[:40]):
-        entrant.run()
-    rate = matmul_rate()
-    console = Console(width=110)
-    seconds = measure(entrants(texts), arguments.repetitions, console)
-    n_tokens = sum(count_tokens(language_model, texts))
-    console.print(
-        f"{arguments.threads} threads, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, "
-        f"{arguments.repetitions} repetitions"
-    )
-    console.print(report(seconds, n_tokens, n_tokens * flops_per_token(language_model), rate))
+    console = Console(width=120)
+    table = Table(title=f"{arguments.threads} threads, {arguments.repetitions} repetitions")
+    for column in ("", "tokens/s or ratio", "range or 95 % interval", "share of matrix rate or target"):
+        table.add_column(column)
+    for setting in SETTINGS:
+        if setting.name.split(",")[0] in arguments.settings:
+            measure_setting(setting, arguments, table, console)
+    console.print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    console.print(table)
 
 
 if __name__ == "__main__":

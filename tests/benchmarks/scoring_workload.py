@@ -1,4 +1,4 @@
-"""What the benchmarks score: a micro Llama with a tokenizer of real text, and slices of real text.
+"""What the benchmarks score: random models with a tokenizer of real text, and slices of real text.
 
 `python -m tests.benchmarks.scoring_workload DIRECTORY` writes the model.
 """
@@ -8,7 +8,7 @@ import random
 from pathlib import Path
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from tests.tiny_models import english_sentences, train_tokenizer
 
@@ -34,6 +34,30 @@ def build_micro_model(directory: Path, seed: int = 0) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         LlamaForCausalLM(config).save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return directory
+
+
+def build_pythia_model(directory: Path, seed: int = 0) -> Path:
+    """Write a random model of the shape of Pythia-160M: hidden 768, 12 layers, MLP 3072, vocabulary 50304.
+
+    Its tokenizer is the micro model's, whose tokens are the first of the vocabulary.
+    """
+    tokenizer = train_tokenizer(VOCABULARY_SIZE)
+    config = GPTNeoXConfig(
+        vocab_size=50304,
+        hidden_size=768,
+        intermediate_size=3072,
+        num_hidden_layers=12,
+        num_attention_heads=12,
+        max_position_embeddings=2048,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        tie_word_embeddings=False,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        GPTNeoXForCausalLM(config).save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     return directory
 
