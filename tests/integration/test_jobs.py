@@ -14,7 +14,9 @@ from app.store.core.sessions import sync_engine, sync_sessions
 from app.store.enqueueing import enqueue_validation
 from app.store.jobs.claiming import claim
 from app.store.jobs.job import Job, JobState
+from app.store.jobs.kinds import SUMMARIZE_AUDIT
 from app.store.jobs.leases import Lease, LeaseLost, heartbeat, is_held, release, requeue, take_for_finish
+from app.store.jobs.queue import add_job
 from app.store.jobs.sweeping import jobs_to_ring, sweep_leases
 from app.store.language_models import LanguageModel, LanguageModelStatus
 from app.store.lifecycle import cancel_operation, complete_shard, fail_job
@@ -272,3 +274,17 @@ def test_bells_are_rung_once_until_they_grow_stale(sessions: Sessions, audit: Au
     assert bells(60) == {}
     time.sleep(0.05)
     assert bells(0.01) == {"gpu": 1}
+
+
+def test_no_queue_waits_for_the_bells_of_another(sessions: Sessions, audit: Audit) -> None:
+    """Nor what is urgent for what is not, nor what is tried again for what is new."""
+    add(sessions, audit, 70)
+    with sessions.begin() as session:
+        again = add_shard(session, audit)
+        again.error = {}
+        add_shard(session, audit, priority=10)
+        add_job(session, SUMMARIZE_AUDIT, tenant_id=audit.tenant_id, owner_id=audit.id)
+    with sessions.begin() as session:
+        assert jobs_to_ring(session, stale_seconds=60) == {"gpu": 66, "cpu": 1}
+    with sessions.begin() as session:
+        assert jobs_to_ring(session, stale_seconds=60) == {"gpu": 6}

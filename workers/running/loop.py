@@ -80,9 +80,10 @@ def _claim(runtime: Runtime, queue: Queue) -> Lease | None:
             lease_seconds=runtime.settings.lease_seconds,
             loaded=runtime.turns.preferred(runtime.loaded),
             served=runtime.turns.served,
+            last=runtime.turns.last,
         )
     if lease is not None:
-        runtime.turns.serve(lease.tenant_id)
+        runtime.turns.serve(lease)
         runtime.counts.add(of_claim(lease.queue, lease.claimable_seconds))
     return lease
 

@@ -1,12 +1,11 @@
 """Whose job a process claims next: loaded language models are preferred, but not for ever."""
 
 import time
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
 from uuid import UUID
 
-# Tenants beyond these count as never served, and come first.
-_REMEMBERED: Final = 1000
+from app.store.jobs.leases import Lease
+from app.store.jobs.lines import TENANTS_AT_ONCE
 
 
 class Turns:
@@ -25,11 +24,17 @@ class Turns:
         self._clock = clock
         self._began: float | None = None
         self._served: dict[UUID, None] = {}
+        self._last: dict[int, UUID] = {}
 
     @property
     def served(self) -> list[UUID]:
         """The tenants that were served, the last one last."""
         return list(self._served)
+
+    @property
+    def last(self) -> Mapping[int, UUID]:
+        """The tenant that was served last, by priority. Of many, the next one is found from there."""
+        return self._last
 
     def preferred(self, loaded: list[UUID]) -> list[UUID]:
         """The language models that the next claim prefers: those loaded, or none if the turn is over."""
@@ -37,11 +42,13 @@ class Turns:
             self._began = None
         return [] if self._began is None else loaded
 
-    def serve(self, tenant_id: UUID) -> None:
+    def serve(self, lease: Lease) -> None:
         """Note whose job was claimed."""
-        self._served.pop(tenant_id, None)
-        self._served[tenant_id] = None
-        if len(self._served) > _REMEMBERED:
+        self._last[lease.priority] = lease.tenant_id
+        self._served.pop(lease.tenant_id, None)
+        self._served[lease.tenant_id] = None
+        # A claim tells no more than these apart.
+        if len(self._served) > TENANTS_AT_ONCE:
             del self._served[next(iter(self._served))]
 
     def job_ended(self) -> None:

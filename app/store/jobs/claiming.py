@@ -1,19 +1,22 @@
 """Which job a worker takes next."""
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
-from sqlalchemy import ARRAY, ColumnElement, ScalarSelect, Uuid, false, func, literal, select, update
+from sqlalchemy import func, update
 from sqlalchemy.orm import Session
 
 from app.settings import SERVED_BY, Queue
 from app.store.jobs.job import Job, JobState
-from app.store.jobs.kinds import KINDS
 from app.store.jobs.leases import Lease, lease_end
-
-# More than there are workers that claim at the same moment.
-_BEST: Final = 64
+from app.store.jobs.lines import (
+    TENANTS_AT_ONCE,
+    Line,
+    first_claimable,
+    read_lines,
+    read_priorities,
+    walk_indexes,
+)
 
 
 def claim(
@@ -24,43 +27,64 @@ def claim(
     lease_seconds: float,
     loaded: Sequence[UUID] = (),
     served: Sequence[UUID] = (),
+    last: Mapping[int, UUID] | None = None,
 ) -> Lease | None:
-    """Lease the next job: by priority, then of a loaded language model, then by tenant fairness and age.
+    """Lease the next job. What that costs depends neither on how many jobs wait nor on how many tenants.
 
-    It is fair that the tenant comes first of whom fewest jobs are running; among those, whoever was served
-    least recently.
+    The most urgent comes first. Of what is as urgent, that of a tenant none of whose jobs is running; then
+    that of a loaded language model; then that of the tenant of whom fewest jobs are running, of those whoever
+    was served least recently, and last whoever has the oldest job. Of more tenants than `TENANTS_AT_ONCE`
+    each has its turn instead, in the order of ids.
+
+    So a loaded language model keeps a worker from a tenant only if others work for that tenant, or if nobody
+    works for either, and then for as long as the caller names it in `loaded`.
 
     Args:
         session: of the caller, who commits.
         queue: the worker's class; it takes jobs of every queue that this class serves.
         worker: the name of the process that will run the job.
         lease_seconds: how long it has until its first heartbeat.
-        loaded: the language models that are preferred. Others wait for as long as these have jobs, so whoever
-            claims again and again must leave them out from time to time.
+        loaded: the language models that are preferred. Others may wait for as long as these have jobs, so
+            whoever claims again and again must leave them out from time to time.
         served: the tenants that the process has served, the last one last.
+        last: for each priority, the tenant that the process has served last.
 
     Returns:
         The lease, or None when nothing is claimable. The caller commits.
     """
-    best = _claim_first(session, queue, worker, lease_seconds, loaded, served, among=_BEST)
-    # Others may hold the best ones at this very moment.
-    return best or _claim_first(session, queue, worker, lease_seconds, loaded, served, among=None)
+    walk_indexes(session)
+    queues = SERVED_BY[queue]
+    for priority in read_priorities(session, queues):
+        after = (last or {}).get(priority)
+        lines = read_lines(session, queues, priority, loaded=loaded, after=after)
+        for line in _in_order(lines, served, after):
+            lease = _take(session, line, priority, worker, lease_seconds)
+            # Others may hold all of a line at this very moment.
+            if lease is not None:
+                return lease
+    return None
 
 
-def _claim_first(
-    session: Session,
-    queue: Queue,
-    worker: str,
-    lease_seconds: float,
-    loaded: Sequence[UUID],
-    served: Sequence[UUID],
-    *,
-    among: int | None,
-) -> Lease | None:
-    """Lease the first job that nobody holds, among so many or all that could be claimed."""
+def _in_order(lines: Sequence[Line], served: Sequence[UUID], after: UUID | None) -> list[Line]:
+    """The lines in the order of `claim`."""
+    turns = {tenant_id: turn for turn, tenant_id in enumerate(served)}
+    all_seen = all(line.place < TENANTS_AT_ONCE for line in lines)
+
+    def rank(line: Line) -> tuple[object, ...]:
+        turn = turns.get(line.tenant_id, -1)
+        begun_again = after is not None and line.tenant_id <= after
+        of_the_ring = () if all_seen else (begun_again, line.tenant_id)
+        is_loaded = line.language_model_id is not None
+        return line.running > 0, not is_loaded, line.running, turn, *of_the_ring, line.job_id
+
+    return sorted(lines, key=rank)
+
+
+def _take(session: Session, line: Line, priority: int, worker: str, lease_seconds: float) -> Lease | None:
+    """Lease the first job of a line that nobody holds."""
     statement = (
         update(Job)
-        .where(Job.id == _next(queue, loaded, served, among))
+        .where(Job.id == first_claimable(line, priority).scalar_subquery())
         .values(
             state=JobState.RUNNING,
             epoch=Job.epoch + 1,
@@ -83,56 +107,3 @@ def _claim_first(
         return None
     job, waited, claimable = claimed
     return Lease.of(job, waited_seconds=float(waited or 0.0), claimable_seconds=float(claimable))
-
-
-def _next(
-    queue: Queue, loaded: Sequence[UUID], served: Sequence[UUID], among: int | None
-) -> ScalarSelect[UUID]:
-    """The id of the first job in the order of `claim`, locked; whatever other workers hold is passed over.
-
-    Postgres locks what it has sorted, all of it and whole rows. So the best are found first, without a lock.
-    """
-    running = (
-        select(Job.tenant_id, func.count().label("jobs"))
-        .where(Job.state == JobState.RUNNING)
-        .group_by(Job.tenant_id)
-        .cte("running")
-    )
-    order = (
-        Job.priority.label("priority"),
-        # A job that needs none is none of these; null would come first.
-        func.coalesce(Job.language_model_id.in_(loaded), false()).label("loaded"),
-        func.coalesce(running.c.jobs, 0).label("running"),
-        func.coalesce(func.array_position(literal(list(served), ARRAY(Uuid)), Job.tenant_id), 0).label(
-            "turn"
-        ),
-    )
-    best = (
-        select(Job.id, *order)
-        .outerjoin(running, running.c.tenant_id == Job.tenant_id)
-        .where(*_claimable(queue))
-        .order_by(order[0].desc(), order[1].desc(), order[2], order[3], Job.id)
-        .limit(among)
-        .cte("best")
-        .prefix_with("MATERIALIZED")
-    )
-    return (
-        select(Job.id)
-        .join(best, best.c.id == Job.id)
-        # As it is once it is locked.
-        .where(*_claimable(queue))
-        .order_by(best.c.priority.desc(), best.c.loaded.desc(), best.c.running, best.c.turn, best.c.id)
-        .limit(1)
-        .with_for_update(of=Job, skip_locked=True)
-        .scalar_subquery()
-    )
-
-
-def _claimable(queue: Queue) -> tuple[ColumnElement[bool], ...]:
-    return (
-        Job.queue.in_(SERVED_BY[queue]),
-        Job.state == JobState.QUEUED,
-        # Those of a newer release are left to its workers.
-        Job.kind.in_(KINDS),
-        Job.available_at <= func.clock_timestamp(),
-    )

@@ -39,7 +39,34 @@ class Job(Base):
     __tablename__ = "jobs"
     __table_args__ = (
         Index("ix_jobs_claimable", "queue", "priority", "id", postgresql_where=text("state = 'queued'")),
-        Index("ix_jobs_leased", "lease_expires_at", postgresql_where=text("state = 'running'")),
+        # Not of when leases run out: each heartbeat would write it, and with it all others.
+        Index("ix_jobs_running", "tenant_id", postgresql_where=text("state = 'running'")),
+        # Lines: see `lines`.
+        Index(
+            "ix_jobs_line_of_tenant",
+            *("queue", "priority", "tenant_id", "id"),
+            postgresql_where=text("state = 'queued' AND error IS NULL"),
+        ),
+        Index(
+            "ix_jobs_line_of_language_model",
+            *("queue", "priority", "language_model_id", "id"),
+            postgresql_where=text("state = 'queued' AND error IS NULL"),
+        ),
+        Index(
+            "ix_jobs_line_again_of_tenant",
+            *("queue", "priority", "tenant_id", "available_at"),
+            postgresql_where=text("state = 'queued' AND error IS NOT NULL"),
+        ),
+        Index(
+            "ix_jobs_line_again_of_language_model",
+            *("queue", "priority", "language_model_id", "available_at"),
+            postgresql_where=text("state = 'queued' AND error IS NOT NULL"),
+        ),
+        Index(
+            "ix_jobs_again",
+            *("queue", "priority", "available_at"),
+            postgresql_where=text("state = 'queued' AND error IS NOT NULL"),
+        ),
         Index(
             "ix_jobs_ended",
             "finished_at",

@@ -41,6 +41,7 @@ class Lease:
     claimable_seconds: float
     kind: str
     queue: str
+    priority: int
     tenant_id: UUID
     owner_kind: str
     owner_id: UUID
@@ -61,6 +62,7 @@ class Lease:
             claimable_seconds=claimable_seconds,
             kind=job.kind,
             queue=job.queue,
+            priority=job.priority,
             tenant_id=job.tenant_id,
             owner_kind=job.owner_kind,
             owner_id=job.owner_id,

@@ -1,16 +1,18 @@
 """The sweep: leases that ran out, work that nobody wants any more, and bells that were never heard."""
 
-from collections import Counter
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
+from uuid import UUID
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import ColumnElement, Select, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.errors import ShardPoisoned
+from app.settings import SERVED_BY, Queue
 from app.store.companions import take_forsaken
 from app.store.jobs.job import Job, JobState, is_wanted
 from app.store.jobs.kinds import KINDS
+from app.store.jobs.lines import is_queued, is_tried_again, read_priorities, walk_indexes
 from app.store.lifecycle import cancel_audits, fail_owner
 
 
@@ -83,29 +85,50 @@ def _cancel_orphans(session: Session) -> None:
 def jobs_to_ring(session: Session, *, stale_seconds: float, limit: int = 64) -> dict[str, int]:
     """Mark claimable jobs that were never rung, or whose bell may have been lost, as rung now.
 
+    At most `limit` at each priority of each queue, so that none waits behind another, and as many of those
+    that are tried again.
+
     Returns:
         How many bells each queue needs: one for each job never rung, or one for all whose bell is old, since
         a worker works until nothing is left. The caller commits, then rings: a bell lost in between is rung
         again after `stale_seconds`.
     """
+    walk_indexes(session)
     stale = func.clock_timestamp() - timedelta(seconds=stale_seconds)
-    statement = (
-        select(Job.id, Job.queue, Job.rung_at)
+    bells: dict[str, int] = {}
+    for queue in SERVED_BY:
+        jobs = [
+            job
+            for priority in read_priorities(session, [queue])
+            for again in (False, True)
+            for job in session.execute(_unrung(queue, priority, stale, again=again).limit(limit)).all()
+        ]
+        if jobs:
+            session.execute(
+                update(Job)
+                .where(Job.id.in_([job.id for job in jobs]))
+                .values(rung_at=func.clock_timestamp())
+                .execution_options(synchronize_session=False),
+            )
+            bells[queue] = max(1, sum(job.rung_at is None for job in jobs))
+    return bells
+
+
+def _unrung(
+    queue: Queue, priority: int, stale: ColumnElement[datetime], *, again: bool
+) -> Select[UUID, datetime | None]:
+    """The jobs that a bell is due for, in the order of an index: few before them were rung a moment ago."""
+    order = (Job.available_at,) if again else (Job.tenant_id, Job.id)
+    return (
+        select(Job.id, Job.rung_at)
         .where(
-            Job.state == JobState.QUEUED,
-            Job.available_at <= func.clock_timestamp(),
+            Job.queue == queue,
+            Job.priority == priority,
+            is_queued(),
+            is_tried_again(again=again),
+            Job.available_at <= func.statement_timestamp(),
             or_(Job.rung_at.is_(None), Job.rung_at < stale),
         )
-        .order_by(Job.id)
-        .limit(limit)
+        .order_by(*order)
         .with_for_update(skip_locked=True)
     )
-    jobs = session.execute(statement).all()
-    session.execute(
-        update(Job)
-        .where(Job.id.in_([job.id for job in jobs]))
-        .values(rung_at=func.clock_timestamp())
-        .execution_options(synchronize_session=False),
-    )
-    fresh = Counter(job.queue for job in jobs if job.rung_at is None)
-    return {queue: max(1, fresh[queue]) for queue in {job.queue for job in jobs}}
