@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup hooks test unit test-chaos test-gpu lint types imports contract client-types client-check check bench bench-load suite-check demo suite-report sbom scan fuzz openapi lock clean chaos
+.PHONY: help setup hooks test unit test-chaos test-gpu lint types imports contract client-types client-check check bench bench-load bench-scale suite-check demo suite-report sbom scan fuzz openapi lock clean chaos
 
 PYTHON ?= python3.11
 VENV ?= .venv
@@ -88,6 +88,10 @@ bench: $(DEV_STAMP) ## Measure speed side by side with its peers, and memory for
 
 bench-load: $(DEV_STAMP) ## Measure what the service carries beside a worker, and how it refuses more (LOAD_ARGS="--seconds 300")
 	$(BIN)/python -m tests.benchmarks.load $(LOAD_ARGS)
+
+bench-scale: $(DEV_STAMP) ## Measure 50 workers at a million queued jobs, and a small tenant beside a large one (SCALE_ARGS="--jobs 20000")
+	$(BIN)/python -m tests.benchmarks.scale $(SCALE_ARGS)
+	$(BIN)/python -m tests.benchmarks.fairness $(FAIRNESS_ARGS)
 
 SUITE_CHECKS := calibration dose_response windows
 suite-check: $(DEV_STAMP) ## Check on a trained micro suite (SUITE=DIR) what measurements claim; takes long
