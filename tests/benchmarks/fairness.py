@@ -1,8 +1,8 @@
 """`python -m tests.benchmarks.fairness`: a tenant's ten texts while another's 200,000 are scored.
 
-Everything is real: Postgres, Redis, an API and two workers as processes. A tenant has ten texts audited again
-and again, new ones each time, first on an idle service and then beside another tenant's long audit, of another
-language model. The same with `/v1/score`. Both workers have the tenant's language model loaded before.
+Everything is real: Postgres, Redis, an API and two workers as processes. A tenant has ten texts audited
+again and again, new ones each time, first on an idle service and then beside another tenant's long audit, of
+another language model. The same with `/v1/score`. Both workers have the tenant's language model in memory.
 """
 
 import argparse
