@@ -1826,6 +1826,19 @@ class MembershipAUC(Answer):
     """What is near enough to 0.5."""
 
 
+class MembershipSample(Answer):
+    """Texts that were drawn at random among those of known membership, each with the same probability."""
+
+    n_members: int
+    """Members among them."""
+
+    n_others: int
+    """Others among them."""
+
+    seed: int
+    """Of the draw: the same scores give the same sample."""
+
+
 class MembershipScore(Answer):
     """Scores of membership, each the higher the more likely the text was trained on."""
 
@@ -1869,6 +1882,9 @@ class MembershipSummary(Answer):
 
     n_others: int
     """Texts with `member` false."""
+
+    sample: MembershipSample | None = None
+    """The texts that were ranked, where there are more than 100,000 of a kind; null where all were."""
 
     loss: Separation | None = None
     """How well it tells members from others; null unless both are known and have it."""

@@ -60,11 +60,26 @@ class MembershipScore(BaseModel):
 _SEPARATION = "How well it tells members from others; null unless both are known and have it."
 
 
+class MembershipSample(BaseModel):
+    """Texts that were drawn at random among those of known membership, each with the same probability."""
+
+    n_members: Annotated[int, Field(description="Members among them.")]
+    n_others: Annotated[int, Field(description="Others among them.")]
+    seed: Annotated[int, Field(description="Of the draw: the same scores give the same sample.")]
+
+
 class MembershipSummary(BaseModel):
     """How well each score tells the texts that are known to be members from those known not to be."""
 
     n_members: Annotated[int, Field(description="Texts with `member` true.")]
     n_others: Annotated[int, Field(description="Texts with `member` false.")]
+    sample: Annotated[
+        MembershipSample | None,
+        Field(
+            description="The texts that were ranked, where there are more than 100,000 of a kind; null where "
+            "all were."
+        ),
+    ] = None
     loss: Annotated[Separation | None, Field(description=_SEPARATION)] = None
     zlib: Annotated[Separation | None, Field(description=_SEPARATION)] = None
     min_k: Annotated[Separation | None, Field(description=_SEPARATION)] = None

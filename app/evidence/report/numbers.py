@@ -43,6 +43,7 @@ _NAMES: Final = {
     "extractable": "extractable with probability 0.5",
     "n_members": "members",
     "n_others": "others",
+    "sample": "drawn at random to be ranked",
     "statistic": "what was compared",
     "fdr": "accepted false discovery rate",
     "n_audited": "audited texts",
