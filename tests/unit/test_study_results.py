@@ -10,6 +10,7 @@ from scipy import stats
 
 from app.contracts.results.studies import Change, StudyResult
 from app.contracts.studies import StoredStudyModel
+from workers.science.calibration.comparison import ShownText
 from workers.science.studies.levels import MOST_STUDIED_LEVELS, UNKNOWN, StudiedTexts, levels_of
 from workers.studies.changes import Controls, change
 from workers.studies.results import compared_places, comparison, curves, studied_model
@@ -183,8 +184,8 @@ def test_what_a_version_newly_memorized_is_told_from_what_retraining_moves() -> 
     audited = studied(nl[:300], groups=[None] * 300, duplicates=[None] * 300)
     controls = Controls(
         texts=studied(nl[300:], groups=[None] * 600, duplicates=[None] * 600),
-        audited_words=words[:300],
-        control_words=words[300:],
+        show_audited=lambda places: [ShownText.of(words[place]) for place in places],
+        show_controls=lambda places: [ShownText.of(words[300 + place]) for place in places],
         among_texts=2,
         fdr=0.1,
         seed=0,

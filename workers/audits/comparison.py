@@ -19,9 +19,10 @@ from app.errors import ScoresMissing
 from app.store.audits import Audit
 from app.store.companions import Companion, CompanionRole
 from app.store.scores import ScoreFacts, read_score_facts
-from app.store.texts import iterate_text_batches, read_texts
+from app.store.texts import iterate_text_batches
 from workers.audits.dose_response import MOST_LEVELS
 from workers.audits.findings import Findings
+from workers.audits.shown import show_texts
 from workers.science.calibration.calibration import Calibration, calibrate
 from workers.science.calibration.comparison import MOST_CHARACTERS, ShownText
 from workers.science.calibration.grounds import CalibrationTexts, places_to_show
@@ -167,8 +168,8 @@ class Comparison:
         judges = _texts(controls, usable, reference)
         at_audited, at_controls = places_to_show(to_judge, judges, seed=options.seed)
         shown = (
-            self._shown(self._text_set_id, audited[at_audited]),
-            self._shown(text_set_id, usable[at_controls]),
+            show_texts(self._session, self._text_set_id, audited[at_audited].tolist(), self._on_row),
+            show_texts(self._session, text_set_id, usable[at_controls].tolist(), self._on_row),
         )
         return ToCalibrate(to_judge, judges, shown, len(shared))
 
@@ -237,15 +238,6 @@ class Comparison:
         for batch in iterate_text_batches(self._session, text_set_id):
             self._on_row()
             yield from batch
-
-    def _shown(self, text_set_id: UUID, places: Array) -> list[ShownText]:
-        """The texts at some places, one after another: they may be long."""
-        shown = []
-        for place in places.tolist():
-            self._on_row()
-            (text,) = read_texts(self._session, text_set_id, place, place + 1)
-            shown.append(ShownText.of(text.text))
-        return shown
 
 
 def _texts(numbers: Numbers, places: Array, reference: Array | None) -> CalibrationTexts:

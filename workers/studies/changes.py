@@ -24,6 +24,9 @@ JSONObject = dict[str, Any]
 MOST_NAMED: Final = 100
 NO_CONTROLS: Final = "no_controls"
 
+ShowTexts = Callable[[Sequence[int]], list[ShownText]]
+NameTexts = Callable[[Sequence[int]], dict[int, str]]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Controls:
@@ -31,16 +34,16 @@ class Controls:
 
     Attributes:
         texts: the control texts under the models.
-        audited_words: the audited texts themselves, for the check of the comparison.
-        control_words: the control texts themselves.
+        show_audited: gives what the check of the comparison reads of the audited texts at some places.
+        show_controls: the same of control texts.
         among_texts: how many control texts have no numbers because they are audited texts too.
         fdr: the share of false ones among those that are named.
         seed: of all that is drawn at random.
     """
 
     texts: StudiedTexts
-    audited_words: Sequence[str]
-    control_words: Sequence[str]
+    show_audited: ShowTexts
+    show_controls: ShowTexts
     among_texts: int
     fdr: float
     seed: int
@@ -53,9 +56,6 @@ class Judged:
     places: Codes
     q_values: Numbers
     found: Calibration
-
-
-NameTexts = Callable[[Sequence[int]], dict[int, str]]
 
 
 def change(
@@ -108,8 +108,8 @@ def judge(texts: StudiedTexts, pair: tuple[int, int], controls: Controls, *, sig
     fdr, seed = controls.fdr, controls.seed
     at_audited, at_controls = places_to_show(audited, compared, seed=seed)
     shown = (
-        [ShownText.of(controls.audited_words[place]) for place in places[at_audited].tolist()],
-        [ShownText.of(controls.control_words[place]) for place in control_places[at_controls].tolist()],
+        controls.show_audited(places[at_audited].tolist()),
+        controls.show_controls(control_places[at_controls].tolist()),
     )
     found = calibrate(audited, compared, shown, fdr=fdr, seed=seed)
     told = np.array([verdict == "memorized" for verdict in found.verdicts], dtype=bool)

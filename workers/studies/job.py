@@ -1,7 +1,7 @@
 """Ending a study: its audits have succeeded; compare what they found."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 import numpy as np
@@ -16,20 +16,18 @@ from app.store.lifecycle import succeed_study
 from app.store.scores import text_ids_at
 from app.store.studies import Study, StudyRole
 from app.store.texts import iterate_text_batches
+from workers.audits.shown import show_texts
 from workers.running.finishing import finish
 from workers.running.lease_keeper import LeaseKeeper
 from workers.running.runtime import Runtime
 from workers.science.calibration.shared_texts import shared_places
 from workers.science.studies.levels import StudiedTexts, levels_of
-from workers.studies.changes import Controls, change
+from workers.studies.changes import Controls, ShowTexts, change
 from workers.studies.results import compared_places, comparison, curves, studied_model
 from workers.studies.scores import read_studied_texts
 
 JSONObject = dict[str, Any]
 T = TypeVar("T")
-
-# Of each text so many are kept for the check of the comparison, which reads no more.
-MOST_CHARACTERS: Final = 2000
 
 
 def finish_study(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
@@ -97,8 +95,8 @@ class _Comparing:
             compared.nl[shared] = np.nan
             controls = Controls(
                 texts=compared,
-                audited_words=self._words(self._study.text_set_id),
-                control_words=self._words(self._study.control_text_set_id),
+                show_audited=self._showing(self._study.text_set_id),
+                show_controls=self._showing(self._study.control_text_set_id),
                 among_texts=len(shared),
                 fdr=self._spec.options.fdr,
                 seed=self._spec.options.seed,
@@ -112,8 +110,8 @@ class _Comparing:
         texts_total = self._session.get_one(Audit, audits[0]).texts_total
         return read_studied_texts(self._session, audits, texts_total, lambda: self._keeper.report(0))
 
-    def _words(self, text_set_id: UUID) -> list[str]:
-        return [text[:MOST_CHARACTERS] for text in self._all_texts(text_set_id)]
+    def _showing(self, text_set_id: UUID) -> ShowTexts:
+        return lambda places: show_texts(self._session, text_set_id, places, lambda: self._keeper.report(0))
 
     def _all_texts(self, text_set_id: UUID) -> Iterator[str]:
         for batch in iterate_text_batches(self._session, text_set_id):
