@@ -137,16 +137,26 @@ def score_tokens(
 def _score_first_tokens(
     language_model: LanguageModel, ledger: Ledger, prefix_token: PrefixToken, wanted: Wanted
 ) -> None:
-    """Score each text's first token by the one distribution that follows the prefix token."""
+    """Score each text's first token by the one distribution that follows the prefix token.
+
+    Each token is scored once, however many texts begin with it: of many short ones that is a large part.
+    """
     places = ledger.starts[:-1][np.diff(ledger.starts) > 0]
     if len(places) == 0:
         return
     device = language_model.device
     inputs = torch.tensor([prefix_token.ids], device=device)
     hidden = base_hidden_states(language_model.model, inputs)[0, -1]
-    targets = torch.from_numpy(ledger.token_ids[places]).to(device)
-    scores = score_positions(language_model.model, hidden.expand(len(places), -1), targets, wanted)
-    ledger.record(places, scores)
+    first, of_text = np.unique(ledger.token_ids[places], return_inverse=True)
+    targets = torch.from_numpy(first).to(device)
+    scores = score_positions(language_model.model, hidden.expand(len(first), -1), targets, wanted)
+    ledger.record(places, _repeated(scores, torch.from_numpy(of_text).to(device)))
+
+
+def _repeated(scores: PositionScores, rows: torch.Tensor) -> PositionScores:
+    """The scores at some rows [n], each as often as it is asked for."""
+    found = {name: each for name in _RECORDED if (each := getattr(scores, name)) is not None}
+    return PositionScores(**{name: each[rows] for name, each in found.items()})
 
 
 @torch.inference_mode()
