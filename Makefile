@@ -85,6 +85,7 @@ bench: $(DEV_STAMP) ## Measure speed side by side with its peers, and memory for
 	$(BIN)/python -m tests.benchmarks.service
 	$(BIN)/python -m tests.benchmarks.curvature
 	$(BIN)/python -m tests.benchmarks.memory
+	$(BIN)/python -m tests.benchmarks.growth
 
 bench-load: $(DEV_STAMP) ## Measure what the service carries beside a worker, and how it refuses more (LOAD_ARGS="--seconds 300")
 	$(BIN)/python -m tests.benchmarks.load $(LOAD_ARGS)

@@ -1,5 +1,7 @@
 """`python -m tests.benchmarks.memory`: the most memory that a worker holds, for few texts and for many.
 
+That is of work that keeps something of its texts; of audits that do not see `growth`.
+
 Everything is real: Postgres, Redis, API and a worker as processes. Each line is a fresh worker; its peak is
 what Linux says (VmHWM) of the process that runs the jobs, once the audit or the edit has ended.
 """
@@ -34,7 +36,6 @@ def main() -> None:
         model = save_tiny_model(Path(directory) / "tiny")
         with deployments([model.parent]) as deploy:
             deployment = deploy(lease_seconds=60, shard_tokens=65_536)
-            compare(deployment, model, "audit", audit, arguments.texts)
             compare(deployment, model, "labelled audit", labelled_audit, arguments.texts)
             compare(deployment, model, "edit", edit, arguments.clean_texts)
 
@@ -80,17 +81,8 @@ def peak_megabytes(process_id: int) -> float:
     return int(kilobytes) / 1000
 
 
-def audit(service: LiveService, model: str, texts: int) -> None:
-    """Upload and audit, without token evidence."""
-    text_set = upload(service, texts)
-    audit_id = service.audit(model, text_set, options={"token_evidence": False})
-    ended = service.end_of(audit_id, seconds=HOURS)
-    assert ended["status"] == "succeeded", ended
-    assert ended["summary"]["texts"] == texts
-
-
 def labelled_audit(service: LiveService, model: str, texts: int) -> None:
-    """As `audit`, of texts that say whether they are a member: their scores are kept until the end."""
+    """Upload and audit texts that say whether they are a member, without token evidence."""
     text_set = upload(service, texts, labelled=True)
     audit_id = service.audit(model, text_set, metrics=["membership"], options={"token_evidence": False})
     ended = service.end_of(audit_id, seconds=HOURS)
