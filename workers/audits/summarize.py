@@ -113,8 +113,8 @@ class Summary:
 
     Takes one row after another and keeps none of them: its memory depends on the levels, of which it keeps
     MOST_LEVELS, and of each a bounded sample of NL. Membership scores are kept of a bounded sample of the
-    texts that say whether they are a member: see `MembershipSummary`. The same rows in the same order give the
-    same bits.
+    texts that say whether they are a member: see `MembershipSummary`. The same rows in the same order give
+    the same bits.
 
     Perplexity is exp(total NLL / total tokens). Texts that could not be scored are counted in `errors` only.
 
