@@ -1,4 +1,5 @@
 import types
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -7,7 +8,8 @@ from torch import nn
 
 from tests.kronfluence_factors import KronfluenceCollector
 from tests.tiny_models import EDITABLE_ARCHITECTURES, english_sentences
-from workers.science.curvature import kfac
+from workers.science.curvature import collection
+from workers.science.curvature.chunks import Chunks
 from workers.science.curvature.kfac import Factors, collect_factors, eigenbases
 from workers.science.errors import ScienceError, ScoreNotFinite
 from workers.science.models.loading import LanguageModel, load_language_model
@@ -215,7 +217,7 @@ def test_gate_and_up_share_their_inputs_factor(llama, language_models, blocks):
 def test_a_factor_wider_than_a_block_is_whole_and_symmetric(monkeypatch, llama, blocks):
     projections = find_projections(llama.model, layers=[1])
     whole = collect_factors(llama, blocks, projections)
-    monkeypatch.setattr("workers.science.curvature.factor_hooks._SMALLEST_BLOCK", 7)
+    monkeypatch.setattr("workers.science.curvature.packed._SMALLEST_BLOCK", 7)
     for key, factors in collect_factors(llama, blocks, projections).items():
         assert relative_error(factors.gradients, whole[key].gradients) < 1e-6
         assert relative_error(factors.gradients.T, factors.gradients) < 1e-6
@@ -254,7 +256,7 @@ def test_a_collection_that_stops_midway_leaves_nothing_behind(
     if where == "backward":
         monkeypatch.setattr("workers.science.curvature.factor_hooks.Recorder._add_gradients", stop)
     elif where == "loss":
-        monkeypatch.setattr(kfac, "loss_gradients", lambda *_arguments, **_options: stop())
+        monkeypatch.setattr(collection, "loss_gradients", lambda *_arguments, **_options: stop())
     try:
         with pytest.raises(Stopped):
             collect_factors(
@@ -277,9 +279,13 @@ def test_a_collection_that_stops_midway_leaves_nothing_behind(
 
 
 def test_progress_counts_blocks(llama, blocks, two_threads):
+    """No batch reaches from one chunk into the next, and of two lanes each tells what both have done."""
     seen = []
-    collect_factors(llama, blocks, find_projections(llama.model), batch_blocks=3, on_progress=seen.append)
-    assert seen == [*range(3, len(blocks), 3), len(blocks)]
+    chunks = Chunks(len(blocks), 7)
+    projections = find_projections(llama.model)
+    collect_factors(llama, blocks, projections, batch_blocks=3, chunks=chunks, on_progress=seen.append)
+    sizes = sorted(after - before for before, after in pairwise([0, *seen]))
+    assert (sizes, seen[-1]) == ([1] * (len(blocks) // 7) + [3] * (2 * len(blocks) // 7), len(blocks))
 
 
 def test_a_block_without_a_prediction_adds_nothing(llama, blocks):
@@ -288,7 +294,8 @@ def test_a_block_without_a_prediction_adds_nothing(llama, blocks):
         torch.cat([blocks.ids, blocks.ids[:1]]), torch.cat([blocks.mask, torch.arange(48)[None] < 1])
     )
     with_it, without = (
-        collect_factors(llama, each, projections, batch_blocks=1, labels="gold") for each in (lonely, blocks)
+        collect_factors(llama, each, projections, batch_blocks=1, labels="gold", chunks=Chunks(len(each), 4))
+        for each in (lonely, blocks)
     )
     for key, factors in with_it.items():
         assert torch.equal(factors.gradients, without[key].gradients)

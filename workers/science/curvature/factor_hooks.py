@@ -14,45 +14,45 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from workers.science.curvature.packed import add_products, packed_size
 from workers.science.models.projections import Projection
-
-_BLOCKS = 6
-_SMALLEST_BLOCK = 128
 
 
 @dataclass
 class FactorSums:
-    """Sums of outer products, float32, of which only the block upper triangle is filled until `join`.
+    """Sums of outer products, float32 and packed (see `packed`).
 
     Attributes:
         activations: by module path, for modules that no earlier module shares its input with.
         gradients: by projection key.
         sources: for each module path the one whose input it shares, or itself.
+        tokens: predicting positions that were added.
     """
 
     activations: dict[str, Tensor] = field(default_factory=dict)
     gradients: dict[str, Tensor] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
+    tokens: int = 0
 
     @staticmethod
     def bytes_for(projections: Sequence[Projection]) -> int:
         """Memory of the sums of these projections, at most."""
-        return 4 * sum(size**2 for projection in projections for size in projection.weight.shape)
+        sizes = (packed_size(width) for projection in projections for width in projection.weight.shape)
+        return 4 * sum(sizes)
 
-    @staticmethod
-    def join(parts: Sequence["FactorSums"]) -> "FactorSums":
-        """The total of several sums, both triangles filled; the first part is used up for it."""
-        total, *others = parts
-        for mine, theirs in [(total.activations, other.activations) for other in others] + [
-            (total.gradients, other.gradients) for other in others
-        ]:
-            for name, matrix in theirs.items():
-                mine[name] = mine[name].add_(matrix) if name in mine else matrix
-        for other in others:
-            total.sources.update(other.sources)
-        for matrix in (*total.activations.values(), *total.gradients.values()):
-            _mirror(matrix)
-        return total
+    def add(self, other: "FactorSums") -> None:
+        """Add other sums in place. What only those had is taken from them."""
+        for mine, theirs in ((self.activations, other.activations), (self.gradients, other.gradients)):
+            for name in list(theirs):
+                mine[name] = mine[name].add_(theirs[name]) if name in mine else theirs.pop(name)
+        self.sources.update(other.sources)
+        self.tokens += other.tokens
+
+    def clear(self) -> None:
+        """Begin again at zero in the same memory."""
+        for matrix in (*self.activations.values(), *self.gradients.values()):
+            matrix.zero_()
+        self.tokens = 0
 
 
 @dataclass
@@ -129,23 +129,8 @@ def _add_activations(batch: _Batch, path: str, inputs: Tensor) -> None:
 
 @torch.no_grad()
 def _add_products(totals: dict[str, Tensor], name: str, rows: Tensor) -> None:
-    """Add rows^T rows, [D, D] of rows [N, D], to a total, the block upper triangle only."""
+    """Add the outer products of rows [N, D] to a total."""
     rows = rows.float()
-    width = rows.shape[1]
     if name not in totals:
-        totals[name] = rows.new_zeros(width, width)
-    total = totals[name]
-    for block in _diagonal(width):
-        total[block, block.start :].addmm_(rows[:, block].T, rows[:, block.start :])
-
-
-def _mirror(total: Tensor) -> None:
-    """Fill the lower triangle in place."""
-    for block in _diagonal(len(total)):
-        total[block.stop :, block] = total[block, block.stop :].T
-
-
-def _diagonal(width: int) -> list[slice]:
-    """The diagonal's blocks: enough of them to save almost half of the work, none too small to be fast."""
-    step = max(_SMALLEST_BLOCK, -(-width // _BLOCKS))
-    return [slice(start, min(start + step, width)) for start in range(0, width, step)]
+        totals[name] = rows.new_zeros(packed_size(rows.shape[1]))
+    add_products(totals[name], rows)

@@ -1,35 +1,25 @@
 """Kronecker factors of the Fisher information of projections, and their eigenvectors.
 
 Martens and Grosse (arXiv 1503.05671), as arXiv 2510.24256 uses it on MLP projections.
-Shapes: `out` outputs and `in` inputs of a projection, N predicting positions of a batch, T places of a block.
+Shapes: `out` outputs and `in` inputs of a projection, D inputs or outputs.
 """
 
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
-from typing import Literal, get_args
+from math import sqrt
 
 import torch
 from torch import Tensor
 
-from workers.science.curvature.factor_hooks import FactorSums, Recorder
+from workers.science.curvature.chunks import Chunks
+from workers.science.curvature.collection import Labels, Part, collect_sums
+from workers.science.curvature.factor_hooks import FactorSums
+from workers.science.curvature.packed import squared_distance, squared_norm, unpack
 from workers.science.curvature.spectrum import decomposition_dtype
 from workers.science.errors import ScienceError, ScoreNotFinite
-from workers.science.models.gradients import frozen, loss_gradients
 from workers.science.models.loading import LanguageModel
 from workers.science.models.projections import Projection
 from workers.science.models.token_blocks import TokenBlocks
-from workers.science.scoring.batching import map_on_cores
-from workers.science.scoring.likelihood import base_hidden_states
-
-Labels = Literal["sampled", "gold"]
-
-# Enough tokens to keep the matrix products busy, few enough that a batch's graph stays small.
-_CPU_BATCH_TOKENS = 1024
-_GPU_BATCH_TOKENS = 8192
-# Cores work on batches of their own, each with sums of its own, while those sums stay below this together.
-_LANE_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True)
@@ -42,11 +32,15 @@ class Factors:
         gradients: G = E[g g^T], float32 [out, out], of the gradients of a position's summed loss with respect
             to the projection's outputs.
         tokens: predicting positions that both are means over.
+        activations_error: how far A has settled (see `mean_of_halves`).
+        gradients_error: the same of G.
     """
 
     activations: Tensor
     gradients: Tensor
     tokens: int
+    activations_error: float | None = None
+    gradients_error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -66,14 +60,6 @@ class Eigenbasis:
     input_values: Tensor
 
 
-@dataclass(frozen=True)
-class _Batch:
-    """Blocks that go through the model at once, with the quantiles [blocks, T] of their sampled labels."""
-
-    blocks: TokenBlocks
-    quantiles: Tensor | None
-
-
 def collect_factors(
     language_model: LanguageModel,
     blocks: TokenBlocks,
@@ -82,6 +68,7 @@ def collect_factors(
     labels: Labels = "sampled",
     seed: int = 0,
     batch_blocks: int | None = None,
+    chunks: Chunks | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> dict[str, Factors]:
     """Collect the factors of all projections in one pass over blocks of tokens.
@@ -99,6 +86,7 @@ def collect_factors(
         labels: `sampled` from the model (the Fisher information) or `gold` (the empirical one).
         seed: of the sampled labels.
         batch_blocks: blocks in a batch; by default what suits the device.
+        chunks: how the blocks are cut into sums that are added along a tree; by default as always.
         on_progress: told how many blocks are done, by the thread that did them; may raise to stop.
 
     Returns:
@@ -109,27 +97,59 @@ def collect_factors(
         ScoreNotFinite: `factors_not_finite`.
         ValueError: if there is no projection or `labels` is neither.
     """
-    if not projections or labels not in get_args(Labels):
-        raise ValueError("give projections, and labels sampled or gold")
-    tokens = blocks.predictions
-    if tokens == 0:
-        raise ScienceError("text_set_empty", "No text has a token that can be predicted.")
-    on_cpu = language_model.device.type == "cpu"
-    budget = _CPU_BATCH_TOKENS if on_cpu else _GPU_BATCH_TOKENS
-    size = batch_blocks or max(1, budget // blocks.ids.shape[1])
-    batches = list(_batches(blocks, size, seed if labels == "sampled" else None))
-    threads = torch.get_num_threads() if on_cpu else 1
-    lanes = max(1, min(threads, len(batches), _LANE_BYTES // FactorSums.bytes_for(projections)))
-    sums = [FactorSums() for _ in range(lanes)]
-    with frozen(language_model.model), Recorder(projections) as recorder:
-        _in_lanes(
-            lambda batch, lane: _collect_batch(language_model, recorder, batch, lane),
-            batches,
-            sums,
-            language_model.device,
-            lambda done: on_progress and on_progress(min(len(blocks), done * size)),
+    part = Part.whole(blocks, chunks)
+    sums = collect_sums(
+        language_model,
+        part,
+        projections,
+        labels=labels,
+        seed=seed,
+        batch_blocks=batch_blocks,
+        on_progress=on_progress,
+    )
+    return _factors([sums[node] for node in part.nodes], projections)
+
+
+def mean_of_halves(
+    sums: Sequence[Tensor | None], tokens: Sequence[int], width: int
+) -> tuple[Tensor, float | None]:
+    """The mean outer product from the sums of a collection's halves, and how far it has settled.
+
+    How far is the estimated standard error of the mean relative to its size: the root of the expected squared
+    Frobenius distance between this mean and that of endless text of the same kind, over the mean's own norm.
+    With halves of w and 1 - w of the tokens it is sqrt(w (1 - w)) ||F1 - F2|| / ||F||, half of the halves'
+    relative distance where they are alike in size: the variance estimate of two random groups (Wolter,
+    Introduction to Variance Estimation, section 2.2). It takes chunks of text for independent of each other.
+
+    Args:
+        sums: packed sums of both halves, or of the first alone; None where no position was. They are used up.
+        tokens: predicting positions of each.
+        width: D, rows and columns of the matrix.
+
+    Returns:
+        The mean [D, D], and its relative error in [0, inf); None where a half has no position.
+
+    Raises:
+        ScoreNotFinite: `factors_not_finite`.
+    """
+    first, *others = [(each, count) for each, count in zip(sums, tokens, strict=True) if each is not None]
+    total, all_tokens = first[0], sum(tokens)
+    distance: float | None = None
+    for second, count in others:
+        # ||S1 - (n1 / n2) S2|| / n1 is the distance of the means.
+        squared = squared_distance(total, second, first[1] / count, width)
+        distance = sqrt(first[1] * count) / all_tokens * sqrt(squared) / first[1]
+        total.add_(second)
+    total.div_(all_tokens)
+    lowest, highest = torch.aminmax(total)  # both are NaN if any number is; takes no memory
+    if not torch.isfinite(highest - lowest):
+        raise ScoreNotFinite(
+            "factors_not_finite", "The curvature is not finite in this dtype; collect it in float32."
         )
-    return _factors(FactorSums.join(sums), projections, tokens)
+    if distance is not None:
+        norm = sqrt(squared_norm(total, width))
+        distance = distance / norm if norm else 0.0
+    return unpack(total, width), distance
 
 
 def eigenbases(
@@ -164,80 +184,24 @@ def _decompose(factor: Tensor) -> tuple[Tensor, Tensor]:
     return values.flip(0).clamp(min=0), vectors.flip(1)
 
 
-def _batches(blocks: TokenBlocks, size: int, seed: int | None) -> Iterator[_Batch]:
-    generator = None if seed is None else torch.Generator().manual_seed(seed)
-    for start in range(0, len(blocks), size):
-        part = blocks.part(slice(start, start + size))
-        yield _Batch(part, None if generator is None else torch.rand(part.ids.shape, generator=generator))
-
-
-def _in_lanes(
-    function: Callable[[_Batch, FactorSums], None],
-    batches: Sequence[_Batch],
-    sums: Sequence[FactorSums],
-    device: torch.device,
-    on_done: Callable[[int], object],
-) -> None:
-    """Add every batch to the sums of its lane, the lanes beside each other on the cores.
-
-    A lane is always given the same batches in the same order, so the sums come out the same again. The lanes
-    tell `on_done` how many batches are done, one lane at a time. When it raises, or a batch fails, each lane
-    ends after its batch in flight.
-    """
-    lock, stop = threading.Lock(), threading.Event()
-    finished = count(1)
-
-    def run(lane: int) -> None:
-        try:
-            for batch in batches[lane :: len(sums)]:
-                if stop.is_set():
-                    return
-                function(batch, sums[lane])
-                with lock:
-                    on_done(next(finished))
-        except BaseException:
-            stop.set()
-            raise
-
-    list(map_on_cores(run, range(len(sums)), device))
-
-
-def _collect_batch(
-    language_model: LanguageModel, recorder: Recorder, batch: _Batch, sums: FactorSums
-) -> None:
-    """Run a batch forward, then its loss backward to the first projection, adding to the sums on the way."""
-    device = language_model.device
-    predicts = batch.blocks.predicts.flatten()
-    positions = predicts.nonzero()[:, 0].to(device)
-    if not len(positions):
-        return
-    with torch.enable_grad(), recorder.recording(positions, sums):
-        hidden = base_hidden_states(language_model.model, batch.blocks.ids.to(device)).flatten(0, 1)[
-            positions
-        ]
-    gold, quantiles = batch.blocks.labels.flatten(), batch.quantiles
-    gradients = loss_gradients(
-        language_model.model,
-        hidden,
-        labels=gold[predicts].to(device) if quantiles is None else None,
-        quantiles=None if quantiles is None else quantiles.flatten()[predicts].to(device),
-    )
-    torch.autograd.backward(hidden, gradients)
-
-
-def _factors(sums: FactorSums, projections: Sequence[Projection], tokens: int) -> dict[str, Factors]:
-    for matrix in (*sums.activations.values(), *sums.gradients.values()):
-        matrix.div_(tokens)
-        lowest, highest = torch.aminmax(matrix)  # both are NaN if any number is; takes no memory
-        if not torch.isfinite(highest - lowest):
-            raise ScoreNotFinite(
-                "factors_not_finite", "The curvature is not finite in this dtype; collect it in float32."
-            )
-    return {
-        projection.key: Factors(
-            activations=sums.activations[sums.sources[projection.path]],
-            gradients=sums.gradients[projection.key],
-            tokens=tokens,
+def _factors(halves: Sequence[FactorSums], projections: Sequence[Projection]) -> dict[str, Factors]:
+    """The means of halves, which are used up: of two forms of a matrix only one is kept in memory."""
+    tokens = [half.tokens for half in halves]
+    if not sum(tokens):
+        raise ScienceError("text_set_empty", "No text has a token that can be predicted.")
+    sources = {path: source for half in halves for path, source in half.sources.items()}
+    shared: dict[str, tuple[Tensor, float | None]] = {}
+    factors = {}
+    for projection in projections:
+        outputs, inputs = projection.weight.shape
+        source = sources[projection.path]
+        if source not in shared:
+            parts = [half.activations.pop(source, None) for half in halves]
+            shared[source] = mean_of_halves(parts, tokens, inputs)
+        parts = [half.gradients.pop(projection.key, None) for half in halves]
+        gradients, gradients_error = mean_of_halves(parts, tokens, outputs)
+        activations, activations_error = shared[source]
+        factors[projection.key] = Factors(
+            activations, gradients, sum(tokens), activations_error, gradients_error
         )
-        for projection in projections
-    }
+    return factors
