@@ -173,6 +173,9 @@ class Settings(BaseSettings):
     loaded_models: int = Field(default=2, ge=1)
     shard_tokens: int = Field(default=65_536, ge=1)
     shard_texts: int = Field(default=4096, ge=1)
+    # Calibration tokens of a job that collects curvature, at least; an edit of fewer than twice as many
+    # collects by itself.
+    collection_shard_tokens: int = Field(default=262_144, ge=1)
     # Curvature factors, and edited models on a worker's disk: all of it can be made again.
     cache_days: float = Field(default=30.0, ge=1, le=36_500)
 

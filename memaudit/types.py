@@ -864,6 +864,27 @@ class ComparisonCheck(Answer):
     """Whether it did not tell them apart."""
 
 
+class Convergence(Answer):
+    """How far the two factors of a matrix's curvature have settled: that of its inputs, that of its outputs.
+
+    An error is the estimated standard error of the factor over its size, both in the Frobenius norm, from the
+    distance between the means of two halves of the calibration text; null where there was one half only.
+    With fewer tokens than dimensions a factor has directions that no token reached.
+    """
+
+    inputs_error: float | None = None
+    """Of the covariance of the inputs."""
+
+    outputs_error: float | None = None
+    """Of the covariance of the gradients of the outputs."""
+
+    tokens_per_input: float
+    """Calibration tokens for each input."""
+
+    tokens_per_output: float
+    """Calibration tokens for each output."""
+
+
 class CoveragePoint(Answer):
     """A window, or several next to each other in a long document: the largest numbers among them."""
 
@@ -1510,6 +1531,9 @@ class KFACMatrix(Answer):
     """How the curvature mass is spread over directions, the least mass first; empty in receipts of releases
     before it was kept.
     """
+
+    convergence: Convergence | None = None
+    """How far its curvature has settled; null in receipts of releases before it was kept."""
 
 
 class KFACParameters(Answer):

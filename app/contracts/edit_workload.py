@@ -41,6 +41,19 @@ def what_is_edited(spec: EditSpec) -> str:
     return f"{spec.method}{search}{stress}:{spec.dtype}"
 
 
+def what_is_collected(spec: EditSpec) -> str:
+    """The name of what a shard of an edit's curvature takes, as far as it costs time."""
+    return f"{spec.method}:{spec.labels}:{spec.dtype}"
+
+
+def collected_tokens(spec: EditSpec, texts: Mapping[TextSetRole, Texts]) -> float:
+    """Those of `edit_tokens` that collect curvature, which jobs of their own may do."""
+    calibration = texts.get(TextSetRole.CALIBRATION, NO_TEXTS).tokens
+    return METHODS[spec.method].collected_tokens(
+        spec, EditTexts(calibration=calibration, clean=0.0, forget=0.0, recited=0.0)
+    )
+
+
 def edit_tokens(spec: EditSpec, texts: Mapping[TextSetRole, Texts]) -> float:
     """Tokens that go through the model for an edit: for its method, and for the proof before and after.
 

@@ -73,7 +73,7 @@ def estimate(session: Session, principal: Principal, request: EditCreate, settin
 
     def look() -> Estimate:
         edit, text_sets, _ = _create(session, principal, request, settings.model_roots)
-        return estimate_edit(session, edit, text_sets)
+        return estimate_edit(session, edit, text_sets, settings)
 
     return undone(session, look)
 

@@ -43,9 +43,11 @@ def estimate_audits(
     return _answer(session, work, held_by_audits(session, audits))
 
 
-def estimate_edit(session: Session, edit: Edit, text_sets: dict[TextSetRole, TextSet]) -> Estimate:
+def estimate_edit(
+    session: Session, edit: Edit, text_sets: dict[TextSetRole, TextSet], settings: Settings
+) -> Estimate:
     """What an edit takes."""
-    return _answer(session, work_of_edit(session, edit, text_sets), held_by_edit(session, edit))
+    return _answer(session, work_of_edit(session, edit, text_sets, settings), held_by_edit(session, edit))
 
 
 def _answer(session: Session, work: Work, held: Sequence[Held]) -> Estimate:

@@ -8,7 +8,13 @@ from typing import Final
 from sqlalchemy.orm import Session
 
 from app.contracts.audits import StoredAuditSpec
-from app.contracts.edit_workload import edit_tokens, what_is_edited
+from app.contracts.edit_methods.cost import TRAINING_PASSES
+from app.contracts.edit_workload import (
+    collected_tokens,
+    edit_tokens,
+    what_is_collected,
+    what_is_edited,
+)
 from app.contracts.edits import EditSpec
 from app.contracts.texts import TextSetRole
 from app.contracts.workload import Texts, audit_tokens, what_is_measured
@@ -16,7 +22,14 @@ from app.estimates.schemas import TokensBasis
 from app.settings import Settings
 from app.store.audits import Audit
 from app.store.edits import Edit
-from app.store.jobs.kinds import FINISH_STUDY, PLAN_AUDIT, RUN_EDIT, SCORE_SHARD, SUMMARIZE_AUDIT
+from app.store.jobs.kinds import (
+    COLLECT_FACTORS,
+    FINISH_STUDY,
+    PLAN_AUDIT,
+    RUN_EDIT,
+    SCORE_SHARD,
+    SUMMARIZE_AUDIT,
+)
 from app.store.keyed_digests import digest_of
 from app.store.language_models import LanguageModel
 from app.store.text_sets import TextSet, TextSetStatus
@@ -121,11 +134,21 @@ def _jobs_of_audit(
     yield Jobs(SUMMARIZE_AUDIT.name, 1, texts.count)
 
 
-def work_of_edit(session: Session, edit: Edit, text_sets: dict[TextSetRole, TextSet]) -> Work:
-    """The work of an edit, which is one job."""
+def work_of_edit(
+    session: Session, edit: Edit, text_sets: dict[TextSetRole, TextSet], settings: Settings
+) -> Work:
+    """The work of an edit: one job, or with much curvature to collect the shards of that beside it."""
     language_model = session.get_one(LanguageModel, edit.language_model_id)
     counted = [count_tokens(session, role, language_model, text_set) for role, text_set in text_sets.items()]
     texts = {TextSetRole(each.role): each.texts for each in counted if each.texts is not None}
     spec = EditSpec.model_validate(edit.spec)
     units = edit_tokens(spec, texts)
-    return Work(counted, [Jobs(RUN_EDIT.name, 1, units, what_is_edited(spec), language_model)], units)
+    collected = collected_tokens(spec, texts)
+    shards = collected / TRAINING_PASSES / settings.collection_shard_tokens
+    if shards < 2:  # noqa: PLR2004 - what one job collects is collected by the edit itself
+        return Work(counted, [Jobs(RUN_EDIT.name, 1, units, what_is_edited(spec), language_model)], units)
+    jobs = [
+        Jobs(COLLECT_FACTORS.name, int(shards), collected, what_is_collected(spec), language_model),
+        Jobs(RUN_EDIT.name, 1, units - collected, what_is_edited(spec), language_model),
+    ]
+    return Work(counted, jobs, units)

@@ -17,6 +17,7 @@ from app.store.conversion import convert_some
 from app.store.core.unit_of_work import Store
 from app.store.factors import forget_factors
 from app.store.jobs.retention import remove_ended_jobs
+from app.store.partial_factors import forget_partial_factors
 from app.store.retention import (
     expire_events,
     expire_evidence,
@@ -44,7 +45,7 @@ async def collect_forever(store: Store, settings: Settings) -> None:
 
 
 async def collect(store: Store, settings: Settings) -> None:
-    """Remove jobs and deliveries that ended long ago, blobs that nothing refers to, and old factors.
+    """Remove jobs and deliveries that ended long ago, blobs that nothing refers to, old and partial factors.
 
     The blobs of those factors are collected the next time. What was used is summed up. What fails is tried
     again the next time, and keeps nothing else from being done.
@@ -56,6 +57,7 @@ async def collect(store: Store, settings: Settings) -> None:
     await _try("deliveries", _while_any(store, remove_finished, older_than=deliveries_kept))
     await _try("usage", store.run_long(merge_seconds))
     await _try("blobs", collect_garbage(store))
+    await _try("partial_factors", store.run_long(forget_partial_factors))
     await _try("factors", store.run_long(forget_factors, older_than=timedelta(days=settings.cache_days)))
     await _try("unfinished_blobs", collect_unfinished(settings.artifact_store))
 

@@ -3,15 +3,18 @@
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, Final
+from uuid import UUID
 
-from sqlalchemy import insert
+from sqlalchemy import exists, insert, select
 from sqlalchemy.orm import Session
 
 from app.store.audits import Audit
 from app.store.companions import has_finishing_job, have_succeeded
+from app.store.core.base import JSONObject
 from app.store.edits import Edit
-from app.store.jobs.job import Job
+from app.store.jobs.job import Job, JobState, owned_by
 from app.store.jobs.kinds import (
+    COLLECT_FACTORS,
     DERIVE_SHARD,
     IMPORT_TEXT_SET,
     KINDS,
@@ -21,7 +24,7 @@ from app.store.jobs.kinds import (
     VALIDATE_LANGUAGE_MODEL,
     JobKind,
 )
-from app.store.jobs.owners import Owner
+from app.store.jobs.owners import EDIT, Owner
 from app.store.jobs.queue import add_job, job_values
 from app.store.language_models import LanguageModel
 from app.store.operations import LanguageModelOperation
@@ -58,8 +61,52 @@ def enqueue_edit(session: Session, edit: Edit) -> Job:
     return _add_job_of(session, edit, RUN_EDIT)
 
 
+def enqueue_collection(session: Session, edit_id: UUID, shards: Sequence[JSONObject]) -> None:
+    """Enqueue the shards of the curvature that an edit needs, each with its payload.
+
+    Raises:
+        LeaseLost: the edit has ended.
+    """
+    edit = take_active(session, Edit, edit_id)
+    rows = (
+        job_values(
+            COLLECT_FACTORS,
+            tenant_id=edit.tenant_id,
+            owner_id=edit.id,
+            language_model_id=edit.language_model_id,
+            payload=shard,
+        )
+        for shard in shards
+    )
+    _insert_jobs(session, rows)
+
+
+def enqueue_collected_edit(session: Session, edit: Edit, collection: JSONObject) -> int:
+    """Let a worker run an edit of which the last shard was collected.
+
+    Whoever calls it has brought a shard, and holds the row of the edit: so of all who do, one enqueues.
+
+    Returns:
+        How many jobs were enqueued.
+    """
+    still_open = exists().where(
+        owned_by(EDIT, edit.id),
+        Job.kind == COLLECT_FACTORS.name,
+        Job.state.in_((JobState.QUEUED, JobState.RUNNING)),
+    )
+    if session.scalar(select(still_open)):
+        return 0
+    _add_job_of(session, edit, RUN_EDIT, priority=FINISHING_PRIORITY_STEP, payload=collection)
+    return 1
+
+
 def _add_job_of(
-    session: Session, operation: LanguageModelOperation, kind: JobKind, *, priority: int = 0
+    session: Session,
+    operation: LanguageModelOperation,
+    kind: JobKind,
+    *,
+    priority: int = 0,
+    payload: JSONObject | None = None,
 ) -> Job:
     return add_job(
         session,
@@ -68,6 +115,7 @@ def _add_job_of(
         owner_id=operation.id,
         language_model_id=operation.language_model_id,
         priority=priority,
+        payload=payload,
     )
 
 

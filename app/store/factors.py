@@ -30,6 +30,8 @@ class StoredFactor(Base):
     side: Mapped[str] = mapped_column(Text)
     tokens: Mapped[int]
     sha256: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"), index=True)
+    # How far it has settled; null where that is not known.
+    relative_error: Mapped[float | None]
     created_at: Mapped[CreatedAt]
 
 
@@ -38,12 +40,13 @@ REFERENCES.append(StoredFactor.sha256)
 
 @dataclass(frozen=True)
 class NewFactor:
-    """A factor whose bytes are stored: which side of which projection, and over how many tokens."""
+    """A factor whose bytes are stored: which side of which projection, over how many tokens, how settled."""
 
     projection: str
     side: str
     tokens: int
     sha256: str
+    relative_error: float | None = None
 
 
 def find_factors(session: Session, tenant_id: UUID, key: str) -> dict[tuple[str, str], StoredFactor]:
@@ -64,6 +67,7 @@ def keep_factors(session: Session, tenant_id: UUID, key: str, factors: Sequence[
             set_={
                 "tokens": statement.excluded.tokens,
                 "sha256": statement.excluded.sha256,
+                "relative_error": statement.excluded.relative_error,
                 "created_at": func.clock_timestamp(),
             },
         )

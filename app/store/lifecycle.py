@@ -1,6 +1,6 @@
 """Transitions that move a job and what it works for in one transaction. `end` is the one end of them all."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from types import MappingProxyType
 from uuid import UUID
@@ -13,8 +13,15 @@ from app.store.audits import Audit
 from app.store.companions import owners_of, take_owners, take_unwanted_companions
 from app.store.core.base import JSONObject
 from app.store.edits import Edit
-from app.store.enqueueing import enqueue_audit, enqueue_edit, enqueue_finishing, enqueue_shards
+from app.store.enqueueing import (
+    enqueue_audit,
+    enqueue_collected_edit,
+    enqueue_edit,
+    enqueue_finishing,
+    enqueue_shards,
+)
 from app.store.events import record_end
+from app.store.factors import NewFactor
 from app.store.gates import Gate
 from app.store.gating import record_digest
 from app.store.jobs.job import Job
@@ -41,6 +48,7 @@ from app.store.operations import (
     get_operation,
     is_active,
 )
+from app.store.partial_factors import keep_partial_factors
 from app.store.prerequisites import startable, waiting_for
 from app.store.studies import Study, begin_study
 from app.store.taking import take_active
@@ -171,6 +179,36 @@ def complete_shard(session: Session, audit_id: UUID, texts: int) -> int:
     audit = take_active(session, Audit, audit_id)
     audit.texts_done += texts
     return enqueue_finishing(session, AUDIT, audit)
+
+
+def complete_collection(
+    session: Session,
+    edit_id: UUID,
+    shard: int,
+    key: str,
+    factors: Sequence[NewFactor],
+    collection: JSONObject,
+) -> int:
+    """Keep the sums of a shard of an edit's curvature; the last shard lets the edit go on.
+
+    Args:
+        session: of the caller, who commits.
+        edit_id: the edit.
+        shard: its number.
+        key: the digest of everything that the sums depend on.
+        factors: the sums, whose bytes are stored.
+        collection: the payload of the job that goes on.
+
+    Returns:
+        How many jobs were enqueued.
+
+    Raises:
+        LeaseLost: the edit has ended, so the sums must not be committed.
+        BlobMissing: bytes of a sum are not in the store any more.
+    """
+    edit = take_active(session, Edit, edit_id)
+    keep_partial_factors(session, edit_id, shard, key, factors)
+    return enqueue_collected_edit(session, edit, collection)
 
 
 def succeed_audit(session: Session, audit_id: UUID, summary: JSONObject) -> None:

@@ -4,16 +4,18 @@ from collections.abc import Collection
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, ScalarSelect, and_, bindparam, exists, func, select
+from sqlalchemy import ColumnElement, ScalarSelect, and_, bindparam, case, exists, func, select
 from sqlalchemy.orm import Session
 
+from app.contracts.edit_methods import METHODS
+from app.contracts.edit_methods.registry import COLLECTING
 from app.errors import NotFound
 from app.store.audits import Audit
 from app.store.companions import OperationAudit
 from app.store.edits import Edit
 from app.store.gates import Gate
 from app.store.jobs.job import Job, JobState, owned_by
-from app.store.jobs.kinds import DERIVE_SHARD, SCORE_SHARD
+from app.store.jobs.kinds import COLLECT_FACTORS, DERIVE_SHARD, RUN_EDIT, SCORE_SHARD
 from app.store.jobs.owners import AUDIT, EDIT
 from app.store.operations import OperationStatus
 from app.store.text_sets import TextSet
@@ -91,18 +93,35 @@ def read_progress_of_owners(session: Session, owner_ids: Collection[UUID]) -> di
 
 
 def read_edit_with_progress(session: Session, tenant_id: UUID, edit_id: UUID) -> tuple[Edit, int, str | None]:
-    """A tenant's edit, and the per cent done and the stage that its worker reported last.
+    """A tenant's edit, and the per cent done and the stage that its workers reported last.
 
     Raises:
         NotFound: no such edit for this tenant.
     """
+    running = owned_by(EDIT, Edit.id) & (Job.kind == RUN_EDIT.name) & (Job.state == JobState.RUNNING)
     statement = (
         select(Edit, Job.progress, Job.stage)
-        .outerjoin(Job, owned_by(EDIT, Edit.id) & (Job.state == JobState.RUNNING))
+        .outerjoin(Job, running)
         .where(Edit.id == edit_id, Edit.tenant_id == tenant_id)
     )
     row = session.execute(statement).one_or_none()
     if row is None:
         raise NotFound("There is no such edit.")
     edit, progress, stage = row
+    if progress is None and edit.status == OperationStatus.RUNNING:
+        return edit, *_collected(session, edit)
     return edit, progress or 0, stage
+
+
+def _collected(session: Session, edit: Edit) -> tuple[int, str | None]:
+    """The per cent and the stage of an edit that no worker runs itself: those of its curvature's shards."""
+    done = case(
+        (Job.state == JobState.SUCCEEDED, 100), (Job.state == JobState.RUNNING, Job.progress), else_=0
+    )
+    statement = select(func.coalesce(func.avg(done), 0), func.count())
+    shards = statement.where(owned_by(EDIT, edit.id), Job.kind == COLLECT_FACTORS.name)
+    percent, count = session.execute(shards).one()
+    if not count:
+        return 0, None
+    begin, end = METHODS[edit.spec["method"]].share(COLLECTING)
+    return begin + int((end - begin) * percent / 100), COLLECTING

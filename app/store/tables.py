@@ -16,6 +16,7 @@ from app.store import (  # noqa: F401 - for their tables
     language_models,
     model_lines,
     page_sessions,
+    partial_factors,
     policies,
     score_findings,
     scores,

@@ -279,7 +279,7 @@ async def test_memory_of_an_audit_and_of_an_edit(
     }
     edit = {"model": model, "method": "kfac", "name": "edited", "calibration_text_set": text_set}
     # 12 to 12 and 13 of 16: round(16·23/32) = 12, three layers. A [2048²] is shared by gate and up.
-    factors = 2 * 4 * 3 * (2048**2 + 2 * 8192**2)
+    factors = 3 * 4 * 3 * (2048**2 + 2 * 8192**2)
     found = (await estimate(client, "/v1/edits", edit))["memory"]
     assert found["working_bytes"] == factors
     assert found["bytes_needed"] == max(4 * PARAMETERS + factors, 8 * PARAMETERS + logits)

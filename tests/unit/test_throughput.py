@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.contracts.audits import AuditOptions, AuditSpec
-from app.contracts.edit_workload import Dimensions, edit_bytes, edit_tokens
+from app.contracts.edit_workload import Dimensions, collected_tokens, edit_bytes, edit_tokens
 from app.contracts.edits import EditSpec
 from app.contracts.texts import TextSetRole
 from app.contracts.throughput import JobSums, Line
@@ -123,16 +123,18 @@ def test_an_edit_counts_its_method_and_its_proof() -> None:
     texts[TextSetRole.FORGET] = Texts(1, 200.0)
     assert edit_tokens(searched, texts) == 3 * 500 + 24 * (100 + 200 + 4 * 48) + 2 * 2 * 100
     assert edit_tokens(EditSpec(method="svd"), {}) == 0
+    assert collected_tokens(searched, texts) == 3 * 500
+    assert collected_tokens(EditSpec(method="balanced_subnet"), texts) == 0
 
 
 @pytest.mark.parametrize(
     ("edit", "held"),
     [
         # Of two layers gate and up [12, 8]: one A [8, 8] a layer, and two G [12, 12], with eigenvectors.
-        ({"method": "kfac", "layers": [0, 1]}, 2 * 4 * 2 * (64 + 2 * 144)),
-        ({"method": "kfac", "layers": [0], "projections": ["down"]}, 2 * 4 * (144 + 64)),
-        ({"method": "kfac", "layers": "auto"}, 2 * 4 * 4 * (64 + 2 * 144)),
-        ({"method": "kfac"}, 2 * 4 * 1 * (64 + 2 * 144)),  # 23 to 25 of 32 is the last of four
+        ({"method": "kfac", "layers": [0, 1]}, 3 * 4 * 2 * (64 + 2 * 144)),
+        ({"method": "kfac", "layers": [0], "projections": ["down"]}, 3 * 4 * (144 + 64)),
+        ({"method": "kfac", "layers": "auto"}, 3 * 4 * 4 * (64 + 2 * 144)),
+        ({"method": "kfac"}, 3 * 4 * 1 * (64 + 2 * 144)),  # 23 to 25 of 32 is the last of four
         ({"method": "balanced_subnet", "layers": [2]}, 3 * 4 * 2 * 96),
         ({"method": "svd"}, 0),
     ],

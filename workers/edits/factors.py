@@ -2,20 +2,20 @@
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
 import torch
 import transformers
-from safetensors.torch import load, save_file
 from torch import Tensor
 
+from app.contracts.edit_methods.registry import COLLECTING
 from app.contracts.texts import TextSetRole
 from app.errors import ArtifactCorrupt
-from app.store.factors import NewFactor, find_factors, keep_factors
-from workers.edits.inputs import SCRATCH, EditInputs
+from app.store.factors import NewFactor, StoredFactor, find_factors, keep_factors
+from workers.edits.inputs import EditInputs
+from workers.edits.matrices import matrix_writer, read_matrix
+from workers.edits.partial_sums import SIDES, joined_factors
 from workers.edits.progress import EditProgress
 from workers.edits.tokens import curvature_blocks
 from workers.running.runtime import Runtime
@@ -24,15 +24,14 @@ from workers.science.models.loading import LanguageModel
 from workers.science.models.projections import Projection
 
 # To be raised when the same input gives other factors than before.
-COLLECTION_VERSION: Final = 2
-_SIDES: Final = ("activations", "gradients")
-_TENSOR: Final = "covariance"
+COLLECTION_VERSION: Final = 3
 
 
 class FactorStore:
-    """The factors of one edit: those that an earlier edit left, and those that are collected now.
+    """The factors of one edit: those that an earlier edit left, and those that are collected for it.
 
     Attributes:
+        key: the digest of everything that they depend on but for the projection and the side.
         reused: projections whose factors were there.
         tokens: tokens that the factors average over.
     """
@@ -41,73 +40,99 @@ class FactorStore:
         self._runtime = runtime
         self._inputs = inputs
         self._language_model = language_model
-        self._key = _key(inputs, language_model)
+        self.key = _key(inputs, language_model)
         self.reused = 0
         self.tokens = 0
 
+    def missing(self, projections: Sequence[Projection]) -> list[Projection]:
+        """Those of some projections whose factors no earlier edit left."""
+        rows = self._rows()
+        return [
+            projection
+            for projection in projections
+            if not all((projection.key, side) in rows for side in SIDES)
+        ]
+
     def get(self, projections: Sequence[Projection], progress: EditProgress) -> dict[str, Factors]:
-        """The factors of each projection, by its key. One pass collects all that are missing.
+        """The factors of each projection, by its key.
+
+        What is missing is added up from what the edit's shards collected, or else is collected in one pass.
 
         Raises:
-            EditFailed: see `curvature_blocks`.
+            EditFailed: see `curvature_stream`.
             StorageFull, StorageUnavailable: the store cannot keep them or give them back.
         """
         factors = self._stored(projections)
         self.reused = len(factors)
         missing = [projection for projection in projections if projection.key not in factors]
         if missing:
-            progress.enter("collecting_factors")
-            blocks = curvature_blocks(self._runtime, self._inputs, self._language_model)
-            collected = collect_factors(
-                self._language_model,
-                blocks,
-                missing,
-                labels=self._inputs.spec.labels,
-                seed=self._inputs.spec.seed,
-                on_progress=progress.counter(len(blocks)),
-            )
-            self._keep(collected)
+            progress.enter(COLLECTING)
+            collected = self._joined(missing, progress) or self._collected(missing, progress)
+            self._keep(collected, progress)
             factors |= collected
         self.tokens = next(iter(factors.values())).tokens
         return factors
 
-    def _stored(self, projections: Sequence[Projection]) -> dict[str, Factors]:
+    def _joined(self, missing: Sequence[Projection], progress: EditProgress) -> dict[str, Factors] | None:
+        if self._inputs.collection is None:
+            return None
+        device = self._language_model.device
+        return joined_factors(self._runtime, self._inputs, self.key, missing, device, progress)
+
+    def _collected(self, missing: Sequence[Projection], progress: EditProgress) -> dict[str, Factors]:
+        blocks = curvature_blocks(self._runtime, self._inputs, self._language_model)
+        return collect_factors(
+            self._language_model,
+            blocks,
+            missing,
+            labels=self._inputs.spec.labels,
+            seed=self._inputs.spec.seed,
+            on_progress=progress.counter(len(blocks)),
+        )
+
+    def _rows(self) -> dict[tuple[str, str], StoredFactor]:
         with self._runtime.sessions() as session:
-            rows = find_factors(session, self._inputs.tenant_id, self._key)
+            return find_factors(session, self._inputs.tenant_id, self.key)
+
+    def _stored(self, projections: Sequence[Projection]) -> dict[str, Factors]:
+        rows = self._rows()
         found = {}
         matrices: dict[str, Tensor] = {}  # by digest: what several projections share is read once
         for key in (projection.key for projection in projections):
-            sides = [row for side in _SIDES if (row := rows.get((key, side))) is not None]
-            if len(sides) == len(_SIDES):
+            sides = [row for side in SIDES if (row := rows.get((key, side))) is not None]
+            if len(sides) == len(SIDES):
                 try:
                     for row in sides:
                         if row.sha256 not in matrices:
-                            matrices[row.sha256] = self._read(row.sha256)
+                            matrix = read_matrix(self._runtime, row.sha256)
+                            matrices[row.sha256] = matrix.to(self._language_model.device)
                 except ArtifactCorrupt:
                     continue  # they are collected again
-                activations, gradients = (matrices[row.sha256] for row in sides)
-                found[key] = Factors(activations=activations, gradients=gradients, tokens=sides[0].tokens)
+                activations, gradients = sides
+                found[key] = Factors(
+                    matrices[activations.sha256],
+                    matrices[gradients.sha256],
+                    activations.tokens,
+                    activations.relative_error,
+                    gradients.relative_error,
+                )
         return found
 
-    def _read(self, sha256: str) -> Tensor:
-        content = b"".join(self._runtime.blobs.read(sha256))
-        tensor: Tensor = load(content)[_TENSOR].to(self._language_model.device)
-        return tensor
-
-    def _keep(self, collected: dict[str, Factors]) -> None:
-        """Store factors. Projections that read the same input share the bytes of that side."""
-        with tempfile.TemporaryDirectory(
-            prefix=f"{self._inputs.edit_id.hex}-", dir=self._runtime.settings.home / SCRATCH
-        ) as directory:
+    def _keep(self, collected: dict[str, Factors], progress: EditProgress) -> None:
+        with matrix_writer(self._runtime, self._inputs, progress.repeat) as writer:
             for projection, factors in collected.items():
-                kept = []
-                for side in _SIDES:
-                    path = Path(directory) / f"{side}.safetensors"
-                    save_file({_TENSOR: getattr(factors, side).contiguous().cpu()}, path)
-                    sha256, _ = self._runtime.blobs.put_file(path)
-                    kept.append(NewFactor(projection, side, factors.tokens, sha256))
+                kept = [
+                    NewFactor(
+                        projection,
+                        side,
+                        factors.tokens,
+                        writer.put(getattr(factors, side)),
+                        getattr(factors, f"{side}_error"),
+                    )
+                    for side in SIDES
+                ]
                 with self._runtime.sessions.begin() as session:
-                    keep_factors(session, self._inputs.tenant_id, self._key, kept)
+                    keep_factors(session, self._inputs.tenant_id, self.key, kept)
 
 
 def _key(inputs: EditInputs, language_model: LanguageModel) -> str:

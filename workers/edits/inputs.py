@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy.orm import Session, sessionmaker
@@ -68,6 +68,8 @@ class EditInputs:
     base: LanguageModelRow
     lineage: tuple[Ancestor, ...]  # of the base, itself first
     text_sets: dict[TextSetRole, EditTextSet]
+    # How its curvature was collected in shards, if it was.
+    collection: dict[str, Any] | None = None
 
     @property
     def audit_options(self) -> AuditOptions:
@@ -86,11 +88,11 @@ class EditInputs:
         """How recitation is measured."""
         return scoring_options(AuditSpec(metrics=["extraction"], options=self.audit_options))
 
-    def pages(self, runtime: Runtime, role: TextSetRole) -> Iterator[list[ClearText]]:
-        """The texts of a role in order, a page at a time; none if the role was not given."""
+    def pages(self, runtime: Runtime, role: TextSetRole, start: int = 0) -> Iterator[list[ClearText]]:
+        """The texts of a role in order from `start` on, a page at a time; none if the role was not given."""
         if role not in self.text_sets:
             return
-        text_set_id, start = self.text_sets[role].text_set_id, 0
+        text_set_id = self.text_sets[role].text_set_id
         while True:
             with runtime.sessions() as session:
                 page = read_page(session, text_set_id, start, limit=_PAGE_TEXTS, max_bytes=_PAGE_BYTES)
@@ -99,9 +101,9 @@ class EditInputs:
             yield page
             start += len(page)
 
-    def texts(self, runtime: Runtime, role: TextSetRole) -> Iterator[str]:
-        """The bare texts of a role in order, read as they are asked for."""
-        return (row.text for page in self.pages(runtime, role) for row in page)
+    def texts(self, runtime: Runtime, role: TextSetRole, start: int = 0) -> Iterator[str]:
+        """The bare texts of a role in order from `start` on, read as they are asked for."""
+        return (row.text for page in self.pages(runtime, role, start) for row in page)
 
     def shards(
         self,
@@ -145,6 +147,7 @@ def begin(runtime: Runtime, lease: Lease) -> EditInputs:
             base=base,
             lineage=lineage_of(session, base),
             text_sets=text_sets,
+            collection=lease.payload.get("collection"),
         )
 
 

@@ -11,16 +11,20 @@ from typing import Any, Final
 
 import torch
 import transformers
+from sqlalchemy.orm import Session
 from torch import Tensor
 
 from app import __version__
 from app.contracts.edit_methods import METHODS
+from app.contracts.edit_methods.registry import COLLECTING
 from app.errors import EditFailed, NoSuchPrefixToken
 from app.store.core.identifiers import Prefix, format_id
 from app.store.edits import active_edits
+from app.store.enqueueing import enqueue_collection
 from app.store.jobs.leases import Lease
 from workers.confined.inspection import inspect_checkpoint
 from workers.edits.checkpoint import write_checkpoint
+from workers.edits.collecting import plan_collection
 from workers.edits.commit import EditResult, commit
 from workers.edits.comparison import compare
 from workers.edits.documents import write_receipt_and_card
@@ -49,7 +53,11 @@ _ROUNDED_TOLERANCE: Final = 5e-2
 def run_edit(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
     """Edit a language model, prove what changed, and store the edited model.
 
-    What is proved is what will be served: the written files are loaded again and measured.
+    What is proved is what will be served: the written files are loaded again and measured. An edit that needs
+    much curvature is left to shards first, of which the last one enqueues it again.
+
+    Returns:
+        How many jobs this enqueued.
 
     Raises:
         LeaseLost: the edit was cancelled or the lease ran out.
@@ -59,11 +67,16 @@ def run_edit(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
         LanguageModelChanged, LanguageModelRejected, HubUnreachable: see `ModelCache.get`.
     """
     inputs = begin(runtime, lease)
-    progress = EditProgress(keeper, METHODS[inputs.spec.method].stages)
+    method = METHODS[inputs.spec.method]
+    already = 0 if inputs.collection is None else method.share(COLLECTING)[1]
+    progress = EditProgress(keeper, method.stages, already)
     progress.enter("loading")
     try:
         with _scratch_directory(runtime, inputs, lease) as directory:
-            result = _Edit(runtime, inputs, progress).make(directory)
+            edit = _Edit(runtime, inputs, progress, directory)
+            if shards := plan_collection(runtime, inputs, edit.base, progress):
+                return finish(runtime, lease, lambda session: _await(session, inputs, shards))
+            result = edit.make()
             return finish(runtime, lease, lambda session: commit(session, inputs, result))
     except PrefixTokenUnusable as error:
         raise NoSuchPrefixToken(error.detail) from None
@@ -71,24 +84,35 @@ def run_edit(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
         raise EditFailed(error.detail) from None
 
 
-class _Edit:
-    """One try at an edit."""
+def _await(session: Session, inputs: EditInputs, shards: list[JSONObject]) -> int:
+    """Enqueue the shards that the edit waits for."""
+    enqueue_collection(session, inputs.edit_id, shards)
+    return len(shards)
 
-    def __init__(self, runtime: Runtime, inputs: EditInputs, progress: EditProgress) -> None:
+
+class _Edit:
+    """One try at an edit.
+
+    Attributes:
+        base: the language model that is edited.
+    """
+
+    def __init__(self, runtime: Runtime, inputs: EditInputs, progress: EditProgress, directory: Path) -> None:
         self._runtime = runtime
         self._inputs = inputs
         self._progress = progress
         self._began = time.monotonic()
-
-    def make(self, directory: Path) -> EditResult:
-        runtime, inputs, progress = self._runtime, self._inputs, self._progress
-        checkpoint, scores = directory / "checkpoint", directory / "scores"
-        checkpoint.mkdir()
+        self._checkpoint, scores = directory / "checkpoint", directory / "scores"
+        self._checkpoint.mkdir()
         scores.mkdir()
-        base = runtime.models.get(inputs.base, inputs.spec.dtype)
-        prefix_token = resolve_prefix_token(inputs.options.prefix_token, base)
+        self.base = runtime.models.get(inputs.base, inputs.spec.dtype)
+        self._prefix_token = resolve_prefix_token(inputs.options.prefix_token, self.base)
         # Begun first: texts that cannot be used fail the edit before it is made.
-        evaluation = Evaluation(runtime, inputs, base, progress, scores)
+        self._evaluation = Evaluation(runtime, inputs, self.base, progress, scores)
+
+    def make(self) -> EditResult:
+        runtime, inputs, progress = self._runtime, self._inputs, self._progress
+        base, evaluation, checkpoint = self.base, self._evaluation, self._checkpoint
         edited = find_method(inputs.spec.method).run(runtime, inputs, base, progress)
         written = self._write(base, edited, checkpoint)
         progress.enter("evaluating")
@@ -104,7 +128,7 @@ class _Edit:
             receipt=receipt,
             evaluation=compared,
             frontier=edited.frontier,
-            prefix_token=prefix_token,
+            prefix_token=self._prefix_token,
             before=before,
             after=after,
             files=store_directory(runtime.blobs, checkpoint, progress.report),

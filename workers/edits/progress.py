@@ -17,11 +17,14 @@ class EditProgress:
     Args:
         keeper: of the edit's job.
         stages: of its method, each with the per cent at which it begins.
+        already: per cent that earlier jobs of the edit have done; it never shows less.
     """
 
-    def __init__(self, keeper: LeaseKeeper, stages: Mapping[str, int]) -> None:
+    def __init__(self, keeper: LeaseKeeper, stages: Mapping[str, int], already: int = 0) -> None:
         self._keeper = keeper
         self._begins = STAGES | dict(stages)
+        self._already = already
+        self._percent = already
         self._stage = "loading"
 
     def enter(self, stage: str) -> None:
@@ -41,7 +44,17 @@ class EditProgress:
         """
         start = self._begins[self._stage]
         end = min((begin for begin in self._begins.values() if begin > start), default=100)
-        self._keeper.report(start + (end - start) * done // max(1, total), stage=self._stage)
+        percent = start + (end - start) * done // max(1, total)
+        self._percent = max(percent, self._already)
+        self.repeat()
+
+    def repeat(self) -> None:
+        """Say again what was said last, to learn whether to stop.
+
+        Raises:
+            LeaseLost, Stopping: see `LeaseKeeper.report`.
+        """
+        self._keeper.report(self._percent, stage=self._stage)
 
     def counter(self, total: int) -> Callable[[int], None]:
         """A function that takes how many of `total` are done."""

@@ -1,6 +1,6 @@
 """How large an edit was, in tokens that went through the model, for what the next will take."""
 
-from app.contracts.edit_workload import edit_tokens, what_is_edited
+from app.contracts.edit_workload import collected_tokens, edit_tokens, what_is_edited
 from app.contracts.workload import Texts
 from app.store.text_sets import TextSet
 from workers.edits.evaluation import Readings
@@ -19,4 +19,7 @@ def note_size(runtime: Runtime, inputs: EditInputs, before: Readings) -> None:
         role: Texts(row.text_count, counted.get(row.id, row.byte_count * per_byte))
         for role, row in rows.items()
     }
-    runtime.meter.note(edit_tokens(inputs.spec, texts), what_is_edited(inputs.spec), inputs.base)
+    units = edit_tokens(inputs.spec, texts)
+    if inputs.collection is not None:  # its shards say themselves what they took
+        units -= collected_tokens(inputs.spec, texts)
+    runtime.meter.note(units, what_is_edited(inputs.spec), inputs.base)

@@ -9,23 +9,48 @@ from workers.edits.inputs import EditInputs
 from workers.running.runtime import Runtime
 from workers.science.errors import PrefixTokenUnusable, ScienceError
 from workers.science.models.loading import LanguageModel
-from workers.science.models.token_blocks import TokenBlocks, TokenRows, pack_texts, text_blocks
+from workers.science.models.token_blocks import TokenBlocks, TokenRows, TokenStream, stream_texts, text_blocks
 
 
-def curvature_blocks(runtime: Runtime, inputs: EditInputs, language_model: LanguageModel) -> TokenBlocks:
-    """The calibration set packed into blocks, up to the tokens that the edit asks for.
+def curvature_stream(
+    runtime: Runtime,
+    inputs: EditInputs,
+    language_model: LanguageModel,
+    place: tuple[int, int] = (0, 0),
+    *,
+    limit: int | None = None,
+) -> TokenStream:
+    """The calibration set laid end to end, up to the tokens that the edit asks for.
+
+    Args:
+        runtime: this process.
+        inputs: the edit.
+        language_model: its base.
+        place: where to begin, as `TokenStream.place` tells it.
+        limit: tokens from there on, if not all are wanted.
 
     Raises:
         EditFailed: no text of the set has a token, or one has a token that the model has no row for.
     """
     spec, role = inputs.spec, TextSetRole.CALIBRATION
+    text, skip = place
     with _naming(role):
-        return pack_texts(
+        return stream_texts(
             language_model,
-            inputs.texts(runtime, role),
+            inputs.texts(runtime, role, text),
             block_tokens=spec.block_tokens,
-            limit=spec.calibration_tokens,
+            limit=spec.calibration_tokens if limit is None else limit,
+            skip=skip,
         )
+
+
+def curvature_blocks(runtime: Runtime, inputs: EditInputs, language_model: LanguageModel) -> TokenBlocks:
+    """All of the calibration set that the edit asks for, in blocks.
+
+    Raises:
+        EditFailed: as `curvature_stream`.
+    """
+    return curvature_stream(runtime, inputs, language_model).blocks()
 
 
 def token_rows(
@@ -42,7 +67,7 @@ def token_rows(
     Before each stands what stands there when it is scored.
 
     Raises:
-        EditFailed: as `curvature_blocks`.
+        EditFailed: as `curvature_stream`.
     """
     with _naming(role):
         return text_blocks(

@@ -10,14 +10,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.store.counters import Counts, add_counts, of_tokens
-from app.store.jobs.kinds import RUN_EDIT, SCORE_SHARD
+from app.store.jobs.kinds import COLLECT_FACTORS, RUN_EDIT, SCORE_SHARD
 from app.store.language_models import LanguageModel
 from app.store.throughput import LOADING, Machine, MeasuredJob, add_measurement
 
 log = structlog.get_logger()
 
 # Kinds of jobs whose size is in tokens that go through a language model.
-_IN_TOKENS: Final = frozenset({SCORE_SHARD.name, RUN_EDIT.name})
+_IN_TOKENS: Final = frozenset({SCORE_SHARD.name, COLLECT_FACTORS.name, RUN_EDIT.name})
 
 
 class Meter:

@@ -8,7 +8,13 @@ from pydantic import Field
 
 from app.contracts.base import Contract, Described
 from app.contracts.edit_methods.cost import FLOAT32_BYTES, TRAINING_PASSES, EditTexts, Matrix
-from app.contracts.edit_methods.registry import DefaultLayers, MethodContract, Refusal, register
+from app.contracts.edit_methods.registry import (
+    COLLECTING,
+    DefaultLayers,
+    MethodContract,
+    Refusal,
+    register,
+)
 from app.contracts.projections import Layers, Role, Roles
 from app.contracts.results.receipt_facts import EditedMatrix, ReceiptFacts
 from app.contracts.texts import TextSetRole
@@ -22,6 +28,8 @@ KeepMass = Annotated[float, Field(gt=0, le=1)]
 _MOST_SETTINGS: Final = 256
 # What `layers: "auto"` tries at most: six runs of layers with four masses each.
 _AUTOMATIC_SETTINGS: Final = 24
+# Times the factors in float32.
+_HELD_AT_ONCE: Final = 3
 # Of clean text, that a search measures perplexity on.
 _SEARCHED_TOKENS: Final = 200_000
 
@@ -57,6 +65,24 @@ class SpectrumPoint(Described):
     """The fewest pairs of directions that hold it."""
 
 
+class Convergence(Described):
+    """How far the two factors of a matrix's curvature have settled: that of its inputs, that of its outputs.
+
+    An error is the estimated standard error of the factor over its size, both in the Frobenius norm, from the
+    distance between the means of two halves of the calibration text; null where there was one half only. With
+    fewer tokens than dimensions a factor has directions that no token reached.
+    """
+
+    inputs_error: float | None
+    """Of the covariance of the inputs."""
+    outputs_error: float | None
+    """Of the covariance of the gradients of the outputs."""
+    tokens_per_input: float
+    """Calibration tokens for each input."""
+    tokens_per_output: float
+    """Calibration tokens for each output."""
+
+
 class KFACMatrix(EditedMatrix):
     """A matrix that keeps the directions of most curvature."""
 
@@ -71,6 +97,8 @@ class KFACMatrix(EditedMatrix):
     spectrum: list[SpectrumPoint] = []
     """How the curvature mass is spread over directions, the least mass first; empty in receipts of releases
     before it was kept."""
+    convergence: Convergence | None = None
+    """How far its curvature has settled; null in receipts of releases before it was kept."""
 
 
 class KFACParameters(Described):
@@ -114,9 +142,14 @@ def _sweeps_too_much(edit: "EditSpec") -> bool:
     return edit.sweep is not None and edit.sweep.combinations > _MOST_SETTINGS
 
 
+def _collected_tokens(edit: "EditSpec", texts: EditTexts) -> float:
+    """A pass forwards and backwards."""
+    return TRAINING_PASSES * min(texts.calibration, float(edit.calibration_tokens))
+
+
 def _forward_tokens(edit: "EditSpec", texts: EditTexts) -> float:
-    """A pass forwards and backwards for the factors; for each setting of a search its two measurements."""
-    collected = TRAINING_PASSES * min(texts.calibration, float(edit.calibration_tokens))
+    """What the factors take, and for each setting of a search its two measurements."""
+    collected = _collected_tokens(edit, texts)
     if not edit.searches:
         return collected
     settings = _AUTOMATIC_SETTINGS if edit.sweep is None else edit.sweep.combinations
@@ -124,11 +157,14 @@ def _forward_tokens(edit: "EditSpec", texts: EditTexts) -> float:
 
 
 def _working_bytes(matrices: Sequence[Matrix]) -> int:
-    """Both factors of each matrix and their eigenvectors, in float32; what reads one input shares one."""
+    """Both factors of each matrix, and their eigenvectors in float64; what reads one input shares one.
+
+    While they are collected it is as much: up to five sums of 7/12 of the factors each.
+    """
     inputs = {(matrix.layer, _INPUTS[matrix.role]): matrix for matrix in matrices}
     entries = sum(matrix.inputs**2 for matrix in inputs.values())
     entries += sum(matrix.outputs**2 for matrix in matrices)
-    return 2 * FLOAT32_BYTES * entries
+    return _HELD_AT_ONCE * FLOAT32_BYTES * entries
 
 
 KFAC: Final = register(
@@ -138,7 +174,7 @@ KFAC: Final = register(
             "drops weight directions of low loss curvature (arXiv 2510.24256): `keep_mass` of it stays"
         ),
         receipt=KFACReceipt,
-        stages={"collecting_factors": 5, "decomposing": 40, "searching": 45},
+        stages={COLLECTING: 5, "decomposing": 40, "searching": 45},
         default_layers=DefaultLayers(first=23, count=3),
         default_projections=("gate", "up"),
         needs=frozenset({TextSetRole.CALIBRATION}),
@@ -147,6 +183,7 @@ KFAC: Final = register(
             {"keep_mass", "labels", "sweep", "constraint", "calibration_tokens", "block_tokens"}
         ),
         forward_tokens=_forward_tokens,
+        collected_tokens=_collected_tokens,
         working_bytes=_working_bytes,
         refusals=(
             Refusal(

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 # Where in the whole of an edit, in per cent, the stages of its method begin, and where they have ended.
 METHOD_BEGINS: Final = 5
 METHOD_ENDS: Final = 65
+# The stage of a method that learns from curvature, which several workers may share.
+COLLECTING: Final = "collecting_factors"
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class MethodContract:
         own_options: what a request may give it under its own name, if that is no field of `EditSpec` itself.
         refusals: requests that contradict themselves in ways that only this method has.
         forward_tokens: about how many tokens it sends through the model; none if it sees the weights only.
+        collected_tokens: how many of these collect curvature, which jobs of their own may do.
         working_bytes: what it holds at once beside the weights, at least, for the matrices that it works on.
     """
 
@@ -78,7 +81,13 @@ class MethodContract:
     own_options: type[Contract] | None = None
     refusals: tuple[Refusal, ...] = ()
     forward_tokens: Callable[["EditSpec", EditTexts], float] = _no_tokens
+    collected_tokens: Callable[["EditSpec", EditTexts], float] = _no_tokens
     working_bytes: Callable[[Sequence[Matrix]], int] = _no_bytes
+
+    def share(self, stage: str) -> tuple[int, int]:
+        """Where one of its stages begins and ends, in per cent of the whole edit."""
+        begin = self.stages[stage]
+        return begin, min((other for other in self.stages.values() if other > begin), default=METHOD_ENDS)
 
     @property
     def read_options(self) -> frozenset[str]:

@@ -156,7 +156,7 @@ def _receipt(edit: EditOut, receipt: Receipt) -> Iterator[Block]:
         )
 
 
-_MATRIX_FIELDS: Final = frozenset({"projection", "layer", "role", "shape", "spectrum"})
+_MATRIX_FIELDS: Final = frozenset({"projection", "layer", "role", "shape", "spectrum", "convergence"})
 
 
 def _figures(edit: EditOut, evaluation: Evaluation, receipt: Receipt) -> Iterator[Block]:

@@ -91,12 +91,21 @@ EVALUATE_GATE: Final = JobKind(
     queue=CPU_QUEUE,
     handler="workers.gates.job:evaluate_gate",
 )
-# Edit a language model, prove what changed, write the artifact.
+# Edit a language model, prove what changed, write the artifact; or have its curvature collected first.
 RUN_EDIT: Final = JobKind(
     "run_edit",
     owner=EDIT,
     queue=GPU_QUEUE,
     handler="workers.edits.job:run_edit",
+    enqueues=(GPU_QUEUE,),
+)
+# Collect the curvature of an edit's projections over a part of its calibration text.
+COLLECT_FACTORS: Final = JobKind(
+    "collect_factors",
+    owner=EDIT,
+    queue=GPU_QUEUE,
+    handler="workers.edits.collecting:collect_shard",
+    enqueues=(GPU_QUEUE,),
 )
 
 KINDS: Final[dict[str, JobKind]] = {
@@ -111,5 +120,6 @@ KINDS: Final[dict[str, JobKind]] = {
         FINISH_STUDY,
         EVALUATE_GATE,
         RUN_EDIT,
+        COLLECT_FACTORS,
     )
 }

@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from app.contracts.edits import EditSpec
 from app.contracts.texts import TextSetRole
 from app.errors import EditFailed, NoFeasibleSetting
 from workers.audits.rows import text_input
@@ -21,7 +22,7 @@ from workers.edits.methods.registry import (
 from workers.edits.progress import EditProgress
 from workers.edits.tokens import token_rows
 from workers.running.runtime import Runtime
-from workers.science.curvature.kfac import Eigenbasis, eigenbases
+from workers.science.curvature.kfac import Eigenbasis, Factors, eigenbases
 from workers.science.curvature.search import Objective, Point, Setting, automatic_settings, best, try_settings
 from workers.science.curvature.spectrum import KeptPairs, pairs_holding, select_top_mass
 from workers.science.models.loading import LanguageModel
@@ -51,11 +52,10 @@ class _Edit:
         self._bases: dict[str, Eigenbasis] = {}
 
     def run(self) -> EditedWeights:
-        settings = self._settings()
+        settings = _settings(self._inputs.spec, self._language_model.model)
         # Read first: what cannot be aimed at fails the edit before anything is collected.
         objective = self._objective() if self._inputs.spec.searches else None
-        needed = {projection.key: projection for setting in settings for projection in self._of(setting)}
-        factors = self._factors.get(list(needed.values()), self._progress)
+        factors = self._factors.get(_needed(settings, self._language_model.model), self._progress)
         self._progress.enter("decomposing")
         self._bases = eigenbases(factors, on_progress=self._progress.counter(len(factors)))
         frontier = None
@@ -64,7 +64,12 @@ class _Edit:
             chosen, frontier = self._search(settings, objective)
         edited = [(projection, *self._edit(projection, chosen.keep_mass)) for projection in self._of(chosen)]
         matrices = [
-            describe_matrix(projection) | _kept(kept) | {"spectrum": self._spectrum(projection)}
+            describe_matrix(projection)
+            | _kept(kept)
+            | {
+                "spectrum": self._spectrum(projection),
+                "convergence": _convergence(projection, factors[projection.key]),
+            }
             for projection, _, kept in edited
         ]
         return EditedWeights(
@@ -79,27 +84,8 @@ class _Edit:
             frontier=frontier,
         )
 
-    def _settings(self) -> list[Setting]:
-        spec, model = self._inputs.spec, self._language_model.model
-        everywhere = spec.layers == "auto"
-        layers = list(range(layer_count(model))) if everywhere else chosen_layers(spec, model)
-        found = chosen_projections(spec, model, layers)
-        roles = tuple(dict.fromkeys(str(projection.role) for projection in found))
-        single = tuple(dict.fromkeys(projection.layer for projection in found))
-        if everywhere:
-            return automatic_settings(len(single), roles)
-        if spec.sweep is None:
-            return [Setting(single, roles, spec.keep_mass)]
-        runs = [tuple(sorted(set(run))) for run in spec.sweep.layers or [list(single)]]
-        role_sets = [tuple(map(str, chosen)) for chosen in spec.sweep.projections or [[]]]
-        masses = spec.sweep.keep_mass or [spec.keep_mass]
-        asked = (
-            Setting(run, chosen or roles, mass) for run in runs for chosen in role_sets for mass in masses
-        )
-        return list(dict.fromkeys(asked))
-
     def _of(self, setting: Setting) -> list[Projection]:
-        return find_projections(self._language_model.model, layers=setting.layers, roles=setting.roles)
+        return _projections_of(setting, self._language_model.model)
 
     def _edit(self, projection: Projection, keep_mass: float) -> tuple[Tensor, KeptPairs]:
         basis = self._bases[projection.key]
@@ -152,6 +138,34 @@ class _Edit:
         ]
 
 
+def _settings(spec: EditSpec, model: nn.Module) -> list[Setting]:
+    """What is tried, or the one setting that is asked for."""
+    everywhere = spec.layers == "auto"
+    layers = list(range(layer_count(model))) if everywhere else chosen_layers(spec, model)
+    found = chosen_projections(spec, model, layers)
+    roles = tuple(dict.fromkeys(str(projection.role) for projection in found))
+    single = tuple(dict.fromkeys(projection.layer for projection in found))
+    if everywhere:
+        return automatic_settings(len(single), roles)
+    if spec.sweep is None:
+        return [Setting(single, roles, spec.keep_mass)]
+    runs = [tuple(sorted(set(run))) for run in spec.sweep.layers or [list(single)]]
+    role_sets = [tuple(map(str, chosen)) for chosen in spec.sweep.projections or [[]]]
+    masses = spec.sweep.keep_mass or [spec.keep_mass]
+    asked = (Setting(run, chosen or roles, mass) for run in runs for chosen in role_sets for mass in masses)
+    return list(dict.fromkeys(asked))
+
+
+def _projections_of(setting: Setting, model: nn.Module) -> list[Projection]:
+    return find_projections(model, layers=setting.layers, roles=setting.roles)
+
+
+def _needed(settings: Sequence[Setting], model: nn.Module) -> list[Projection]:
+    """Every projection of some setting, once."""
+    found = (projection for setting in settings for projection in _projections_of(setting, model))
+    return list({projection.key: projection for projection in found}.values())
+
+
 def _kept(kept: KeptPairs) -> JSONObject:
     """Of a projected matrix: the mass and pairs kept, and the most that its rank can be."""
     outputs = int((kept.kept_per_output > 0).sum())
@@ -161,6 +175,17 @@ def _kept(kept: KeptPairs) -> JSONObject:
         "kept_pairs": kept.kept,
         "pairs": kept.total,
         "largest_rank": min(outputs, inputs),
+    }
+
+
+def _convergence(projection: Projection, factors: Factors) -> JSONObject:
+    """How far the curvature of a matrix has settled."""
+    outputs, inputs = projection.weight.shape
+    return {
+        "inputs_error": factors.activations_error,
+        "outputs_error": factors.gradients_error,
+        "tokens_per_input": factors.tokens / inputs,
+        "tokens_per_output": factors.tokens / outputs,
     }
 
 
@@ -185,4 +210,8 @@ def _run(
     return _Edit(runtime, inputs, language_model, progress).run()
 
 
-KFAC: Final = register(EditMethod("kfac", _run))
+def _learns_curvature_of(spec: EditSpec, model: nn.Module) -> list[Projection]:
+    return _needed(_settings(spec, model), model)
+
+
+KFAC: Final = register(EditMethod("kfac", _run, _learns_curvature_of))

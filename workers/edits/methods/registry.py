@@ -1,6 +1,6 @@
 """What computes the new weights of an edit: one object a method, found by the name that the edit asks for."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, Protocol
@@ -53,10 +53,18 @@ class Run(Protocol):
 
 @dataclass(frozen=True)
 class EditMethod:
-    """An edit method by the name that its contract has (see `app.contracts.edit_methods`)."""
+    """An edit method by the name that its contract has (see `app.contracts.edit_methods`).
+
+    Attributes:
+        name: the name.
+        run: what computes the weights.
+        learns_curvature_of: the projections whose factors `run` asks for, of an edit and its base; None of a
+            method without curvature.
+    """
 
     name: str
     run: Run
+    learns_curvature_of: Callable[[EditSpec, nn.Module], list[Projection]] | None = None
 
 
 _METHODS: Final[dict[str, EditMethod]] = {}

@@ -19,7 +19,7 @@ def packed_size(width: int) -> int:
 def panels(packed: Tensor, width: int) -> list[Tensor]:
     """Views of a packed matrix's panels."""
     shapes = [(block.stop - block.start, width - block.start) for block in _diagonal(width)]
-    parts = packed.split([rows * columns for rows, columns in shapes])
+    parts = torch.split(packed, [rows * columns for rows, columns in shapes])
     return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
@@ -51,7 +51,7 @@ def squared_distance(first: Tensor, second: Tensor, times: float, width: int) ->
 
 
 def _squared_norm_of_panel(panel: Tensor) -> float:
-    """That of what a panel stands for: right of the diagonal's block it stands for two parts of the matrix."""
+    """That of what a panel stands for: right of the diagonal's block, for two parts of the matrix."""
     own, others = panel[:, : len(panel)], panel[:, len(panel) :]
     norms = [float(torch.linalg.vector_norm(part, dtype=torch.float64)) for part in (own, others)]
     return norms[0] ** 2 + 2 * norms[1] ** 2

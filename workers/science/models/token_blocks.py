@@ -4,8 +4,10 @@ Shapes: N blocks or rows, T places.
 """
 
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Protocol
 
 import torch
@@ -131,19 +133,62 @@ class TokenRows:
         return TokenBlocks(ids.where(mask, self.padding), mask)
 
 
-def pack_texts(
-    language_model: LanguageModel, texts: Iterable[str], *, block_tokens: int, limit: int | None = None
-) -> TokenBlocks:
-    """Lay texts end to end, BOS (else EOS) before each as training does, and cut the stream into blocks.
+@dataclass(frozen=True)
+class TokenStream:
+    """Texts laid end to end, to be cut into blocks.
 
-    The blocks are at most as long as the context; the last one is padded. Texts without tokens are left out.
-    No more texts are asked for than are needed.
+    Attributes:
+        ids: int32 [tokens].
+        texts: which texts have tokens, ascending.
+        starts: where each of these begins.
+        length: tokens of a block.
+        padding: the token that pads the last block.
+    """
+
+    ids: Tensor
+    texts: Sequence[int]
+    starts: Sequence[int]
+    length: int
+    padding: int
+
+    def __len__(self) -> int:
+        """How many blocks there are."""
+        return (len(self.ids) + self.length - 1) // self.length
+
+    def place(self, block: int) -> tuple[int, int]:
+        """Where a block begins: in which text, after how many of its tokens."""
+        start = block * self.length
+        found = bisect_right(self.starts, start) - 1
+        return self.texts[found], start - self.starts[found]
+
+    def blocks(self) -> TokenBlocks:
+        """All of it in blocks, the last one padded."""
+        count, tokens = len(self), len(self.ids)
+        ids = torch.full((count * self.length,), self.padding, dtype=torch.int64)
+        ids[:tokens] = self.ids
+        mask = torch.arange(count * self.length) < tokens
+        return TokenBlocks(ids.view(count, self.length), mask.view(count, self.length))
+
+
+def stream_texts(
+    language_model: LanguageModel,
+    texts: Iterable[str],
+    *,
+    block_tokens: int,
+    limit: int | None = None,
+    skip: int = 0,
+) -> TokenStream:
+    """Lay texts end to end, BOS (else EOS) before each as training does, to be cut into blocks.
+
+    The blocks are at most as long as the context. Texts without tokens are left out. No more texts are asked
+    for than are needed.
 
     Args:
         language_model: whose tokens and context.
         texts: the texts.
         block_tokens: tokens in a block.
         limit: how many tokens are wanted at most, in whole blocks; one block is made in any case.
+        skip: tokens at the beginning that are not wanted.
 
     Raises:
         ScienceError: `text_set_empty`, if no text has a token.
@@ -153,18 +198,25 @@ def pack_texts(
     length = _row_length(language_model, block_tokens)
     front = (language_model.prefix_token_id,)
     stream = array(_FOUR_BYTES)
-    for row in _rows(language_model, texts, front):
+    numbers, starts = array(_EIGHT_BYTES), array(_EIGHT_BYTES)
+    for number, row in _rows(language_model, texts, front):
+        numbers.append(number)
+        starts.append(len(stream) - skip)
         stream.extend(row)
-        if limit is not None and len(stream) > max(limit, length):
-            del stream[max(length, limit // length * length) :]
+        if limit is not None and len(stream) - skip > max(limit, length):
+            del stream[skip + max(length, limit // length * length) :]
             break
-    if not stream:
+    if len(stream) <= skip:
         raise _no_tokens()
-    n_blocks = -(-len(stream) // length)
-    ids = torch.full((n_blocks * length,), language_model.padding_token_id, dtype=torch.int64)
-    ids[: len(stream)] = torch.frombuffer(stream, dtype=torch.int32)
-    mask = torch.arange(n_blocks * length) < len(stream)
-    return TokenBlocks(ids.view(n_blocks, length), mask.view(n_blocks, length))
+    ids = torch.frombuffer(stream, dtype=torch.int32)[skip:]
+    return TokenStream(ids, numbers, starts, length, language_model.padding_token_id)
+
+
+def pack_texts(
+    language_model: LanguageModel, texts: Iterable[str], *, block_tokens: int, limit: int | None = None
+) -> TokenBlocks:
+    """The blocks of texts that are laid end to end; see `stream_texts`."""
+    return stream_texts(language_model, texts, block_tokens=block_tokens, limit=limit).blocks()
 
 
 def text_blocks(
@@ -197,7 +249,7 @@ def text_blocks(
     length = _row_length(language_model, max_tokens)
     ids, starts = array(_FOUR_BYTES), array(_EIGHT_BYTES, [0])
     front = resolve_prefix_token(prefix_token, language_model).in_front
-    for row in _rows(language_model, texts, front):
+    for _, row in _rows(language_model, texts, front):
         if limit is not None and ids and len(ids) + min(len(row), length) > limit:
             break
         ids.extend(row[:length])
@@ -217,15 +269,19 @@ def _row_length(language_model: LanguageModel, tokens: int) -> int:
     return min(tokens, language_model.context_length)
 
 
-def _rows(language_model: LanguageModel, texts: Iterable[str], front: tuple[int, ...]) -> Iterator[list[int]]:
-    """The tokens of each text after those in front, where one of them is predicted."""
+def _rows(
+    language_model: LanguageModel, texts: Iterable[str], front: tuple[int, ...]
+) -> Iterator[tuple[int, list[int]]]:
+    """The number and the tokens of each text, after those in front, where one of them is predicted."""
+    number = count()
     for batch in _batches(texts):
         for token_ids in token_ids_of(language_model.tokenizer, batch):
+            text = next(number)
             if token_ids and len(front) + len(token_ids) > 1:
                 row = [*front, *token_ids]
                 if not within_vocabulary(row, language_model.vocabulary_size):
                     raise TokenOutsideVocabulary("token_outside_vocabulary", _NO_ROW)
-                yield row
+                yield text, row
 
 
 def _batches(texts: Iterable[str]) -> Iterator[list[str]]:

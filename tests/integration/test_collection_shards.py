@@ -1,0 +1,242 @@
+"""An edit's curvature in shards: the bits of one job, the end of one edit, and nothing left of the sums."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NoReturn
+from uuid import uuid4
+
+import httpx
+import psycopg
+import pytest
+from fastapi import FastAPI
+
+from app.errors import StorageFull
+from app.maintenance.retention import collect
+from app.settings import Settings
+from app.store.blobs.collecting import collect_garbage
+from app.store.core.sessions import async_engine
+from app.store.core.unit_of_work import Store
+from app.store.jobs.kinds import COLLECT_FACTORS, RUN_EDIT
+from tests.http_api import client_of, make_key
+from tests.own_worker import run_next
+from tests.tiny_models import english_sentences, save_tiny_model
+from workers.edits.partial_sums import Cut
+from workers.running.handlers import HANDLERS
+from workers.running.runtime import Runtime
+
+SCOPES = ("audit:read", "audit:write", "edit:read", "edit:write")
+BLOCK_TOKENS = 32
+Rows = list[tuple[Any, ...]]
+
+
+@pytest.fixture
+def settings(database_url: str, broker_url: str, tmp_path: Path) -> Settings:
+    return Settings(
+        database_url=database_url,
+        broker_url=broker_url,
+        home=tmp_path / "home",
+        model_roots=[tmp_path],
+        lease_seconds=60,
+    )
+
+
+class Client:
+    """Requests of one tenant; jobs run in this process when the test says so."""
+
+    def __init__(self, http: httpx.AsyncClient, runtime: Runtime, database: psycopg.Connection) -> None:
+        self.http = http
+        self.runtime = runtime
+        self.rows: Callable[[str], Rows] = lambda statement: database.execute(statement.encode()).fetchall()
+        self.sets: dict[str, str] = {}
+        self.model = ""
+
+    async def prepare(self, directory: Path) -> None:
+        """A language model, and texts of about 1,500 tokens, the first of which has none."""
+        source = {"type": "path", "path": str(save_tiny_model(directory))}
+        self.model = (await self.post("/v1/models", {"source": source}))["id"]
+        await self.run()
+        sentences = [sentence[:120] for sentence in english_sentences()]
+        for role, texts in (("calibration", ["", *sentences[:40]]), ("clean", sentences[50:54])):
+            records = [{"text": text} for text in texts]
+            answer = await self.http.post("/v1/text-sets", json={"name": role, "texts": records})
+            self.sets[role] = answer.json()["id"]
+
+    async def run(self, jobs: int = 1) -> list[str]:
+        return [await asyncio.to_thread(run_next, self.runtime) for _ in range(jobs)]
+
+    async def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        answer = await self.http.post(path, json=body, headers={"Idempotency-Key": uuid4().hex})
+        assert answer.is_success, answer.text
+        return dict(answer.json())
+
+    async def request(self, name: str, **fields: Any) -> str:
+        body = {
+            "model": self.model,
+            "name": name,
+            "method": "kfac",
+            "layers": [0, 1],
+            "block_tokens": BLOCK_TOKENS,
+            "calibration_text_set": self.sets["calibration"],
+            "evaluation": {"clean_text_set": self.sets["clean"]},
+            **fields,
+        }
+        return str((await self.post("/v1/edits", body))["id"])
+
+    async def edit(self, edit_id: str) -> dict[str, Any]:
+        return dict((await self.http.get(f"/v1/edits/{edit_id}")).json())
+
+    def shards_of(self, tokens: int) -> None:
+        """What follows is cut into shards of so many tokens."""
+        self.runtime.settings.collection_shard_tokens = tokens
+
+    def factors(self) -> Rows:
+        """What is kept of factors; they are forgotten then."""
+        kept = self.rows("SELECT projection, side, tokens, sha256, relative_error FROM factors ORDER BY 1, 2")
+        self.rows("WITH gone AS (DELETE FROM factors RETURNING 1) SELECT * FROM gone")
+        return kept
+
+
+@pytest.fixture
+async def tenant(
+    app: FastAPI, settings: Settings, runtime: Runtime, database: psycopg.Connection, tmp_path: Path
+) -> Any:
+    async with client_of(app, make_key(settings, scopes=SCOPES)) as http:
+        client = Client(http, runtime, database)
+        await client.prepare(tmp_path / "model")
+        yield client
+
+
+async def remove_what_is_not_needed(settings: Settings) -> None:
+    engine = async_engine(settings.require_database_url(), pool_size=1)
+    await collect(Store(engine), settings)
+    await collect_garbage(Store(engine), older_than=timedelta(0))
+    await engine.dispose()
+
+
+async def test_shards_leave_the_factors_of_one_job_bit_for_bit(tenant: Client, settings: Settings) -> None:
+    found: list[tuple[Rows, dict[str, Any]]] = []
+    for tokens, shards in ((10**9, 0), (1, 4), (700, 2)):
+        tenant.shards_of(tokens)
+        edit_id = await tenant.request(f"in-{shards}")
+        jobs = await tenant.run(1 if not shards else shards + 2)
+        assert jobs == [RUN_EDIT.name, *[COLLECT_FACTORS.name] * shards, *[RUN_EDIT.name] * bool(shards)]
+        edit = await tenant.edit(edit_id)
+        assert edit["status"] == "succeeded", edit["error"]
+        found.append((tenant.factors(), edit["receipt"]))
+    (alone, receipt), *others = found
+    assert len(alone) == 8
+    assert all(row[-1] > 0 for row in alone)
+    for factors, shared in others:
+        assert factors == alone
+        assert shared["matrices"] == receipt["matrices"]
+        assert shared["parameters"] == receipt["parameters"]
+    convergence = receipt["matrices"][0]["convergence"]
+    tokens = receipt["parameters"]["calibration_tokens"]
+    assert (convergence["tokens_per_input"], convergence["tokens_per_output"]) == (tokens / 32, tokens / 64)
+    assert {convergence["inputs_error"], convergence["outputs_error"]} <= {row[-1] for row in alone}
+    assert tenant.rows("SELECT count(DISTINCT edit_id), count(*) FROM partial_factors") == [(2, 48)]
+    await remove_what_is_not_needed(settings)
+    assert tenant.rows("SELECT count(*) FROM partial_factors") == [(0,)]
+    referred = "SELECT sha256 FROM artifact_files UNION SELECT sha256 FROM factors"
+    assert tenant.rows(f"SELECT count(*) FROM blobs WHERE sha256 NOT IN ({referred})") == [(0,)]
+
+
+async def test_an_edit_shows_how_far_its_shards_have_come_and_never_less(tenant: Client) -> None:
+    tenant.shards_of(1)
+    edit_id = await tenant.request("shown")
+    shown = []
+    for _ in range(5):
+        await tenant.run()
+        edit = await tenant.edit(edit_id)
+        assert edit["status"] == "running"
+        shown.append((edit["progress"]["done"], edit["progress"]["stage"]))
+    assert shown == [(percent, "collecting_factors") for percent in (5, 13, 22, 31, 40)]
+    await tenant.run()
+    assert (await tenant.edit(edit_id))["progress"]["done"] == 100
+    last = "SELECT progress FROM jobs WHERE kind = 'run_edit' ORDER BY id DESC LIMIT 1"
+    assert tenant.rows(last)[0][0] in {0, *range(40, 101)}  # none if it ended before a heartbeat
+
+
+async def test_what_an_earlier_edit_left_is_not_collected_again(tenant: Client) -> None:
+    """A sweep of more layers collects what is missing, and a later edit nothing."""
+    tenant.shards_of(1)
+    await tenant.request("first", layers=[0])
+    assert len(await tenant.run(6)) == 6
+    await tenant.request("more", layers=[0, 1])
+    jobs = await tenant.run(6)
+    assert jobs.count(COLLECT_FACTORS.name) == 4
+    collected = "SELECT DISTINCT payload ->> 'projections' FROM jobs WHERE kind = 'collect_factors'"
+    assert sorted(row[0].count("layers.0") for row in tenant.rows(collected)) == [0, 2]
+    last = await tenant.request("nothing", layers=[1])
+    assert await tenant.run() == [RUN_EDIT.name]
+    receipt = (await tenant.edit(last))["receipt"]
+    assert (receipt["parameters"]["factors_reused"], receipt["parameters"]["factors_collected"]) == (2, 0)
+
+
+async def test_cancelling_ends_the_shards_and_forgets_their_sums(tenant: Client, settings: Settings) -> None:
+    tenant.shards_of(1)
+    edit_id = await tenant.request("never")
+    await tenant.run(3)
+    assert (await tenant.http.delete(f"/v1/text-sets/{tenant.sets['calibration']}")).status_code == 409
+    await tenant.post(f"/v1/edits/{edit_id}/cancel", {})
+    states = "SELECT state, count(*) FROM jobs WHERE kind = 'collect_factors' GROUP BY 1 ORDER BY 1"
+    assert tenant.rows(states) == [("cancelled", 2), ("succeeded", 2)]
+    await remove_what_is_not_needed(settings)
+    assert tenant.rows("SELECT count(*) FROM partial_factors") == [(0,)]
+    assert tenant.rows("SELECT count(*) FROM blobs") == [(0,)]
+
+
+async def test_a_shard_that_fails_fails_the_edit_with_its_problem(
+    tenant: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> NoReturn:
+        raise StorageFull("The disk of the artifact store is full.")
+
+    tenant.shards_of(1)
+    edit_id = await tenant.request("never")
+    await tenant.run(2)
+    monkeypatch.setitem(HANDLERS, COLLECT_FACTORS.name, fail)
+    await tenant.run()
+    edit = await tenant.edit(edit_id)
+    assert (edit["status"], edit["error"]["title"]) == ("failed", StorageFull.title)
+    assert tenant.rows("SELECT count(*) FROM jobs WHERE state IN ('queued', 'running')") == [(0,)]
+
+
+OF_A_SHARD = "FROM partial_factors AS sums WHERE chunks.sha256 = sums.sha256 AND shard = 1 RETURNING 1"
+DAMAGES: Sequence[str] = (
+    "UPDATE partial_factors SET key = 'another release' WHERE shard = 1 RETURNING 1",
+    "DELETE FROM partial_factors WHERE shard = 1 RETURNING 1",
+    f"UPDATE blob_chunks AS chunks SET data = '' {OF_A_SHARD}",
+)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+async def test_sums_that_cannot_be_added_are_collected_again(tenant: Client, damage: str) -> None:
+    """Of another release or device, gone, or damaged: the edit itself collects then, and gives the same."""
+    tenant.shards_of(10**9)
+    await tenant.request("alone")
+    await tenant.run()
+    alone = tenant.factors()
+    tenant.shards_of(1)
+    edit_id = await tenant.request("damaged")
+    await tenant.run(5)
+    assert tenant.rows(f"WITH damaged AS ({damage}) SELECT * FROM damaged")
+    assert await tenant.run() == [RUN_EDIT.name]
+    assert (await tenant.edit(edit_id))["status"] == "succeeded"
+    assert tenant.factors() == alone
+
+
+async def test_a_collection_of_less_than_two_shards_is_one_job(tenant: Client) -> None:
+    bytes_of = "SELECT byte_count FROM text_sets WHERE name = 'calibration'"
+    tenant.shards_of(tenant.rows(bytes_of)[0][0] // 2 + 1)
+    await tenant.request("small")
+    assert await tenant.run() == [RUN_EDIT.name]
+    assert tenant.rows("SELECT state FROM jobs WHERE kind = 'run_edit'") == [("succeeded",)]
+
+
+@pytest.mark.parametrize(("tokens", "shards"), [(1, 16), (40_000, 8), (10**6, 2)])
+def test_shards_have_so_many_tokens_at_least_where_there_are_as_many(tokens: int, shards: int) -> None:
+    """Of 400 blocks of 1,024 tokens in 16 chunks: one node of the tree each, 2 to 16 of them."""
+    assert len(Cut.of(400, 1024, tokens).shards) == shards
