@@ -18,6 +18,7 @@ from workers.science.models.checkpoint_files import digest_files
 RequestEdit = Callable[[Deployment], dict[str, Any]]
 Check = Callable[[Deployment, dict[str, Any]], None]
 EDIT = "run_edit"
+SHARD = "collect_factors"
 NUMBERS = ("strict", "loose", "nl")
 
 
@@ -68,7 +69,12 @@ def check(expected: dict[str, Any]) -> Check:
         assert deployment.rows("SELECT count(*) FROM artifacts") == [(1,)]
         assert deployment.rows("SELECT count(*) FROM language_models") == [(2,)]
         assert deployment.rows("SELECT count(*) FROM audits") == [(2 * len(edit["evaluation"]["sets"]),)]
-        assert deployment.rows(f"SELECT state FROM jobs WHERE kind = '{EDIT}'") == [("succeeded",)]
+        assert deployment.rows("SELECT DISTINCT state FROM jobs") == [("succeeded",)]
+        ((collected, runs),) = deployment.rows(
+            f"SELECT count(*) FILTER (WHERE kind = '{SHARD}'), "
+            f"count(*) FILTER (WHERE kind = '{EDIT}') FROM jobs"
+        )
+        assert runs == (2 if collected else 1)
 
     return check_edit
 
@@ -92,6 +98,28 @@ def test_the_worker_is_killed_in_the_middle_of_an_edit(
     assert deployment.rows(f"SELECT attempts FROM jobs WHERE kind = '{EDIT}'") == [(2,)]
     assert digest_files(reciting_checkpoint.iterdir()) == before
     assert list(workplaces.iterdir()) == []
+
+
+def test_a_worker_that_is_killed_while_it_collects_repeats_its_shard_only(
+    deploy: Deploy, request_edit: RequestEdit, check: Check
+) -> None:
+    """Two workers share the shards; one dies when some are committed and others are being written."""
+    deployment = deploy(MEMAUDIT_COLLECTION_SHARD_TOKENS="1")
+    workers = [deployment.service.start_worker() for _ in range(2)]
+    edit = request_edit(deployment)
+    shards = f"FROM jobs WHERE kind = '{SHARD}'"
+    deployment.wait_for_jobs(SHARD, "succeeded")
+    with deployment.held_up_at("partial_factors"):
+        (name,) = deployment.rows(f"SELECT worker {shards} AND state = 'running' LIMIT 1")[0]
+        children = {str(job_process(worker).pid): job_process(worker) for worker in workers}
+        children[name.rpartition(":")[2]].kill()
+    check(deployment, edit)
+    attempts = sorted(row[0] for row in deployment.rows(f"SELECT attempts {shards}"))
+    assert attempts == [*[1] * (len(attempts) - 1), 2]
+    assert len(attempts) > 2
+    assert deployment.rows(f"SELECT attempts FROM jobs WHERE kind = '{EDIT}'") == [(1,), (1,)]
+    once = "SELECT shard, projection, side FROM partial_factors GROUP BY 1, 2, 3 HAVING count(*) = 1"
+    assert len(deployment.rows(once)) == 8 * len(attempts)
 
 
 def test_a_worker_that_slept_past_its_lease_cannot_commit_its_edit(

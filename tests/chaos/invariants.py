@@ -63,7 +63,10 @@ _NEVER: Final = {
     "a finishing job was committed twice": """
         SELECT owner_id, kind FROM jobs WHERE state = 'succeeded'
         AND kind IN ('plan_audit', 'summarize_audit', 'finish_study', 'evaluate_gate', 'run_edit')
-        GROUP BY 1, 2 HAVING count(*) > 1""",
+        GROUP BY owner_id, kind, payload -> 'collection' HAVING count(*) > 1""",
+    "a shard of curvature was committed twice": """
+        SELECT owner_id, payload ->> 'shard' FROM jobs
+        WHERE state = 'succeeded' AND kind = 'collect_factors' GROUP BY 1, 2 HAVING count(*) > 1""",
     "a job was tried more often than allowed": "SELECT id FROM jobs WHERE attempts > 3 OR attempts < 0",
     "an event was made into two deliveries": """
         SELECT event_id FROM webhook_deliveries GROUP BY 1 HAVING count(*) > 1""",

@@ -7,7 +7,7 @@ from transformers import AutoTokenizer
 from tests.tiny_models import english_sentences, save_tiny_model
 from workers.science.errors import ScienceError, TokenOutsideVocabulary
 from workers.science.models.loading import load_language_model
-from workers.science.models.token_blocks import TokenBlocks, pack_texts, text_blocks
+from workers.science.models.token_blocks import TokenBlocks, pack_texts, stream_texts, text_blocks
 from workers.science.scoring.scorer import score_texts
 from workers.science.scoring.texts import ScoringOptions, TextInput
 
@@ -83,6 +83,21 @@ def test_rows_and_blocks_are_the_first_that_a_limit_has_room_for(llama, limit):
     assert len(blocks) == max(1, int((every_block.lengths.cumsum(0) <= limit).sum()))
     assert torch.equal(blocks.ids, every_block.ids[: len(blocks)])
     assert torch.equal(blocks.mask, every_block.mask[: len(blocks)])
+
+
+@pytest.mark.parametrize("limit", [None, 150, 300])
+def test_blocks_can_be_read_from_where_they_begin(llama, limit):
+    """From each block on, with no text before it: one block, and all that follow. Two texts have no token."""
+    texts = ["", TEXTS[0], "", *TEXTS[1:]]
+    stream = stream_texts(llama, texts, block_tokens=50, limit=limit)
+    blocks = stream.blocks()
+    assert len(stream) == len(blocks) > 2
+    for block in range(len(stream)):
+        text, skip = stream.place(block)
+        for count in (1, len(stream) - block):
+            part = stream_texts(llama, texts[text:], block_tokens=50, limit=50 * count, skip=skip).blocks()
+            assert torch.equal(part.ids, blocks.ids[block : block + count])
+            assert torch.equal(part.mask, blocks.mask[block : block + count])
 
 
 @pytest.mark.parametrize(
