@@ -1,8 +1,9 @@
 """How fast curvature is collected and cut, beside peers, and what that means for a large model.
 
 `python -m tests.benchmarks.curvature` compares factor collection with kronfluence on the same blocks of the
-same model, pair selection with a heap that pops the largest product until the mass is reached, measures the
-memory of collecting for one layer of Llama 7B's shape, and derives an estimate for OLMo-2 7B on one GPU.
+same model, small and of Pythia-160M's shape, pair selection with a heap that pops the largest product until
+the mass is reached, measures the memory of collecting for one layer of Llama 7B's shape, and derives an
+estimate for OLMo-2 7B on one GPU.
 """
 
 import argparse
@@ -19,14 +20,12 @@ import psutil
 import torch
 from rich.console import Console
 from rich.table import Table
-from transformers import LlamaConfig, LlamaForCausalLM
 
+from tests.benchmarks.curvature_at_size import compare_at_size, random_blocks, random_llama
 from tests.kronfluence_factors import KronfluenceCollector
 from workers.science.curvature.kfac import Factors, collect_factors
 from workers.science.curvature.spectrum import select_top_mass
-from workers.science.models.loading import LanguageModel
 from workers.science.models.projections import find_projections
-from workers.science.models.token_blocks import TokenBlocks
 
 SEQUENCE = 128
 BATCH_BLOCKS = 8
@@ -42,30 +41,9 @@ BFLOAT16_FLOPS, FLOAT32_FLOPS = 400e12, 45e12
 GPU_BATCH_TOKENS = 8192
 
 
-def llama(hidden: int, layers: int, intermediate: int, vocabulary: int, heads: int) -> LanguageModel:
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        hidden_size=hidden,
-        num_hidden_layers=layers,
-        intermediate_size=intermediate,
-        vocab_size=vocabulary,
-        num_attention_heads=heads,
-        max_position_embeddings=2048,
-        tie_word_embeddings=False,
-        initializer_range=0.05,
-    )
-    model = LlamaForCausalLM(config).eval()
-    return LanguageModel(model, None, 0, 2048, vocabulary, torch.device("cpu"), torch.float32)
-
-
-def random_blocks(tokens: int, length: int, vocabulary: int) -> TokenBlocks:
-    ids = torch.randint(0, vocabulary, (max(1, tokens // length), length))
-    return TokenBlocks(ids, torch.ones_like(ids, dtype=torch.bool))
-
-
 def compare_collection(table: Table, tokens: int, repetitions: int) -> None:
     """Interleaved, so that whatever else the machine does falls on both; the ratio is the median of pairs."""
-    language_model = llama(192, 6, 768, 2048, 4)
+    language_model = random_llama(192, 6, 768, 2048, 4)
     projections = find_projections(language_model.model, layers=[4, 5])
     blocks = random_blocks(tokens, SEQUENCE, 2048)
     peer = KronfluenceCollector(language_model.model, [projection.path for projection in projections])
@@ -180,7 +158,7 @@ def measure_large_layer(table: Table) -> int | None:
     if psutil.virtual_memory().available < needed:
         table.add_row("one layer of Llama 7B's shape", "not measured", "needs 6 GiB of free memory")
         return None
-    language_model = llama(HIDDEN, 1, INTERMEDIATE, 64, 32)
+    language_model = random_llama(HIDDEN, 1, INTERMEDIATE, 64, 32)
     projections = find_projections(language_model.model)
     blocks = random_blocks(2 * LARGE_TOKENS, LARGE_TOKENS, 64)
     memory = PeakMemory()
@@ -229,10 +207,12 @@ def estimate_for_olmo(console: Console, layer_bytes: int | None) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tokens", type=int, default=12288, help="for each collection, at most 131072")
+    parser.add_argument("--tokens-at-size", type=int, default=16384, help="the same of the 160M model")
     parser.add_argument("--repetitions", type=int, default=3)
     options = parser.parse_args()
     table = Table("what", "measured", "beside")
     compare_collection(table, min(options.tokens, 131072), options.repetitions)
+    compare_at_size(table, options.tokens_at_size, options.repetitions)
     compare_selection(table)
     layer_bytes = measure_large_layer(table)
     console = Console(width=120)

@@ -26,6 +26,7 @@ FACTS: dict[str, Any] = {
 }
 MATRIX = {"projection": "model.layers.1.mlp.up_proj", "layer": 1, "role": "up", "shape": [64, 32]}
 KEPT = {"kept_mass": 0.601, "kept_pairs": 9, "pairs": 2048, "largest_rank": 3}
+SETTLED = {"inputs_error": 0.02, "outputs_error": None, "tokens_per_input": 128.0, "tokens_per_output": 64.0}
 RECEIPTS = {
     "kfac": {
         "parameters": {
@@ -34,7 +35,7 @@ RECEIPTS = {
             "factors_reused": 0,
             "factors_collected": 1,
         },
-        "matrices": [MATRIX | KEPT | {"spectrum": [{"mass": 0.6, "pairs": 9}]}],
+        "matrices": [MATRIX | KEPT | {"spectrum": [{"mass": 0.6, "pairs": 9}], "convergence": SETTLED}],
     },
     "svd": {"parameters": {"rank_ratio": {"up": 0.005}}, "matrices": [MATRIX | {"rank": 1}]},
     "balanced_subnet": {
@@ -97,11 +98,11 @@ def test_an_svd_of_the_release_before_had_one_ratio_and_no_ranks() -> None:
     assert receipt.model_dump()["matrices"] == [MATRIX | {"rank": None}]
 
 
-def test_a_kfac_receipt_of_the_release_before_has_no_spectrum() -> None:
+def test_a_kfac_receipt_of_a_release_before_has_neither_spectrum_nor_convergence() -> None:
     old = {**RECEIPTS["kfac"], "method": "kfac", "matrices": [MATRIX | KEPT]}
     receipt = edit_with("kfac", receipt=FACTS | old).receipt
     assert receipt is not None
-    assert receipt.model_dump()["matrices"] == [MATRIX | KEPT | {"spectrum": []}]
+    assert receipt.model_dump()["matrices"] == [MATRIX | KEPT | {"spectrum": [], "convergence": None}]
 
 
 def test_a_receipt_says_the_shape_that_belongs_to_its_method() -> None:

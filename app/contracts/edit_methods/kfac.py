@@ -69,14 +69,14 @@ class Convergence(Described):
     """How far the two factors of a matrix's curvature have settled: that of its inputs, that of its outputs.
 
     An error is the estimated standard error of the factor over its size, both in the Frobenius norm, from the
-    distance between the means of two halves of the calibration text; null where there was one half only. With
-    fewer tokens than dimensions a factor has directions that no token reached.
+    distance between the means of two halves of the calibration text. With fewer tokens than dimensions a
+    factor has directions that no token reached.
     """
 
     inputs_error: float | None
-    """Of the covariance of the inputs."""
+    """Of the covariance of the inputs; null where one half of the text had all tokens."""
     outputs_error: float | None
-    """Of the covariance of the gradients of the outputs."""
+    """Of the covariance of the outputs' gradients; null likewise."""
     tokens_per_input: float
     """Calibration tokens for each input."""
     tokens_per_output: float

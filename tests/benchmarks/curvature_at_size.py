@@ -1,0 +1,134 @@
+"""Collection of curvature from a random 160M model, beside kronfluence and the machine's matrix rate."""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Final
+
+import torch
+from rich.table import Table
+from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from tests.kronfluence_factors import KronfluenceCollector
+from workers.science.curvature.kfac import Labels, collect_factors
+from workers.science.curvature.packed import packed_size
+from workers.science.models.loading import LanguageModel
+from workers.science.models.projections import Projection, find_projections
+from workers.science.models.token_blocks import TokenBlocks
+
+HIDDEN, LAYERS, INTERMEDIATE, VOCABULARY, HEADS = 768, 12, 3072, 50_304, 12
+CHOSEN: Final = (8, 9, 10, 11)
+SEQUENCE, BATCH_BLOCKS = 512, 2
+AT_LEAST = 1.5
+# Pieces of a run whose speeds are shown one by one.
+PIECES = 8
+
+
+def random_llama(hidden: int, layers: int, intermediate: int, vocabulary: int, heads: int) -> LanguageModel:
+    """A random model on the CPU."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        intermediate_size=intermediate,
+        vocab_size=vocabulary,
+        num_attention_heads=heads,
+        max_position_embeddings=2048,
+        tie_word_embeddings=False,
+        initializer_range=0.05,
+    )
+    model = LlamaForCausalLM(config).eval()
+    return LanguageModel(model, None, 0, 2048, vocabulary, torch.device("cpu"), torch.float32)
+
+
+def random_blocks(tokens: int, length: int, vocabulary: int) -> TokenBlocks:
+    """Blocks of so many random tokens, one at least."""
+    ids = torch.randint(0, vocabulary, (max(1, tokens // length), length))
+    return TokenBlocks(ids, torch.ones_like(ids, dtype=torch.bool))
+
+
+def matrix_rate(seconds: float = 2.0) -> float:
+    """Operations a second of float32 products [1024, 3072] x [3072, 3072], the best of many."""
+    left, right = torch.randn(1024, 3072), torch.randn(3072, 3072)
+    out = torch.empty(1024, 3072)
+    times = []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        start = time.perf_counter()
+        torch.mm(left, right, out=out)
+        times.append(time.perf_counter() - start)
+    return 2 * 1024 * 3072 * 3072 / min(times)
+
+
+def operations_a_token(model: nn.Module, projections: Sequence[Projection]) -> float:
+    """Operations of all matrix products of a collection, attention's own left out.
+
+    Forward through everything, the head's gradient, backward to the inputs of what lies above the first
+    chosen layer (of which only the outputs' gradients are needed), and the packed outer products.
+    """
+    layers = [
+        sum(weight.numel() for weight in layer.parameters() if weight.ndim > 1)
+        for layer in model.model.layers
+    ]
+    head = model.get_output_embeddings().weight.numel()
+    first = min(projection.layer for projection in projections)
+    down = model.model.layers[first].mlp.down_proj.weight.numel()
+    forward = sum(layers) + head
+    backward = sum(layers[first + 1 :]) + down + head
+    shared = {projection.layer: projection.weight.shape[1] for projection in projections}
+    sides = [*shared.values(), *(projection.weight.shape[0] for projection in projections)]
+    return 2.0 * (forward + backward + sum(map(packed_size, sides)))
+
+
+def timed(function: Callable[[], object]) -> float:
+    """Seconds that a call takes."""
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def speeds_over_a_run(language_model: LanguageModel, blocks: TokenBlocks, labels: Labels) -> list[float]:
+    """Tokens a second in consecutive pieces of one collection."""
+    told = [(time.perf_counter(), 0)]
+    collect_factors(
+        language_model,
+        blocks,
+        find_projections(language_model.model, layers=CHOSEN),
+        labels=labels,
+        on_progress=lambda done: told.append((time.perf_counter(), done)),
+    )
+    step = max(1, len(told) // PIECES)
+    marks = told[::step]
+    length = blocks.ids.shape[1]
+    return [(after[1] - before[1]) * length / (after[0] - before[0]) for before, after in pairwise(marks)]
+
+
+def compare_at_size(table: Table, tokens: int, repetitions: int) -> None:
+    """Add rows: both collectors interleaved, the ratio as the median of pairs; the speed over one run."""
+    rate = matrix_rate()
+    language_model = random_llama(HIDDEN, LAYERS, INTERMEDIATE, VOCABULARY, HEADS)
+    projections = find_projections(language_model.model, layers=CHOSEN)
+    blocks = random_blocks(tokens, SEQUENCE, VOCABULARY)
+    peer = KronfluenceCollector(language_model.model, [projection.path for projection in projections])
+    warm_up = blocks.part(slice(0, BATCH_BLOCKS))
+    peer.collect(warm_up, BATCH_BLOCKS)
+    collect_factors(language_model, warm_up, projections)
+    peer_s, ours_s = [], []
+    for _ in range(repetitions):
+        peer_s.append(timed(lambda: peer.collect(blocks, BATCH_BLOCKS)))
+        ours_s.append(timed(lambda: collect_factors(language_model, blocks, projections)))
+    speeds = [blocks.tokens / statistics.median(seconds) for seconds in (peer_s, ours_s)]
+    ratio = statistics.median(slow / fast for slow, fast in zip(peer_s, ours_s, strict=True))
+    share = operations_a_token(language_model.model, projections) * speeds[1] / rate
+    verdict = "met" if ratio >= AT_LEAST else "missed"
+    table.add_row("160M, kronfluence 1.0.1, gold labels", f"{speeds[0]:,.0f} tokens/s", "gate, up, 4 layers")
+    table.add_row(
+        "160M, memaudit, sampled labels",
+        f"{speeds[1]:,.0f} tokens/s",
+        f"{ratio:.2f}x, target {AT_LEAST}x: {verdict}",
+    )
+    table.add_row("160M, share of the matrix rate", f"{share:.2f}", f"of {rate / 1e9:,.0f} GFLOP/s")
+    over_a_run = speeds_over_a_run(language_model, blocks, "sampled")
+    table.add_row("160M, tokens/s over one run", " ".join(f"{speed:.0f}" for speed in over_a_run), "")
