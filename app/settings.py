@@ -27,6 +27,9 @@ SERVED_BY: Final[Mapping[Queue, tuple[Queue, ...]]] = {
     GPU_QUEUE: (GPU_QUEUE, CPU_QUEUE),
     CPU_QUEUE: (CPU_QUEUE,),
 }
+# The GPUs that one process of a worker holds.
+DeviceGroup = tuple[str, ...]
+_DEVICE: Final = re.compile(r"\d+|(GPU|MIG)-[A-Za-z0-9/-]+")
 _BUCKET: Final = re.compile(r"//[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._/-]*)?")
 LogFormat = Literal["json", "console"]
 
@@ -47,6 +50,25 @@ def _split_hosts(value: object) -> object:
     if isinstance(value, str):
         return [part.strip() for part in value.split(",") if part.strip()]
     return value
+
+
+def _split_devices(value: object) -> object:
+    """Read `0,1` or `0+1,cuda:2+cuda:3` as groups of devices; those of a group are joined by a plus.
+
+    Raises:
+        ValueError: a device is named otherwise, or twice.
+    """
+    if not isinstance(value, str):
+        return value
+    groups = [
+        tuple(device.strip().removeprefix("cuda:") for device in group.split("+"))
+        for group in value.split(",")
+        if group.strip()
+    ]
+    devices = [device for group in groups for device in group]
+    if not all(_DEVICE.fullmatch(device) for device in devices) or len(set(devices)) < len(devices):
+        raise ValueError("give each device once, as a number, cuda:NUMBER or GPU-UUID, with commas or pluses")
+    return groups
 
 
 def _store_url(value: str) -> str:
@@ -171,6 +193,8 @@ class Settings(BaseSettings):
     # How long a worker prefers the language models that it has loaded to those of others who wait.
     turn_seconds: float = Field(default=60.0, ge=0)
     loaded_models: int = Field(default=2, ge=1)
+    # The GPUs of each process of a worker for `gpu`; all that are visible, one a process, unless given.
+    devices: Annotated[list[DeviceGroup], NoDecode, BeforeValidator(_split_devices)] = []
     shard_tokens: int = Field(default=65_536, ge=1)
     shard_texts: int = Field(default=4096, ge=1)
     # Calibration tokens of a job that collects curvature, at least; an edit of fewer than twice as many

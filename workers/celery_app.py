@@ -4,6 +4,7 @@ import multiprocessing
 import threading
 from typing import Any
 
+from billiard import current_process
 from celery import Celery
 from celery.signals import (
     celeryd_after_setup,
@@ -16,6 +17,7 @@ from celery.signals import (
 from app.logs import configure_logging
 from app.settings import CPU_QUEUE, GPU_QUEUE, Queue, get_settings
 from app.tracing import start_tracing
+from workers.running.device import take_devices
 
 celery_app = Celery("memaudit", include=["workers.tasks"])
 celery_app.conf.update(get_settings().celery_options())
@@ -60,7 +62,8 @@ def _trace(**_: Any) -> None:
 
 @worker_process_init.connect
 def _begin(**_: Any) -> None:
-    """In a fresh child, beside its first job: get ready, and say that it is there."""
+    """In a fresh child: take its devices; beside its first job get ready, and say that it is there."""
+    take_devices(get_settings().devices, getattr(current_process(), "index", 0))
     threading.Thread(target=_warm_up_and_announce, args=(worker_class(),), daemon=True).start()
 
 

@@ -23,6 +23,7 @@ from app.cli.output import JSONFlag, print_json
 from app.cli.pull import pull
 from app.cli.release import release
 from app.cli.verify import verify
+from app.embedded.devices import device_variables, worker_devices
 from app.embedded.programs import api_command, worker_command
 from app.embedded.supervisor import Ready, supervise
 from app.sealing.keyring import Keyring
@@ -106,13 +107,16 @@ def api(host: HostOption = None, port: PortOption = None) -> None:
 def worker(
     queue: Annotated[Queue, typer.Option(help="gpu takes all work, cpu what needs no torch.")] = GPU_QUEUE,
     concurrency: Annotated[
-        int, typer.Option(min=1, help="Processes, each with its own models in memory.")
-    ] = 1,
+        int | None,
+        typer.Option(min=1, help="Processes, each with its own models in memory; default one a GPU, or one."),
+    ] = None,
 ) -> None:
     """Run one worker against the Postgres and Redis of the settings; start as many as you like."""
     with explained():
         settings = _service_settings()
-        _become(worker_command(queue, concurrency, settings.log_level))
+        groups = worker_devices(settings, queue)
+        os.environ |= device_variables(groups)
+        _become(worker_command(queue, concurrency or max(1, len(groups)), settings.log_level))
 
 
 @cli.command()

@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +14,9 @@ from urllib.request import Request, urlopen
 
 from app import __version__
 from app.doctor.check import Check, Finding, Patient, fail, ok, warn
-from app.settings import SERVED_BY
+from app.embedded.devices import worker_devices
+from app.embedded.errors import EmbeddedError
+from app.settings import GPU_QUEUE, SERVED_BY, DeviceGroup
 
 _SEEN_SECONDS: Final = 150.0  # they say each minute that they are there
 _HUB: Final = "https://huggingface.co"
@@ -74,8 +76,8 @@ def check_hub(_: Patient) -> Finding:
     return ok(f"{hub} answers.")
 
 
-def check_gpu(_: Patient) -> Finding:
-    """The driver, what torch was built for, and whether it computes on the card."""
+def check_gpu(patient: Patient) -> Finding:
+    """The driver, what torch was built for, whether it computes on the card, and who takes which."""
     driver = _DRIVER.exists()
     if importlib.util.find_spec("torch") is None:
         if driver:
@@ -96,11 +98,15 @@ def check_gpu(_: Patient) -> Finding:
             f"torch cannot be used: {(asked.stderr.strip().splitlines() or ['it died'])[-1]}",
             "Install it again by its pin, or see whether the driver fits the card.",
         )
-    return judge_torch(json.loads(asked.stdout), driver=driver)
+    try:
+        groups = worker_devices(patient.settings, GPU_QUEUE)
+    except EmbeddedError as error:
+        return fail(f"{error}.", "Correct MEMAUDIT_DEVICES, or give this machine its GPUs.")
+    return judge_torch(json.loads(asked.stdout), driver=driver, groups=groups)
 
 
-def judge_torch(found: Mapping[str, Any], *, driver: bool) -> Finding:
-    """What torch says, with whether there is a driver."""
+def judge_torch(found: Mapping[str, Any], *, driver: bool, groups: Sequence[DeviceGroup] = ()) -> Finding:
+    """What torch says, with whether there is a driver, and the devices of each process of a worker."""
     version, wanted = found["version"].partition("+")[0], _pinned_torch()
     if wanted not in {None, version}:
         return warn(
@@ -111,7 +117,8 @@ def judge_torch(found: Mapping[str, Any], *, driver: bool) -> Finding:
             f"{name} ({free / 2**30:.0f} of {total / 2**30:.0f} GiB free)"
             for name, free, total in found["devices"]
         )
-        return ok(f"torch {version} computes on {cards}.")
+        processes = "; ".join(map(" and ".join, groups)) or "all"
+        return ok(f"torch {version} computes on {cards}. Devices of each process of a worker: {processes}.")
     if driver and found["cuda"] is None:
         return fail(
             "There is an NVIDIA driver, but torch was built without CUDA.", "Install torch's CUDA build."

@@ -16,6 +16,7 @@ from typing import Final
 import httpx
 from pydantic import SecretStr
 
+from app.embedded.devices import device_variables, worker_devices
 from app.embedded.errors import AlreadyRunning, EmbeddedError, ServerFailed
 from app.embedded.layout import Layout, lay_out
 from app.embedded.owner_key import ensure_owner_key
@@ -154,11 +155,12 @@ def _watch(watched: list[Watched]) -> None:
 def _programs(settings: Settings, layout: Layout) -> tuple[Program, Program]:
     """The worker and the API, not started."""
     environment = os.environ | service_variables(settings)
+    groups = worker_devices(settings, GPU_QUEUE)
     worker = Program(
         "worker",
-        worker_command(GPU_QUEUE, concurrency=1, log_level=settings.log_level),
+        worker_command(GPU_QUEUE, max(1, len(groups)), settings.log_level),
         logs=layout.logs,
-        environment=environment,
+        environment=environment | device_variables(groups),
         directory=layout.home,
         stop_steps=WORKER_STOP,
         niceness=_WORKER_NICENESS,

@@ -314,12 +314,21 @@ def test_what_torch_says(
 ) -> None:
     found = {"version": "2.13.0+cu128", "cuda": cuda, "devices": devices}
     says(workers.judge_torch(found, driver=driver), outcome, words)
+    if devices:
+        of_each = "Devices of each process of a worker: "
+        says(workers.judge_torch(found, driver=driver), outcome, f"{of_each}all")
+        shared = workers.judge_torch(found, driver=driver, groups=[("0", "1"), ("2",)])
+        says(shared, outcome, f"{of_each}0 and 1; 2")
     says(workers.judge_torch(found | {"version": "2.0.1"}, driver=driver), "warn", "tested with 2.13.0")
 
 
 def test_torch_is_asked_in_a_process_of_its_own(sound: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "_ASK_TORCH", "raise SystemExit('the driver is too old')")
     says(finding("gpu", sound), "fail", "the driver is too old")
+    monkeypatch.setattr(workers, "_ASK_TORCH", "print('{}')")
+    several = sound.model_copy(update={"devices": [("0",), ("1",)]})
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    says(finding("gpu", several), "fail", "names device 1, and this machine shows 1")
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     says(finding("gpu", sound), "ok", "needs none")
 

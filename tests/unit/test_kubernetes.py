@@ -164,7 +164,7 @@ def test_workers_of_every_class_are_started_and_only_those_with_a_gpu_ask_for_on
         gpus = container["resources"]["limits"].get("nvidia.com/gpu", 0)
         assert gpus == (1 if parsed.params["queue"] == "gpu" else 0), name
         assert ("nodeSelector" in deployment["spec"]["template"]["spec"]) == bool(gpus)
-        assert parsed.params["concurrency"] == 1
+        assert parsed.params["concurrency"] is None  # one process a GPU
     assert queues == set(SERVED_BY)
 
 

@@ -1,4 +1,4 @@
-"""What this worker runs on: its device and its memory, which tell its class from others."""
+"""What this worker runs on: its devices and its memory, which tell its class from others."""
 
 import os
 from collections.abc import Iterator
@@ -24,8 +24,10 @@ def this_machine(queue: Queue) -> Machine:
         import torch  # noqa: PLC0415 - not every worker has it
 
         if torch.cuda.is_available():
-            properties = torch.cuda.get_device_properties(0)
-            return _machine(properties.name, properties.total_memory, on_processor=False)
+            cards = [torch.cuda.get_device_properties(place) for place in range(torch.cuda.device_count())]
+            several = f"{len(cards)} x " if len(cards) > 1 else ""
+            memory_bytes = sum(card.total_memory for card in cards)
+            return _machine(several + cards[0].name, memory_bytes, on_processor=False)
     return _machine(_processor(), min(_memory_limits()), on_processor=True)
 
 
