@@ -50,7 +50,13 @@ class ModelCache:
                 evicted.tokenizer.close()
             with self._meter.loading(row):
                 self._loaded[key] = self._load(row, dtype)
-            log.info("language_model_loaded", language_model=str(row.id), dtype=dtype)
+            log.info(
+                "language_model_loaded",
+                language_model=str(row.id),
+                dtype=dtype,
+                device=str(self._loaded[key].device),
+                packs=self._loaded[key].packs,
+            )
         self._loaded.move_to_end(key)
         return self._loaded[key]
 

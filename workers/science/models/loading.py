@@ -1,6 +1,6 @@
 """Checkpoints in Hugging Face layout, loaded for scoring."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from workers.science.models.configuration import read_configuration
 from workers.science.models.tokenization import tokens_put_in_front
 from workers.science.models.tokenizer_files import load_tokenizer, prefix_token_id_of
 from workers.science.scoring.likelihood import base_hidden_states
+from workers.science.scoring.packing import packs
 from workers.science.scoring.vocabulary.head import project_to_vocabulary
 
 _PROBE_TOKENS = 16
@@ -24,7 +25,7 @@ class LanguageModel:
     """A causal language model in memory with its tokenizer.
 
     `prefix_token_id` is BOS, else EOS. `own_prefix_token_ids` is what the tokenizer puts before a text by
-    itself, often nothing.
+    itself, often nothing. `packs` says that texts are scored end to end in one row, not padded.
     """
 
     model: Any
@@ -35,6 +36,7 @@ class LanguageModel:
     device: torch.device
     dtype: torch.dtype
     own_prefix_token_ids: tuple[int, ...] = ()
+    packs: bool = False
 
     @property
     def padding_token_id(self) -> int:
@@ -100,7 +102,16 @@ def load_language_model(
         own_prefix_token_ids=tokens_put_in_front(tokenizer),
     )
     _probe(language_model)
-    return language_model
+    return replace(language_model, packs=_packs_fast(language_model))
+
+
+@torch.inference_mode()
+def _packs_fast(language_model: LanguageModel) -> bool:
+    """Whether the model packs and gains by it: one kernel attends to all windows, of halves on a GPU."""
+    if language_model.device.type != "cuda" or language_model.dtype == torch.float32:
+        return False
+    tokens = probe_tokens(language_model)
+    return packs(language_model.model, tokens[0], base_hidden_states(language_model.model, tokens)[0])
 
 
 def probe_tokens(language_model: LanguageModel) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """Windows of long texts, batches of like length, and their spread over the cores."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -64,20 +64,30 @@ def cut_windows(text: int, n_tokens: int, context_length: int, n_in_front: int) 
         done = end
 
 
-def batch_by_length(windows: Sequence[Window], budget: int) -> list[list[Window]]:
-    """Batches of windows of like length, longest first, of at most `budget` tokens with padding.
+def batch_by_length(windows: Sequence[Window], budget: int, *, padded: bool = True) -> list[list[Window]]:
+    """Batches of windows of like length, longest first, of at most `budget` tokens, with padding if padded.
 
     A window that is longer than the budget is a batch by itself.
     """
     batches: list[list[Window]] = []
-    room = 0
+    taken = budget
     for window in sorted(windows, key=len, reverse=True):
-        if room == 0:
+        width = len(batches[-1][0]) if padded and batches else len(window)
+        if taken + width > budget:
             batches.append([])
-            room = max(1, budget // len(window))
+            taken, width = 0, len(window)
         batches[-1].append(window)
-        room -= 1
+        taken += width
     return batches
+
+
+def one_ahead(results: Iterable[Result]) -> Iterator[Result]:
+    """The same results, each once the next one is begun: a device has work while one is looked at."""
+    before: list[Result] = []
+    for result in results:
+        yield from before
+        before = [result]
+    yield from before
 
 
 def map_on_cores(

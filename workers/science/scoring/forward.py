@@ -18,9 +18,12 @@ from workers.science.scoring.batching import (
     batch_tokens_for,
     cut_windows,
     map_on_cores,
+    one_ahead,
 )
 from workers.science.scoring.likelihood import PositionScores, Wanted, base_hidden_states, score_positions
+from workers.science.scoring.packing import packed_hidden_states
 from workers.science.scoring.prefix_token import PrefixToken
+from workers.science.scoring.transfer import Returning, bring_back, to_device
 
 # The fields of `PositionScores` and of the ledger, and those of which every number is finite.
 _RECORDED: Final = tuple(PositionScores.__dataclass_fields__)
@@ -123,13 +126,17 @@ def score_tokens(
                 index, length, language_model.context_length, len(prefix_token.in_front)
             )
         ]
-    batches = batch_by_length(windows, batch_tokens or batch_tokens_for(language_model.device))
+    device = language_model.device
+    batches = batch_by_length(
+        windows, batch_tokens or batch_tokens_for(device), padded=not language_model.packs
+    )
     results = map_on_cores(
         lambda batch: _score_batch(language_model, ledger, batch, prefix_token.in_front, wanted),
         batches,
-        language_model.device,
+        device,
     )
-    for batch, _ in zip(batches, results, strict=True):
+    for batch, scored in zip(batches, results if device.type == "cpu" else one_ahead(results), strict=True):
+        ledger.record(scored.places, scored.scores.arrived())
         on_batch(batch)
 
 
@@ -159,6 +166,14 @@ def _repeated(scores: PositionScores, rows: torch.Tensor) -> PositionScores:
     return PositionScores(**{name: each[rows] for name, each in found.items()})
 
 
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    """Scores of a batch, and the places [N] in the ledger that they are of."""
+
+    places: npt.NDArray[np.int64]
+    scores: Returning
+
+
 @torch.inference_mode()
 def _score_batch(
     language_model: LanguageModel,
@@ -166,34 +181,52 @@ def _score_batch(
     batch: list[Window],
     in_front: tuple[int, ...],
     wanted: Wanted,
-) -> None:
-    longest = max(map(len, batch))
-    inputs = np.full((len(batch), longest), language_model.padding_token_id, dtype=np.int64)
-    for row, window in enumerate(batch):
-        front = in_front[window.start :]
-        # The text's own tokens stand that many places later in the stream.
-        first = ledger.starts[window.text] - len(in_front)
-        inputs[row, : len(front)] = front
-        inputs[row, len(front) : len(window)] = ledger.token_ids[
-            first + window.start + len(front) : first + window.end
-        ]
-    # Positions [N] among the batch's B * S places that predict scored tokens, and the tokens' places.
+) -> _Scored:
+    rows = [_inputs(ledger, window, in_front) for window in batch]
+    hidden, starts = _hidden_states(language_model, rows)
+    # Positions [N] among the batch's places that predict scored tokens, and the tokens' places.
     positions = np.concatenate(
-        [row * longest + np.arange(len(w) - w.n_scored, len(w)) for row, w in enumerate(batch)]
+        [
+            start + np.arange(len(w) - w.n_scored, len(w))
+            for start, w in zip(starts.tolist(), batch, strict=True)
+        ]
     )
     # The last input of a window predicts the token after it.
     predicted = [np.arange(w.end - w.n_scored, w.end) + 1 - len(in_front) for w in batch]
     places = np.concatenate(
         [ledger.starts[w.text] + tokens for w, tokens in zip(batch, predicted, strict=True)]
     )
-
     device = language_model.device
-    hidden = base_hidden_states(language_model.model, torch.from_numpy(inputs).to(device)).flatten(0, 1)
     scores = score_positions(
         language_model.model,
-        hidden[torch.from_numpy(positions).to(device)],
-        torch.from_numpy(ledger.token_ids[places]).to(device),
+        hidden[to_device(positions, device)],
+        to_device(ledger.token_ids[places], device),
         wanted,
-        torch.from_numpy(ledger.recitable[places]).to(device),
+        to_device(ledger.recitable[places], device),
     )
-    ledger.record(places, scores)
+    return _Scored(places, bring_back(scores))
+
+
+def _inputs(ledger: Ledger, window: Window, in_front: tuple[int, ...]) -> TokenIds:
+    """A window's tokens: what stands in front as far as it is in the window, then the text's own."""
+    front = np.asarray(in_front[window.start :], np.int64)
+    # The text's own tokens stand that many places later in the stream.
+    first = ledger.starts[window.text] - len(in_front)
+    return np.concatenate([front, ledger.token_ids[first + window.start + len(front) : first + window.end]])
+
+
+def _hidden_states(
+    language_model: LanguageModel, rows: Sequence[TokenIds]
+) -> tuple[torch.Tensor, npt.NDArray[np.int64]]:
+    """Last hidden states of rows of tokens: [places, H], and the place that each row begins at."""
+    lengths = [len(row) for row in rows]
+    if language_model.packs:
+        token_ids = to_device(np.concatenate(rows), language_model.device)
+        hidden = packed_hidden_states(language_model.model, token_ids, lengths)
+        return hidden, np.concatenate(([0], np.cumsum(lengths[:-1], dtype=np.int64)))
+    longest = max(lengths)
+    inputs = np.full((len(rows), longest), language_model.padding_token_id, dtype=np.int64)
+    for place, row in enumerate(rows):
+        inputs[place, : len(row)] = row
+    hidden = base_hidden_states(language_model.model, to_device(inputs, language_model.device))
+    return hidden.flatten(0, 1), np.arange(len(rows)) * longest
