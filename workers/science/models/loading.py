@@ -11,6 +11,7 @@ from transformers.utils import logging as transformers_logging
 from workers.science.errors import CheckpointRejected
 from workers.science.models import checkpoint_files
 from workers.science.models.configuration import read_configuration
+from workers.science.models.placing import Placing, place
 from workers.science.models.tokenization import tokens_put_in_front
 from workers.science.models.tokenizer_files import load_tokenizer, prefix_token_id_of
 from workers.science.scoring.likelihood import base_hidden_states
@@ -54,7 +55,8 @@ def load_language_model(
 
     Args:
         directory: checkpoint in Hugging Face layout.
-        device: such as `cpu` or `cuda:0`; by default the first GPU if there is one.
+        device: such as `cpu` or `cuda:0`; by default the GPU with most room, or all of them together for a
+            model that is larger, or the processor.
         dtype: of the weights in memory: `float32`, `bfloat16` or `float16`.
         tokenizer: stands for the checkpoint's own, which is loaded into this process unless it is given.
 
@@ -70,7 +72,11 @@ def load_language_model(
     config = read_configuration(directory)
     checkpoint_files.stored_tensors(checkpoint_files.weight_files(directory))
     tokenizer = load_tokenizer(directory) if tokenizer is None else tokenizer
-    chosen_device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    placing = (
+        place(config.model_class, config.values, getattr(torch, dtype))
+        if device is None
+        else Placing(torch.device(device))
+    )
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()  # its report would name what the files hold
     try:
@@ -78,6 +84,7 @@ def load_language_model(
             directory,
             config=config.values,
             dtype=getattr(torch, dtype),
+            device_map=placing.device_map,
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
@@ -92,12 +99,12 @@ def load_language_model(
             "weights_incomplete", f"{len(absent)} tensors are missing; the first is {absent[0]}."
         )
     language_model = LanguageModel(
-        model=model.to(chosen_device).eval(),
+        model=(model if placing.device_map else model.to(placing.device)).eval(),
         tokenizer=tokenizer,
         prefix_token_id=prefix_token_id_of(tokenizer),
         context_length=config.context_with(tokenizer),
         vocabulary_size=model.get_output_embeddings().weight.shape[0],
-        device=chosen_device,
+        device=placing.device,
         dtype=getattr(torch, dtype),
         own_prefix_token_ids=tokens_put_in_front(tokenizer),
     )

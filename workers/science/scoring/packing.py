@@ -154,12 +154,13 @@ def _attend_at_once(
 ) -> Tensor:
     """Attention of all windows in one kernel, flash attention: for half precision on a GPU. [T, Q, D]."""
     row = _row.get()
+    ends = row.on_device.to(query.device)  # a layer may be on another GPU
     found = varlen_attn(
         query,
         key,
         value,
-        row.on_device,
-        row.on_device,
+        ends,
+        ends,
         row.longest,
         row.longest,
         scale=scaling,
