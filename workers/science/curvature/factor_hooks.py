@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from workers.science.curvature.packed import add_products, packed_size
+from workers.science.curvature.tensor_cores import lossless_tensor_cores
 from workers.science.models.projections import Projection
 
 
@@ -113,7 +114,7 @@ class Recorder:
         return record
 
     def _add_gradients(self, batch: _Batch, path: str, gradient: Tensor) -> None:
-        rows = gradient.flatten(0, -2)[batch.positions]
+        rows = gradient.flatten(0, -2)[batch.positions.to(gradient.device)]
         for projection in self._projections[path]:
             part = rows if projection.rows is None else rows[:, projection.rows]
             _add_products(batch.sums.gradients, projection.key, part)
@@ -123,14 +124,16 @@ def _add_activations(batch: _Batch, path: str, inputs: Tensor) -> None:
     """Add the outer products of a module's inputs, unless the module before it had the same inputs."""
     if inputs is not batch.last_input:
         batch.last_path, batch.last_input = path, inputs
-        _add_products(batch.sums.activations, path, inputs.detach().flatten(0, -2)[batch.positions])
+        positions = batch.positions.to(inputs.device)  # a layer may be on another GPU
+        _add_products(batch.sums.activations, path, inputs.detach().flatten(0, -2)[positions])
     batch.sums.sources[path] = batch.last_path
 
 
 @torch.no_grad()
 def _add_products(totals: dict[str, Tensor], name: str, rows: Tensor) -> None:
     """Add the outer products of rows [N, D] to a total."""
-    rows = rows.float()
+    dtype, rows = rows.dtype, rows.float()
     if name not in totals:
         totals[name] = rows.new_zeros(packed_size(rows.shape[1]))
-    add_products(totals[name], rows)
+    with lossless_tensor_cores(dtype):
+        add_products(totals[name], rows)
