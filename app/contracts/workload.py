@@ -25,6 +25,20 @@ class Texts:
 
 NO_TEXTS: Final = Texts(0, 0.0)
 
+# What a processor scores of a language model of so many parameters within some seconds is a whole shard.
+_PARAMETERS_OF_WHOLE_SHARDS: Final = 16_000_000
+_FEWEST_TOKENS: Final = 1024
+
+
+def most_tokens_of_shard(limit: int, parameter_count: int | None, *, on_processor: bool) -> int:
+    """Tokens that one job scores at most: `limit`, and on a processor fewer of a large language model.
+
+    What is more urgent waits until a worker ends its shard, so that none may take minutes.
+    """
+    if not on_processor or parameter_count is None or parameter_count <= _PARAMETERS_OF_WHOLE_SHARDS:
+        return limit
+    return min(limit, max(_FEWEST_TOKENS, limit * _PARAMETERS_OF_WHOLE_SHARDS // parameter_count))
+
 
 def what_is_measured(spec: "AuditSpec") -> str:
     """The name of what an audit measures, as far as it costs time: metrics, options that they read, dtype."""

@@ -39,19 +39,21 @@ def estimate_audits(
     session: Session, audits: Sequence[tuple[str, Audit]], settings: Settings, *, of_study: bool = False
 ) -> Estimate:
     """What audits take, each in its role, and the study that compares them."""
-    work = work_of_audits(session, audits, settings, of_study=of_study)
-    return _answer(session, work, held_by_audits(session, audits))
+    workers = seen_lately(session, GPU_QUEUE)
+    work = work_of_audits(session, audits, settings, workers, of_study=of_study)
+    return _answer(session, work, held_by_audits(session, audits), workers)
 
 
 def estimate_edit(
     session: Session, edit: Edit, text_sets: dict[TextSetRole, TextSet], settings: Settings
 ) -> Estimate:
     """What an edit takes."""
-    return _answer(session, work_of_edit(session, edit, text_sets, settings), held_by_edit(session, edit))
+    work = work_of_edit(session, edit, text_sets, settings)
+    return _answer(session, work, held_by_edit(session, edit), seen_lately(session, GPU_QUEUE))
 
 
-def _answer(session: Session, work: Work, held: Sequence[Held]) -> Estimate:
-    workers, memory = seen_lately(session, GPU_QUEUE), memory_of(held)
+def _answer(session: Session, work: Work, held: Sequence[Held], workers: Sequence[WorkerClass]) -> Estimate:
+    memory = memory_of(held)
     jobs = work.jobs or []
     speeds = Speeds(read_throughput(session, {LOADING, *(each.kind for each in jobs)}))
     models = list({each.language_model.id: each.language_model for each in held}.values())

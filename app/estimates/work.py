@@ -17,7 +17,7 @@ from app.contracts.edit_workload import (
 )
 from app.contracts.edits import EditSpec
 from app.contracts.texts import TextSetRole
-from app.contracts.workload import Texts, audit_tokens, what_is_measured
+from app.contracts.workload import Texts, audit_tokens, most_tokens_of_shard, what_is_measured
 from app.estimates.schemas import TokensBasis
 from app.settings import Settings
 from app.store.audits import Audit
@@ -33,6 +33,7 @@ from app.store.jobs.kinds import (
 from app.store.keyed_digests import digest_of
 from app.store.language_models import LanguageModel
 from app.store.text_sets import TextSet, TextSetStatus
+from app.store.throughput import WorkerClass
 from app.store.token_counts import tokens_counted, tokens_per_byte
 
 # What tokenizers of large vocabularies make of English prose: about four bytes a token.
@@ -99,9 +100,15 @@ def count_tokens(session: Session, role: str, language_model: LanguageModel, tex
 
 
 def work_of_audits(
-    session: Session, audits: Sequence[tuple[str, Audit]], settings: Settings, *, of_study: bool = False
+    session: Session,
+    audits: Sequence[tuple[str, Audit]],
+    settings: Settings,
+    workers: Sequence[WorkerClass],
+    *,
+    of_study: bool = False,
 ) -> Work:
-    """The work of audits, each in its role, and of the study that compares them."""
+    """The work of audits, each in its role, and of the study that compares them; such workers plan it."""
+    on_processor = any(each.threads > 0 for each in workers) or not workers
     counted: list[Counted] = []
     jobs: list[Jobs] = []
     forward_tokens = 0.0
@@ -113,7 +120,7 @@ def work_of_audits(
             spec = StoredAuditSpec.model_validate(audit.spec)
             units = audit_tokens(spec.metrics, spec.options, found.texts)
             forward_tokens += units
-            jobs += _jobs_of_audit(found, found.texts, units, spec, settings)
+            jobs += _jobs_of_audit(found, found.texts, units, spec, settings, on_processor=on_processor)
     if any(each.texts is None for each in counted):
         return Work(counted, None, None)
     if of_study:
@@ -122,13 +129,22 @@ def work_of_audits(
 
 
 def _jobs_of_audit(
-    counted: Counted, texts: Texts, units: float, spec: StoredAuditSpec, settings: Settings
+    counted: Counted,
+    texts: Texts,
+    units: float,
+    spec: StoredAuditSpec,
+    settings: Settings,
+    *,
+    on_processor: bool,
 ) -> Iterable[Jobs]:
     """Planning, which counts the tokens of all but small sets; shards; the summary."""
     size = counted.text_set.byte_count
-    small = size <= settings.shard_tokens
+    most_tokens = most_tokens_of_shard(
+        settings.shard_tokens, counted.language_model.parameter_count, on_processor=on_processor
+    )
+    small = size <= most_tokens
     by_texts = ceil(texts.count / settings.shard_texts)
-    shards = by_texts if small else max(by_texts, ceil(texts.tokens / settings.shard_tokens))
+    shards = by_texts if small else max(by_texts, ceil(texts.tokens / most_tokens))
     yield Jobs(PLAN_AUDIT.name, 1, 0.0 if small else size)
     yield Jobs(SCORE_SHARD.name, shards, units, what_is_measured(spec), counted.language_model)
     yield Jobs(SUMMARIZE_AUDIT.name, 1, texts.count)

@@ -73,7 +73,7 @@ class Machine:
     Attributes:
         name: of the class.
         device: the GPU, or the processor.
-        threads: that compute on the processor.
+        threads: that compute on the processor; 0 where a GPU computes.
         memory_bytes: of the GPU, or what the process may use.
     """
 

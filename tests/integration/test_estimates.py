@@ -45,7 +45,7 @@ from workers.science.models.description import describe_checkpoint
 
 GIB = 2**30
 SMALL = Machine(name="small", device="processor", threads=2, memory_bytes=4 * GIB)
-LARGE = Machine(name="large", device="GPU", threads=8, memory_bytes=80 * GIB)
+LARGE = Machine(name="large", device="GPU", threads=0, memory_bytes=80 * GIB)
 SCOPES = ("audit:read", "audit:write", "edit:read", "edit:write")
 PARAMETERS = 1_000_000_000
 DRY = {"dry_run": True}
@@ -194,20 +194,20 @@ async def test_seconds_are_those_of_the_nearest_like(
         (worker,) = (await estimate(client, "/v1/audits", body | fields))["by_worker_class"]
         return worker["seconds"], worker["basis"]
 
-    measured(sessions, SMALL, plan, summary)
+    measured(sessions, LARGE, plan, summary)
     assert await said() == (None, "unknown")
     # Another model of half the size takes half as long for a token: 0.01 s, so that this one takes 0.02 s.
     other = {"language_model_digest": "f" * 64, "parameter_count": PARAMETERS // 2}
-    measured(sessions, SMALL, shard(100, 1.0, **other))
+    measured(sessions, LARGE, shard(100, 1.0, **other))
     seconds, basis = await said()
     assert (seconds, basis) == (pytest.approx(2 + 1000 * 0.02 + 3), "scaled")
     # The same model with other metrics.
-    measured(sessions, SMALL, shard(100, 3.0, "extraction(64,48):float32:evidence"))
+    measured(sessions, LARGE, shard(100, 3.0, "extraction(64,48):float32:evidence"))
     seconds, basis = await said()
     assert (seconds, basis) == (pytest.approx(2 + 1000 * 0.03 + 3), "scaled")
     # The same: jobs of 100 and 1,000 tokens on the line 0.5 + 0.005 a token. The older job counts for less,
     # which changes nothing of a line that both are on.
-    measured(sessions, SMALL, shard(100, 1.0), shard(1000, 5.5))
+    measured(sessions, LARGE, shard(100, 1.0), shard(1000, 5.5))
     seconds, basis = await said()
     assert (seconds, basis) == (pytest.approx(2 + 0.5 + 1000 * 0.005 + 3), "measured")
     # 100 tokens a text: suffixes of 100·48/112 tokens, each decoded token as four.
@@ -219,9 +219,21 @@ async def test_seconds_are_those_of_the_nearest_like(
     assert answer["forward_passes"] == pytest.approx(passed / 1000)
     # Nothing is known of the loading, nor of a class that measured nothing.
     assert answer["by_worker_class"][0]["loading_seconds"] is None
-    measured(sessions, LARGE)
+    measured(sessions, SMALL)
     answer = await estimate(client, "/v1/audits", body)
-    assert [each["basis"] for each in answer["by_worker_class"]] == ["unknown", "measured"]
+    assert [each["basis"] for each in answer["by_worker_class"]] == ["measured", "unknown"]
+
+
+async def test_a_large_model_has_more_shards_on_a_processor(
+    client: httpx.AsyncClient, model: str, sessions: sessionmaker[Session]
+) -> None:
+    """4,000 tokens of a billion parameters: one shard of a GPU, and on a processor 1,024 tokens each."""
+    body = {"model": model, "text_set": await upload(client, 40)}
+    measured(sessions, LARGE)
+    on_gpu = (await estimate(client, "/v1/audits", body))["jobs"]
+    measured(sessions, SMALL)
+    on_processor = (await estimate(client, "/v1/audits", body))["jobs"]
+    assert (on_gpu, on_processor) == (1 + 1 + 1, 1 + 4 + 1)
 
 
 @pytest.mark.parametrize("path", ["/v1/audits", "/v1/studies", "/v1/edits"])

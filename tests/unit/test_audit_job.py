@@ -17,6 +17,7 @@ from scipy import stats
 from app.contracts.metrics.splits import SplitCounts
 from app.contracts.results.intervals import MeanInterval, ShareInterval
 from app.contracts.results.summary import AuditSummary
+from app.contracts.workload import most_tokens_of_shard
 from app.store.scores import ScoreFacts
 from app.store.text_sets import TextSet
 from workers.audits.dose_response import DoseResponses, equivalents_of
@@ -51,14 +52,46 @@ def test_shards_cover_all_texts_in_order_and_keep_both_limits(
 @given(st.integers(min_value=1, max_value=40), st.integers(min_value=1, max_value=10))
 def test_texts_of_few_bytes_are_cut_by_number_without_a_look_at_them(texts: int, most: int) -> None:
     settings = SimpleNamespace(shard_tokens=100, shard_texts=most)
-    runtime = cast("Runtime", SimpleNamespace(settings=settings))
+    runtime = cast("Runtime", SimpleNamespace(settings=settings, machine=SimpleNamespace(threads=2)))
     text_set = TextSet(text_count=texts, byte_count=100)
 
     def refuse() -> LanguageModel:
         raise AssertionError("nothing needs to be counted")
 
-    bounds = cut_text_set(runtime, text_set, "control", refuse, refuse)
+    bounds = cut_text_set(runtime, text_set, None, "control", refuse, refuse)
     assert bounds == list(cut_shards([0] * texts, 100, most))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "on_processor", "expected"),
+    [
+        (None, True, 65_536),
+        (16_000_000, True, 65_536),
+        (160_000_000, True, 6_553),
+        (7_000_000_000, True, 1_024),
+        (7_000_000_000, False, 65_536),
+    ],
+)
+def test_a_shard_of_a_large_model_on_a_processor_is_smaller(
+    parameters: int | None,
+    on_processor: bool,
+    expected: int,
+) -> None:
+    assert most_tokens_of_shard(65_536, parameters, on_processor=on_processor) == expected
+    assert most_tokens_of_shard(100, parameters, on_processor=on_processor) <= 100
+
+
+def test_texts_are_cut_by_what_a_shard_of_their_model_may_have() -> None:
+    settings = SimpleNamespace(shard_tokens=65_536, shard_texts=4096)
+    runtime = cast("Runtime", SimpleNamespace(settings=settings, machine=SimpleNamespace(threads=2)))
+    text_set = TextSet(text_count=1, byte_count=10_000)
+
+    def loaded() -> LanguageModel:
+        raise LookupError("asked to count")
+
+    assert cut_text_set(runtime, text_set, 16_000_000, "control", loaded, loaded) == [(0, 1)]
+    with pytest.raises(LookupError, match="asked to count"):
+        cut_text_set(runtime, text_set, 160_000_000, "control", loaded, loaded)
 
 
 def facts(

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from sqlalchemy.orm import Session
 
 from app.contracts.audits import StoredAuditSpec
+from app.contracts.workload import most_tokens_of_shard
 from app.errors import ImportFailed, TextsAwaited
 from app.store.audits import Audit
 from app.store.enqueueing import enqueue_derivation, enqueue_shards
@@ -56,6 +57,7 @@ def plan_audit(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
     bounds = cut_text_set(
         runtime,
         text_set,
+        row.parameter_count,
         spec.options.special_tokens,
         lambda: runtime.models.get(row, spec.options.dtype),
         lambda: keeper.report(0),
@@ -85,21 +87,26 @@ def _plan_derivation(runtime: Runtime, lease: Lease, audit: Audit, source: Audit
 def cut_text_set(
     runtime: Runtime,
     text_set: TextSet,
+    parameter_count: int | None,
     special_tokens: SpecialTokens,
     load: Callable[[], LanguageModel],
     on_batch: Callable[[], object],
 ) -> list[tuple[int, int]]:
-    """Cut a text set into shards [start, stop), of so many tokens and texts as the settings allow.
+    """Cut a text set into shards [start, stop), of so many tokens and texts as one job may score.
 
     Args:
         runtime: this process.
         text_set: the set.
+        parameter_count: of the language model; see `most_tokens_of_shard`.
         special_tokens: what the string of a special token inside a text becomes.
         load: gives the language model whose tokens count; called if the tokens could exceed the limit.
         on_batch: called after each batch that was counted; may raise to stop.
     """
     settings = runtime.settings
-    if text_set.byte_count <= settings.shard_tokens:
+    most_tokens = most_tokens_of_shard(
+        settings.shard_tokens, parameter_count, on_processor=runtime.machine.threads > 0
+    )
+    if text_set.byte_count <= most_tokens:
         # Most tokens cover a byte or more, so texts of so few bytes are one shard's work. Those that a
         # tokenizer makes of less (a dummy prefix, a character that normalization takes apart) may exceed
         # the limit; the number of texts bounds them all the same.
@@ -114,7 +121,7 @@ def cut_text_set(
                 yield from count_tokens(language_model, batch, special_tokens)
                 on_batch()
 
-    return list(cut_shards(lengths(), settings.shard_tokens, settings.shard_texts))
+    return list(cut_shards(lengths(), most_tokens, settings.shard_texts))
 
 
 def cut_shards(lengths: Iterable[int], most_tokens: int, most_texts: int) -> Iterator[tuple[int, int]]:

@@ -116,7 +116,12 @@ class EditInputs:
         with runtime.sessions() as session:
             text_set = session.get_one(TextSet, self.text_sets[role].text_set_id)
         bounds = cut_text_set(
-            runtime, text_set, self.options.special_tokens, lambda: language_model, on_batch
+            runtime,
+            text_set,
+            language_model.model.num_parameters(),
+            self.options.special_tokens,
+            lambda: language_model,
+            on_batch,
         )
         return Shards(runtime.sessions, text_set.id, bounds)
 

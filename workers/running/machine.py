@@ -32,7 +32,7 @@ def this_machine(queue: Queue) -> Machine:
 
 
 def _machine(device: str, memory_bytes: int, *, on_processor: bool) -> Machine:
-    threads = _threads()
+    threads = _threads() if on_processor else 0
     computing = [f"{threads} thread{'s' * (threads != 1)}"] if on_processor else []
     name = ", ".join([device, *computing, f"{memory_bytes / _GIB:.0f} GiB"])
     return Machine(name=name, device=device, threads=threads, memory_bytes=memory_bytes)
