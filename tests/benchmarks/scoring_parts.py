@@ -15,8 +15,7 @@ from workers.science.models.loading import LanguageModel
 from workers.science.models.tokenization import count_tokens
 from workers.science.scoring.batching import (
     Window,
-    batch_by_length,
-    batch_tokens_for,
+    batches_for,
     cut_windows,
     map_on_cores,
 )
@@ -77,7 +76,7 @@ def work_of(language_model: LanguageModel, windows: Sequence[Window]) -> Work:
 def part_runners(language_model: LanguageModel, windows: Sequence[Window]) -> dict[str, Callable[[], None]]:
     """Body and head alone, in the scorer's own batches, spread over the cores as the scorer does."""
     model, device = language_model.model, language_model.device
-    batches = batch_by_length(windows, batch_tokens_for(device))
+    batches = batches_for(device, windows)
     hidden_size = model.get_output_embeddings().weight.shape[1]
     hidden = torch.randn(max(sum(map(len, batch)) for batch in batches), hidden_size)
 

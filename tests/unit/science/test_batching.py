@@ -36,6 +36,26 @@ def test_batches_hold_each_window_once_within_the_budget(lengths, budget):
         assert padded <= budget or len(batch) == 1
 
 
+@given(
+    lengths=st.lists(st.integers(1, 60), max_size=60), budget=st.integers(1, 200), multiple=st.integers(1, 5)
+)
+def test_few_batches_are_a_multiple_of_about_equal_size(lengths, budget, multiple):
+    windows = [Window(text, 0, length, length) for text, length in enumerate(lengths)]
+    filled, even = batch_by_length(windows, budget), batch_by_length(windows, budget, multiple=multiple)
+    assert sorted(window.text for batch in even for window in batch) == list(range(len(lengths)))
+    for batch in even:
+        assert len(batch) * max(map(len, batch)) <= budget or len(batch) == 1
+    assert len(filled) <= len(even) <= -(-len(filled) // multiple) * multiple
+    if len(set(lengths)) == 1 and len(lengths) % len(even) == 0:
+        assert len({len(batch) for batch in even}) == 1
+
+
+def test_ten_batches_become_twelve_and_many_stay():
+    equal = [Window(text, 0, 10, 10) for text in range(120)]
+    assert [len(batch) for batch in batch_by_length(equal, 120, multiple=4)] == [10] * 12
+    assert len(batch_by_length(equal, 30, multiple=7)) == 40
+
+
 def test_padding_is_small_when_lengths_are_mixed():
     lengths = random.Random(0).choices(range(10, 250), k=800)
     windows = [Window(text, 0, length, length) for text, length in enumerate(lengths)]

@@ -12,7 +12,7 @@ from torch import Tensor
 from workers.science.errors import ScienceError, ScoreNotFinite
 from workers.science.models.loading import LanguageModel
 from workers.science.models.token_blocks import Rows
-from workers.science.scoring.batching import Window, batch_by_length, batch_tokens_for, map_on_cores
+from workers.science.scoring.batching import Window, batches_for, map_on_cores
 from workers.science.scoring.likelihood import base_hidden_states, score_positions
 from workers.science.scoring.vocabulary.ranking import top_tokens
 
@@ -134,14 +134,13 @@ def _map_predicting(
     Rows of like length go together, the longest first.
     """
     rows = [Window(row, 0, length, length - 1) for row, length in enumerate(blocks.lengths.tolist())]
+    device = language_model.device
 
     @torch.inference_mode()
     def of_batch(batch: list[Window]) -> _Result:
         part = blocks.part([window.text for window in batch])
-        device = language_model.device
         predicts = part.predicts
         hidden = base_hidden_states(language_model.model, part.ids.to(device))[predicts.to(device)]
         return function(hidden, part.labels[predicts].to(device))
 
-    batches = batch_by_length(rows, batch_tokens_for(language_model.device))
-    return map_on_cores(of_batch, batches, language_model.device)
+    return map_on_cores(of_batch, batches_for(device, rows), device)

@@ -1,5 +1,6 @@
 """Windows of long texts, batches of like length, and their spread over the cores."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,6 +11,10 @@ import torch
 # Enough tokens to keep the matrix products busy, few enough to stay in a CPU's cache and to stop soon.
 _CPU_BATCH_TOKENS = 1024
 _GPU_BATCH_TOKENS = 16384
+# A core that is left without a batch while another has the last one waits; of more batches that is little.
+# The number does not follow from the number of cores, so that results do not either.
+_EVEN = 4
+_MANY = 32
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -31,11 +36,6 @@ class Window:
 
     def __len__(self) -> int:
         return self.end - self.start
-
-
-def batch_tokens_for(device: torch.device) -> int:
-    """How many tokens, padding included, suit a forward pass on a device."""
-    return _CPU_BATCH_TOKENS if device.type == "cpu" else _GPU_BATCH_TOKENS
 
 
 def cut_windows(text: int, n_tokens: int, context_length: int, n_in_front: int) -> Iterator[Window]:
@@ -64,14 +64,43 @@ def cut_windows(text: int, n_tokens: int, context_length: int, n_in_front: int) 
         done = end
 
 
-def batch_by_length(windows: Sequence[Window], budget: int, *, padded: bool = True) -> list[list[Window]]:
-    """Batches of windows of like length, longest first, of at most `budget` tokens, with padding if padded.
+def batches_for(
+    device: torch.device, windows: Sequence[Window], budget: int | None = None, *, padded: bool = True
+) -> list[list[Window]]:
+    """Batches that suit a device, see `batch_by_length`; its cores take them in turn."""
+    if device.type == "cpu":
+        return batch_by_length(windows, budget or _CPU_BATCH_TOKENS, padded=padded, multiple=_EVEN)
+    return batch_by_length(windows, budget or _GPU_BATCH_TOKENS, padded=padded)
 
-    A window that is longer than the budget is a batch by itself.
+
+def batch_by_length(
+    windows: Sequence[Window], budget: int, *, padded: bool = True, multiple: int = 1
+) -> list[list[Window]]:
+    """Batches of windows of like length, longest first.
+
+    Args:
+        windows: one that is longer than the budget is a batch by itself.
+        budget: tokens of a batch at most.
+        padded: whether padding counts.
+        multiple: if there are few batches, so many or twice as many, or so, of about equal size are made, as
+            far as windows allow.
     """
+    ordered = sorted(windows, key=len, reverse=True)
+    batches = _filled(ordered, budget, padded=padded)
+    if len(batches) % multiple == 0 or len(batches) > _MANY:
+        return batches
+    wanted = -(-len(batches) // multiple) * multiple
+    least = bisect_left(
+        range(budget), -wanted, key=lambda tokens: -len(_filled(ordered, tokens, padded=padded))
+    )
+    return _filled(ordered, least, padded=padded)
+
+
+def _filled(windows: Sequence[Window], budget: int, *, padded: bool) -> list[list[Window]]:
+    """One batch after another filled up to the budget."""
     batches: list[list[Window]] = []
     taken = budget
-    for window in sorted(windows, key=len, reverse=True):
+    for window in windows:
         width = len(batches[-1][0]) if padded and batches else len(window)
         if taken + width > budget:
             batches.append([])

@@ -14,8 +14,7 @@ from workers.science.metrics.tokens import TokenIds
 from workers.science.models.loading import LanguageModel
 from workers.science.scoring.batching import (
     Window,
-    batch_by_length,
-    batch_tokens_for,
+    batches_for,
     cut_windows,
     map_on_cores,
     one_ahead,
@@ -127,9 +126,7 @@ def score_tokens(
             )
         ]
     device = language_model.device
-    batches = batch_by_length(
-        windows, batch_tokens or batch_tokens_for(device), padded=not language_model.packs
-    )
+    batches = batches_for(device, windows, batch_tokens, padded=not language_model.packs)
     results = map_on_cores(
         lambda batch: _score_batch(language_model, ledger, batch, prefix_token.in_front, wanted),
         batches,
