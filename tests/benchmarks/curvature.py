@@ -21,7 +21,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks.curvature_at_size import compare_at_size, random_blocks, random_llama
+from tests.benchmarks.curvature_at_size import compare_at_size
+from tests.benchmarks.random_models import random_blocks, random_llama
 from tests.kronfluence_factors import KronfluenceCollector
 from workers.science.curvature.kfac import Factors, collect_factors
 from workers.science.curvature.spectrum import select_top_mass

@@ -2,15 +2,15 @@
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
 
-import torch
 from rich.table import Table
 from torch import nn
-from transformers import LlamaConfig, LlamaForCausalLM
 
+from tests.benchmarks.random_models import random_blocks, random_llama
+from tests.benchmarks.rates import rate_of_products, timed
 from tests.kronfluence_factors import KronfluenceCollector
 from workers.science.curvature.kfac import Labels, collect_factors
 from workers.science.curvature.packed import packed_size
@@ -21,45 +21,11 @@ from workers.science.models.token_blocks import TokenBlocks
 HIDDEN, LAYERS, INTERMEDIATE, VOCABULARY, HEADS = 768, 12, 3072, 50_304, 12
 CHOSEN: Final = (8, 9, 10, 11)
 SEQUENCE, BATCH_BLOCKS = 512, 2
+# The products that stand for the matrix rate, [1024, 3072] x [3072, 3072].
+PRODUCT: Final = (1024, INTERMEDIATE, INTERMEDIATE)
 AT_LEAST = 1.5
 # Pieces of a run whose speeds are shown one by one.
 PIECES = 8
-
-
-def random_llama(hidden: int, layers: int, intermediate: int, vocabulary: int, heads: int) -> LanguageModel:
-    """A random model on the CPU."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        hidden_size=hidden,
-        num_hidden_layers=layers,
-        intermediate_size=intermediate,
-        vocab_size=vocabulary,
-        num_attention_heads=heads,
-        max_position_embeddings=2048,
-        tie_word_embeddings=False,
-        initializer_range=0.05,
-    )
-    model = LlamaForCausalLM(config).eval()
-    return LanguageModel(model, None, 0, 2048, vocabulary, torch.device("cpu"), torch.float32)
-
-
-def random_blocks(tokens: int, length: int, vocabulary: int) -> TokenBlocks:
-    """Blocks of so many random tokens, one at least."""
-    ids = torch.randint(0, vocabulary, (max(1, tokens // length), length))
-    return TokenBlocks(ids, torch.ones_like(ids, dtype=torch.bool))
-
-
-def matrix_rate(seconds: float = 2.0) -> float:
-    """Operations a second of float32 products [1024, 3072] x [3072, 3072], the best of many."""
-    left, right = torch.randn(1024, 3072), torch.randn(3072, 3072)
-    out = torch.empty(1024, 3072)
-    times = []
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        start = time.perf_counter()
-        torch.mm(left, right, out=out)
-        times.append(time.perf_counter() - start)
-    return 2 * 1024 * 3072 * 3072 / min(times)
 
 
 def operations_a_token(model: nn.Module, projections: Sequence[Projection]) -> float:
@@ -82,13 +48,6 @@ def operations_a_token(model: nn.Module, projections: Sequence[Projection]) -> f
     return 2.0 * (forward + backward + sum(map(packed_size, sides)))
 
 
-def timed(function: Callable[[], object]) -> float:
-    """Seconds that a call takes."""
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
-
-
 def speeds_over_a_run(language_model: LanguageModel, blocks: TokenBlocks, labels: Labels) -> list[float]:
     """Tokens a second in consecutive pieces of one collection."""
     told = [(time.perf_counter(), 0)]
@@ -107,7 +66,7 @@ def speeds_over_a_run(language_model: LanguageModel, blocks: TokenBlocks, labels
 
 def compare_at_size(table: Table, tokens: int, repetitions: int) -> None:
     """Add rows: both collectors interleaved, the ratio as the median of pairs; the speed over one run."""
-    rate = matrix_rate()
+    rate = rate_of_products(PRODUCT)
     language_model = random_llama(HIDDEN, LAYERS, INTERMEDIATE, VOCABULARY, HEADS)
     projections = find_projections(language_model.model, layers=CHOSEN)
     blocks = random_blocks(tokens, SEQUENCE, VOCABULARY)

@@ -109,11 +109,11 @@ def load_language_model(
         own_prefix_token_ids=tokens_put_in_front(tokenizer),
     )
     _probe(language_model)
-    return replace(language_model, packs=_packs_fast(language_model))
+    return replace(language_model, packs=packs_fast(language_model))
 
 
 @torch.inference_mode()
-def _packs_fast(language_model: LanguageModel) -> bool:
+def packs_fast(language_model: LanguageModel) -> bool:
     """Whether the model packs and gains by it: one kernel attends to all windows, of halves on a GPU."""
     if language_model.device.type != "cuda" or language_model.dtype == torch.float32:
         return False
