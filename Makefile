@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup hooks test unit test-chaos test-gpu lint types imports contract client-types client-check check bench bench-load bench-scale suite-check demo suite-report sbom scan fuzz openapi lock clean chaos
+.PHONY: help setup hooks test unit test-chaos test-gpu lint types imports contract client-types client-check check bench bench-gpu bench-load bench-scale suite-check demo suite-report sbom scan fuzz openapi lock clean chaos
 
 PYTHON ?= python3.11
 VENV ?= .venv
@@ -86,6 +86,9 @@ bench: $(DEV_STAMP) ## Measure speed side by side with its peers, and memory for
 	$(BIN)/python -m tests.benchmarks.curvature
 	$(BIN)/python -m tests.benchmarks.memory
 	$(BIN)/python -m tests.benchmarks.growth
+
+bench-gpu: $(DEV_STAMP) ## Measure scoring and edits of a 1B and a 7B model on a GPU, with targets (GPU_ARGS="--models 1B")
+	$(BIN)/python -m tests.benchmarks.gpu $(GPU_ARGS)
 
 bench-load: $(DEV_STAMP) ## Measure what the service carries beside a worker, and how it refuses more (LOAD_ARGS="--seconds 300")
 	$(BIN)/python -m tests.benchmarks.load $(LOAD_ARGS)

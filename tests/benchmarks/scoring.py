@@ -95,14 +95,19 @@ def harness_continuations(harness: HFLM, language_model: LanguageModel, texts: l
     harness.generate_until(requests, disable_tqdm=True)
 
 
-def contenders(language_model: LanguageModel, texts: list[str]) -> list[Contender]:
-    harness = HFLM(
+def harness_of(language_model: LanguageModel) -> HFLM:
+    """The same model as lm-evaluation-harness has it."""
+    return HFLM(
         pretrained=language_model.model,
         tokenizer=language_model.tokenizer,
         backend="causal",
         batch_size=HARNESS_BATCH_SIZE,
         add_bos_token=False,
     )
+
+
+def contenders(language_model: LanguageModel, texts: list[str]) -> list[Contender]:
+    harness = harness_of(language_model)
     return [
         Contender("scorer", lambda: scorer(language_model, texts, LIKELIHOOD_ONLY)),
         Contender("loop", lambda: plain_loop(language_model, texts)),
@@ -117,22 +122,34 @@ def contenders(language_model: LanguageModel, texts: list[str]) -> list[Contende
 
 
 def measure(
-    entrants: list[Contender], repetitions: int, console: Console
+    entrants: list[Contender],
+    repetitions: int,
+    console: Console,
+    rate: Callable[[], float] = matrix_rate,
+    tolerance: float = 1e-4,
 ) -> tuple[dict[str, list[float]], list[float]]:
-    """Seconds of each contender in each repetition, and the matrix rate before each of them in FLOP/s."""
+    """Seconds of each contender in each repetition, and the matrix rate before each of them in FLOP/s.
+
+    Args:
+        entrants: in the order in which they run.
+        repetitions: of all of them.
+        console: told each time.
+        rate: finds the matrix rate.
+        tolerance: how far log-likelihoods may be from those of the first, relative to them.
+    """
     seconds: dict[str, list[float]] = {entrant.name: [] for entrant in entrants}
     rates: list[float] = []
     expected: list[float] | None = None
     for repetition in range(repetitions):
         for entrant in entrants:
-            rates.append(matrix_rate())
+            rates.append(rate())
             start = time.perf_counter()
             totals = entrant.run()
             seconds[entrant.name].append(time.perf_counter() - start)
             console.print(f"{repetition + 1}/{repetitions} {entrant.name}: {seconds[entrant.name][-1]:.1f} s")
             expected = expected or totals
             if totals and not all(
-                math.isclose(*pair, rel_tol=1e-4) for pair in zip(totals, expected or [], strict=True)
+                math.isclose(*pair, rel_tol=tolerance) for pair in zip(totals, expected or [], strict=True)
             ):
                 raise SystemExit(f"{entrant.name} gives other log-likelihoods than {entrants[0].name}")
     return seconds, rates
@@ -180,11 +197,15 @@ def add_rows(
             table.add_row(*target_row(target, seconds))
 
 
+def ratios_of(target: Target, seconds: dict[str, list[float]]) -> list[float]:
+    """How many times as long the slow ones take as the fast one, in each repetition."""
+    slow = [sum(times) for times in zip(*(seconds[name] for name in target.slow), strict=True)]
+    return [one / other for one, other in zip(slow, seconds[target.fast], strict=True)]
+
+
 def target_row(target: Target, seconds: dict[str, list[float]]) -> tuple[str, str, str, str]:
     """The ratio of a target, its interval, and whether it is met."""
-    slow = [sum(times) for times in zip(*(seconds[name] for name in target.slow), strict=True)]
-    ratios = [one / other for one, other in zip(slow, seconds[target.fast], strict=True)]
-    ratio = mean_with_interval(Moments.of(ratios))
+    ratio = mean_with_interval(Moments.of(ratios_of(target, seconds)))
     assert ratio is not None
     verdict = "met" if ratio.mean >= target.at_least else "MISSED"
     interval = "-" if ratio.low is None else f"[{ratio.low:.2f}, {ratio.high:.2f}]"
