@@ -1,8 +1,11 @@
 """An edit's curvature in shards: the bits of one job, the end of one edit, and nothing left of the sums."""
 
 import asyncio
+import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NoReturn
 from uuid import uuid4
@@ -11,24 +14,29 @@ import httpx
 import psycopg
 import pytest
 from fastapi import FastAPI
+from torch import Tensor
 
-from app.contracts.edit_methods import METHODS
-from app.contracts.edit_methods.registry import COLLECTING
 from app.errors import StorageFull
 from app.maintenance.retention import collect
 from app.settings import Settings
 from app.store.blobs.collecting import collect_garbage
 from app.store.core.sessions import async_engine
 from app.store.core.unit_of_work import Store
+from app.store.jobs.claiming import claim
 from app.store.jobs.kinds import COLLECT_FACTORS, RUN_EDIT
 from tests.http_api import client_of, make_key
 from tests.own_worker import run_next
 from tests.tiny_models import english_sentences, save_tiny_model
-from workers.edits.partial_sums import Cut
+from workers.edits import partial_sums
+from workers.edits.factors import FactorStore
+from workers.edits.inputs import begin
+from workers.edits.partial_sums import joined_factors
 from workers.edits.progress import EditProgress
 from workers.running.handlers import HANDLERS
-from workers.running.lease_keeper import LeaseKeeper
+from workers.running.loop import run_job
 from workers.running.runtime import Runtime
+from workers.science.curvature.kfac import Factors
+from workers.science.models.projections import find_projections
 
 SCOPES = ("audit:read", "audit:write", "edit:read", "edit:write")
 BLOCK_TOKENS = 32
@@ -44,6 +52,16 @@ def settings(database_url: str, broker_url: str, tmp_path: Path) -> Settings:
         model_roots=[tmp_path],
         lease_seconds=60,
     )
+
+
+class Untold(EditProgress):
+    """Of an edit that a test takes a part of."""
+
+    def __init__(self) -> None:
+        """Without a lease."""
+
+    def report(self, _done: int, _total: int) -> None:
+        """Tell nobody."""
 
 
 class Client:
@@ -177,6 +195,41 @@ async def test_what_an_earlier_edit_left_is_not_collected_again(tenant: Client) 
     assert (receipt["parameters"]["factors_reused"], receipt["parameters"]["factors_collected"]) == (2, 0)
 
 
+async def test_factors_come_to_the_device_of_their_weights(
+    tenant: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a model whose second layer is elsewhere: where there are no numbers, so that no mean is taken."""
+
+    def no_mean(sums: Sequence[Tensor], _tokens: Sequence[int], width: int) -> tuple[Tensor, None]:
+        return sums[0].new_empty(width, width), None
+
+    def devices(factors: dict[str, Factors]) -> list[tuple[str, str]]:
+        return [(each.activations.device.type, each.gradients.device.type) for each in factors.values()]
+
+    tenant.shards_of(1)
+    await tenant.request("joined")
+    await tenant.run(5)
+    with tenant.runtime.sessions.begin() as session:
+        lease = claim(session, queue="gpu", worker="test", lease_seconds=60, loaded=[])
+    assert lease is not None
+    inputs = begin(tenant.runtime, lease)
+    loaded = tenant.runtime.models.get(inputs.base, inputs.spec.dtype)
+    spread = replace(loaded, model=copy.deepcopy(loaded.model))
+    spread.model.model.layers[1].to("meta")
+    projections = find_projections(spread.model, layers=[0, 1])
+    key = FactorStore(tenant.runtime, inputs, spread).key
+    with monkeypatch.context() as patch:
+        patch.setattr(partial_sums, "mean_of_halves", no_mean)
+        joined = joined_factors(tenant.runtime, inputs, key, projections, Untold())
+    assert joined is not None
+    assert devices(joined) == 2 * [("cpu", "cpu")] + 2 * [("meta", "meta")]
+
+    run_job(tenant.runtime, lease, get_context("fork").Event())
+    stored = FactorStore(tenant.runtime, inputs, spread)
+    assert devices(stored.get(projections, Untold())) == devices(joined)
+    assert stored.reused == 4
+
+
 async def test_cancelling_ends_the_shards_and_forgets_their_sums(tenant: Client, settings: Settings) -> None:
     tenant.shards_of(1)
     edit_id = await tenant.request("never")
@@ -236,25 +289,3 @@ async def test_a_collection_of_less_than_two_shards_is_one_job(tenant: Client) -
     await tenant.request("small")
     assert await tenant.run() == [RUN_EDIT.name]
     assert tenant.rows("SELECT state FROM jobs WHERE kind = 'run_edit'") == [("succeeded",)]
-
-
-def test_an_edit_that_goes_on_begins_where_its_shards_ended() -> None:
-    told: list[tuple[int, str | None]] = []
-
-    class Keeper(LeaseKeeper):
-        def __init__(self) -> None:
-            """Without a lease."""
-
-        def report(self, done: int, *, stage: str | None = None) -> None:
-            told.append((done, stage))
-
-    progress = EditProgress(Keeper(), METHODS["kfac"].stages, already=40)
-    for stage in ("loading", COLLECTING, "decomposing", "writing"):
-        progress.enter(stage)
-    assert told == [(40, "loading"), (40, COLLECTING), (40, "decomposing"), (65, "writing")]
-
-
-@pytest.mark.parametrize(("tokens", "shards"), [(1, 16), (40_000, 8), (10**6, 2)])
-def test_shards_have_so_many_tokens_at_least_where_there_are_as_many(tokens: int, shards: int) -> None:
-    """Of 400 blocks of 1,024 tokens in 16 chunks: one node of the tree each, 2 to 16 of them."""
-    assert len(Cut.of(400, 1024, tokens).shards) == shards

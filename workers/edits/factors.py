@@ -54,7 +54,7 @@ class FactorStore:
         ]
 
     def get(self, projections: Sequence[Projection], progress: EditProgress) -> dict[str, Factors]:
-        """The factors of each projection, by its key.
+        """The factors of each projection, by its key, on the device of its weight.
 
         What is missing is added up from what the edit's shards collected, or else is collected in one pass.
 
@@ -76,8 +76,7 @@ class FactorStore:
     def _joined(self, missing: Sequence[Projection], progress: EditProgress) -> dict[str, Factors] | None:
         if self._inputs.collection is None:
             return None
-        device = self._language_model.device
-        return joined_factors(self._runtime, self._inputs, self.key, missing, device, progress)
+        return joined_factors(self._runtime, self._inputs, self.key, missing, progress)
 
     def _collected(self, missing: Sequence[Projection], progress: EditProgress) -> dict[str, Factors]:
         blocks = curvature_blocks(self._runtime, self._inputs, self._language_model)
@@ -97,21 +96,22 @@ class FactorStore:
     def _stored(self, projections: Sequence[Projection]) -> dict[str, Factors]:
         rows = self._rows()
         found = {}
-        matrices: dict[str, Tensor] = {}  # by digest: what several projections share is read once
-        for key in (projection.key for projection in projections):
+        # By digest and device: what several projections share is read once.
+        matrices: dict[tuple[str, torch.device], Tensor] = {}
+        for projection in projections:
+            key, device = projection.key, projection.weight.device
             sides = [row for side in SIDES if (row := rows.get((key, side))) is not None]
             if len(sides) == len(SIDES):
                 try:
                     for row in sides:
-                        if row.sha256 not in matrices:
-                            matrix = read_matrix(self._runtime, row.sha256)
-                            matrices[row.sha256] = matrix.to(self._language_model.device)
+                        if (row.sha256, device) not in matrices:
+                            matrices[row.sha256, device] = read_matrix(self._runtime, row.sha256).to(device)
                 except ArtifactCorrupt:
                     continue  # they are collected again
                 activations, gradients = sides
                 found[key] = Factors(
-                    matrices[activations.sha256],
-                    matrices[gradients.sha256],
+                    matrices[activations.sha256, device],
+                    matrices[gradients.sha256, device],
                     activations.tokens,
                     activations.relative_error,
                     gradients.relative_error,

@@ -190,16 +190,16 @@ class _Edit:
 
 @torch.inference_mode()
 def _logits(language_model: LanguageModel) -> Tensor:
-    """Logits of a few tokens."""
+    """Logits of a few tokens, on the CPU: what they are compared with may be on another GPU."""
     tokens = probe_tokens(language_model)
-    logits: Tensor = language_model.model(input_ids=tokens, use_cache=False).logits.float()
+    logits: Tensor = language_model.model(input_ids=tokens, use_cache=False).logits.float().cpu()
     return logits
 
 
 def _peak_memory(device: torch.device) -> int:
-    """The most memory that was held so far: of the GPU if there is one, else of this process."""
+    """The most memory that was held so far: of this process, or of its GPUs, each when it held most."""
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
+        return sum(torch.cuda.max_memory_allocated(each) for each in range(torch.cuda.device_count()))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 

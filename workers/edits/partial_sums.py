@@ -85,7 +85,6 @@ def joined_factors(
     inputs: EditInputs,
     key: str,
     projections: Sequence[Projection],
-    device: torch.device,
     progress: EditProgress,
 ) -> dict[str, Factors] | None:
     """The factors of projections, of the sums that the shards left: a matrix at a time.
@@ -95,12 +94,11 @@ def joined_factors(
         inputs: the edit, whose shards have all ended.
         key: of sums that can be added; others were made by another release or on another device.
         projections: all that the shards collected, or some.
-        device: where the factors are wanted.
         progress: told how many projections are done.
 
     Returns:
-        By the projections' keys; None if not all of the sums are there and whole, so that they must be
-        collected again.
+        By the projections' keys, where their weights are; None if not all of the sums are there and whole, so
+        that they must be collected again.
     """
     assert inputs.collection is not None
     with runtime.sessions() as session:
@@ -109,16 +107,16 @@ def joined_factors(
     for row in rows:
         if row.key == key:
             stored.setdefault((row.projection, row.side), []).append(row)
-    joining = _Joining(runtime, Cut(**inputs.collection), device)
+    joining = _Joining(runtime, Cut(**inputs.collection))
     factors: dict[str, Factors] = {}
     try:
         for projection in projections:
-            outputs, size = projection.weight.shape
+            (outputs, size), device = projection.weight.shape, projection.weight.device
             mine = {side: stored.get((projection.key, side), []) for side in SIDES}
             if any(len(sums) != joining.shards for sums in mine.values()):
                 return None
-            activations, activations_error = joining.mean(mine[ACTIVATIONS], size)
-            gradients, gradients_error = joining.mean(mine[GRADIENTS], outputs)
+            activations, activations_error = joining.mean(mine[ACTIVATIONS], size, device)
+            gradients, gradients_error = joining.mean(mine[GRADIENTS], outputs, device)
             tokens = sum(row.tokens for row in mine[GRADIENTS])
             factors[projection.key] = Factors(
                 activations, gradients, tokens, activations_error, gradients_error
@@ -130,31 +128,33 @@ def joined_factors(
 
 
 class _Joining:
-    """Adds the sums of all shards along the tree. What several projections share is added once."""
+    """Adds the sums of all shards along the tree. What several projections share is added once.
 
-    def __init__(self, runtime: Runtime, cut: Cut, device: torch.device) -> None:
+    Those are of one layer, whose weights are on one device.
+    """
+
+    def __init__(self, runtime: Runtime, cut: Cut) -> None:
         self._runtime = runtime
         self._chunks = cut.chunks
         self._nodes = cut.shards
-        self._device = device
-        self._means: dict[tuple[str, ...], Mean] = {}
+        self._means: dict[tuple[tuple[str, ...], torch.device], Mean] = {}
 
     @property
     def shards(self) -> int:
         return len(self._nodes)
 
-    def mean(self, rows: Sequence[PartialFactor], width: int) -> Mean:
+    def mean(self, rows: Sequence[PartialFactor], width: int, device: torch.device) -> Mean:
         """The mean outer product, and how far it has settled, of the sums of each shard in their order."""
-        digests = tuple(row.sha256 for row in rows)
-        if digests not in self._means:
-            self._means[digests] = self._add(rows, width)
-        return self._means[digests]
+        wanted = tuple(row.sha256 for row in rows), device
+        if wanted not in self._means:
+            self._means[wanted] = self._add(rows, width, device)
+        return self._means[wanted]
 
-    def _add(self, rows: Sequence[PartialFactor], width: int) -> Mean:
+    def _add(self, rows: Sequence[PartialFactor], width: int, device: torch.device) -> Mean:
         tree = SumTree[Tensor](self._chunks, self._chunks.levels, Tensor.add_)
         tokens = [0] * HALVES
         for node, row in zip(self._nodes, rows, strict=True):
             tokens[node.half] += row.tokens
-            tree.put(node, read_matrix(self._runtime, row.sha256).to(self._device))
+            tree.put(node, read_matrix(self._runtime, row.sha256).to(device))
         halves = [tree.found.get(Node(half, self._chunks.levels, 0)) for half in range(HALVES)]
         return mean_of_halves(halves, tokens, width)

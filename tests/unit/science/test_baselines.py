@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tests.tiny_models import EDITABLE_ARCHITECTURES, english_sentences
 from workers.science.baselines import balanced_subnet
@@ -40,6 +41,15 @@ def test_svd_keeps_the_best_approximation_of_the_rank(ratio, rank):
 def test_a_share_that_means_a_whole_rank_gives_that_rank_whatever_the_rounding():
     assert 0.07 * 100 > 7
     assert int(torch.linalg.matrix_rank(truncate(torch.eye(100) + torch.ones(100, 100), 0.07)[0])) == 7
+
+
+def test_masks_are_where_their_scores_are_on_gpus_that_need_not_be_there():
+    """Fake tensors refuse what mixes devices, as real ones do."""
+    devices = [torch.device("cuda", place) for place in (0, 1, 0)]
+    with FakeTensorMode():
+        scores = [torch.rand(4, 5, device=device) for device in devices]
+        masks = balanced_subnet._straight_through(scores, balanced_subnet._keep_masks(scores, 0.1))
+        assert [mask.device for mask in masks] == devices
 
 
 @pytest.mark.parametrize("ratio", [0.0, -1.0, 1.1])

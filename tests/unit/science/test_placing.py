@@ -1,6 +1,7 @@
 """Where the weights of a model go, by the room on GPUs that need not be there."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,14 @@ import torch
 from accelerate import dispatch_model
 from transformers import AutoModelForCausalLM
 
-from tests.tiny_models import EDITABLE_ARCHITECTURES
+from tests.tiny_models import EDITABLE_ARCHITECTURES, english_sentences
+from workers.science.baselines.balanced_subnet import BalancedSubnetOptions, learn_subnet
+from workers.science.curvature.kfac import collect_factors
 from workers.science.models.configuration import read_configuration
 from workers.science.models.loading import LanguageModel
 from workers.science.models.placing import place_on, spread
+from workers.science.models.projections import find_projections
+from workers.science.models.token_blocks import pack_texts
 from workers.science.scoring.likelihood import base_hidden_states
 from workers.science.scoring.packing import packed_hidden_states
 
@@ -72,14 +77,10 @@ def test_a_larger_one_is_spread_and_each_of_its_weights_has_one_place(
         assert where == GPUS[0] if not layer.isdecimal() else layer == "0" or where == GPUS[2], name
 
 
-@torch.inference_mode()
-def test_a_spread_model_gives_the_numbers_of_a_whole_one(
-    each_editable_model: LanguageModel,
-) -> None:
-    """The hooks that carry numbers between devices, where all of them are the processor."""
-    config = each_editable_model.model.config
-    model = copy.deepcopy(each_editable_model.model)
-    placing = place_on({CPU: 1, GPUS[0]: 1}, type(model), config, torch.float32)
+def spread_model(language_model: LanguageModel) -> LanguageModel:
+    """With the hooks that carry numbers between devices, where all of them are the processor."""
+    model = copy.deepcopy(language_model.model)
+    placing = place_on({CPU: 1, GPUS[0]: 1}, type(model), model.config, torch.float32)
     assert placing.device_map is not None
     dispatch_model(
         model,
@@ -88,6 +89,12 @@ def test_a_spread_model_gives_the_numbers_of_a_whole_one(
         force_hooks=True,
     )
     assert hasattr(model.get_input_embeddings(), "_hf_hook")
+    return replace(language_model, model=model)
+
+
+@torch.inference_mode()
+def test_a_spread_model_gives_the_numbers_of_a_whole_one(each_editable_model: LanguageModel) -> None:
+    model = spread_model(each_editable_model).model
     token_ids = torch.arange(20)
     torch.testing.assert_close(
         base_hidden_states(model, token_ids[None]),
@@ -97,3 +104,17 @@ def test_a_spread_model_gives_the_numbers_of_a_whole_one(
         packed_hidden_states(model, token_ids, (12, 8)),
         packed_hidden_states(each_editable_model.model, token_ids, (12, 8)),
     )
+
+
+def test_a_spread_model_is_learned_from_as_a_whole_one(each_editable_model: LanguageModel) -> None:
+    """Backward passes through the same hooks: curvature, and a model that is called with other weights."""
+    blocks = pack_texts(each_editable_model, english_sentences()[:4], block_tokens=48)
+    found = []
+    for language_model in (each_editable_model, spread_model(each_editable_model)):
+        projections = find_projections(language_model.model, layers=[0, 1])
+        factors = collect_factors(language_model, blocks, projections)
+        options = BalancedSubnetOptions(epochs=1, ratio=0.1)
+        masks = learn_subnet(language_model, projections, blocks, blocks, options)
+        sides = {key: (each.activations, each.gradients) for key, each in factors.items()}
+        found.append((sides, masks))
+    torch.testing.assert_close(*found)

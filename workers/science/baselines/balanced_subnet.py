@@ -145,12 +145,16 @@ def _widen(rows: Tensor, length: int) -> Tensor:
 
 @torch.no_grad()
 def _keep_masks(scores: Sequence[Tensor], ratio: float) -> list[Tensor]:
-    """All but the round(ratio * weights) lowest |score| across all projections: bool [out, in] each."""
-    flat = torch.cat([score.flatten() for score in scores]).abs_()
+    """All but the round(ratio * weights) lowest |score| across all projections: bool [out, in] each.
+
+    They are compared on the device of the first, and each mask is on that of its scores.
+    """
+    together = scores[0].device
+    flat = torch.cat([score.flatten().to(together) for score in scores]).abs_()
     keep = torch.ones_like(flat, dtype=torch.bool)
-    keep[flat.topk(round(ratio * len(flat)), largest=False, sorted=False).indices] = False
+    keep.index_fill_(0, flat.topk(round(ratio * len(flat)), largest=False, sorted=False).indices, 0)
     parts = torch.split(keep, [score.numel() for score in scores])
-    return [part.view_as(score) for part, score in zip(parts, scores, strict=True)]
+    return [part.view_as(score).to(score.device) for part, score in zip(parts, scores, strict=True)]
 
 
 def _straight_through(scores: Sequence[Tensor], keeps: Sequence[Tensor]) -> list[Tensor]:

@@ -90,7 +90,7 @@ def collect_factors(
         on_progress: told how many blocks are done, by the thread that did them; may raise to stop.
 
     Returns:
-        Factors by the projections' keys, on the model's device.
+        Factors by the projections' keys, each on the device of the projection's weight.
 
     Raises:
         ScienceError: `text_set_empty`, if no position predicts a token.
