@@ -102,7 +102,7 @@ def test_an_edit_that_begins_while_its_texts_are_converted_uses_the_keyed_digest
         text_set, edit = add_old_set(session, tenant_id), add_edit(session, tenant_id)
         used = EditTextSet(edit_id=edit.id, role="clean", text_set_id=text_set.id, hmac_sha256=PLAIN)
         session.add(used)
-        lease = SimpleNamespace(edit_id=edit.id, language_model_id=edit.language_model_id)
+        lease = SimpleNamespace(edit_id=edit.id, language_model_id=edit.language_model_id, payload={})
         keyed = keyed_digest(session, tenant_id, PLAIN)
 
     def read_before_the_conversion(session: Session, edit_ids: list[UUID]) -> object:

@@ -22,9 +22,8 @@ from tests.tiny_models import save_tiny_model
 from workers.edits import job as edit_job
 from workers.edits.checkpoint import write_checkpoint
 from workers.edits.inputs import EditInputs
-from workers.edits.job import _Edit
+from workers.edits.job import _write
 from workers.edits.methods import EditedWeights
-from workers.edits.progress import EditProgress
 from workers.running.runtime import Runtime
 from workers.science.models.loading import load_language_model
 from workers.science.models.projections import find_projections
@@ -252,13 +251,12 @@ def written_by_the_job(llama: Path, tmp_path: Path, stored: str, in_memory: str)
     )
     checkpoints = SimpleNamespace(opened=lambda _row: nullcontext(SimpleNamespace(directory=base)))
     runtime = cast("Runtime", SimpleNamespace(checkpoints=checkpoints))
-    progress = cast("EditProgress", SimpleNamespace(enter=lambda _stage: None))
     language_model = load_language_model(base, dtype=in_memory)
     projections = find_projections(language_model.model, layers=[0, 1])
     weights = [(projection, projection.weight * 0.6) for projection in projections]
     directory = tmp_path / "written"
     directory.mkdir()
-    _Edit(runtime, inputs, progress)._write(language_model, EditedWeights(weights, []), directory)
+    _write(runtime, inputs, language_model, EditedWeights(weights, []), directory)
     return directory
 
 

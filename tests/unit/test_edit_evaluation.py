@@ -65,8 +65,8 @@ class InputsInMemory(EditInputs):
 
     at_hand: dict[TextSetRole, list[ClearText]] = field(default_factory=dict)
 
-    def pages(self, _runtime: Runtime, role: TextSetRole) -> Iterator[list[ClearText]]:
-        rows = self.at_hand.get(role, [])
+    def pages(self, _runtime: Runtime, role: TextSetRole, start: int = 0) -> Iterator[list[ClearText]]:
+        rows = self.at_hand.get(role, [])[start:]
         return (rows[start : start + 2] for start in range(0, len(rows), 2))
 
     def shards(self, runtime: Runtime, role: TextSetRole, *_: Any) -> Shards:

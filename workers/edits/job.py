@@ -114,7 +114,8 @@ class _Edit:
         runtime, inputs, progress = self._runtime, self._inputs, self._progress
         base, evaluation, checkpoint = self.base, self._evaluation, self._checkpoint
         edited = find_method(inputs.spec.method).run(runtime, inputs, base, progress)
-        written = self._write(base, edited, checkpoint)
+        progress.enter("writing")
+        written = _write(runtime, inputs, base, edited, checkpoint)
         progress.enter("evaluating")
         before = evaluation.read(base)
         after = evaluation.read(written)
@@ -134,27 +135,6 @@ class _Edit:
             files=store_directory(runtime.blobs, checkpoint, progress.report),
             description=inspect_checkpoint(checkpoint, lambda: progress.report(1, 1)),
         )
-
-    def _write(self, base: LanguageModel, edited: EditedWeights, directory: Path) -> LanguageModel:
-        """Write the edited checkpoint and load it, to see that it comes back as what was in memory."""
-        self._progress.enter("writing")
-        with replaced(edited.weights), self._runtime.checkpoints.opened(self._inputs.base) as source:
-            parameters = {
-                projection.parameter_name: base.model.get_parameter(projection.parameter_name)
-                for projection, _ in edited.weights
-            }
-            files = self._inputs.base.files or {}
-            write_checkpoint(source.directory, files, parameters, base.model.base_model_prefix, directory)
-            meant = _logits(base)
-        written = load_language_model(directory, dtype=self._inputs.spec.dtype, tokenizer=base.tokenizer)
-        difference = float((_logits(written) - meant).abs().max() / meant.abs().max())
-        exact = {self._inputs.spec.dtype, self._inputs.base.dtype} <= _LONG_FORMATS
-        if not difference <= (_TOLERANCE if exact else _ROUNDED_TOLERANCE):
-            raise EditFailed(
-                "The written checkpoint gives other logits than the edited model in memory; "
-                "this architecture's checkpoints cannot be edited."
-            )
-        return written
 
     def _receipt(self, base: LanguageModel, edited: EditedWeights) -> JSONObject:
         inputs = self._inputs
@@ -186,6 +166,29 @@ class _Edit:
         # What a method says of itself must be what its contract promises, or the edit could not be read.
         METHODS[inputs.spec.method].receipt.model_validate(receipt)
         return receipt
+
+
+def _write(
+    runtime: Runtime, inputs: EditInputs, base: LanguageModel, edited: EditedWeights, directory: Path
+) -> LanguageModel:
+    """Write the edited checkpoint and load it, to see that it comes back as what was in memory."""
+    with replaced(edited.weights), runtime.checkpoints.opened(inputs.base) as source:
+        parameters = {
+            projection.parameter_name: base.model.get_parameter(projection.parameter_name)
+            for projection, _ in edited.weights
+        }
+        files = inputs.base.files or {}
+        write_checkpoint(source.directory, files, parameters, base.model.base_model_prefix, directory)
+        meant = _logits(base)
+    written = load_language_model(directory, dtype=inputs.spec.dtype, tokenizer=base.tokenizer)
+    difference = float((_logits(written) - meant).abs().max() / meant.abs().max())
+    exact = {inputs.spec.dtype, inputs.base.dtype} <= _LONG_FORMATS
+    if not difference <= (_TOLERANCE if exact else _ROUNDED_TOLERANCE):
+        raise EditFailed(
+            "The written checkpoint gives other logits than the edited model in memory; "
+            "this architecture's checkpoints cannot be edited."
+        )
+    return written
 
 
 @torch.inference_mode()
