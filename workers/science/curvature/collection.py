@@ -27,7 +27,7 @@ OnProgress = Callable[[int], None]
 _CPU_BATCH_TOKENS = 1024
 _GPU_BATCH_TOKENS = 8192
 # Cores work on chunks of their own, each with sums of its own, while those sums stay below this together.
-_LANE_BYTES = 256 * 2**20
+_LANE_BYTES = 512 * 2**20
 
 
 @dataclass(frozen=True)
