@@ -100,7 +100,7 @@ def main() -> None:
     """Measure, print, and end with 1 if a limit was missed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workers", type=int, default=50)
-    parser.add_argument("--processes", type=int, default=2, help="that share the workers")
+    parser.add_argument("--processes", type=int, default=50, help="that share the workers; each its own")
     parser.add_argument("--jobs", type=int, default=1_000_000, help="that wait; a multiple of the audits")
     parser.add_argument("--audits", type=int, default=1000)
     parser.add_argument("--tenants", type=int, default=100)
@@ -152,9 +152,13 @@ def measured(server: PostgresServer, arguments: argparse.Namespace) -> Iterator[
     """Let the workers work; all figures, and those that have limits with them."""
     threads = arguments.workers // arguments.processes
     plan = Plan(server.url, threads, arguments.seconds, arguments.shard_seconds, arguments.texts)
-    before, began = processor_seconds(server), time.perf_counter()
-    with ProcessPoolExecutor(arguments.processes, mp_context=get_context("spawn")) as pool:
+    context = get_context("spawn")
+    # To start fifty processes takes more than all that they do.
+    all_there = context.Barrier(arguments.processes + 1)
+    with ProcessPoolExecutor(arguments.processes, mp_context=context, initializer=all_there.wait) as pool:
         running = [pool.submit(work, plan, seed) for seed in range(arguments.processes)]
+        all_there.wait()
+        before, began = processor_seconds(server), time.perf_counter()
         sweeps = sweep_meanwhile(plan)
         times = merged([*(each.result() for each in running), sweeps])
     seconds = time.perf_counter() - began
