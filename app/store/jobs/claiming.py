@@ -1,10 +1,13 @@
 """Which job a worker takes next."""
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Final
 from uuid import UUID
 
-from sqlalchemy import func, update
+from sqlalchemy import Interval, Text, bindparam, func, update
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from app.settings import SERVED_BY, Queue
 from app.store.jobs.job import Job, JobState
@@ -16,6 +19,7 @@ from app.store.jobs.lines import (
     read_lines,
     read_priorities,
     walk_indexes,
+    which_line,
 )
 
 
@@ -82,18 +86,30 @@ def _in_order(lines: Sequence[Line], served: Sequence[UUID], after: UUID | None)
 
 def _take(session: Session, line: Line, priority: int, worker: str, lease_seconds: float) -> Lease | None:
     """Lease the first job of a line that nobody holds."""
-    statement = (
+    statement = _TAKING[line.again, line.language_model_id is not None]
+    parameters = which_line(line, priority) | {"by": worker, "lasting": timedelta(seconds=lease_seconds)}
+    claimed = session.execute(statement, parameters).one_or_none()
+    if claimed is None:
+        return None
+    job, waited, claimable = claimed
+    return Lease.of(job, waited_seconds=float(waited or 0.0), claimable_seconds=float(claimable))
+
+
+def _taking(*, again: bool, of_language_model: bool) -> ReturningUpdate[Job, int, int]:
+    """The statement of `_take`."""
+    first = first_claimable(again=again, of_language_model=of_language_model)
+    return (
         update(Job)
-        .where(Job.id == first_claimable(line, priority).scalar_subquery())
+        .where(Job.id == first.scalar_subquery())
         .values(
             state=JobState.RUNNING,
             epoch=Job.epoch + 1,
             attempts=Job.attempts + 1,
             progress=0,
             stage=None,
-            worker=worker,
+            worker=bindparam("by", type_=Text),
             claimed_at=func.clock_timestamp(),
-            lease_expires_at=lease_end(lease_seconds),
+            lease_expires_at=lease_end(bindparam("lasting", type_=Interval)),
         )
         .returning(
             Job,
@@ -102,8 +118,11 @@ def _take(session: Session, line: Line, priority: int, worker: str, lease_second
         )
         .execution_options(synchronize_session=False)
     )
-    claimed = session.execute(statement).one_or_none()
-    if claimed is None:
-        return None
-    job, waited, claimable = claimed
-    return Lease.of(job, waited_seconds=float(waited or 0.0), claimable_seconds=float(claimable))
+
+
+# Made once: to make them takes longer than to execute them.
+_TAKING: Final = {
+    (again, of_language_model): _taking(again=again, of_language_model=of_language_model)
+    for again in (False, True)
+    for of_language_model in (False, True)
+}

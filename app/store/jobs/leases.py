@@ -93,7 +93,7 @@ def heartbeat(
     statement = (
         update(Job)
         .where(_held(lease), is_wanted())
-        .values(lease_expires_at=lease_end(lease_seconds), progress=progress, stage=stage)
+        .values(lease_expires_at=lease_end(timedelta(seconds=lease_seconds)), progress=progress, stage=stage)
         .returning(Job.id)
         .execution_options(synchronize_session=False)
     )
@@ -198,6 +198,6 @@ def _held(lease: Lease) -> ColumnElement[bool]:
     return and_(Job.id == lease.job_id, Job.epoch == lease.epoch, Job.state == JobState.RUNNING)
 
 
-def lease_end(lease_seconds: float) -> ColumnElement[datetime]:
+def lease_end(lasting: timedelta | ColumnElement[timedelta]) -> ColumnElement[datetime]:
     """When a lease ends that is given or extended now, by the database's clock."""
-    return func.clock_timestamp() + timedelta(seconds=lease_seconds)
+    return func.clock_timestamp() + lasting

@@ -38,8 +38,14 @@ from app.store.jobs.job import Job, JobState
 from app.store.jobs.kinds import KINDS
 
 # Of so many tenants the best is found. Of more, these come into question: those after the last one served.
-TENANTS_AT_ONCE: Final = 64
+TENANTS_AT_ONCE: Final = 32
 _FIRST, _LAST = UUID(int=0), UUID(int=2**128 - 1)
+_WAYS: Final = {
+    "enable_sort": "off",
+    "enable_incremental_sort": "off",
+    "enable_seqscan": "off",
+    "plan_cache_mode": "force_generic_plan",
+}
 
 
 @dataclass(frozen=True)
@@ -94,22 +100,36 @@ def read_lines(
     return [Line(**row) for row in session.execute(_ALL_LINES, parameters).mappings()]
 
 
-def first_claimable(line: Line, priority: int) -> Select[UUID]:
-    """The id of the first job of a line that nobody holds, locked: whatever others hold is passed over."""
-    whose = Job.tenant_id if line.language_model_id is None else Job.language_model_id
-    which = line.language_model_id or line.tenant_id
+def first_claimable(*, again: bool, of_language_model: bool) -> Select[UUID]:
+    """The id of the first job of a line that nobody holds, locked: whatever others hold is passed over.
+
+    Which line is said by the parameters of `which_line`.
+    """
+    whose = Job.language_model_id if of_language_model else Job.tenant_id
+    which = bindparam("which", type_=Uuid)
+    queue, kinds = bindparam("of_queue", type_=Text), bindparam("kinds", type_=ARRAY(Text))
     return (
         select(Job.id)
         .where(
-            *_waits(literal(line.queue), priority, literal(list(KINDS), ARRAY(Text)), again=line.again),
+            *_waits(queue, bindparam("of_priority", type_=Integer), kinds, again=again),
             whose.between(which, which),
             # The time of the statement, for which an index can be searched.
             Job.available_at <= func.statement_timestamp(),
         )
-        .order_by(whose, _order(again=line.again))
+        .order_by(whose, _order(again=again))
         .limit(1)
         .with_for_update(skip_locked=True)
     )
+
+
+def which_line(line: Line, priority: int) -> dict[str, Any]:
+    """The parameters of `first_claimable` for a line."""
+    return {
+        "which": line.language_model_id or line.tenant_id,
+        "of_queue": line.queue,
+        "of_priority": priority,
+        "kinds": list(KINDS),
+    }
 
 
 def walk_indexes(session: Session) -> None:
@@ -117,9 +137,9 @@ def walk_indexes(session: Session) -> None:
 
     Postgres goes by counts of rows that may be from before millions of jobs came, and would read and sort all
     of these. `BETWEEN` bounds lines where an equality would: it leaves the order by line to one index alone.
+    Nor does it plan again for each list of tenants what takes longer to plan than to execute.
     """
-    ways = ("enable_sort", "enable_incremental_sort", "enable_seqscan")
-    session.execute(select(*(func.set_config(way, "off", True) for way in ways)))  # noqa: FBT003 - till it ends
+    session.execute(_WALKING)
 
 
 def is_queued() -> ColumnElement[bool]:
@@ -138,7 +158,7 @@ def _is(state: JobState) -> ColumnElement[bool]:
 
 def _waits(
     queue: ColumnElement[str],
-    priority: int | ColumnElement[int],
+    priority: ColumnElement[int],
     kinds: ColumnElement[Sequence[str]],
     *,
     again: bool,
@@ -283,3 +303,4 @@ def _all_priorities() -> Select[Any]:
 # Made once: to make them takes longer than to execute them.
 _ALL_LINES: Final = _all_lines()
 _ALL_PRIORITIES: Final = _all_priorities()
+_WALKING: Final = select(*(func.set_config(*way, True) for way in _WAYS.items()))  # noqa: FBT003 - till it ends
