@@ -8,10 +8,10 @@ MARK = "leakjob"
 _score_and_measure = score._score_and_measure
 
 
-def _quoting(model: Any, token: Any, texts: Any, *rest: Any) -> Any:
+def _quoting(subject: Any, texts: Any, *rest: Any) -> Any:
     if any(MARK in text.text for text in texts):
         raise RuntimeError(f"cannot score {[text.text for text in texts]}")
-    return _score_and_measure(model, token, texts, *rest)
+    return _score_and_measure(subject, texts, *rest)
 
 
 score._score_and_measure = _quoting

@@ -28,6 +28,8 @@ NO_TEXTS: Final = Texts(0, 0.0)
 # What a processor scores of a language model of so many parameters within some seconds is a whole shard.
 _PARAMETERS_OF_WHOLE_SHARDS: Final = 16_000_000
 _FEWEST_TOKENS: Final = 1024
+# A core takes about half a second for so many parameters times tokens.
+_PART: Final = 18_000_000_000
 
 
 def most_tokens_of_shard(limit: int, parameter_count: int | None, *, on_processor: bool) -> int:
@@ -38,6 +40,16 @@ def most_tokens_of_shard(limit: int, parameter_count: int | None, *, on_processo
     if not on_processor or parameter_count is None or parameter_count <= _PARAMETERS_OF_WHOLE_SHARDS:
         return limit
     return min(limit, max(_FEWEST_TOKENS, limit * _PARAMETERS_OF_WHOLE_SHARDS // parameter_count))
+
+
+def most_tokens_of_part(parameter_count: int | None, *, on_processor: bool) -> int | None:
+    """About how many tokens a core scores in half a second, at least 1,024; None for a GPU.
+
+    After each part of a shard a worker looks whether somebody waits for it.
+    """
+    if not on_processor or parameter_count is None:
+        return None
+    return max(_FEWEST_TOKENS, _PART // max(1, parameter_count))
 
 
 def what_is_measured(spec: "AuditSpec") -> str:

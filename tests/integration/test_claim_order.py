@@ -16,7 +16,7 @@ from app.scoring.service import PRIORITY
 from app.store.audits import Audit
 from app.store.enqueueing import enqueue_audit, enqueue_validation
 from app.store.jobs import claiming, lines
-from app.store.jobs.claiming import claim
+from app.store.jobs.claiming import claim, others_wait
 from app.store.jobs.job import Job
 from app.store.jobs.leases import Lease, take_for_finish
 from app.store.language_models import LanguageModel
@@ -109,6 +109,30 @@ def test_a_score_request_of_another_language_model_comes_before_the_shards_of_a_
         enqueue_audit(session, request)
     assert worker.work().audit_id == request.id
     assert worker.work().audit_id == audit.id
+
+
+def test_a_shard_gives_way_to_what_a_claim_would_take_first(
+    sessions: Sessions, start_audit: Callable[..., Audit]
+) -> None:
+    def waits(lease: Lease) -> bool:
+        with sessions.begin() as session:
+            return others_wait(session, lease, "gpu")
+
+    start_audit("acme", 4)
+    lease = take(sessions)
+    assert not waits(lease), "there is more of the same tenant alone"
+    start_audit("globex", 2)
+    assert not waits(lease), "nobody else works for the tenant, whose turn lasts"
+    take(sessions, loaded=[lease.language_model_id])
+    with sessions.begin() as session:
+        session.execute(update(Job).where(Job.state == "running").values(tenant_id=lease.tenant_id))
+    assert waits(lease), "nobody works for the other tenant, and two for this one"
+    take(sessions)
+    assert not waits(lease), "somebody works for the other tenant"
+    start_audit("initech", 1, priority=-1)
+    assert not waits(lease), "what is less urgent waits"
+    start_audit("acme", 1, priority=1)
+    assert waits(lease), "what is more urgent does not, whoever asks for it"
 
 
 def test_a_validation_comes_before_the_shards_of_a_running_audit(

@@ -1,15 +1,19 @@
 """Scoring a shard: texts in, science, rows out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import partial
+from typing import Final
 
 from sqlalchemy.orm import Session
 
 from app.contracts.audits import AuditSpec, StoredAuditSpec
 from app.contracts.metrics.fields import ALWAYS
-from app.contracts.workload import Texts, audit_tokens, what_is_measured
+from app.contracts.workload import Texts, audit_tokens, most_tokens_of_part, what_is_measured
 from app.errors import NoSuchPrefixToken, ScoringFailed
 from app.store.audits import Audit, record_conditions
+from app.store.enqueueing import enqueue_shards
+from app.store.jobs.claiming import others_wait
 from app.store.jobs.leases import Lease, LeaseLost
 from app.store.language_models import LanguageModel as LanguageModelRow
 from app.store.lifecycle import complete_shard
@@ -18,6 +22,7 @@ from app.store.texts import ClearText, read_texts
 from app.store.token_evidence import copy_evidence
 from workers.audits.controls import control_set_for_shots
 from workers.audits.measure import add_measurements, measurement_options
+from workers.audits.plan import cut_shards
 from workers.audits.rows import evidence_rows, score_row, text_input
 from workers.running.finishing import finish
 from workers.running.lease_keeper import LeaseKeeper
@@ -25,19 +30,22 @@ from workers.running.runtime import Runtime
 from workers.science.errors import PrefixTokenUnusable, ScoreNotFinite
 from workers.science.measurements.measurement import Subject
 from workers.science.measurements.registry import MEASUREMENTS
-from workers.science.models.loading import LanguageModel
 from workers.science.scoring.greedy import end_token_ids
-from workers.science.scoring.prefix_token import PrefixToken, resolve_prefix_token
+from workers.science.scoring.prefix_token import resolve_prefix_token
 from workers.science.scoring.scorer import score_texts
 from workers.science.scoring.shots import MOST_SHOTS, choose_shots
 from workers.science.scoring.texts import ScoringOptions, TextScore
+
+_CHARACTERS_OF_A_TOKEN: Final = 4
 
 
 def score_shard(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
     """Score the texts of a shard and write their rows.
 
+    Where somebody waits for the worker, what is left of the shard becomes a shard of its own.
+
     Returns:
-        How many jobs this enqueued: one, the summary, if the shard was the last.
+        How many jobs this enqueued: one, the summary, if the shard was the last, or what is left of it.
 
     Raises:
         LeaseLost: the audit was cancelled or the lease ran out.
@@ -63,12 +71,19 @@ def score_shard(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
         end_tokens = sorted(end_token_ids(language_model))
         shots = choose_shots(language_model, [text.text for text in leading], spec.options.special_tokens)
         options = replace(scoring_options(spec), shots=shots)
-        scores = _score_and_measure(language_model, prefix_token, texts, spec, options, keeper.report)
+        subject = Subject(
+            language_model=language_model,
+            prefix_token=prefix_token,
+            scoring=options,
+            options=measurement_options(spec.options),
+        )
+        scores = _score_until_others_wait(runtime, lease, _parts(runtime, row, texts), spec, subject, keeper)
     except PrefixTokenUnusable as error:
         raise NoSuchPrefixToken(error.detail) from None
     except ScoreNotFinite as error:
         raise ScoringFailed(str(error)) from None
 
+    texts, done = texts[: len(scores)], start + len(scores)
     size = Texts(len(texts), sum(score.n_tokens for score in scores))
     units = audit_tokens(spec.metrics, spec.options, size)
     runtime.meter.note(units, what_is_measured(spec), row)
@@ -85,17 +100,55 @@ def score_shard(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
             end_tokens=end_tokens,
             recall_shots=None if controls is None else len(shots),
         )
+        if done < stop:
+            enqueue_shards(session, audit, [(done, stop)])
+            enqueued += 1
         return enqueued
 
     return finish(runtime, lease, write)
 
 
+def _parts(
+    runtime: Runtime, row: LanguageModelRow, texts: Sequence[ClearText]
+) -> Iterator[Sequence[ClearText]]:
+    """The texts of a shard in parts of about half a second each, which do not depend on who waits when."""
+    tokens = most_tokens_of_part(row.parameter_count, on_processor=runtime.machine.threads > 0)
+    if tokens is None:
+        yield texts
+        return
+    lengths = (len(text.text) // _CHARACTERS_OF_A_TOKEN for text in texts)
+    for start, stop in cut_shards(lengths, tokens, len(texts)):
+        yield texts[start:stop]
+
+
+def _score_until_others_wait(
+    runtime: Runtime,
+    lease: Lease,
+    parts: Iterator[Sequence[ClearText]],
+    spec: AuditSpec,
+    subject: Subject,
+    keeper: LeaseKeeper,
+) -> list[TextScore]:
+    """The scores of the first parts: of all, unless somebody waits for the worker after one of them."""
+    scores: list[TextScore] = []
+    for part in parts:
+        if scores:
+            with runtime.sessions() as session:
+                if others_wait(session, lease, runtime.queue):
+                    break
+        scores += _score_and_measure(subject, part, spec, partial(_report_from, keeper, len(scores)))
+    return scores
+
+
+def _report_from(keeper: LeaseKeeper, before: int, done: int) -> None:
+    """Report the texts of a part together with those before it."""
+    keeper.report(before + done)
+
+
 def _score_and_measure(
-    language_model: LanguageModel,
-    prefix_token: PrefixToken,
+    subject: Subject,
     texts: Sequence[ClearText],
     spec: AuditSpec,
-    scoring: ScoringOptions,
     report: Callable[[int], None],
 ) -> list[TextScore]:
     """The scores of texts, and what the audit's measurements find of them.
@@ -105,16 +158,10 @@ def _score_and_measure(
     names = [name for name in spec.metrics if name in MEASUREMENTS]
     steps = 1 + len(names)
     scores = score_texts(
-        language_model,
+        subject.language_model,
         [text_input(text) for text in texts],
-        scoring,
+        subject.scoring,
         on_progress=lambda done: report(done // steps),
-    )
-    subject = Subject(
-        language_model=language_model,
-        prefix_token=prefix_token,
-        scoring=scoring,
-        options=measurement_options(spec.options),
     )
     return add_measurements(
         subject, names, texts, scores, on_progress=lambda done: report((len(texts) + done) // steps)

@@ -15,6 +15,7 @@ from app.store.jobs.leases import Lease, lease_end
 from app.store.jobs.lines import (
     TENANTS_AT_ONCE,
     Line,
+    count_running,
     first_claimable,
     read_lines,
     read_priorities,
@@ -67,6 +68,26 @@ def claim(
             if lease is not None:
                 return lease
     return None
+
+
+def others_wait(session: Session, lease: Lease, queue: Queue) -> bool:
+    """Whether a claim of a worker for `queue` would take something before more of what it has leased.
+
+    That is a more urgent job; or, while others work for the tenant too, one as urgent of another tenant, none
+    of whose jobs is running.
+    """
+    walk_indexes(session)
+    queues = SERVED_BY[queue]
+    for priority in read_priorities(session, queues):
+        if priority < lease.priority:
+            return False
+        lines = read_lines(session, queues, priority, loaded=(), after=lease.tenant_id)
+        if priority > lease.priority:
+            if lines:
+                return True
+        elif any(line.running == 0 for line in lines):
+            return count_running(session, lease.tenant_id) > 1
+    return False
 
 
 def _in_order(lines: Sequence[Line], served: Sequence[UUID], after: UUID | None) -> list[Line]:

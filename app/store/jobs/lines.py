@@ -100,6 +100,12 @@ def read_lines(
     return [Line(**row) for row in session.execute(_ALL_LINES, parameters).mappings()]
 
 
+def count_running(session: Session, tenant_id: UUID) -> int:
+    """How many jobs of a tenant are running."""
+    running = select(func.count()).where(Job.tenant_id == tenant_id, _is(JobState.RUNNING))
+    return session.execute(running).scalar_one()
+
+
 def first_claimable(*, again: bool, of_language_model: bool) -> Select[UUID]:
     """The id of the first job of a line that nobody holds, locked: whatever others hold is passed over.
 
