@@ -12,7 +12,7 @@ from app.contracts.projections import Role
 from app.contracts.texts import TextSetRole
 from app.contracts.workload import NO_TEXTS, Texts, audit_tokens
 
-_EXTRACTED: Final = (TextSetRole.MEMORIZED, TextSetRole.UNSEEN, TextSetRole.CONTROL)
+_EXTRACTED: Final = (TextSetRole.RETAIN, TextSetRole.MEMORIZED, TextSetRole.UNSEEN, TextSetRole.CONTROL)
 _RECITED: Final = (TextSetRole.MEMORIZED, TextSetRole.UNSEEN)
 # Of a stress test: two changed prompts of both models, and three changes of the edited one.
 _STRESS_PASSES: Final = 7
@@ -75,6 +75,7 @@ def edit_tokens(spec: EditSpec, texts: Mapping[TextSetRole, Texts]) -> float:
             clean=tokens(TextSetRole.CLEAN),
             forget=tokens(TextSetRole.FORGET),
             recited=recited(TextSetRole.FORGET),
+            retain=tokens(TextSetRole.RETAIN),
         ),
     )
     # Clean text is scored, and its next tokens are ranked.
@@ -85,7 +86,7 @@ def edit_tokens(spec: EditSpec, texts: Mapping[TextSetRole, Texts]) -> float:
 
 def edit_bytes(spec: EditSpec, dimensions: Dimensions) -> int:
     """Bytes that the method holds beside the weights, at least."""
-    return METHODS[spec.method].working_bytes(_matrices(spec, dimensions))
+    return METHODS[spec.method].working_bytes(spec, _matrices(spec, dimensions))
 
 
 def _matrices(spec: EditSpec, dimensions: Dimensions) -> list[Matrix]:

@@ -8,7 +8,7 @@ from app.contracts.audits import PrefixTokenChoice
 from app.contracts.base import Contract
 from app.contracts.edit_methods import METHODS
 from app.contracts.edit_methods.balanced_subnet import BalancedSubnetOptions
-from app.contracts.edit_methods.kfac import Constraint, KeepMass, Labels, Sweep
+from app.contracts.edit_methods.kfac import Constraint, KeepMass, Labels, RetainWeight, Sweep
 from app.contracts.edit_methods.svd import RankRatios
 from app.contracts.projections import LayerChoice, Roles
 from app.contracts.texts import TextSetId
@@ -79,14 +79,18 @@ class EditSpec(Contract):
     """How a language model is edited, as the workers read it.
 
     The defaults are those of arXiv 2510.24256: gate and up projections, three late layers (23 to 25 of 32),
-    60 % of the curvature mass, labels sampled from the model, blocks of 512 tokens, 20 million tokens; for
-    SVD gate, up and down of layer 21 of 32.
+    labels sampled from the model, blocks of 512 tokens, 20 million tokens; for SVD gate, up and down of layer
+    21 of 32. Without `keep_mass` K-FAC keeps the paper's 60 % of the curvature mass, or the least that the
+    constraint allows if that is more.
+
+    With a retain set of weight w the curvature is (1 - w) times that of the calibration set and w times its own.
     """
 
     method: EditMethod
     layers: LayerChoice | None = None
     projections: Roles | None = None
-    keep_mass: KeepMass = 0.6
+    keep_mass: KeepMass | None = None
+    retain_weight: RetainWeight | None = None
     labels: Labels = "sampled"
     calibration_tokens: Annotated[int, Field(ge=1, le=10**9)] = 20_000_000
     block_tokens: Annotated[int, Field(ge=2, le=100_000)] = 512

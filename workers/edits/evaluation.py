@@ -40,6 +40,7 @@ from workers.science.scoring.texts import TextInput, TextScore
 
 JSONObject = dict[str, Any]
 _MEASURED: Final[tuple[TextSetRole, ...]] = (
+    TextSetRole.RETAIN,
     TextSetRole.MEMORIZED,
     TextSetRole.UNSEEN,
     TextSetRole.CONTROL,

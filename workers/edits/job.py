@@ -142,6 +142,7 @@ class _Edit:
             "method": inputs.spec.method,
             "parameters": edited.parameters,
             "matrices": edited.matrices,
+            "warnings": edited.warnings,
             "base": {
                 "model": format_id(Prefix.LANGUAGE_MODEL, inputs.base.id),
                 "digest": inputs.base.digest,

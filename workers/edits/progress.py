@@ -17,13 +17,12 @@ class EditProgress:
     Args:
         keeper: of the edit's job.
         stages: of its method, each with the per cent at which it begins.
-        already: per cent that earlier jobs of the edit have done; it never shows less.
+        already: per cent that earlier jobs of the edit have done. It never shows less than it has shown.
     """
 
     def __init__(self, keeper: LeaseKeeper, stages: Mapping[str, int], already: int = 0) -> None:
         self._keeper = keeper
         self._begins = STAGES | dict(stages)
-        self._already = already
         self._percent = already
         self._stage = "loading"
 
@@ -45,7 +44,7 @@ class EditProgress:
         start = self._begins[self._stage]
         end = min((begin for begin in self._begins.values() if begin > start), default=100)
         percent = start + (end - start) * done // max(1, total)
-        self._percent = max(percent, self._already)
+        self._percent = max(percent, self._percent)
         self.repeat()
 
     def repeat(self) -> None:
