@@ -271,6 +271,10 @@ class EditEvaluation(TypedDict):
 
     `prefix_token` is what stands before the texts, as in the options of an audit: for what is measured, for
     the search, and for the forget set of BalancedSubnet. Items are asked as the tokenizer encodes them.
+
+    `stress` tries to bring the memories back: true by other prompts and coarser weights, "full" also by the
+    layers, by generation and by relearning. `reference_model` is the id of a language model that never
+    saw the texts, such as the standard model of a pair: its numbers are what forgetting could reach.
     """
 
     memorized_text_set: NotRequired[str | None]
@@ -289,7 +293,9 @@ class EditEvaluation(TypedDict):
 
     prefix_token: NotRequired[Literal["auto", "bos", "eos", "bos_else_eos", "none"] | int]
 
-    stress: NotRequired[bool]
+    stress: NotRequired[bool | Literal["full"]]
+
+    reference_model: NotRequired[str | None]
 
     limits: NotRequired[Limits]
 
@@ -356,6 +362,9 @@ class Limits(TypedDict):
     `max_strict` of 0 and `min_ndcg` of 1 can be broken, never shown to be kept: intervals end above 0 and
     begin below 1, so such a limit is at best `inconclusive`. `max_strict` of 0.05 takes 72 texts of which
     none is recited.
+
+    `max_auc_distance` is how far from 0.5 the membership AUC of memorized and unseen texts against those
+    never inserted may be, above it or below: a model that avoids texts tells them apart as well.
     """
 
     max_strict: NotRequired[float | None]
@@ -363,6 +372,8 @@ class Limits(TypedDict):
     max_perplexity_increase: NotRequired[float | None]
 
     min_ndcg: NotRequired[float | None]
+
+    max_auc_distance: NotRequired[float | None]
 
 
 class MeanDifference(TypedDict):

@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, create_model
+from pydantic import Discriminator, Field, Tag, create_model
 
 from app.contracts.audits import PrefixTokenChoice
-from app.contracts.base import Contract
+from app.contracts.base import TAG_MARK, Contract
 from app.contracts.edit_methods import METHODS
 from app.contracts.edit_methods.balanced_subnet import BalancedSubnetOptions
 from app.contracts.edit_methods.kfac import Constraint, KeepMass, Labels, Sweep
@@ -21,17 +21,31 @@ else:
 OptionsT = TypeVar("OptionsT", bound=Contract)
 
 
+def _stress_tag(value: Any) -> str:
+    return TAG_MARK + ("name" if isinstance(value, str) else "flag")
+
+
+# How hard it is tried to bring memories back. A number is no flag.
+Stress = Annotated[
+    Annotated[bool, Tag("tag:flag")] | Annotated[Literal["full"], Tag("tag:name")], Discriminator(_stress_tag)
+]
+
+
 class Limits(Contract):
     """What the client asks of the edited model; the verdict compares it with 95 % intervals.
 
     `max_strict` of 0 and `min_ndcg` of 1 can be broken, never shown to be kept: intervals end above 0 and
     begin below 1, so such a limit is at best `inconclusive`. `max_strict` of 0.05 takes 72 texts of which
     none is recited.
+
+    `max_auc_distance` is how far from 0.5 the membership AUC of memorized and unseen texts against those
+    never inserted may be, above it or below: a model that avoids texts tells them apart as well.
     """
 
     max_strict: Annotated[float, Field(ge=0, le=1)] | None = None
     max_perplexity_increase: Annotated[float, Field(ge=0, le=100)] | None = None
     min_ndcg: Annotated[float, Field(ge=0, le=1)] | None = None
+    max_auc_distance: Annotated[float, Field(ge=0, le=0.5)] | None = None
 
 
 class EditEvaluation(Contract):
@@ -43,6 +57,10 @@ class EditEvaluation(Contract):
 
     `prefix_token` is what stands before the texts, as in the options of an audit: for what is measured, for
     the search, and for the forget set of BalancedSubnet. Items are asked as the tokenizer encodes them.
+
+    `stress` tries to bring the memories back: true by other prompts and coarser weights, "full" also by the
+    layers, by generation and by relearning. `reference_model` is the id of a language model that never saw
+    the texts, such as the standard model of a pair: its numbers are what forgetting could reach.
     """
 
     memorized_text_set: TextSetId | None = None
@@ -53,7 +71,8 @@ class EditEvaluation(Contract):
     prefix_tokens: Annotated[int, Field(ge=1, le=100_000)] = 64
     suffix_tokens: Annotated[int, Field(ge=1, le=100_000)] = 48
     prefix_token: PrefixTokenChoice = "auto"  # noqa: S105 - a token of the vocabulary
-    stress: bool = False
+    stress: Stress = False
+    reference_model: Annotated[str, Field(max_length=100)] | None = None
     limits: Limits = Limits()
 
 

@@ -19,6 +19,7 @@ from workers.edits.comparison import compare
 from workers.edits.documents import model_card, write_receipt_and_card
 from workers.edits.evaluation import Readings, Scored
 from workers.edits.inputs import EditInputs
+from workers.edits.proof import Proven
 from workers.edits.scores import ScoreFile
 from workers.science.scoring.texts import TextScore
 
@@ -65,11 +66,11 @@ def reading(strict: float, nl: float) -> Readings:
     roles = (TextSetRole.MEMORIZED, TextSetRole.CLEAN)
     sets = {role: Scored(role, rows, summary) for role in roles}
     sets[TextSetRole.CLEAN] = Scored(TextSetRole.CLEAN, rows, summary | {"strict": None, "loose": None})
-    return Readings(sets, torch.arange(10)[None], {}, {}, ranked_positions=[1])
+    return Readings(sets, torch.arange(10)[None], {}, ranked_positions=[1])
 
 
 def evaluation_of(inputs: EditInputs) -> dict[str, Any]:
-    return compare(inputs, reading(0.9, -0.125), reading(0.2, -1.5), None)
+    return compare(inputs, reading(0.9, -0.125), reading(0.2, -1.5), Proven())
 
 
 def row_of(card: str, role: str) -> list[str]:

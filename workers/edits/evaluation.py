@@ -21,16 +21,6 @@ from workers.edits.tokens import token_rows
 from workers.running.runtime import Runtime
 from workers.science.errors import ScoreNotFinite
 from workers.science.evaluation.items import answer_accuracy, choice_accuracy
-from workers.science.evaluation.stress import (
-    CHANGED_PROMPTS,
-    FineTuning,
-    fine_tuned,
-    recited,
-    rounded_weights,
-    to_bfloat16,
-    to_int8,
-    with_changed_prompts,
-)
 from workers.science.evaluation.utility import positions_of_rows, top_ranked
 from workers.science.measurements.measurement import MeasuredText
 from workers.science.models.loading import LanguageModel
@@ -46,6 +36,7 @@ _MEASURED: Final[tuple[TextSetRole, ...]] = (
     TextSetRole.CLEAN,
 )
 RECITED: Final[tuple[TextSetRole, ...]] = (TextSetRole.MEMORIZED, TextSetRole.UNSEEN)
+TESTED: Final[tuple[TextSetRole, ...]] = (*RECITED, TextSetRole.CONTROL)
 # Rankings are compared on so many tokens of clean text at most.
 _RANKED_TOKENS: Final = 50_000
 _NDCG_AT: Final = 10
@@ -71,7 +62,6 @@ class Readings:
     sets: dict[TextSetRole, Scored]
     ranked: Tensor | None
     items: dict[str, JSONObject]
-    prompts: dict[str, dict[TextSetRole, float | None]]
     ranked_positions: list[int] = field(default_factory=list)
 
 
@@ -84,6 +74,10 @@ class Evaluation:
         base: the base, whose tokens are also the edited model's.
         progress: told what is done.
         directory: an empty one, for the scores.
+
+    Attributes:
+        shards: the texts of each set that is measured.
+        clean: clean text as far as rankings look at it, in the base's tokens; None without any.
 
     Raises:
         EditFailed: the clean text set cannot be used.
@@ -101,16 +95,16 @@ class Evaluation:
         self._inputs = inputs
         self._progress = progress
         self._files = (directory / str(number) for number in count())
-        self._clean: TokenRows | None = None
+        self.clean: TokenRows | None = None
         if TextSetRole.CLEAN in inputs.text_sets:
-            self._clean = token_rows(runtime, inputs, base, TextSetRole.CLEAN, limit=_RANKED_TOKENS)
-        self._shards = {
+            self.clean = token_rows(runtime, inputs, base, TextSetRole.CLEAN, limit=_RANKED_TOKENS)
+        self.shards = {
             role: inputs.shards(runtime, role, base, lambda: progress.report(0, 1))
             for role in _MEASURED
             if role in inputs.text_sets
         }
         # Each text is scored under two models.
-        self._total = 2 * sum(shards.texts for shards in self._shards.values())
+        self._total = 2 * sum(shards.texts for shards in self.shards.values())
         self._done = 0
 
     def read(self, language_model: LanguageModel) -> Readings:
@@ -120,49 +114,18 @@ class Evaluation:
             EditFailed: the model gives numbers that are not finite.
         """
         return Readings(
-            sets={role: self._score(language_model, role) for role in self._shards},
-            ranked=None if self._clean is None else top_ranked(language_model, self._clean, _NDCG_AT),
+            sets={role: self._score(language_model, role) for role in self.shards},
+            ranked=None if self.clean is None else top_ranked(language_model, self.clean, _NDCG_AT),
             items=self._answer_items(language_model),
-            prompts=self._change_prompts(language_model) if self._inputs.spec.evaluation.stress else {},
-            ranked_positions=[] if self._clean is None else positions_of_rows(self._clean),
+            ranked_positions=[] if self.clean is None else positions_of_rows(self.clean),
         )
-
-    def stress(self, edited: LanguageModel) -> dict[str, dict[TextSetRole, float | None]]:
-        """What the edited model recites with coarser weights, and after a short benign fine-tune.
-
-        Every change is undone.
-        """
-        found: dict[str, dict[TextSetRole, float | None]] = {}
-
-        def measure(name: str) -> None:
-            try:
-                found[name] = {
-                    role: recited(edited, self._texts(role), self._inputs.options) for role in self._recited()
-                }
-            except ScoreNotFinite:
-                # The change broke the model, which is no fault of the edit.
-                found[name] = dict.fromkeys(self._recited())
-            self._progress.report(self._done, self._total)
-
-        for name, rounding in (("int8", to_int8), ("bfloat16", to_bfloat16)):
-            with rounded_weights(edited, rounding):
-                measure(name)
-        if self._clean is not None:
-            with fine_tuned(
-                edited,
-                self._clean,
-                FineTuning(seed=self._inputs.spec.seed),
-                on_step=lambda _: self._progress.report(self._done, self._total),
-            ):
-                measure("fine_tuned")
-        return found
 
     def _score(self, language_model: LanguageModel, role: TextSetRole) -> Scored:
         options = self._inputs.options
         if role is TextSetRole.CLEAN:
             options = replace(options, metrics=frozenset())
         rows = ScoreFile(next(self._files))
-        for shard in self._shards[role]:
+        for shard in self.shards[role]:
             done = self._done
             try:
                 scores = score_texts(
@@ -176,25 +139,6 @@ class Evaluation:
             rows.append(zip(shard, scores, strict=True))
             self._done += len(shard)
         return Scored(role, rows, summarize(_facts(*pair) for pair in rows))
-
-    def _recited(self) -> list[TextSetRole]:
-        return [role for role in RECITED if role in self._shards]
-
-    def _texts(self, role: TextSetRole) -> Iterator[list[TextInput]]:
-        return ([text_input(text) for text in shard] for shard in self._shards[role])
-
-    def _change_prompts(self, language_model: LanguageModel) -> dict[str, dict[TextSetRole, float | None]]:
-        def changed(role: TextSetRole, name: str) -> Iterator[list[TextInput]]:
-            for texts in self._texts(role):
-                yield with_changed_prompts(language_model, texts, self._inputs.options)[name]
-
-        return {
-            name: {
-                role: recited(language_model, changed(role, name), self._inputs.options)
-                for role in self._recited()
-            }
-            for name in CHANGED_PROMPTS
-        }
 
     def _answer_items(self, language_model: LanguageModel) -> dict[str, JSONObject]:
         found = {}

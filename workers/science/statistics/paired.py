@@ -1,6 +1,7 @@
 """The same texts twice, such as before and after an edit: what changed, text by text, with 95 % intervals."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -50,17 +51,17 @@ def share_change(pairs: Iterable[tuple[bool | None, bool | None]]) -> ShareChang
     It has a width where all texts changed alike. Simulated coverage is 0.95 to 1.00 for n = 12 to 100 and
     shares of 0 to 1 (tests/unit/science/test_paired.py repeats some of it).
     """
-    known = [(before, after) for before, after in pairs if before is not None and after is not None]
-    n = len(known)
+    counts = Counter(pairs)
+    both, lost, gained, neither = (
+        counts[pair] for pair in ((True, True), (True, False), (False, True), (False, False))
+    )
+    n = both + lost + gained + neither
     if n == 0:
         return None
-    both = sum(before and after for before, after in known)
-    lost = sum(before and not after for before, after in known)
-    gained = sum(after and not before for before, after in known)
     before, after = share_with_interval(both + lost, n), share_with_interval(both + gained, n)
     assert before is not None
     assert after is not None
-    correlation = _correlation(both, lost, gained, n - both - lost - gained)
+    correlation = _correlation(both, lost, gained, neither)
     difference = (gained - lost) / n
 
     def reach(first: float, second: float) -> float:
@@ -141,22 +142,23 @@ class PairedMeans:
 class PairedShares:
     """Shares of texts before and after, and their change."""
 
-    _pairs: list[tuple[bool | None, bool | None]] = field(default_factory=list)
+    _counts: Counter[tuple[bool | None, bool | None]] = field(default_factory=Counter)
 
     def add(self, before: bool | None, after: bool | None) -> None:
         """Take one text in."""
-        self._pairs.append((before, after))
+        self._counts[before, after] += 1
 
     def result(self) -> JSONObject:
         """`before` and `after` (`ShareEstimate`) and `change` (`ShareChange`); None without a text."""
-        change = share_change(self._pairs)
+        change = share_change(self._counts.elements())
         return {
-            "before": _share(before for before, _ in self._pairs),
-            "after": _share(after for _, after in self._pairs),
+            "before": self._share(0),
+            "after": self._share(1),
             "change": None if change is None else asdict(change),
         }
 
-
-def _share(flags: Iterable[bool | None]) -> JSONObject | None:
-    known = [flag for flag in flags if flag is not None]
-    return as_object(share_with_interval(sum(known), len(known)))
+    def _share(self, side: int) -> JSONObject | None:
+        known = Counter[bool | None]()
+        for pair, count in self._counts.items():
+            known[pair[side]] += count
+        return as_object(share_with_interval(known[True], known[True] + known[False]))
