@@ -1106,6 +1106,11 @@ class Evaluation(Answer):
     items: dict[str, ItemChange] | None = None
     """By the kind of question; null without any."""
 
+    tasks: list[TaskChange] | None = None
+    """The same questions by task, in their order in the text set; null without any, of more than 100 groups, and
+    in evaluations of an older release.
+    """
+
     verdict: EvaluationsVerdict
     """The client's limits against all this."""
 
@@ -3223,6 +3228,33 @@ class StudyText(Answer):
     strict: list[bool | None]
     """Whether the suffix is recited exactly; null if `extraction` was not asked for, or of a text without a
     suffix.
+    """
+
+
+class TaskChange(Answer):
+    """How many questions of one task are answered rightly, with 95 % intervals.
+
+    The same questions are asked before and after, and each is compared with itself.
+    """
+
+    task: str | None = None
+    """The `group` of the questions; null for those without one."""
+
+    n: int
+    """How many could be asked."""
+
+    before: ShareInterval
+    """By the base."""
+
+    after: ShareInterval
+    """By the edited model."""
+
+    difference: MeanInterval
+    """The share after less that before, in [-1, 1]."""
+
+    kept: MeanInterval | None = None
+    """The share after over that before, at least 0: 1 means that nothing was lost. It is null where the base
+    answers none.
     """
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -113,6 +114,21 @@ def test_a_card_tells_lineage_table_and_limits() -> None:
     limits = card.text.partition("## Limits")[2]
     for part in ("that were measured", "further training", "quantisation", "other prompts", "arithmetic"):
         assert part in limits
+
+
+def test_a_card_tells_how_many_questions_of_each_task_are_answered() -> None:
+    """Identity: the numbers of the evaluation; a name cannot leave its cell."""
+    right: dict[str | None, list[bool | None]] = {"a|`b`\n# c": [True] * 3 + [False], None: [True, True]}
+    later: dict[str | None, list[bool | None]] = {"a|`b`\n# c": [True, False, False, False], None: [True] * 2}
+    inputs = inputs_of(HUB)
+    found = compare(
+        inputs, replace(reading(0.9, -1), tasks=right), replace(reading(0.2, -1), tasks=later), None
+    )
+    content = model_card(inputs, RECEIPT, found)
+    cells = row_of(content, "`a__b__# c`")
+    assert [cell.partition(" ")[0] for cell in cells[1:]] == ["4", "0.750", "0.250", "0.333"]
+    assert row_of(content, "no group")[1:2] == ["2"]
+    assert "questions" not in model_card(inputs, RECEIPT, evaluation_of(inputs))
 
 
 def test_a_card_names_a_base_from_disk_by_its_last_name_and_no_hub_takes_it_for_its_own() -> None:

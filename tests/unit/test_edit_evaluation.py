@@ -23,7 +23,7 @@ from app.store.language_models import LanguageModel as LanguageModelRow
 from app.store.texts import ClearText
 from tests.log_probabilities import log_probabilities
 from tests.tiny_models import english_sentences, one_thread, save_reciting_model
-from workers.audits.rows import TextFacts
+from workers.audits.rows import TextFacts, measured_text
 from workers.audits.summarize import summarize
 from workers.edits import evaluation as edit_evaluation
 from workers.edits.comparison import compare
@@ -32,6 +32,7 @@ from workers.edits.inputs import EditInputs, Shards
 from workers.edits.progress import EditProgress
 from workers.edits.scores import ScoreFile
 from workers.running.runtime import Runtime
+from workers.science.evaluation.items import answer_accuracy, choice_accuracy
 from workers.science.evaluation.stress import (
     FineTuning,
     fine_tuned,
@@ -46,6 +47,7 @@ from workers.science.models.token_blocks import text_blocks
 from workers.science.scoring.scorer import score_texts
 from workers.science.scoring.texts import ScoringOptions, TextInput, TextScore
 from workers.science.statistics.intervals import Moments, mean_with_interval, weighted_mean
+from workers.science.statistics.pairs import PairedCounts
 from workers.science.statistics.shares import share_with_interval
 
 MEMORIZED, UNSEEN, CONTROL, CLEAN, ITEMS = (
@@ -532,6 +534,59 @@ def test_questions_are_answered_before_and_after(
     choices_only = inputs_with({ITEMS: texts[ITEMS][:1]})
     _, _, (alone,) = evaluated(tmp_path, choices_only, base)
     assert {name: answered["n"] for name, answered in alone.items.items()} == {"multiple_choice": 1}
+
+
+def test_questions_are_compared_by_task(
+    base: LanguageModel, edited: LanguageModel, texts: dict[TextSetRole, list[ClearText]], tmp_path: Path
+) -> None:
+    """Oracle: each question asked alone. What could not be asked is in no pair, whatever its task."""
+    groups = ["grammar", "grammar", None, "grammar", "sums", "recital", "recital", "sums"]
+    items = [replace(row, group=group) for row, group in zip(texts[ITEMS], groups, strict=True)]
+    inputs = inputs_with({ITEMS: items})
+    _, _, (before, after) = evaluated(tmp_path, inputs, base, edited)
+    found = {each["task"]: each for each in compare(inputs, before, after, None)["tasks"]}
+    pairs: dict[str | None, list[tuple[float, float]]] = {}
+    for row in items[:6]:
+        asked = measured_text(row)
+        was, became = (
+            (answer_accuracy(model, [asked.text]) if row.choices is None else choice_accuracy(model, [asked]))
+            for model in (base, edited)
+        )
+        pairs.setdefault(row.group, []).append((was.accuracy or 0, became.accuracy or 0))
+    assert list(found) == list(pairs) == ["grammar", None, "sums", "recital"]
+    for task, answered in pairs.items():
+        right = [sum(side) for side in zip(*answered, strict=True)]
+        assert (found[task]["n"], found[task]["before"]["count"], found[task]["after"]["count"]) == (
+            len(answered),
+            *right,
+        )
+        assert found[task]["difference"]["mean"] == (right[1] - right[0]) / len(answered)
+        assert (found[task]["kept"] or {}).get("mean") == (right[1] / right[0] if right[0] else None)
+    assert found["recital"]["kept"]["mean"] == 0
+
+
+def test_pairs_of_answers_keep_their_order_and_so_many_groups_are_no_tasks() -> None:
+    """Oracle: the pairs, by hand: 2 right both times, 1 lost, 1 gained, 1 wrong, 1 not asked once."""
+    right: dict[str | None, list[bool | None]] = {"sums": [True, True, True, False, True, False]}
+    later: dict[str | None, list[bool | None]] = {"sums": [True, True, False, True, None, False]}
+    before, after = replace(readings(), tasks=right), replace(readings(), tasks=later)
+    (found,) = compare(inputs_with(), before, after, None)["tasks"]
+    counts = PairedCounts(5, 3, 3, 2)
+    difference, ratio = counts.difference(), counts.ratio()
+    assert difference is not None
+    assert ratio is not None
+    assert found == {
+        "task": "sums",
+        "n": 5,
+        "before": asdict(share_with_interval(3, 5)),
+        "after": asdict(share_with_interval(3, 5)),
+        "difference": asdict(difference),
+        "kept": asdict(ratio),
+    }
+    many: dict[str | None, list[bool | None]] = {str(number): [True] for number in range(101)}
+    crowded = replace(readings(), tasks=many)
+    assert compare(inputs_with(), crowded, crowded, None)["tasks"] is None
+    assert compare(inputs_with(), readings(), readings(), None)["tasks"] is None
 
 
 def test_stress_is_what_is_recited_under_each_change(

@@ -16,11 +16,16 @@ from workers.edits.evaluation import RECITED, Readings, Scored
 from workers.edits.inputs import EditInputs
 from workers.science.evaluation.utility import ndcg_by_position
 from workers.science.scoring.texts import TextScore
+from workers.science.statistics.estimates import as_object
 from workers.science.statistics.intervals import weighted_mean
+from workers.science.statistics.pairs import PairedCounts
+from workers.science.statistics.shares import share_with_interval
 
 JSONObject = dict[str, Any]
 BEFORE: Final = "before"
 AFTER: Final = "after"
+# More groups than this are no kinds of questions.
+_MOST_TASKS: Final = 100
 # Beyond it exp leaves the floats.
 _LARGEST_LOG: Final = 700.0
 
@@ -54,8 +59,33 @@ def compare(
             for name, found in before.items.items()
         }
         or None,
+        "tasks": _tasks(before, after),
         "verdict": verdict(inputs.spec.evaluation.limits, sets, increase, ranking),
     }
+
+
+def _tasks(before: Readings, after: Readings) -> list[JSONObject] | None:
+    """Accuracy by the group of questions; each question that both models could be asked is one pair."""
+    if len(before.tasks) > _MOST_TASKS:
+        return None
+    found = []
+    for task, was in before.tasks.items():
+        pairs = zip(was, after.tasks[task], strict=True)
+        counts = PairedCounts.of(
+            (one, other) for one, other in pairs if one is not None and other is not None
+        )
+        if counts.n:
+            found.append(
+                {
+                    "task": task,
+                    "n": counts.n,
+                    BEFORE: as_object(share_with_interval(counts.first, counts.n)),
+                    AFTER: as_object(share_with_interval(counts.second, counts.n)),
+                    "difference": as_object(counts.difference()),
+                    "kept": as_object(counts.ratio()),
+                }
+            )
+    return found or None
 
 
 def _perplexity_increase(before: Readings, after: Readings) -> JSONObject | None:

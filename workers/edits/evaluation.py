@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from itertools import chain, count
+from itertools import chain, count, tee
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ from workers.edits.scores import ScoreFile
 from workers.edits.tokens import token_rows
 from workers.running.runtime import Runtime
 from workers.science.errors import ScoreNotFinite
-from workers.science.evaluation.items import answer_accuracy, choice_accuracy
+from workers.science.evaluation.items import answers_right, choices_right
 from workers.science.evaluation.stress import (
     CHANGED_PROMPTS,
     FineTuning,
@@ -32,7 +32,6 @@ from workers.science.evaluation.stress import (
     with_changed_prompts,
 )
 from workers.science.evaluation.utility import positions_of_rows, top_ranked
-from workers.science.measurements.measurement import MeasuredText
 from workers.science.models.loading import LanguageModel
 from workers.science.models.token_blocks import TokenRows
 from workers.science.scoring.scorer import score_texts
@@ -65,7 +64,8 @@ class Readings:
     """Everything that is measured of one model.
 
     `ranked` is int32 [positions, 10], the likeliest next tokens on clean text; None without clean text.
-    `ranked_positions` says how many of the positions are of one text, then how many of the next.
+    `ranked_positions` says how many of the positions are of one text, then how many of the next. `tasks` says
+    by the group of questions whether each was answered rightly, in order; None where it cannot be asked.
     """
 
     sets: dict[TextSetRole, Scored]
@@ -73,6 +73,7 @@ class Readings:
     items: dict[str, JSONObject]
     prompts: dict[str, dict[TextSetRole, float | None]]
     ranked_positions: list[int] = field(default_factory=list)
+    tasks: dict[str | None, list[bool | None]] = field(default_factory=dict)
 
 
 class Evaluation:
@@ -119,10 +120,14 @@ class Evaluation:
         Raises:
             EditFailed: the model gives numbers that are not finite.
         """
+        # First, as they say it where a model's numbers are not finite.
+        sets = {role: self._score(language_model, role) for role in self._shards}
+        items, tasks = self._answer_items(language_model)
         return Readings(
-            sets={role: self._score(language_model, role) for role in self._shards},
+            sets=sets,
             ranked=None if self._clean is None else top_ranked(language_model, self._clean, _NDCG_AT),
-            items=self._answer_items(language_model),
+            items=items,
+            tasks=tasks,
             prompts=self._change_prompts(language_model) if self._inputs.spec.evaluation.stress else {},
             ranked_positions=[] if self._clean is None else positions_of_rows(self._clean),
         )
@@ -196,21 +201,26 @@ class Evaluation:
             for name in CHANGED_PROMPTS
         }
 
-    def _answer_items(self, language_model: LanguageModel) -> dict[str, JSONObject]:
-        found = {}
-        for name, accuracy in (
-            ("multiple_choice", choice_accuracy(language_model, self._choices())),
-            ("exact_answer", answer_accuracy(language_model, self._answers())),
+    def _answer_items(
+        self, language_model: LanguageModel
+    ) -> tuple[dict[str, JSONObject], dict[str | None, list[bool | None]]]:
+        """How many questions of each kind are answered rightly, and which of each group."""
+        chosen, choices = tee(row for row in self._items() if row.choices is not None)
+        said, answers = tee(row for row in self._items() if row.choices is None and row.prefix_chars)
+        kinds: dict[str, JSONObject] = {}
+        tasks: dict[str | None, list[bool | None]] = {}
+        for kind, rows, right in (
+            ("multiple_choice", chosen, choices_right(language_model, map(measured_text, choices))),
+            ("exact_answer", said, answers_right(language_model, map(text_input, answers))),
         ):
-            if accuracy.n:
-                found[name] = {"n": accuracy.n, "accuracy": accuracy.accuracy}
-        return found
-
-    def _choices(self) -> Iterator[MeasuredText]:
-        return (measured_text(row) for row in self._items() if row.choices is not None)
-
-    def _answers(self) -> Iterator[TextInput]:
-        return (text_input(row) for row in self._items() if row.choices is None and row.prefix_chars)
+            n = correct = 0
+            for row, answered in zip(rows, right, strict=True):
+                tasks.setdefault(row.group, []).append(answered)
+                n += answered is not None
+                correct += answered or 0
+            if n:
+                kinds[kind] = {"n": n, "accuracy": correct / n}
+        return kinds, tasks
 
     def _items(self) -> Iterator[ClearText]:
         return chain.from_iterable(self._inputs.pages(self._runtime, TextSetRole.ITEMS))

@@ -166,6 +166,27 @@ class ItemChange(Described):
     """By the edited model; null if it was asked none."""
 
 
+class TaskChange(Described):
+    """How many questions of one task are answered rightly, with 95 % intervals.
+
+    The same questions are asked before and after, and each is compared with itself.
+    """
+
+    task: str | None
+    """The `group` of the questions; null for those without one."""
+    n: int
+    """How many could be asked."""
+    before: ShareInterval
+    """By the base."""
+    after: ShareInterval
+    """By the edited model."""
+    difference: MeanInterval
+    """The share after less that before, in [-1, 1]."""
+    kept: MeanInterval | None
+    """The share after over that before, at least 0: 1 means that nothing was lost. It is null where the base
+    answers none."""
+
+
 class Evaluation(Described):
     """What an edit changed."""
 
@@ -181,6 +202,9 @@ class Evaluation(Described):
     """By what was changed (prompts, number format, a short fine-tune) and text set; null if not asked for."""
     items: dict[str, ItemChange] | None
     """By the kind of question; null without any."""
+    tasks: list[TaskChange] | None = None
+    """The same questions by task, in their order in the text set; null without any, of more than 100 groups,
+    and in evaluations of an older release."""
     verdict: Verdict
     """The client's limits against all this."""
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 from app import plots
 from app.contracts.edit_methods.kfac import KFACReceipt
 from app.contracts.edits import EditSpec
-from app.contracts.results.evaluations import Check, Evaluation, Measured
+from app.contracts.results.evaluations import Check, Evaluation, Measured, TaskChange
 from app.contracts.results.frontier import FrontierPoint
 from app.contracts.results.receipts import Receipt
 from app.contracts.texts import TextSetRole
@@ -124,6 +124,8 @@ def _numbers(evaluation: Evaluation) -> Iterator[Block]:
         yield numbers_table("Under stress: recited exactly", rows_in(evaluation.stress))
     if evaluation.items:
         yield numbers_table("Questions answered rightly", rows_in(evaluation.items))
+    if evaluation.tasks:
+        yield numbers_table("Questions answered rightly, by task", rows_in(evaluation.tasks))
 
 
 def _receipt(edit: EditOut, receipt: Receipt) -> Iterator[Block]:
@@ -164,6 +166,8 @@ def _figures(edit: EditOut, evaluation: Evaluation, receipt: Receipt) -> Iterato
     drawn = [plots.before_after(sets), plots.before_after(sets, "nl")]
     if drawings := tuple(drawing for drawing in drawn if drawing is not None):
         yield Figure(drawings, _sets_table(sets))
+    if evaluation.tasks and (drawing := plots.spectrum_bars(evaluation.tasks)) is not None:
+        yield Figure((drawing,), _tasks_table(evaluation.tasks))
     if edit.frontier:
         constraint = edit.spec.get("constraint") or {}
         drawing = plots.frontier(edit.frontier, constraint.get("max_perplexity_increase"))
@@ -175,6 +179,24 @@ def _figures(edit: EditOut, evaluation: Evaluation, receipt: Receipt) -> Iterato
             yield Paragraph(
                 "The receipt holds no spectrum: the release that made this edit kept only the cut."
             )
+
+
+def _tasks_table(tasks: list[TaskChange]) -> Table:
+    return Table(
+        caption="Questions answered rightly",
+        header=("task", "before", "after", "kept", "n"),
+        columns=("text", "number", "number", "number", "number"),
+        rows=tuple(
+            (
+                each.task or NOTHING,
+                with_interval(each.before),
+                with_interval(each.after),
+                with_interval(each.kept, share=True),
+                number(each.n),
+            )
+            for each in tasks
+        ),
+    )
 
 
 def _sets_table(sets: dict[TextSetRole, Measured]) -> Table:

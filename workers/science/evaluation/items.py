@@ -1,6 +1,6 @@
 """Questions with a known answer: the likeliest choice, and short answers recited exactly."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
@@ -33,7 +33,20 @@ def choice_accuracy(language_model: LanguageModel, items: Iterable[MeasuredText]
     """The share of items whose right choice is the likeliest continuation of their question.
 
     See the measurement `multiple_choice`. Items that ask nothing, or with a choice that cannot be scored, are
-    left out. The items are gone through a few at a time.
+    left out.
+    """
+    return _accuracy(choices_right(language_model, items))
+
+
+def answer_accuracy(language_model: LanguageModel, items: Iterable[TextInput]) -> Accuracy:
+    """The share of items whose suffix is what greedy decoding says after the prefix, such as 12 + 5 = 17."""
+    return _accuracy(answers_right(language_model, items))
+
+
+def choices_right(language_model: LanguageModel, items: Iterable[MeasuredText]) -> Iterator[bool | None]:
+    """Of each item in order, whether its right choice is the likeliest; None where it cannot be asked.
+
+    The items are gone through a few at a time.
     """
     subject = Subject(
         language_model=language_model,
@@ -41,26 +54,20 @@ def choice_accuracy(language_model: LanguageModel, items: Iterable[MeasuredText]
         scoring=_CHOICES,
         options=MeasurementOptions(),
     )
-    return _accuracy(
-        [
-            bool(correct)
-            for found in MULTIPLE_CHOICE.measure(subject, part, lambda _: None)
-            if found is not None and (correct := found["correct"]) is not None
-        ]
-        for part in _parts(items)
-    )
+    for part in _parts(items):
+        for found in MULTIPLE_CHOICE.measure(subject, part, lambda _: None):
+            yield _known(None if found is None else found["correct"])
 
 
-def answer_accuracy(language_model: LanguageModel, items: Iterable[TextInput]) -> Accuracy:
-    """The share of items whose suffix is what greedy decoding says after the prefix, such as 12 + 5 = 17."""
-    return _accuracy(
-        [
-            bool(strict)
-            for score in score_texts(language_model, part, _ANSWERS)
-            if score.error is None and (strict := score.metrics["extraction"]["strict"]) is not None
-        ]
-        for part in _parts(items)
-    )
+def answers_right(language_model: LanguageModel, items: Iterable[TextInput]) -> Iterator[bool | None]:
+    """Of each item in order, whether greedy decoding says its suffix after its prefix; None without one."""
+    for part in _parts(items):
+        for score in score_texts(language_model, part, _ANSWERS):
+            yield _known(None if score.error else score.metrics["extraction"]["strict"])
+
+
+def _known(found: object) -> bool | None:
+    return None if found is None else bool(found)
 
 
 def _parts(items: Iterable[_Item]) -> Iterator[list[_Item]]:
@@ -69,9 +76,9 @@ def _parts(items: Iterable[_Item]) -> Iterator[list[_Item]]:
         yield part
 
 
-def _accuracy(parts: Iterable[Sequence[bool]]) -> Accuracy:
+def _accuracy(answered: Iterable[bool | None]) -> Accuracy:
     n = right = 0
-    for answered in parts:
-        n += len(answered)
-        right += sum(answered)
+    for correct in answered:
+        n += correct is not None
+        right += correct or 0
     return Accuracy(n, right / n if n else None)
