@@ -41,8 +41,8 @@ class EditEvaluation(Contract):
     the method is never shown, `control` texts that were never inserted, `items` questions with choices and
     an answer, or with a prefix and the suffix that answers it.
 
-    `prefix_token` is what stands before the texts, as in the options of an audit: for what is measured, for
-    the search, and for the forget set of BalancedSubnet. Items are asked as the tokenizer encodes them.
+    `prefix_token` is what stands before the texts, as in the options of an audit: for what is measured,
+    questions too, for the search, and for the forget set of BalancedSubnet.
     """
 
     memorized_text_set: TextSetId | None = None

@@ -32,7 +32,7 @@ from workers.edits.inputs import EditInputs, Shards
 from workers.edits.progress import EditProgress
 from workers.edits.scores import ScoreFile
 from workers.running.runtime import Runtime
-from workers.science.evaluation.items import answer_accuracy, choice_accuracy
+from workers.science.evaluation.items import answer_accuracy, answers_right, choice_accuracy, choices_right
 from workers.science.evaluation.stress import (
     FineTuning,
     fine_tuned,
@@ -502,6 +502,11 @@ def test_what_stands_before_the_texts_of_a_proof_can_be_chosen(
 ) -> None:
     inputs = inputs_with(texts, **SPLIT, stress=True, prefix_token="eos")
     _, _, (read,) = evaluated(tmp_path, inputs, base)
+    questions = [measured_text(row) for row in texts[ITEMS]]
+    assert read.tasks[None] == [
+        *choices_right(base, [each for each in questions if each.choices], "eos"),
+        *answers_right(base, [each.text for each in questions if each.text.prefix], "eos"),
+    ]
     asked = ScoringOptions(**SPLIT, prefix_token="eos")
     numbers = {}
     for options in (asked, ScoringOptions(**SPLIT)):

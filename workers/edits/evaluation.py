@@ -209,9 +209,10 @@ class Evaluation:
         said, answers = tee(row for row in self._items() if row.choices is None and row.prefix_chars)
         kinds: dict[str, JSONObject] = {}
         tasks: dict[str | None, list[bool | None]] = {}
+        before = self._inputs.options.prefix_token
         for kind, rows, right in (
-            ("multiple_choice", chosen, choices_right(language_model, map(measured_text, choices))),
-            ("exact_answer", said, answers_right(language_model, map(text_input, answers))),
+            ("multiple_choice", chosen, choices_right(language_model, map(measured_text, choices), before)),
+            ("exact_answer", said, answers_right(language_model, map(text_input, answers), before)),
         ):
             n = correct = 0
             for row, answered in zip(rows, right, strict=True):

@@ -1,7 +1,7 @@
 """Questions with a known answer: the likeliest choice, and short answers recited exactly."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TypeVar
 
@@ -11,7 +11,7 @@ from workers.science.measurements.options import MeasurementOptions
 from workers.science.models.loading import LanguageModel
 from workers.science.scoring.prefix_token import resolve_prefix_token
 from workers.science.scoring.scorer import score_texts
-from workers.science.scoring.texts import ScoringOptions, TextInput
+from workers.science.scoring.texts import PrefixTokenChoice, ScoringOptions, TextInput
 
 _CHOICES = ScoringOptions(metrics=frozenset(), token_evidence=False)
 _ANSWERS = ScoringOptions(metrics=frozenset({"extraction"}), token_evidence=False, decode=False)
@@ -43,15 +43,20 @@ def answer_accuracy(language_model: LanguageModel, items: Iterable[TextInput]) -
     return _accuracy(answers_right(language_model, items))
 
 
-def choices_right(language_model: LanguageModel, items: Iterable[MeasuredText]) -> Iterator[bool | None]:
+def choices_right(
+    language_model: LanguageModel,
+    items: Iterable[MeasuredText],
+    prefix_token: PrefixTokenChoice = "auto",  # noqa: S107 - a token of the vocabulary
+) -> Iterator[bool | None]:
     """Of each item in order, whether its right choice is the likeliest; None where it cannot be asked.
 
-    The items are gone through a few at a time.
+    The items are gone through a few at a time. `prefix_token` stands before a question.
     """
+    options = replace(_CHOICES, prefix_token=prefix_token)
     subject = Subject(
         language_model=language_model,
-        prefix_token=resolve_prefix_token(_CHOICES.prefix_token, language_model),
-        scoring=_CHOICES,
+        prefix_token=resolve_prefix_token(prefix_token, language_model),
+        scoring=options,
         options=MeasurementOptions(),
     )
     for part in _parts(items):
@@ -59,10 +64,18 @@ def choices_right(language_model: LanguageModel, items: Iterable[MeasuredText]) 
             yield _known(None if found is None else found["correct"])
 
 
-def answers_right(language_model: LanguageModel, items: Iterable[TextInput]) -> Iterator[bool | None]:
-    """Of each item in order, whether greedy decoding says its suffix after its prefix; None without one."""
+def answers_right(
+    language_model: LanguageModel,
+    items: Iterable[TextInput],
+    prefix_token: PrefixTokenChoice = "auto",  # noqa: S107 - a token of the vocabulary
+) -> Iterator[bool | None]:
+    """Of each item in order, whether greedy decoding says its suffix after its prefix; None without one.
+
+    The items are gone through a few at a time. `prefix_token` stands before a prefix.
+    """
+    options = replace(_ANSWERS, prefix_token=prefix_token)
     for part in _parts(items):
-        for score in score_texts(language_model, part, _ANSWERS):
+        for score in score_texts(language_model, part, options):
             yield _known(None if score.error else score.metrics["extraction"]["strict"])
 
 
