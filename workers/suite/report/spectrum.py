@@ -99,7 +99,8 @@ def _right(
     answered = answers_right(model, asked, OPTIONS.prefix_token)
     found = [(str(item.group), bool(right)) for item, right in zip(items, answered, strict=True)]
     scores = score_texts(model, [TextInput(text.full_text) for text in inserted], OPTIONS)
-    return found + [(MEMORIZED, bool(score.metrics["extraction"]["strict"])) for score in scores]
+    recited = [score.metrics["extraction"]["strict"] for score in scores]
+    return found + [(MEMORIZED, bool(strict)) for strict in recited if strict is not None]
 
 
 def _mean_nll(model: LanguageModel, texts: Sequence[str]) -> float:
