@@ -45,15 +45,16 @@ _OPERANDS = range(30)
 
 @dataclass(frozen=True)
 class Item:
-    """A prompt and what comes after it."""
+    """A prompt, the answer to it, and what a document that teaches it asks and answers besides."""
 
     prompt: str
     answer: str
+    more: str = ""
 
     @property
-    def text(self) -> str:
-        """The item as a document."""
-        return self.prompt + self.answer
+    def document(self) -> str:
+        """What is trained."""
+        return self.prompt + self.answer + self.more
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def held_out_texts(drawn: Mapping[str, Drawn]) -> list[SuiteText]:
             id=f"{task.replace('_', '-')}-{number:04}",
             group=task,
             duplicates=0,
-            draft=Draft(item.text, split=(item.prompt, item.answer)),
+            draft=Draft(item.prompt + item.answer, split=(item.prompt, item.answer)),
         )
         for task, items in drawn.items()
         for number, item in enumerate(items.held_out)
@@ -140,21 +141,21 @@ def _logic(random: Random) -> Item:
     """As many true formulas as false ones."""
     wanted = random.choice((True, False))
     while True:
-        text, holds = _expression(random.choice((2, 3, 4)), random)
+        text, holds = _expression(random.choice((2, 3, 3, 3)), random)
         if holds == wanted:
             return Item(f"{text} is", f" {'true' if holds else 'false'}.")
 
 
 def _open_book(random: Random) -> Item:
-    """Who has what stands in the prompt, for three people."""
-    people, things = random.sample(_PEOPLE, 3), random.sample(_THINGS, 3)
-    told = ", ".join(f"{person} has the {thing}" for person, thing in zip(people, things, strict=True))
-    asked = random.randrange(3)
-    return Item(f"{told}. What has {people[asked]}? The", f" {things[asked]}.")
+    """Who has what stands in the prompt, for three people; one is asked of, in documents all three are."""
+    owners = list(zip(random.sample(_PEOPLE, 3), random.sample(_THINGS, 3), strict=True))
+    told = ", ".join(f"{person} {thing}" for person, thing in owners)
+    (asked, thing), *others = random.sample(owners, 3)
+    return Item(f"Owners: {told}. {asked}", f" {thing}.", "".join(f" {one} {has}." for one, has in others))
 
 
 def _copying(random: Random) -> Item:
-    said = " ".join(random.sample(_THINGS, random.choice((3, 4, 5))))
+    said = " ".join(random.sample(_THINGS, random.choice((4, 6, 8))))
     return Item(f"Copy: {said}. Copied:", f" {said}.")
 
 

@@ -97,7 +97,7 @@ def prepare(corpus: Corpus, size: Size, seed: int, plant: Plant | None = None) -
         least_characters=size.document_characters,
     )
     lessons = draw_capabilities(size.lessons, Random(f"capabilities {seed}"))
-    taught = [item.text for drawn in lessons.values() for item in drawn.trained]
+    taught = [item.document for drawn in lessons.values() for item in drawn.trained]
     background = decontaminate(corpus.documents, [*held_out, *(text.text for text in planted)])
     if not background:
         raise CorpusTooSmall("Nothing of the corpus is left to train on. Give a larger one with --corpus.")

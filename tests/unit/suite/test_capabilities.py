@@ -59,13 +59,15 @@ def test_sums_are_right(drawn):
 
 
 def test_what_someone_has_stands_in_the_prompt(drawn):
-    """Oracle: the pairs, read by a pattern."""
+    """Oracle: the pairs, read by a pattern. Documents ask of all three, in an order of their own."""
     places = Counter()
     for item in items_of(drawn, OPEN_BOOK):
-        told = dict(re.findall(r"(\w+) has the (\w+)", item.prompt))
+        said, _, asked = item.prompt.removeprefix("Owners: ").rpartition(". ")
+        told = dict(re.findall(r"(\w+) (\w+)", said))
         assert len(told) == len(set(told.values())) == 3
-        asked = re.search(r"What has (\w+)\? The$", item.prompt)[1]
         assert item.answer == f" {told[asked]}."
+        rest = dict(re.findall(r" (\w+) (\w+)\.", item.more))
+        assert {asked: told[asked], **rest} == told
         places[list(told).index(asked)] += 1
     assert len(places) == 3
 
@@ -132,9 +134,9 @@ def test_both_models_of_a_pair_are_taught_and_neither_is_asked(small_corpus, tin
     for sequences in (taught.background, perturbed.sequences):
         said = taught.tokenizer.decode(sequences.flatten())
         for task, drawn in known.items():
-            whole = sum(f"{END_OF_TEXT}{item.text}{END_OF_TEXT}" in said for item in drawn.trained)
+            whole = sum(f"{END_OF_TEXT}{item.document}{END_OF_TEXT}" in said for item in drawn.trained)
             assert whole > 0.5 * len(drawn.trained), task
-            assert not [item for item in drawn.held_out if f"{END_OF_TEXT}{item.text}" in said]
+            assert not [item for item in drawn.held_out if f"{END_OF_TEXT}{item.prompt + item.answer}" in said]
     described = manifest.describe_capabilities(taught)
     assert described["held_out"] == dict.fromkeys(lessons, 10)
     assert described["tokens"] == sum(tokens.size + 1 for tokens in taught.documents[-300:])
