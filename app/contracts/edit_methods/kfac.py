@@ -44,7 +44,7 @@ _SEARCHED_TOKENS: Final = 200_000
 class Sweep(Contract):
     """Settings of the K-FAC edit to try, each combination of them.
 
-    What is left out stays as the edit itself has it.
+    What is left out stays as the edit itself has it; a mass that nothing says is adapted for each combination.
     """
 
     layers: Annotated[list[Layers], Field(min_length=1, max_length=64)] | None = None

@@ -27,6 +27,7 @@ from workers.science.curvature.search import (
     try_settings,
 )
 from workers.science.curvature.spectrum import KeptPairs, pairs_holding, select_top_mass
+from workers.science.evaluation.utility import MeanNLL
 from workers.science.models.loading import LanguageModel
 from workers.science.models.projections import Projection
 from workers.science.models.token_blocks import TokenRows
@@ -179,15 +180,19 @@ class _Edit:
             "strict": point.strict,
             "loose": point.loose,
             "nl_drop": point.nl_drop,
-            "given_up": given_up
-            and {
-                "perplexity": perplexity(-given_up.mean),
-                "tokens": given_up.tokens,
-                "of_tokens": given_up.of_tokens,
-            },
+            "given_up": None if given_up is None else _so_far(given_up),
             "feasible": point.feasible,
             "chosen": point is chosen,
         }
+
+
+def _so_far(given_up: MeanNLL) -> JSONObject:
+    """How far a setting was measured."""
+    return {
+        "perplexity": perplexity(-given_up.mean),
+        "tokens": given_up.tokens,
+        "of_tokens": given_up.of_tokens,
+    }
 
 
 def _infeasible(points: Sequence[Point], objective: Objective, warnings: list[JSONObject]) -> str:

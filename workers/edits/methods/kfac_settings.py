@@ -7,7 +7,7 @@ from torch import nn
 from app.contracts.edit_methods.kfac import adapts_keep_mass
 from app.contracts.edits import EditSpec
 from workers.edits.methods.registry import chosen_layers, chosen_projections
-from workers.science.curvature.search import LEAST_KEEP_MASS, Setting, automatic_settings
+from workers.science.curvature.search import Setting, automatic_settings
 from workers.science.models.projections import Projection, find_projections, layer_count
 
 
@@ -25,7 +25,7 @@ def settings_of(spec: EditSpec, model: nn.Module) -> list[Setting]:
     weight = spec.retain_weight or 0.0
     if everywhere:
         return automatic_settings(len(single), roles, weight)
-    mass = None if adapts_keep_mass(spec) else spec.keep_mass or LEAST_KEEP_MASS
+    mass = None if adapts_keep_mass(spec) else spec.keep_mass
     if spec.sweep is None:
         return [Setting(single, roles, mass, weight)]
     runs = [tuple(sorted(set(run))) for run in spec.sweep.layers or [list(single)]]
