@@ -312,6 +312,16 @@ def _evaluation(audits: dict[str, tuple[AuditOut, AuditOut]]) -> dict[str, Any]:
         "ndcg": _mean(0.5),
         "stress": None,
         "items": {"facts": {"n": 4, "before": 0.75, "after": 0.5}},
+        "tasks": [
+            {
+                "task": "sums",
+                "n": 4,
+                "before": {"n": 4, "count": 3, "share": 0.75, "low": 0.25, "high": 0.99},
+                "after": {"n": 4, "count": 2, "share": 0.5, "low": 0.1, "high": 0.9},
+                "change": {"n": 4, "lost": 1, "gained": 0, "difference": -0.25, "low": -0.7, "high": 0.3},
+                "kept": {"n": 4, "mean": 0.667, "low": 0.2, "high": 1.5},
+            }
+        ],
         "verdict": {
             "outcome": "fail",
             "passed": False,

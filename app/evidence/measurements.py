@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from app.audits.schemas import AuditOut
 from app.contracts.metrics.fields import level_numbers
 from app.contracts.metrics.registry import METRICS
+from app.contracts.results.evaluations import Evaluation
 from app.contracts.results.intervals import MeanInterval, ShareInterval
 from app.contracts.results.ranking import AreaUnderCurve
 from app.contracts.results.summary import AuditSummary, Level
@@ -134,6 +135,7 @@ _DIFFERENCE: Final = (
     "later has memorized more."
 )
 _EXCESS: Final = "`difference` less that of texts never inserted, in nats per token; positive: memorization."
+_TASK: Final = "Share of the questions of a group that are answered rightly."
 _INCREASE: Final = "Share by which the perplexity of clean text grew from the base to the edited model."
 _NDCG: Final = (
     "nDCG@10 of the edited model's ten likeliest next tokens against the base's on clean text, 0 to 1, 1 "
@@ -241,10 +243,16 @@ def _of_edit(edit: EditOut) -> Iterator[Measurement]:
             place = _Place(edit.edited_model, edit.text_sets[role])
             name, what = f"stress.{stress}.strict", "Share of texts recited although something was changed."
             yield from place.measured(name, what, change.after, SHARE)
-    items = edit.text_sets.get(TextSetRole.ITEMS)
+    if (items := edit.text_sets.get(TextSetRole.ITEMS)) is not None:
+        yield from _of_items(evaluation, items, (edit.model, edit.edited_model))
+
+
+def _of_items(evaluation: Evaluation, items: str, models: tuple[str, str]) -> Iterator[Measurement]:
+    """What the base and the edited model make of questions, of all of a kind and by their group."""
     for kind, answered in (evaluation.items or {}).items():
-        if items is None:
-            continue
-        for model, value in ((edit.model, answered.before), (edit.edited_model, answered.after)):
+        for model, value in zip(models, (answered.before, answered.after), strict=True):
             place = _Place(model, items)
             yield from place.measured(f"items.{kind}", "Share of questions answered rightly.", value, SHARE)
+    for task in evaluation.tasks or ():
+        for model, share in zip(models, (task.before, task.after), strict=True):
+            yield from _Place(model, items, group=task.task).measured("task_accuracy", _TASK, share)

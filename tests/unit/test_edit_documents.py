@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +20,7 @@ from workers.edits.comparison import compare
 from workers.edits.documents import model_card, write_receipt_and_card
 from workers.edits.evaluation import Readings, Scored
 from workers.edits.inputs import EditInputs
+from workers.edits.proof import Proven
 from workers.edits.scores import ScoreFile
 from workers.science.scoring.texts import TextScore
 
@@ -65,11 +67,11 @@ def reading(strict: float, nl: float) -> Readings:
     roles = (TextSetRole.MEMORIZED, TextSetRole.CLEAN)
     sets = {role: Scored(role, rows, summary) for role in roles}
     sets[TextSetRole.CLEAN] = Scored(TextSetRole.CLEAN, rows, summary | {"strict": None, "loose": None})
-    return Readings(sets, torch.arange(10)[None], {}, {}, ranked_positions=[1])
+    return Readings(sets, torch.arange(10)[None], {}, ranked_positions=[1])
 
 
 def evaluation_of(inputs: EditInputs) -> dict[str, Any]:
-    return compare(inputs, reading(0.9, -0.125), reading(0.2, -1.5), None)
+    return compare(inputs, reading(0.9, -0.125), reading(0.2, -1.5), Proven())
 
 
 def row_of(card: str, role: str) -> list[str]:
@@ -113,6 +115,21 @@ def test_a_card_tells_lineage_table_and_limits() -> None:
     limits = card.text.partition("## Limits")[2]
     for part in ("that were measured", "further training", "quantisation", "other prompts", "arithmetic"):
         assert part in limits
+
+
+def test_a_card_tells_how_many_questions_of_each_task_are_answered() -> None:
+    """Identity: the numbers of the evaluation; a name cannot leave its cell."""
+    right: dict[str | None, list[bool | None]] = {"a|`b`\n# c": [True] * 3 + [False], None: [True, True]}
+    later: dict[str | None, list[bool | None]] = {"a|`b`\n# c": [True, False, False, False], None: [True] * 2}
+    inputs = inputs_of(HUB)
+    found = compare(
+        inputs, replace(reading(0.9, -1), tasks=right), replace(reading(0.2, -1), tasks=later), None
+    )
+    content = model_card(inputs, RECEIPT, found)
+    cells = row_of(content, "`a__b__# c`")
+    assert [cell.partition(" ")[0] for cell in cells[1:]] == ["4", "0.750", "0.250", "0.333"]
+    assert row_of(content, "no group")[1:2] == ["2"]
+    assert "questions" not in model_card(inputs, RECEIPT, evaluation_of(inputs))
 
 
 def test_a_card_names_a_base_from_disk_by_its_last_name_and_no_hub_takes_it_for_its_own() -> None:

@@ -106,7 +106,30 @@ def _table(evaluation: JSONObject) -> Sequence[str]:
         rows += ["", f"Growth of perplexity on clean text, as a share: {_with_interval(increase, 'mean')}"]
     if (ranking := evaluation["ndcg"]) is not None:
         rows += ["", f"nDCG@10 of next-token rankings on clean text: {_with_interval(ranking, 'mean')}"]
-    return rows
+    return rows + _tasks(evaluation["tasks"] or [])
+
+
+def _tasks(tasks: Sequence[JSONObject]) -> list[str]:
+    """How many questions of each task are answered rightly, if any were asked."""
+    if not tasks:
+        return []
+    return [
+        "",
+        "| questions | n | right | after | kept |",
+        "|---" * 5 + "|",
+        *(
+            f"| {_cell(task['task'])} | {task['n']} | {_with_interval(task[BEFORE], 'share')} "
+            f"| {_with_interval(task[AFTER], 'share')} | {_with_interval(task['kept'], 'mean')} |"
+            for task in tasks
+        ),
+    ]
+
+
+def _cell(name: str | None) -> str:
+    """A group's name, which may have any character, as one cell."""
+    if name is None:
+        return "no group"
+    return f"`{''.join(mark if mark.isprintable() and mark not in '|`' else '_' for mark in name)}`"
 
 
 def _verdict(verdict: JSONObject) -> Sequence[str]:

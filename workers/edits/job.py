@@ -31,7 +31,8 @@ from workers.edits.documents import write_receipt_and_card
 from workers.edits.evaluation import Evaluation
 from workers.edits.inputs import SCRATCH, EditInputs, begin
 from workers.edits.methods import EditedWeights, find_method
-from workers.edits.progress import EditProgress
+from workers.edits.progress import EditProgress, stages_of_proof
+from workers.edits.proof import Proof
 from workers.edits.size import note_size
 from workers.models.artifact_files import store_directory
 from workers.running.finishing import finish
@@ -69,7 +70,8 @@ def run_edit(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
     inputs = begin(runtime, lease)
     method = METHODS[inputs.spec.method]
     already = 0 if inputs.collection is None else method.share(COLLECTING)[1]
-    progress = EditProgress(keeper, method.stages, already)
+    stages = {**method.stages, **stages_of_proof(inputs.spec.evaluation)}
+    progress = EditProgress(keeper, stages, already)
     progress.enter("loading")
     try:
         with _scratch_directory(runtime, inputs, lease) as directory:
@@ -119,9 +121,9 @@ class _Edit:
         progress.enter("evaluating")
         before = evaluation.read(base)
         after = evaluation.read(written)
-        stress = evaluation.stress(written) if inputs.spec.evaluation.stress else None
         note_size(runtime, inputs, before)
-        compared = compare(inputs, before, after, stress)
+        proven = Proof(runtime, inputs, evaluation, progress).run((base, written), (before, after))
+        compared = compare(inputs, before, after, proven)
         receipt = self._receipt(base, edited)
         write_receipt_and_card(inputs, receipt, compared, checkpoint)
         progress.enter("storing")
@@ -142,6 +144,7 @@ class _Edit:
             "method": inputs.spec.method,
             "parameters": edited.parameters,
             "matrices": edited.matrices,
+            "warnings": edited.warnings,
             "base": {
                 "model": format_id(Prefix.LANGUAGE_MODEL, inputs.base.id),
                 "digest": inputs.base.digest,

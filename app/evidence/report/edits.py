@@ -6,7 +6,7 @@ from typing import Any, Final
 from app import plots
 from app.contracts.edit_methods.kfac import KFACReceipt
 from app.contracts.edits import EditSpec
-from app.contracts.results.evaluations import Check, Evaluation, Measured
+from app.contracts.results.evaluations import Check, Evaluation, Measured, TaskChange
 from app.contracts.results.frontier import FrontierPoint
 from app.contracts.results.receipts import Receipt
 from app.contracts.texts import TextSetRole
@@ -31,6 +31,7 @@ from app.evidence.report.numbers import (
 
 _METHODS: Final = {"kfac": "K-FAC", "balanced_subnet": "BalancedSubnet", "svd": "truncated SVD"}
 _ROLES: Final = {
+    TextSetRole.RETAIN: "retained texts",
     TextSetRole.MEMORIZED: "memorized texts",
     TextSetRole.UNSEEN: "memorized texts that the method never saw",
     TextSetRole.CLEAN: "clean text",
@@ -56,7 +57,7 @@ def edit_account(record: EvidenceRecord, edit: EditOut) -> Account:
         judged=tuple(_judged(evaluation)),
         numbers=(*_numbers(evaluation), *_receipt(edit, receipt)),
         figures=tuple(_figures(edit, evaluation, receipt)),
-        limits=tuple(_limits(evaluation)),
+        limits=(*(warning.detail for warning in edit.warnings), *_limits(evaluation)),
         path="/v1/edits",
         request=_request(edit),
     )
@@ -124,6 +125,8 @@ def _numbers(evaluation: Evaluation) -> Iterator[Block]:
         yield numbers_table("Under stress: recited exactly", rows_in(evaluation.stress))
     if evaluation.items:
         yield numbers_table("Questions answered rightly", rows_in(evaluation.items))
+    if evaluation.tasks:
+        yield numbers_table("Questions answered rightly, by task", rows_in(evaluation.tasks))
 
 
 def _receipt(edit: EditOut, receipt: Receipt) -> Iterator[Block]:
@@ -156,7 +159,9 @@ def _receipt(edit: EditOut, receipt: Receipt) -> Iterator[Block]:
         )
 
 
-_MATRIX_FIELDS: Final = frozenset({"projection", "layer", "role", "shape", "spectrum", "convergence"})
+_MATRIX_FIELDS: Final = frozenset(
+    {"projection", "layer", "role", "shape", "spectrum", "convergence", "retain_convergence"}
+)
 
 
 def _figures(edit: EditOut, evaluation: Evaluation, receipt: Receipt) -> Iterator[Block]:
@@ -164,6 +169,8 @@ def _figures(edit: EditOut, evaluation: Evaluation, receipt: Receipt) -> Iterato
     drawn = [plots.before_after(sets), plots.before_after(sets, "nl")]
     if drawings := tuple(drawing for drawing in drawn if drawing is not None):
         yield Figure(drawings, _sets_table(sets))
+    if evaluation.tasks and (drawing := plots.spectrum_bars(evaluation.tasks)) is not None:
+        yield Figure((drawing,), _tasks_table(evaluation.tasks))
     if edit.frontier:
         constraint = edit.spec.get("constraint") or {}
         drawing = plots.frontier(edit.frontier, constraint.get("max_perplexity_increase"))
@@ -175,6 +182,24 @@ def _figures(edit: EditOut, evaluation: Evaluation, receipt: Receipt) -> Iterato
             yield Paragraph(
                 "The receipt holds no spectrum: the release that made this edit kept only the cut."
             )
+
+
+def _tasks_table(tasks: list[TaskChange]) -> Table:
+    return Table(
+        caption="Questions answered rightly",
+        header=("task", "before", "after", "kept", "n"),
+        columns=("text", "number", "number", "number", "number"),
+        rows=tuple(
+            (
+                each.task or NOTHING,
+                with_interval(each.before),
+                with_interval(each.after),
+                with_interval(each.kept, share=True),
+                number(each.n),
+            )
+            for each in tasks
+        ),
+    )
 
 
 def _sets_table(sets: dict[TextSetRole, Measured]) -> Table:
@@ -203,20 +228,41 @@ def _sets_table(sets: dict[TextSetRole, Measured]) -> Table:
 def _frontier_table(points: list[FrontierPoint]) -> Table:
     return Table(
         caption="Settings that were tried",
-        header=("layers", "projections", "mass kept", "perplexity", "recited", "setting"),
-        columns=("text", "text", "number", "number", "number", "text"),
+        header=(
+            "layers",
+            "projections",
+            "mass kept",
+            "weight of the retain set",
+            "perplexity",
+            "recited",
+            "NL lost by the retain set",
+            "setting",
+        ),
+        columns=("text", "text", "number", "number", "number", "number", "number", "text"),
         rows=tuple(
             (
                 ", ".join(map(str, point.layers)),
                 ", ".join(point.projections),
                 percent(point.keep_mass),
+                number(point.retain_weight),
                 percent(point.perplexity_increase),
                 percent(point.strict),
-                "chosen" if point.chosen else "feasible" if point.feasible else "not feasible",
+                number(point.nl_drop),
+                _outcome(point),
             )
             for point in points
         ),
     )
+
+
+def _outcome(point: FrontierPoint) -> str:
+    if point.given_up is not None:
+        so_far = point.given_up
+        return (
+            f"given up at a perplexity of {number(so_far.perplexity)} after {so_far.tokens:,} of "
+            f"{so_far.of_tokens:,} tokens"
+        )
+    return "chosen" if point.chosen else "feasible" if point.feasible else "not feasible"
 
 
 def _kept_table(receipt: KFACReceipt) -> Table:
@@ -265,6 +311,7 @@ def _request(edit: EditOut) -> dict[str, Any]:
         "model": edit.model,
         "name": edit.name,
         "calibration_text_set": edit.text_sets.get(TextSetRole.CALIBRATION),
+        "retain_text_set": edit.text_sets.get(TextSetRole.RETAIN),
         "forget_text_set": edit.text_sets.get(TextSetRole.FORGET),
         "policy": edit.preregistration and edit.preregistration.policy,
         **spec.model_dump(mode="json", exclude_defaults=True, exclude_none=True),

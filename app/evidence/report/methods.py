@@ -223,13 +223,19 @@ def _release() -> Method:
     )
 
 
+_RETAINED: Final = (
+    " The second moments are weighted means of those over the calibration text and those over texts to be "
+    "retained; the receipt says with which weight."
+)
+
+
 def _kfac(spec: EditSpec) -> Method:
     return Method(
         "K-FAC edit",
         "For each edited projection, second moments of inputs and output gradients are collected over "
         f"calibration text with {spec.labels} labels; the pairs of eigenvectors with the largest product "
         "of eigenvalues are kept until they hold the asked share of the curvature mass, and all others "
-        "are dropped.",
+        "are dropped." + ("" if spec.retain_weight is None else _RETAINED),
         "Merullo et al., arXiv 2510.24256",
         (_FACTORS, _PROJECTED),
     )
