@@ -166,9 +166,9 @@ async def test_without_a_mass_the_constraint_decides_and_nothing_is_aimed_at(ten
 async def test_too_little_text_is_warned_of_in_the_resource_and_the_receipt(tenant: EditClient) -> None:
     edit = await succeeded(tenant, "doubtful", calibration_tokens=50, constraint=LOOSE)
     assert edit["warnings"] == edit["receipt"]["warnings"]
-    codes = {warning["code"]: warning["detail"] for warning in edit["warnings"]}
-    assert "fewer_tokens_than_dimensions" in codes
-    assert "50 tokens" in codes["fewer_tokens_than_dimensions"] or "tokens" in codes.popitem()[1]
+    tokens = edit["receipt"]["parameters"]["calibration_tokens"]
+    doubts = {warning["code"]: warning["detail"] for warning in edit["warnings"]}
+    assert f" {tokens} tokens" in doubts["fewer_tokens_than_dimensions"]
     judged = await succeeded(
         tenant, "judged-on-itself", evaluation={}, constraint=LOOSE, calibration_tokens=10_000
     )
@@ -186,6 +186,6 @@ async def test_what_cannot_keep_the_constraint_is_refused_and_says_why(tenant: E
     assert edit["error"]["type"].endswith("/no-feasible-setting")
     assert edit["error"]["status"] == 422
     assert [point["keep_mass"] for point in edit["frontier"]] == [0.6, 0.999]
-    assert [warning["code"] for warning in edit["warnings"]][0] == "fewer_tokens_than_dimensions"
+    assert edit["warnings"][0]["code"] == "fewer_tokens_than_dimensions"
     assert edit["warnings"][0]["detail"] in edit["error"]["detail"]
     assert edit["receipt"] is None

@@ -46,7 +46,7 @@ class Curvature:
     def bases(
         self, weight: float, *, on_progress: Callable[[int], None] | None = None
     ) -> dict[str, Eigenbasis]:
-        """The eigenbases of all projections at a weight of the retain set, kept until another one is asked for.
+        """The eigenbases of all projections at a weight of the retain set, kept until another is asked for.
 
         Args:
             weight: in [0, 1].
