@@ -37,6 +37,7 @@ RECEIPT = {
         for layer in (5, 4)
         for role in ("gate", "up")
     ],
+    "warnings": [{"code": "few_tokens", "detail": "There is little text."}],
     "base": {"digest": "d" * 64},
 }
 
@@ -113,6 +114,7 @@ def test_a_card_tells_lineage_table_and_limits() -> None:
         "inconclusive",
     ]
     limits = card.text.partition("## Limits")[2]
+    assert limits.splitlines()[2] == "- There is little text."
     for part in ("that were measured", "further training", "quantisation", "other prompts", "arithmetic"):
         assert part in limits
 

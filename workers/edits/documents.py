@@ -53,6 +53,7 @@ def model_card(inputs: EditInputs, receipt: JSONObject, evaluation: JSONObject) 
         *_verdict(evaluation["verdict"]),
         "## Limits",
         "",
+        *(f"- {warning['detail']}" for warning in receipt["warnings"]),
         "- The numbers hold for the texts that were measured. Other memories may remain.",
         "- Memories may resurface: after further training, under quantisation, or with other prompts.",
         "- Knowledge that resembles memorization suffers first: closed-book facts and arithmetic.",
