@@ -86,7 +86,7 @@ def _parameters(receipt: JSONObject) -> Sequence[str]:
     layers = sorted({matrix["layer"] for matrix in receipt["matrices"]})
     roles = sorted({matrix["role"] for matrix in receipt["matrices"]})
     facts = {"layers": layers, "projections": roles} | receipt["parameters"]
-    return [f"- {name.replace('_', ' ')}: {value}" for name, value in facts.items()]
+    return [f"- {name.replace('_', ' ')}: {value}" for name, value in facts.items() if value is not None]
 
 
 def _table(evaluation: JSONObject) -> Sequence[str]:
