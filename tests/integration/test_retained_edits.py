@@ -191,6 +191,7 @@ async def test_too_little_text_is_warned_of_in_the_resource_and_the_receipt(tena
     tokens = edit["receipt"]["parameters"]["calibration_tokens"]
     doubts = {warning["code"]: warning["detail"] for warning in edit["warnings"]}
     assert f" {tokens} tokens" in doubts["fewer_tokens_than_dimensions"]
+    assert "clean_is_calibration" not in doubts
     judged = await succeeded(
         tenant, "judged-on-itself", evaluation={}, constraint=LOOSE, calibration_tokens=10_000
     )
