@@ -118,7 +118,7 @@ def task_rows(suites: Sequence[Answered]) -> list[TaskRow]:
     """
     rows = []
     for task in sorted({task for suite in suites for task in suite.tasks}, key=_ORDER.index):
-        counts = [suite.tasks[task] for suite in suites]
+        counts = [suite.tasks[task] for suite in suites if task in suite.tasks]
         kept = _kept(counts)
         rows.append(
             TaskRow(
