@@ -86,7 +86,7 @@ def test_the_spectrum_of_several_suites_is_one_command(tmp_path, suites):
 def test_nothing_is_lost_with_all_of_the_curvature(suites, monkeypatch):
     """Identity: all directions kept give the same weights, so the same answers and the same perplexity."""
     monkeypatch.setattr(edited, "KEEP_MASS", 1.0)
-    found = answer(suites / "0" , 0, "cpu")
+    found = answer(suites / "0", 0, "cpu")
     assert found.layers == (1,)
     assert found.increase == pytest.approx(0, abs=1e-4)
     assert set(found.tasks) == {LOGIC, CLOSED_BOOK, "memorized"}
