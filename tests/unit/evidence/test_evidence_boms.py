@@ -318,15 +318,13 @@ def test_the_questions_of_a_task_are_a_number_of_either_model() -> None:
             (record.resource.edited_model, task.after),
         )
     ]
-    aggregates = [
-        json.loads(content) for name, content in archive_of(record).items() if name.endswith(".json")
-    ]
-    better = {
-        result["evaluation_name"]: not result["metric_config"]["lower_is_better"]
-        for aggregate in aggregates
+    lower_is_better = {
+        result["metric_config"]["lower_is_better"]
+        for aggregate, _ in pairs_of(record)
         for result in aggregate["evaluation_results"]
+        if result["metric_config"]["metric_name"] == "task_accuracy"
     }
-    assert [better[name] for name in better if "task_accuracy" in name] == [True]
+    assert lower_is_better == {False}
 
 
 def test_a_text_has_the_scores_of_all_models_beside_each_other(read_logs: dict[str, Any]) -> None:
