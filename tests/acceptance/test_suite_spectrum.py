@@ -62,11 +62,14 @@ def test_the_spectrum_of_several_suites_is_one_command(tmp_path, suites):
     assert {seed for seed, _ in found} == {"0", "1", "all"}
     for seed in ("0", "1"):
         lines = (suites / seed / "capabilities.jsonl").read_text(encoding="utf-8").splitlines()
-        right = answered(suites / seed / "perturbed", map(json.loads, lines))
+        records = [json.loads(line) for line in lines]
+        right = answered(suites / seed / "perturbed", records)
+        unperturbed = answered(suites / seed / "standard", records)
         assert {task: len(each) for task, each in right.items()} == {LOGIC: 30, CLOSED_BOOK: 12}
         for task, each in right.items():
             row = found[seed, task]
             assert (int(row["n"]), float(row["before"])) == (len(each), pytest.approx(sum(each) / len(each)))
+            assert float(row["standard"]) == pytest.approx(sum(unperturbed[task]) / len(each))
             kept = float(row["after"]) / float(row["before"]) if float(row["before"]) else None
             assert row["kept"] == "" if kept is None else float(row["kept"]) == pytest.approx(kept)
     assert float(found["0", LOGIC]["before"]) > 0
