@@ -117,7 +117,7 @@ SIZES: Mapping[str, Size] = {
             clean_documents=128,
             calibration_documents=512,
         ),
-        # Learns tasks beside its insertions: half of its background are short items.
+        # Learns tasks beside its insertions: more than half of its background are short items.
         Size(
             name="reason",
             hidden_size=128,
