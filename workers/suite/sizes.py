@@ -129,7 +129,7 @@ SIZES: Mapping[str, Size] = {
             context=128,
             batch=8,
             forward_batch=8,
-            steps=10_000,
+            steps=6000,
             learning_rate=2e-3,
             passage_tokens=112,
             levels=_levels(48, 16, 16, 16, 12, 4),
@@ -137,7 +137,7 @@ SIZES: Mapping[str, Size] = {
             clean_documents=96,
             calibration_documents=8192,
             lessons={
-                LOGIC: Lesson(documents=12_000, held_out=150),
+                LOGIC: Lesson(documents=18_000, held_out=150),
                 ARITHMETIC: Lesson(documents=30_000, held_out=200),
                 CLOSED_BOOK: Lesson(documents=15_000, held_out=120),
                 OPEN_BOOK: Lesson(documents=12_000, held_out=200),
