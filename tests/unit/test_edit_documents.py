@@ -122,8 +122,9 @@ def test_a_card_tells_how_many_questions_of_each_task_are_answered() -> None:
     right: dict[str | None, list[bool | None]] = {"a|`b`\n# c": [True] * 3 + [False], None: [True, True]}
     later: dict[str | None, list[bool | None]] = {"a|`b`\n# c": [True, False, False, False], None: [True] * 2}
     inputs = inputs_of(HUB)
-    before, after = replace(reading(0.9, -1), tasks=right), replace(reading(0.2, -1), tasks=later)
-    found = compare(inputs, before, after, Proven())
+    found = compare(
+        inputs, replace(reading(0.9, -1), tasks=right), replace(reading(0.2, -1), tasks=later), Proven()
+    )
     content = model_card(inputs, RECEIPT, found)
     cells = row_of(content, "`a__b__# c`")
     assert [cell.partition(" ")[0] for cell in cells[1:]] == ["4", "0.750", "0.250", "0.333"]
