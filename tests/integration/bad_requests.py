@@ -35,7 +35,7 @@ NO_SUCH_UUID = "0" * 32
 
 @dataclass(frozen=True)
 class Case:
-    """A valid request: what its key needs, its body, and the places of ids in its body that belong to the tenant.
+    """A valid request: what its key needs, its body, and where ids stand in it that belong to the tenant.
 
     What is `shared` belongs to no tenant. The valid request is answered with
     `answered`, where that is known; what is `endless` is answered for as long as the client listens.

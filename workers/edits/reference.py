@@ -14,7 +14,7 @@ from workers.science.models.tokenization import token_ids_of
 def require_comparable(
     runtime: Runtime, inputs: EditInputs, base: LanguageModel, shards: Mapping[TextSetRole, Shards]
 ) -> None:
-    """Refuse a reference model that is the base, or makes other tokens of the texts, before anything is edited.
+    """Refuse a reference model that is the base, or makes other tokens of the texts, before an edit is made.
 
     Looked at are the first texts of each set; of the reference only its tokenizer is loaded.
 
