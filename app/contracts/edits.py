@@ -102,7 +102,8 @@ class EditSpec(Contract):
     21 of 32. Without `keep_mass` K-FAC keeps the paper's 60 % of the curvature mass, or the least that the
     constraint allows if that is more.
 
-    With a retain set of weight w the curvature is (1 - w) times that of the calibration set and w times its own.
+    With a retain set of weight w the curvature is (1 - w) times that of the calibration set and w times its
+    own.
     """
 
     method: EditMethod

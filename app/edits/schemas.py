@@ -135,8 +135,8 @@ class EditOut(Described):
     """What is doubtful about it; none until it has ended. A search that fails for want of a feasible setting
     leaves them too."""
     frontier: list[FrontierPoint] | None
-    """Every setting that was tried; null without a search or a mass to adapt, and until that has ended. A search
-    that fails for want of a feasible setting leaves it too."""
+    """Every setting that was tried; null without a search or a mass to adapt, and until that has ended. A
+    search that fails for want of a feasible setting leaves it too."""
     preregistration: Preregistration | None = None
     """The policy that was named when it was asked for; null if none was."""
     artifact: str | None

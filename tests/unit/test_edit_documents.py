@@ -31,12 +31,13 @@ PATH = Ancestor("mdl_2", "path", "a directory`s\n# name", revision=None, digest=
 EDITED = Ancestor("mdl_3", "artifact", "acme/forgetful", revision="a" * 40, digest="e" * 64)
 RECEIPT = {
     "method": "kfac",
-    "parameters": {"keep_mass": 0.7, "calibration_tokens": 4096},
+    "parameters": {"keep_mass": 0.7, "calibration_tokens": 4096, "retain_weight": None},
     "matrices": [
         {"projection": f"model.layers.{layer}.mlp.{role}_proj", "layer": layer, "role": role}
         for layer in (5, 4)
         for role in ("gate", "up")
     ],
+    "warnings": [{"code": "few_tokens", "detail": "There is little text."}],
     "base": {"digest": "d" * 64},
 }
 
@@ -99,6 +100,7 @@ def test_a_card_tells_lineage_table_and_limits() -> None:
         "`receipt.json`",
     ):
         assert part in card.text
+    assert "retain weight" not in card.text
     all_loose = "1.000 [0.700, 1.000]"
     shares = ["0.900 [0.100, 0.950]", "0.200 [0.100, 0.950]", all_loose, all_loose]
     expected = [*shares, "-0.125", "-1.500", "1.133", "4.482"]
@@ -113,6 +115,7 @@ def test_a_card_tells_lineage_table_and_limits() -> None:
         "inconclusive",
     ]
     limits = card.text.partition("## Limits")[2]
+    assert limits.splitlines()[2] == "- There is little text."
     for part in ("that were measured", "further training", "quantisation", "other prompts", "arithmetic"):
         assert part in limits
 

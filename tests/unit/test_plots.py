@@ -268,6 +268,18 @@ def test_bars_are_as_long_as_what_is_kept(drawn: dict[str, Drawing]) -> None:
     assert plots.spectrum_bars([tasks()[0].model_copy(update={"kept": None})]) is None
 
 
+def test_settings_that_aim_at_nothing_are_told_apart_by_their_mass() -> None:
+    adapted = [point.model_copy(update={"strict": None, "loose": None}) for point in points()]
+    drawing = plots.frontier(adapted, 0.1)
+    assert drawing is not None
+    assert drawing.alt.endswith("the curvature mass kept. Chosen: 5.0% and 80.0%.")
+    heights = [moved(each)[1] for each in marks(drawing, "symbol")]
+    # Of 0.6, 0.8 and 0.9 the first is lowest, and the steps are as two to one.
+    assert (heights[0] - heights[1]) / (heights[1] - heights[2]) == pytest.approx(2, abs=0.01)
+    given_up = [point.model_copy(update={"perplexity_increase": None}) for point in adapted]
+    assert plots.frontier(given_up, 0.1) is None
+
+
 def test_series_are_told_apart_without_colour(drawn: dict[str, Drawing]) -> None:
     for name in ("groups", "pair", "sets", "frontier"):
         by_colour: dict[str, set[str]] = {}

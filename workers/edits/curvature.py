@@ -46,7 +46,7 @@ class Curvature:
     def bases(
         self, weight: float, *, on_progress: Callable[[int], None] | None = None
     ) -> dict[str, Eigenbasis]:
-        """The eigenbases of all projections at a weight of the retain set, kept until another one is asked for.
+        """The eigenbases of all projections at a weight of the retain set, kept until another is asked for.
 
         Args:
             weight: in [0, 1].
@@ -59,25 +59,23 @@ class Curvature:
 
     def convergence(self, projection: Projection) -> JSONObject:
         """What the receipt says of a matrix: how far its curvature on each text set has settled."""
-        found = {"convergence": _convergence(projection, self._of_clean[projection.key])}
-        if self._retained is not None:
-            found["retain_convergence"] = _convergence(projection, self._of_retained[projection.key])
-        return found
+        retained = self._of_retained.get(projection.key)
+        return {
+            "convergence": _convergence(projection, self._of_clean[projection.key]),
+            "retain_convergence": None if retained is None else _convergence(projection, retained),
+        }
 
     def parameters(self, weight: float) -> JSONObject:
         """What the receipt says of the factors."""
-        said: JSONObject = {
+        retained = self._retained
+        return {
             "calibration_tokens": self._clean.tokens,
             "factors_reused": self._clean.reused,
             "factors_collected": len(self._of_clean) - self._clean.reused,
+            "retain_weight": None if retained is None else weight,
+            "retain_tokens": None if retained is None else retained.tokens,
+            "retain_factors_reused": None if retained is None else retained.reused,
         }
-        if self._retained is not None:
-            said |= {
-                "retain_weight": weight,
-                "retain_tokens": self._retained.tokens,
-                "retain_factors_reused": self._retained.reused,
-            }
-        return said
 
     def _mixed(self, weight: float) -> dict[str, Factors]:
         if self._retained is None:

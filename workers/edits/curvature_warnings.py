@@ -7,15 +7,15 @@ from workers.science.curvature.kfac import Factors
 
 JSONObject = dict[str, Any]
 
-# Eigenvalues of a covariance of D dimensions over n tokens lie within (1 +- sqrt(D / n))^2 times the true ones
-# where these are alike (Marchenko and Pastur 1967): from a half to about one and a half times at 40 tokens each.
+# Eigenvalues of a covariance of D dimensions over n tokens lie within (1 +- sqrt(D / n))^2 times the true
+# ones where these are alike (Marchenko and Pastur 1967): from 0.7 to 1.3 times them with 40 tokens for each.
 _ENOUGH_TOKENS: Final = 40
 # As `mean_of_halves` tells it.
 _SETTLED: Final = 0.1
 
 
 def curvature_warnings(factors: Mapping[str, Factors]) -> list[JSONObject]:
-    """Warnings as a receipt has them, of the factors that an edit works on; none if there is nothing to doubt.
+    """Warnings as a receipt has them, of the factors that an edit works on; none if nothing is doubtful.
 
     Args:
         factors: by projections' keys, mixed already.
@@ -41,17 +41,17 @@ def curvature_warnings(factors: Mapping[str, Factors]) -> list[JSONObject]:
 def _fewer_tokens_than_dimensions(tokens: int, dimensions: int) -> JSONObject:
     return _warning(
         "fewer_tokens_than_dimensions",
-        f"Curvature of up to {dimensions:,} dimensions averages over {tokens:,} tokens: directions that none of "
-        f"them reached are dropped whatever mass is kept. {_ENOUGH_TOKENS * dimensions:,} tokens of calibration "
-        "text would be enough.",
+        f"Curvature of up to {dimensions:,} dimensions averages over {tokens:,} tokens: directions that none "
+        f"of them reached are dropped whatever mass is kept. {_ENOUGH_TOKENS * dimensions:,} tokens of "
+        "calibration text would be enough.",
     )
 
 
 def _few_tokens(tokens: int, dimensions: int) -> JSONObject:
     return _warning(
         "few_tokens",
-        f"Curvature of up to {dimensions:,} dimensions averages over {tokens:,} tokens, {tokens / dimensions:.1f} "
-        "for each: small curvature, which is what decides, is known badly. "
+        f"Curvature of up to {dimensions:,} dimensions averages over {tokens:,} tokens, "
+        f"{tokens / dimensions:.1f} for each: small curvature, which is what decides, is known badly. "
         f"{_ENOUGH_TOKENS * dimensions:,} tokens of calibration text would be enough.",
     )
 

@@ -53,6 +53,7 @@ def model_card(inputs: EditInputs, receipt: JSONObject, evaluation: JSONObject) 
         *_verdict(evaluation["verdict"]),
         "## Limits",
         "",
+        *(f"- {warning['detail']}" for warning in receipt["warnings"]),
         "- The numbers hold for the texts that were measured. Other memories may remain.",
         "- Memories may resurface: after further training, under quantisation, or with other prompts.",
         "- Knowledge that resembles memorization suffers first: closed-book facts and arithmetic.",
@@ -85,7 +86,7 @@ def _parameters(receipt: JSONObject) -> Sequence[str]:
     layers = sorted({matrix["layer"] for matrix in receipt["matrices"]})
     roles = sorted({matrix["role"] for matrix in receipt["matrices"]})
     facts = {"layers": layers, "projections": roles} | receipt["parameters"]
-    return [f"- {name.replace('_', ' ')}: {value}" for name, value in facts.items()]
+    return [f"- {name.replace('_', ' ')}: {value}" for name, value in facts.items() if value is not None]
 
 
 def _table(evaluation: JSONObject) -> Sequence[str]:

@@ -44,7 +44,8 @@ _SEARCHED_TOKENS: Final = 200_000
 class Sweep(Contract):
     """Settings of the K-FAC edit to try, each combination of them.
 
-    What is left out stays as the edit itself has it; a mass that nothing says is adapted for each combination.
+    What is left out stays as the edit itself has it; a mass that nothing says is adapted for each
+    combination.
     """
 
     layers: Annotated[list[Layers], Field(min_length=1, max_length=64)] | None = None
@@ -62,8 +63,8 @@ class Sweep(Contract):
 class Constraint(Contract):
     """What a setting must keep to be chosen.
 
-    Perplexity on clean text may grow by the share `max_perplexity_increase` at most, and the retain set become
-    less likely by `max_nl_drop` nats per token at most.
+    Perplexity on clean text may grow by the share `max_perplexity_increase` at most, and the retain set
+    become less likely by `max_nl_drop` nats per token at most.
     """
 
     max_perplexity_increase: Annotated[float, Field(ge=0, le=100)] = 0.1
@@ -119,7 +120,8 @@ class KFACMatrix(EditedMatrix):
     """How the curvature mass is spread over directions, the least mass first; empty in receipts of releases
     before it was kept."""
     convergence: Convergence | None = None
-    """How far its curvature on the calibration set has settled; null in receipts of releases before it was kept."""
+    """How far its curvature on the calibration set has settled; null in receipts of releases before it was
+    kept."""
     retain_convergence: Convergence | None = None
     """How far its curvature on the retain set has settled; null without one."""
 
@@ -128,7 +130,8 @@ class KFACParameters(Described):
     """What a K-FAC edit did."""
 
     keep_mass: float
-    """The share of the curvature mass that was asked for, that a search chose, or that the constraint allowed."""
+    """The share of the curvature mass that was asked for, that a search chose, or that the constraint
+    allowed."""
     calibration_tokens: int
     """Tokens that the curvature averages over."""
     retain_weight: float | None = None

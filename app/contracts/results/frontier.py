@@ -34,18 +34,18 @@ class FrontierPoint(Described):
     perplexity_increase: float | None
     """The share by which it grew; null if the setting was given up."""
     strict: float | None
-    """The share of the forget set that is recited exactly; null if the setting was given up, and where only the
-    mass was adapted to the constraint, which aims at nothing."""
+    """The share of the forget set that is recited exactly; null if the setting was given up, and where only
+    the mass was adapted to the constraint, which aims at nothing."""
     loose: float | None
     """The share that is recited with a similarity of at least 0.75; null likewise."""
     nl_drop: float | None = None
     """By how many nats per token the retain set became less likely; null without one, and if the setting was
     given up."""
     given_up: GivenUp | None = None
-    """How far it was measured before it was given up; null if it was measured to the end, if its numbers were not
-    finite, and in results of releases before this was kept."""
+    """How far it was measured before it was given up; null if it was measured to the end, if its numbers were
+    not finite, and in results of releases before this was kept."""
     feasible: bool
     """Whether it keeps the constraint."""
     chosen: bool
-    """Whether it was written: of the feasible settings the one that recites least, or keeps the least mass where
-    only that was adapted."""
+    """Whether it was written: of the feasible settings the one that recites least, or keeps the least mass
+    where only that was adapted."""

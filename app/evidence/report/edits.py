@@ -7,13 +7,13 @@ from app import plots
 from app.contracts.edit_methods.kfac import KFACReceipt
 from app.contracts.edits import EditSpec
 from app.contracts.results.evaluations import Check, Evaluation, Measured, TaskChange
-from app.contracts.results.frontier import FrontierPoint
 from app.contracts.results.receipts import Receipt
 from app.contracts.texts import TextSetRole
 from app.edits.schemas import EditOut
 from app.evidence.record import EvidenceRecord, ModelRole
 from app.evidence.report.account import Account, described
 from app.evidence.report.document import NUMBER, Block, Figure, Heading, Paragraph, Table, Verdict
+from app.evidence.report.frontier import what_was_tried
 from app.evidence.report.numbers import (
     NOTHING,
     Row,
@@ -171,11 +171,7 @@ def _figures(edit: EditOut, evaluation: Evaluation, receipt: Receipt) -> Iterato
         yield Figure(drawings, _sets_table(sets))
     if evaluation.tasks and (drawing := plots.spectrum_bars(evaluation.tasks)) is not None:
         yield Figure((drawing,), _tasks_table(evaluation.tasks))
-    if edit.frontier:
-        constraint = edit.spec.get("constraint") or {}
-        drawing = plots.frontier(edit.frontier, constraint.get("max_perplexity_increase"))
-        if drawing is not None:
-            yield Figure((drawing,), _frontier_table(edit.frontier))
+    yield from what_was_tried(edit)
     if isinstance(receipt, KFACReceipt) and (drawing := plots.spectrum(receipt.matrices)) is not None:
         yield Figure((drawing,), _kept_table(receipt))
         if not any(matrix.spectrum for matrix in receipt.matrices):
@@ -223,46 +219,6 @@ def _sets_table(sets: dict[TextSetRole, Measured]) -> Table:
         columns=("text", "number", "number", "number", "number"),
         rows=tuple(rows),
     )
-
-
-def _frontier_table(points: list[FrontierPoint]) -> Table:
-    return Table(
-        caption="Settings that were tried",
-        header=(
-            "layers",
-            "projections",
-            "mass kept",
-            "weight of the retain set",
-            "perplexity",
-            "recited",
-            "NL lost by the retain set",
-            "setting",
-        ),
-        columns=("text", "text", "number", "number", "number", "number", "number", "text"),
-        rows=tuple(
-            (
-                ", ".join(map(str, point.layers)),
-                ", ".join(point.projections),
-                percent(point.keep_mass),
-                number(point.retain_weight),
-                percent(point.perplexity_increase),
-                percent(point.strict),
-                number(point.nl_drop),
-                _outcome(point),
-            )
-            for point in points
-        ),
-    )
-
-
-def _outcome(point: FrontierPoint) -> str:
-    if point.given_up is not None:
-        so_far = point.given_up
-        return (
-            f"given up at a perplexity of {number(so_far.perplexity)} after {so_far.tokens:,} of "
-            f"{so_far.of_tokens:,} tokens"
-        )
-    return "chosen" if point.chosen else "feasible" if point.feasible else "not feasible"
 
 
 def _kept_table(receipt: KFACReceipt) -> Table:

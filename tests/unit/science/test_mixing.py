@@ -1,4 +1,7 @@
-"""Curvature of two text sets as one. Oracles: a collection over both, cases by hand, known covariances drawn anew."""
+"""Curvature of two text sets as one.
+
+Oracles: a collection over both, cases by hand, known covariances drawn anew.
+"""
 
 from dataclasses import replace
 from math import hypot, sqrt

@@ -140,8 +140,8 @@ class _Edit:
         return [
             {
                 "code": "clean_is_calibration",
-                "detail": "The constraint was judged on the text that the curvature was learnt from; other text "
-                "may lose more. Give a clean set of its own.",
+                "detail": "The constraint was judged on the text that the curvature was learnt from; other "
+                "text may lose more. Give a clean set of its own.",
             }
         ]
 

@@ -14,10 +14,10 @@ _Mixed = tuple[Tensor, float | None]
 def mixed_factors(
     first: Mapping[str, Factors], second: Mapping[str, Factors], weight: float
 ) -> dict[str, Factors]:
-    """The factors of a text of which a share `weight` of the tokens is of the second set, the rest of the first.
+    """The factors of a text with a share `weight` of its tokens from the second set, the rest from the first.
 
-    Both factors are means over tokens, so that each side is (1 - w) F1 + w F2 (DESIGN and arXiv 2510.24256 for
-    one set alone). With w the second set's share of all tokens it is what one collection over both would give.
+    Both factors are means over tokens, so that each side is (1 - w) F1 + w F2 (arXiv 2510.24256 for one set
+    alone). With w the second set's share of all tokens it is what one collection over both would give.
 
     Args:
         first: factors by projections' keys.
@@ -25,10 +25,10 @@ def mixed_factors(
         weight: w in [0, 1]; at 0 and 1 the very tensors of one set come back.
 
     Returns:
-        By the same keys. `tokens` are the effective sample size (Kish, Survey Sampling, 1965, section 11.7) of a
-        mean that weighs sets of n1 and n2 tokens so: 1 / ((1 - w)^2 / n1 + w^2 / n2), which is n1 + n2 for the
-        share above. Errors are those of a weighted sum of two independent means; None where a set of some
-        weight has none. Sides that several projections share are shared again.
+        By the same keys. `tokens` are the effective sample size (Kish, Survey Sampling, 1965, section 11.7)
+        of a mean that weighs sets of n1 and n2 tokens so: 1 / ((1 - w)^2 / n1 + w^2 / n2), which is n1 + n2
+        for the share above. Errors are those of a weighted sum of two independent means; None where a set of
+        some weight has none. Sides that several projections share are shared again.
 
     Raises:
         ValueError: the weight is outside [0, 1].

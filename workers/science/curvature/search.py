@@ -86,7 +86,7 @@ def automatic_settings(n_layers: int, roles: tuple[str, ...], retain_weight: flo
 class Objective:
     """What a search weighs: recitation of memorized texts, against perplexity on clean text.
 
-    `memorized` gives the memorized texts a part at a time, anew for each setting; None if nothing is aimed at.
+    `memorized` gives the memorized texts a part at a time, anew for each setting; None without any aim.
     `max_increase` is the share by which perplexity may grow, `max_nl_drop` by how many nats per token the
     `retained` text may become less likely.
     """
