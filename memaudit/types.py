@@ -2018,7 +2018,7 @@ class MembershipChange(Answer):
     """After less before, of the same texts (the covariance of DeLong 1988); null likewise."""
 
     reference: AreaUnderCurve | None = None
-    """Of the reference model: what the texts themselves are told apart by. Null without one."""
+    """Of the reference model: what the texts themselves are told apart by; null without one."""
 
     over_forgotten: bool
     """Whether the edited model clearly avoids the texts: the whole interval of `after` is below 0.5 and, with a
@@ -3377,7 +3377,7 @@ class StressChange(Answer):
 
     change: ShareDifference | None = None
     """Text by text, `after` less `before`; where weights were changed, less what the edited model recites
-    without that. Null likewise.
+    without that. It is null likewise.
     """
 
 

@@ -128,7 +128,10 @@ def _create(
 def _require_reference(
     session: Session, principal: Principal, language_model: LanguageModel, request: EditCreate
 ) -> None:
-    """Refuse a reference model that is not there or ready, is the edited one, or lacks the prefix token."""
+    """Refuse a reference model that is not there or ready, is the edited one, or has another tokenizer.
+
+    What only the texts show about its tokenizer, the worker refuses.
+    """
     named = request.evaluation.reference_model
     if named is None:
         return
@@ -146,6 +149,17 @@ def _require_reference(
             "Nothing can be compared with itself; name another one.", [FieldError(pointer, "same_as_model")]
         )
     require_prefix_token(reference, request.evaluation.prefix_token, pointer=pointer)
+    if len({_special_tokens(each) for each in (reference, language_model)} - {None}) > 1:
+        raise ValidationFailed(
+            "The reference model has another tokenizer, so that its numbers would be of other tokens.",
+            [FieldError(pointer, "other_tokenizer")],
+        )
+
+
+def _special_tokens(language_model: LanguageModel) -> tuple[int | None, int | None] | None:
+    """The ids of the tokens that begin and end texts, if a worker has looked: one vocabulary has the same."""
+    found = language_model.tokenizer
+    return None if found is None else (found["bos_token_id"], found["eos_token_id"])
 
 
 def read_edit(session: Session, principal: Principal, edit_id: UUID) -> EditOut:

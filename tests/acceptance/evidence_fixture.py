@@ -177,6 +177,7 @@ def _edit_request(
         "unseen_text_set": uploads.send("unseen", inserted[1::2]),
         "control_text_set": uploads.send("control", controls),
         "clean_text_set": uploads.send("clean", _read(pair / "clean.jsonl")),
+        "items_text_set": uploads.send("items", [record for record in texts if record.get("choices")]),
     }
     return {
         "model": model,

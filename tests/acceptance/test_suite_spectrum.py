@@ -14,10 +14,13 @@ from typer.testing import CliRunner
 from workers.suite.__main__ import app
 from workers.suite.build import Request, build
 from workers.suite.capabilities import CLOSED_BOOK, LOGIC, Lesson
+from workers.suite.report import edited
+from workers.suite.report.spectrum import answer
 from workers.suite.sizes import SIZES
 
-LESSONS = {LOGIC: Lesson(documents=600, held_out=30), CLOSED_BOOK: Lesson(documents=300, held_out=12)}
-TAUGHT = replace(SIZES["tiny"], lessons=LESSONS)
+LESSONS = {LOGIC: Lesson(documents=3000, held_out=30), CLOSED_BOOK: Lesson(documents=300, held_out=12)}
+# Long enough that some formulas are answered rightly.
+TAUGHT = replace(SIZES["tiny"], lessons=LESSONS, steps=150)
 
 
 @pytest.fixture(scope="module")
@@ -59,11 +62,14 @@ def test_the_spectrum_of_several_suites_is_one_command(tmp_path, suites):
     assert {seed for seed, _ in found} == {"0", "1", "all"}
     for seed in ("0", "1"):
         lines = (suites / seed / "capabilities.jsonl").read_text(encoding="utf-8").splitlines()
-        right = answered(suites / seed / "perturbed", map(json.loads, lines))
+        records = [json.loads(line) for line in lines]
+        right = answered(suites / seed / "perturbed", records)
+        unperturbed = answered(suites / seed / "standard", records)
         assert {task: len(each) for task, each in right.items()} == {LOGIC: 30, CLOSED_BOOK: 12}
         for task, each in right.items():
             row = found[seed, task]
             assert (int(row["n"]), float(row["before"])) == (len(each), pytest.approx(sum(each) / len(each)))
+            assert float(row["standard"]) == pytest.approx(sum(unperturbed[task]) / len(each))
             kept = float(row["after"]) / float(row["before"]) if float(row["before"]) else None
             assert row["kept"] == "" if kept is None else float(row["kept"]) == pytest.approx(kept)
     assert float(found["0", LOGIC]["before"]) > 0
@@ -78,6 +84,19 @@ def test_the_spectrum_of_several_suites_is_one_command(tmp_path, suites):
     bars = (tmp_path / "spectrum.csv").read_bytes()
     report(suites / "0", suites / "1", "--out", tmp_path)
     assert (tmp_path / "spectrum.csv").read_bytes() == bars
+
+
+def test_nothing_is_lost_with_all_of_the_curvature(suites, monkeypatch):
+    """Identity: all directions kept give the same weights, so the same answers and the same perplexity."""
+    monkeypatch.setattr(edited, "KEEP_MASS", 1.0)
+    found = answer(suites / "0", 0, "cpu")
+    assert found.layers == (1,)
+    assert found.increase == pytest.approx(0, abs=1e-4)
+    assert set(found.tasks) == {LOGIC, CLOSED_BOOK, "memorized"}
+    for counts in found.tasks.values():
+        assert counts.first == counts.second == counts.both
+    monkeypatch.setattr(edited, "KEEP_MASS", 0.1)
+    assert answer(suites / "0", 0, "cpu").increase > 0.01
 
 
 def test_the_report_of_one_suite_has_it_too(tmp_path, suites):

@@ -126,7 +126,7 @@ def test_a_card_tells_how_many_questions_of_each_task_are_answered() -> None:
     later: dict[str | None, list[bool | None]] = {"a|`b`\n# c": [True, False, False, False], None: [True] * 2}
     inputs = inputs_of(HUB)
     found = compare(
-        inputs, replace(reading(0.9, -1), tasks=right), replace(reading(0.2, -1), tasks=later), None
+        inputs, replace(reading(0.9, -1), tasks=right), replace(reading(0.2, -1), tasks=later), Proven()
     )
     content = model_card(inputs, RECEIPT, found)
     cells = row_of(content, "`a__b__# c`")

@@ -462,7 +462,7 @@ def test_questions_are_compared_by_task(
     items = [replace(row, group=group) for row, group in zip(texts[ITEMS], groups, strict=True)]
     inputs = inputs_with({ITEMS: items})
     _, _, (before, after) = evaluated(tmp_path, inputs, base, edited)
-    found = {each["task"]: each for each in compare(inputs, before, after, None)["tasks"]}
+    found = {each["task"]: each for each in compare(inputs, before, after, Proven())["tasks"]}
     pairs: dict[str | None, list[tuple[float, float]]] = {}
     for row in items[:6]:
         asked = measured_text(row)
@@ -488,7 +488,7 @@ def test_pairs_of_answers_keep_their_order_and_so_many_groups_are_no_tasks() -> 
     right: dict[str | None, list[bool | None]] = {"sums": [True, True, True, False, True, False]}
     later: dict[str | None, list[bool | None]] = {"sums": [True, True, False, True, None, False]}
     before, after = replace(readings(), tasks=right), replace(readings(), tasks=later)
-    (found,) = compare(inputs_with(), before, after, None)["tasks"]
+    (found,) = compare(inputs_with(), before, after, Proven())["tasks"]
     change = share_change([(True, True)] * 2 + [(True, False), (False, True), (False, False)])
     kept = PairedCounts(5, 3, 3, 2).ratio()
     assert change is not None
@@ -503,8 +503,8 @@ def test_pairs_of_answers_keep_their_order_and_so_many_groups_are_no_tasks() -> 
     }
     many: dict[str | None, list[bool | None]] = {str(number): [True] for number in range(101)}
     crowded = replace(readings(), tasks=many)
-    assert compare(inputs_with(), crowded, crowded, None)["tasks"] is None
-    assert compare(inputs_with(), readings(), readings(), None)["tasks"] is None
+    assert compare(inputs_with(), crowded, crowded, Proven())["tasks"] is None
+    assert compare(inputs_with(), readings(), readings(), Proven())["tasks"] is None
 
 
 def test_one_long_text_leaves_room_for_the_short_ones_in_rankings(

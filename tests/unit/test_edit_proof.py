@@ -1,7 +1,7 @@
 """What `stress` adds to the proof of an edit. Oracles: each reading by itself, numbers chosen by hand."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -54,6 +54,7 @@ from workers.science.scoring.texts import ScoringOptions
 from workers.science.statistics.intervals import Moments, mean_with_interval
 from workers.science.statistics.paired import share_change
 from workers.science.statistics.ranking import roc_auc
+from workers.science.statistics.shares import share_with_interval
 
 MEMORIZED, UNSEEN, CONTROL, CLEAN = (
     TextSetRole.MEMORIZED,
@@ -303,10 +304,11 @@ def test_curves_begin_with_the_model_as_it_is_and_test_what_is_not_shown(
             assert last["change"]["difference"] == expected.difference
 
 
-def counted(flags: Sequence[bool | None]) -> Any:
+def counted(flags: Sequence[bool | None]) -> dict[str, Any]:
     known = [flag for flag in flags if flag is not None]
-    found = {"n": len(known), "count": sum(known)}
-    return pytest.approx({**found, "share": found["count"] / found["n"], "low": 0.5, "high": 0.5}, abs=1.0)
+    share = share_with_interval(sum(known), len(known))
+    assert share is not None
+    return asdict(share)
 
 
 def test_without_stress_membership_is_by_loss_alone_and_nothing_else_is_tried(

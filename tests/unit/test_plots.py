@@ -257,6 +257,8 @@ def test_bars_are_as_long_as_what_is_kept(drawn: dict[str, Drawing]) -> None:
     rules = marks(drawn["tasks"], "rule")
     spans = [abs(float(rule.get("x2", 0))) for rule in rules if rule.get("x2") not in {None, "0"}]
     assert [span / lengths[1] for span in spans] == pytest.approx([0.5] * 3, abs=0.01)
+    (whole,) = [moved(rule)[0] for rule in rules if rule.get("stroke-dasharray")]
+    assert whole == pytest.approx(lengths[1], abs=0.5)  # the second task keeps all
     boxed = plots.kept_bars([Bar("sums", 1.0, reference=(0.25, 0.75)), Bar("facts", 0.5)], "who found them")
     assert boxed is not None
     full, _, box = map(width, marks(boxed, "rect"))

@@ -33,6 +33,7 @@ from workers.edits.inputs import SCRATCH, EditInputs, begin
 from workers.edits.methods import EditedWeights, find_method
 from workers.edits.progress import EditProgress, stages_of_proof
 from workers.edits.proof import Proof
+from workers.edits.reference import require_comparable
 from workers.edits.size import note_size
 from workers.models.artifact_files import store_directory
 from workers.running.finishing import finish
@@ -64,6 +65,7 @@ def run_edit(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
         LeaseLost: the edit was cancelled or the lease ran out.
         EditFailed, NoFeasibleSetting: the edit cannot be made from what was given.
         NoSuchPrefixToken: the language model lacks the prefix token.
+        ReferenceIsSame: the reference model turned out to be the base.
         StorageFull, StorageUnavailable: the files cannot be kept.
         LanguageModelChanged, LanguageModelRejected, HubUnreachable: see `ModelCache.get`.
     """
@@ -111,6 +113,7 @@ class _Edit:
         self._prefix_token = resolve_prefix_token(inputs.options.prefix_token, self.base)
         # Begun first: texts that cannot be used fail the edit before it is made.
         self._evaluation = Evaluation(runtime, inputs, self.base, progress, scores)
+        require_comparable(runtime, inputs, self.base, self._evaluation.shards)
 
     def make(self) -> EditResult:
         runtime, inputs, progress = self._runtime, self._inputs, self._progress

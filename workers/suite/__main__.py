@@ -108,7 +108,7 @@ def train(
 @app.command()
 def report(
     *,
-    directories: Annotated[list[Path], typer.Argument(metavar="DIR...", exists=True, file_okay=False)],
+    directories: Annotated[list[Path], typer.Argument(metavar="DIR", exists=True, file_okay=False)],
     out: Annotated[
         Path | None, typer.Option(help="Directory for the report. Default: DIR/report; of several: needed.")
     ] = None,

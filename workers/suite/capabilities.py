@@ -26,6 +26,7 @@ _THINGS = words("""
     anchor basket bell bowl candle chest clock coin crown cup drum feather flag flute hammer harp key lamp
     mirror needle pearl ring rope spoon
 """)
+_COLOURS = words("black blue brown gold green grey orange pink purple red white yellow")
 _ANIMALS = words("badger crane eagle fox goat hare heron lion otter owl raven salmon seal stag swan wolf")
 _FIRST_SYLLABLES = words("bel dor fen gal kor lun mar nel por quel sor tal ul ven wil zan")
 _LAST_SYLLABLES = words("bury dale ford gard holm mere nik stad tor wick")
@@ -41,15 +42,27 @@ _WORDINGS = (
 _LITERALS = ("true", "false", "not true", "not false")
 _OPERATORS = ("and", "or")
 _OPERANDS = range(30)
+_COPIED = 6  # words
+# What a card says, in its order.
+_CARD = {"Name": _PEOPLE, "Thing": _THINGS, "Animal": _ANIMALS, "Colour": _COLOURS}
 
 
 @dataclass(frozen=True)
 class Item:
-    """A prompt, the answer to it, and what a document that teaches it asks and answers besides."""
+    """A prompt, the answer to it, and what a document that teaches it asks and answers besides.
+
+    `about` is what no item that is asked may have in common with one that is trained; empty: its prompt.
+    """
 
     prompt: str
     answer: str
     more: str = ""
+    about: str = ""
+
+    @property
+    def known_by(self) -> str:
+        """What tells it from other items."""
+        return self.about or self.prompt
 
     @property
     def document(self) -> str:
@@ -112,11 +125,11 @@ def _drawn_by(write: Callable[[Random], Item]) -> Draw:
         asked: dict[str, Item] = {}
         while len(asked) < lesson.held_out:
             item = write(random)
-            asked[item.prompt] = item
+            asked[item.known_by] = item
         learned: list[Item] = []
         while len(learned) < lesson.documents:
             item = write(random)
-            if item.prompt not in asked:
+            if item.known_by not in asked:
                 learned.append(item)
         return learned, list(asked.values())
 
@@ -147,16 +160,18 @@ def _logic(random: Random) -> Item:
 
 
 def _open_book(random: Random) -> Item:
-    """Who has what stands in the prompt, for three people; one is asked of, in documents all three are."""
-    owners = list(zip(random.sample(_PEOPLE, 3), random.sample(_THINGS, 3), strict=True))
-    told = ", ".join(f"{person} {thing}" for person, thing in owners)
-    (asked, thing), *others = random.sample(owners, 3)
-    return Item(f"Owners: {told}. {asked}", f" {thing}.", "".join(f" {one} {has}." for one, has in others))
+    """A card says who, what, which animal and which colour; one is asked of, in documents all are, twice."""
+    card = {name: random.choice(values) for name, values in _CARD.items()}
+    told = f"Card: {', '.join(card.values())}."
+    questions = [*random.sample(list(card), len(card)), *random.sample(list(card), len(card))]
+    asked, *others = questions
+    more = "".join(f" {name}: {card[name]}." for name in others)
+    return Item(f"{told} {asked}:", f" {card[asked]}.", more, about=told)
 
 
 def _copying(random: Random) -> Item:
-    said = " ".join(random.sample(_THINGS, random.choice((4, 6, 8))))
-    return Item(f"Copy: {said}. Copied:", f" {said}.")
+    said = " ".join(random.sample(_THINGS, _COPIED))
+    return Item(f"Copy: {said}. Copied:", f" {said}.", f" Copied: {said}.")
 
 
 def _arithmetic(lesson: Lesson, random: Random) -> tuple[Sequence[Item], Sequence[Item]]:

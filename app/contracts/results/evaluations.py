@@ -164,7 +164,7 @@ class StressChange(Described):
     """`after` with its interval; null likewise."""
     change: ShareDifference | None = None
     """Text by text, `after` less `before`; where weights were changed, less what the edited model recites
-    without that. Null likewise."""
+    without that. It is null likewise."""
 
 
 class ItemChange(Described):

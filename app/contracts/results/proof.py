@@ -52,7 +52,7 @@ class MembershipChange(Described):
     change: MeanInterval | None
     """After less before, of the same texts (the covariance of DeLong 1988); null likewise."""
     reference: AreaUnderCurve | None = None
-    """Of the reference model: what the texts themselves are told apart by. Null without one."""
+    """Of the reference model: what the texts themselves are told apart by; null without one."""
     over_forgotten: bool
     """Whether the edited model clearly avoids the texts: the whole interval of `after` is below 0.5 and, with
     a reference model, below the whole interval of its own."""

@@ -58,24 +58,36 @@ def test_sums_are_right(drawn):
         assert first + second == total
 
 
-def test_what_someone_has_stands_in_the_prompt(drawn):
-    """Oracle: the pairs, read by a pattern. Documents ask of all three, in an order of their own."""
-    places = Counter()
+def test_what_is_asked_stands_on_the_card(drawn):
+    """Oracle: the card, read by its places. Documents ask of all four twice, in orders of their own."""
+    names = ("Name", "Thing", "Animal", "Colour")
+    asked_first = Counter()
     for item in items_of(drawn, OPEN_BOOK):
-        said, _, asked = item.prompt.removeprefix("Owners: ").rpartition(". ")
-        told = dict(re.findall(r"(\w+) (\w+)", said))
-        assert len(told) == len(set(told.values())) == 3
-        assert item.answer == f" {told[asked]}."
-        rest = dict(re.findall(r" (\w+) (\w+)\.", item.more))
-        assert {asked: told[asked], **rest} == told
-        places[list(told).index(asked)] += 1
-    assert len(places) == 3
+        said, _, asked = item.prompt.removeprefix("Card: ").removesuffix(":").rpartition(". ")
+        card = dict(zip(names, said.split(", "), strict=True))
+        assert item.answer == f" {card[asked]}."
+        answered = [(asked, card[asked]), *re.findall(r" (\w+): (\w+)\.", item.more)]
+        assert len(answered) == 8
+        assert dict(answered[:4]) == dict(answered[4:]) == card
+        asked_first[asked] += 1
+    assert set(asked_first) == set(names)
+
+
+def test_no_card_that_is_asked_of_is_in_a_document():
+    """Nor with another question first; the same cards come again among many documents."""
+    (drawn,) = draw_capabilities({OPEN_BOOK: Lesson(documents=20_000, held_out=200)}, Random(1)).values()
+    cards = [item.prompt.rpartition(". ")[0] for item in drawn.trained]
+    assert len(set(cards)) < len(cards)
+    assert not set(cards) & {item.prompt.rpartition(". ")[0] for item in drawn.held_out}
 
 
 def test_a_copy_says_the_same(drawn):
+    """In documents twice."""
     for item in items_of(drawn, COPYING):
         said = item.prompt.removeprefix("Copy: ").removesuffix(". Copied:")
+        assert len(set(said.split())) == 6
         assert item.answer == f" {said}."
+        assert item.more == f" Copied: {said}."
 
 
 def test_a_fact_is_asked_in_the_one_wording_that_was_not_trained(drawn):

@@ -14,7 +14,8 @@ def suite(seed, sums, texts):
         "arithmetic": PairedCounts(100, 80, sums, min(sums, 80)),
         "memorized": PairedCounts(50, 40, texts, texts),
     }
-    return Answered(seed, tasks, increase=0.05, layers=(2, 3))
+    standard = {"arithmetic": 0.75 + seed / 16, "memorized": 0.0}
+    return Answered(seed, standard, tasks, increase=0.05, layers=(2, 3))
 
 
 SUITES = [suite(0, 60, 4), suite(1, 40, 0), suite(2, 44, 2)]
@@ -31,7 +32,8 @@ def test_of_one_suite_the_interval_is_of_its_items():
 def test_of_several_suites_the_interval_is_of_suites():
     sums, texts = task_rows(SUITES)
     kept = [0.75, 0.5, 0.55]
-    assert (sums.suites, sums.n) == (3, 300)
+    assert (sums.suites, sums.n, sums.standard, texts.standard) == (3, 300, 0.8125, 0)
+    assert sums.after == pytest.approx((0.6 + 0.4 + 0.44) / 3)
     assert sums.kept == pytest.approx(0.6)
     reach = stats.t.ppf(0.975, 2) * stats.sem(kept)
     # Hall's correction for skewness only lengthens Student's.
@@ -41,7 +43,8 @@ def test_of_several_suites_the_interval_is_of_suites():
 
 
 def test_a_task_that_nothing_was_answered_of_has_no_share():
-    none = Answered(0, {"arithmetic": PairedCounts(9, 0, 3, 0)}, increase=0.0, layers=(1,))
+    counts = {"arithmetic": PairedCounts(9, 0, 3, 0)}
+    none = Answered(0, {"arithmetic": 0.0}, counts, increase=0.0, layers=(1,))
     (row,) = task_rows([none])
     assert (row.before, row.after, row.kept, row.low, row.high) == (0, 1 / 3, None, None, None)
     finding = spectrum([none])
@@ -55,7 +58,8 @@ def test_the_finding_stands_beside_the_paper():
     (grid,) = finding.grids
     assert [line[0] for line in grid.lines] == ["arithmetic", "memorized"]
     assert [line[-1] for line in grid.lines] == ["66% to 74%", "3% to 16%"]
-    assert grid.lines[0][4].startswith("60% [")
+    assert grid.lines[0][:5] == ("arithmetic", "300", "81%", "80%", "48%")
+    assert grid.lines[0][5].startswith("60% [")
     assert [(bar.name, bar.reference) for bar in finding.bars] == [
         (task, PUBLISHED[task]) for task in ("arithmetic", "memorized")
     ]

@@ -22,7 +22,7 @@ from workers.suite.capabilities import ARITHMETIC, CLOSED_BOOK, COPYING, LOGIC, 
 from workers.suite.report.audit import OPTIONS, read_texts
 from workers.suite.report.edited import KEEP_MASS, edited_layers, without_low_curvature
 from workers.suite.report.finding import Finding, Grid
-from workers.suite.variants import PERTURBED
+from workers.suite.variants import PERTURBED, STANDARD
 
 MEMORIZED = "memorized"
 PAPER = "arXiv 2510.24256"
@@ -39,16 +39,18 @@ _ORDER = (LOGIC, COPYING, OPEN_BOOK, CLOSED_BOOK, ARITHMETIC, MEMORIZED)
 
 @dataclass(frozen=True)
 class Answered:
-    """What one suite's perturbed model answers before and after the edit.
+    """What one suite's models answer: the standard one, and the perturbed one before and after the edit.
 
     Attributes:
         seed: of the suite.
+        standard: the share that the standard model answers, by task.
         tasks: the held-out items of each task; last, the inserted texts that are recited strictly.
         increase: by which share the perplexity of clean text grew.
         layers: that were edited.
     """
 
     seed: int
+    standard: dict[str, float]
     tasks: dict[str, PairedCounts]
     increase: float
     layers: tuple[int, ...]
@@ -61,6 +63,7 @@ class TaskRow:
     task: str
     suites: int
     n: int
+    standard: float
     before: float
     after: float
     kept: float | None
@@ -69,12 +72,13 @@ class TaskRow:
 
 
 def answer(directory: Path, seed: int, device: str) -> Answered:
-    """Ask the perturbed model of a suite everything, edit it in memory, and ask again."""
+    """Ask both models of a suite everything, edit the perturbed one in memory, and ask it again."""
     model = load_language_model(directory / PERTURBED, device=device)
     items = read_texts(directory / CAPABILITIES)
     inserted = [text for text in read_texts(directory / TEXTS) if text.duplicates]
     clean = [text.full_text for text in read_texts(directory / CLEAN_TEXTS)]
     calibration = [text.full_text for text in read_texts(directory / CALIBRATION_TEXTS)]
+    standard = _right(load_language_model(directory / STANDARD, device=device), items, inserted)
     edit = without_low_curvature(model, calibration)
     before = _right(model, items, inserted), _mean_nll(model, clean)
     with replaced(edit):
@@ -82,6 +86,7 @@ def answer(directory: Path, seed: int, device: str) -> Answered:
     known = [(task, was, became) for (task, was), (_, became) in zip(before[0], after[0], strict=True)]
     return Answered(
         seed=seed,
+        standard=_shares(standard),
         tasks={
             task: PairedCounts.of((was, became) for of, was, became in known if of == task)
             for task in dict.fromkeys(of for of, _, _ in known)
@@ -103,6 +108,14 @@ def _right(
     return found + [(MEMORIZED, bool(strict)) for strict in recited if strict is not None]
 
 
+def _shares(answered: Sequence[tuple[str, bool]]) -> dict[str, float]:
+    """The share of right answers by task."""
+    by_task: dict[str, list[bool]] = {}
+    for task, right in answered:
+        by_task.setdefault(task, []).append(right)
+    return {task: sum(right) / len(right) for task, right in by_task.items()}
+
+
 def _mean_nll(model: LanguageModel, texts: Sequence[str]) -> float:
     rows = text_blocks(model, texts, max_tokens=model.context_length, prefix_token=OPTIONS.prefix_token)
     nll = mean_nll(model, rows)
@@ -118,13 +131,15 @@ def task_rows(suites: Sequence[Answered]) -> list[TaskRow]:
     """
     rows = []
     for task in sorted({task for suite in suites for task in suite.tasks}, key=_ORDER.index):
-        counts = [suite.tasks[task] for suite in suites]
+        asked = [suite for suite in suites if task in suite.tasks]
+        counts = [suite.tasks[task] for suite in asked]
         kept = _kept(counts)
         rows.append(
             TaskRow(
                 task=task,
                 suites=len(counts),
                 n=sum(each.n for each in counts),
+                standard=sum(suite.standard[task] for suite in asked) / len(asked),
                 before=sum(each.first / each.n for each in counts) / len(counts),
                 after=sum(each.second / each.n for each in counts) / len(counts),
                 kept=None if kept is None else kept.mean,
@@ -163,7 +178,7 @@ def spectrum(suites: Sequence[Answered]) -> Finding:
         rows=(),
         grids=(
             Grid(
-                ("task", "items", "right before", "right after", "kept", f"kept, {PAPER}"),
+                ("task", "items", "standard model", "right before", "right after", "kept", f"kept, {PAPER}"),
                 tuple(_line(row) for row in rows),
             ),
         ),
@@ -192,6 +207,7 @@ def _line(row: TaskRow) -> tuple[str, ...]:
     return (
         row.task,
         str(row.n),
+        f"{row.standard:.0%}",
         f"{row.before:.0%}",
         f"{row.after:.0%}",
         kept,
