@@ -124,7 +124,7 @@ def frontier(points: Sequence[FrontierPoint], max_perplexity_increase: float | N
         max_perplexity_increase: the constraint, a share, drawn as a dashed rule.
 
     Returns:
-        None where no setting was measured.
+        None where fewer than two settings were measured to the end.
     """
     kinds = ("chosen", "keeps the constraint", "breaks the constraint")
     measured = [point for point in points if point.perplexity_increase is not None]
@@ -137,13 +137,13 @@ def frontier(points: Sequence[FrontierPoint], max_perplexity_increase: float | N
         }
         for point in aimed or measured
     ]
-    if not rows:
+    if len(rows) < 2:  # noqa: PLR2004  one says nothing of what was given up for what
         return None
     drawn = [kind for kind in kinds if any(row["kind"] == kind for row in rows)]
     x: Spec = {
         "type": "quantitative",
         "title": "increase of perplexity on clean text",
-        "axis": {"format": ".0%"},
+        "axis": {"format": "~%"},
     }
     ranges = {"color": (COLOURS[1], COLOURS[0], COLOURS[6]), "shape": ("diamond", "circle", "cross")}
     marks: Spec = {
@@ -154,8 +154,8 @@ def frontier(points: Sequence[FrontierPoint], max_perplexity_increase: float | N
                 "field": "height",
                 "type": "quantitative",
                 "title": None,
-                "axis": {"format": ".0%"},
-                "scale": {"zero": bool(aimed)},
+                "axis": {"format": "~%"},
+                "scale": {"domain": [0, 1]} if aimed else {"zero": False},
             },
             "size": {
                 "condition": {"test": "datum.kind == 'chosen'", "value": 220},

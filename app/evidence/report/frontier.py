@@ -11,7 +11,7 @@ from app.evidence.report.numbers import exact_percent, number, percent
 
 
 def what_was_tried(edit: EditOut) -> Iterator[Block]:
-    """A table of every setting, with a plot where any was measured to the end; nothing of other edits."""
+    """A table of every setting, with a plot where some were measured to the end; nothing of other edits."""
     if not edit.frontier:
         return
     constraint = Constraint.model_validate(edit.spec.get("constraint") or {})

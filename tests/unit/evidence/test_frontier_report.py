@@ -35,7 +35,7 @@ def test_every_setting_has_a_row_and_the_constraint_is_told() -> None:
     points = [
         point(0.6, **given_up),
         point(0.9995, chosen=True, retain_weight=0.1, nl_drop=0.25),
-        point(0.8, feasible=False),
+        point(0.8, perplexity_increase=0.15, feasible=False),
     ]
     (figure,) = what_was_tried(edit_of(points, max_perplexity_increase=0.125, max_nl_drop=0.3))
     assert isinstance(figure, Figure)
