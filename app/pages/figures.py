@@ -8,6 +8,7 @@ from typing import Any, Final
 from markupsafe import Markup, escape
 
 from app.contracts.results.intervals import MeanInterval, ShareDifference, ShareInterval
+from app.contracts.results.ranking import AreaUnderCurve
 
 ABSENT: Final = "–"  # noqa: RUF001 - a dash
 _MINUS: Final = "\u2212"
@@ -22,6 +23,7 @@ _NAMES: Final = {
     "loose": "recited nearly",
     "min_k": "Min-K%",
     "min_k_pp": "Min-K%++",
+    "log_p_z": "mean log p_z",
     "kfac": "K-FAC",
     "balanced_subnet": "BalancedSubnet",
     "svd": "truncated SVD",
@@ -106,8 +108,14 @@ def share(interval: ShareInterval | None) -> str:
     return _with_interval(interval, percent)
 
 
+def area(interval: AreaUnderCurve | None) -> str:
+    """An area under a curve with its 95 % interval."""
+    return _with_interval(interval, number)
+
+
 def _with_interval(
-    interval: MeanInterval | ShareInterval | ShareDifference | None, write: Callable[[float | None], str]
+    interval: MeanInterval | ShareInterval | ShareDifference | AreaUnderCurve | None,
+    write: Callable[[float | None], str],
 ) -> str:
     match interval:
         case None:
@@ -116,6 +124,8 @@ def _with_interval(
             value = write(interval.share)
         case ShareDifference():
             value = write(interval.difference)
+        case AreaUnderCurve():
+            value = write(interval.auc)
         case MeanInterval():
             value = write(interval.mean)
     if interval.low is None or interval.high is None:
@@ -222,6 +232,7 @@ FILTERS: Final[dict[str, Callable[..., Any]]] = {
         mean,
         difference,
         change,
+        area,
         growth,
         share,
         size,

@@ -28,6 +28,7 @@ from app.evidence.report.numbers import (
     value_of,
     with_interval,
 )
+from app.evidence.report.proof import proof_tables
 
 _METHODS: Final = {"kfac": "K-FAC", "balanced_subnet": "BalancedSubnet", "svd": "truncated SVD"}
 _ROLES: Final = {
@@ -121,8 +122,7 @@ def _numbers(evaluation: Evaluation) -> Iterator[Block]:
     rows += rows_of(evaluation.ndcg, "nDCG@10 of next tokens against the base")
     if rows:
         yield numbers_table("Utility", rows)
-    if evaluation.stress:
-        yield numbers_table("Under stress: recited exactly", rows_in(evaluation.stress))
+    yield from proof_tables(evaluation)
     if evaluation.items:
         yield numbers_table("Questions answered rightly", rows_in(evaluation.items))
     if evaluation.tasks:
@@ -246,7 +246,16 @@ def _limits(evaluation: Evaluation) -> Iterator[str]:
             "such texts nothing tells forgetting from hiding these very texts."
         )
     if TextSetRole.CONTROL not in evaluation.sets:
-        yield "Whether texts never inserted became less likely is not known: none were given."
+        yield (
+            "Whether texts never inserted became less likely is not known, nor whether the model now avoids "
+            "the others: none were given."
+        )
+    elif any(
+        change.over_forgotten
+        for by_score in (evaluation.membership or {}).values()
+        for change in by_score.values()
+    ):
+        yield "The model clearly avoids texts, and so gives them away as one that recites them does."
     if evaluation.perplexity_increase is None:
         yield "What the edit cost is not known: there was no clean text."
     else:

@@ -280,6 +280,21 @@ def _utility() -> Method:
     )
 
 
+def _proved(edit: EditOut) -> Iterator[Method]:
+    yield _utility()
+    if edit.evaluation is None or not (edit.evaluation.membership or edit.evaluation.proof):
+        return
+    yield Method(
+        "What is still held",
+        "Extraction strength is one less the share of the suffix that has to be given until greedy decoding "
+        "says the rest; exact memorization is the share of its tokens that are the likeliest one after the "
+        "true ones before them. A change is that of the same texts: of shares with Newcombe's tenth "
+        "interval, of an AUC with DeLong's covariance. An AUC clearly below 0.5 is that of a model which "
+        "avoids texts.",
+        "arXiv 2406.09179; arXiv 2205.10770; Newcombe 1998; DeLong, DeLong and Clarke-Pearson 1988",
+    )
+
+
 def methods_used(record: EvidenceRecord) -> Iterator[Block]:
     """The methods behind the numbers of a record."""
     for method in _used(record):
@@ -319,5 +334,5 @@ def _used(record: EvidenceRecord) -> Iterator[Method]:
         if any(change.verdict == "calibrated" for change in (work.result and work.result.changes) or ()):
             yield _release()
     if isinstance(work, EditOut):
-        yield _utility()
+        yield from _proved(work)
     yield _intervals()
