@@ -1,189 +1,233 @@
-"""`python -m tests.benchmarks.calibration SUITE...`: how much text the curvature of an edit needs.
+"""`python -m tests.benchmarks.calibration SUITE [--scores FILE]`: what calibration claims, on a suite.
 
-The edit is the default one: three late layers, gate and up, and the least mass from 0.6 on with which
-perplexity on clean text grows by 10 % at most. Every other clean text decides that; the others say what it
-cost. Memorized texts are those that the perturbed model recites strictly, in two halves, of which no edit
-here sees any. The AUC tells them by their NL from texts that were never inserted. The standard model saw
-neither: an AUC that is clearly below its own says that the edited model avoids the texts.
+The texts are those of the suite and, as it keeps few that were never inserted, more that its own generators
+draw from another seed: people and questions without end, and passages of the documents held out as `clean`.
+Scores are kept in FILE, by default calibration-scores.json in the current directory.
 """
 
 import argparse
-import math
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
+from typing import Any
 
-from rich.console import Console
-from rich.table import Table
+import numpy as np
 
-from app.cli.intervals import number_cell
-from tests.benchmarks.effect import OPTIONS, PREFIX_TOKEN, ROLES, read, shares
-from workers.edits.curvature_warnings import curvature_warnings
-from workers.science.curvature.kfac import Eigenbasis, Factors, collect_factors, eigenbases
-from workers.science.curvature.search import Objective, Point, Setting, Weights, least_mass, try_settings
-from workers.science.curvature.spectrum import select_top_mass
-from workers.science.evaluation.utility import mean_nll
-from workers.science.models.loading import LanguageModel, load_language_model
-from workers.science.models.projections import Projection, default_layers, find_projections, layer_count
-from workers.science.models.token_blocks import TokenBlocks, TokenRows, pack_texts, text_blocks
-from workers.science.models.weight_edit import project, replaced
-from workers.science.scoring.scorer import TextInput, score_texts
-from workers.science.statistics.ranking import AucEstimate, roc_auc
+from tests.benchmarks.limits import Line, print_and_exit
+from workers.science.calibration.calibration import Calibration, calibrate
+from workers.science.calibration.comparison import ShownText, sample_texts
+from workers.science.calibration.grounds import CalibrationTexts, places_to_show
+from workers.science.models.loading import load_language_model
+from workers.science.scoring.scorer import ScoringOptions, TextInput, score_texts
+from workers.science.statistics.ranking import roc_auc
+from workers.suite import biographies, multiple_choice
+from workers.suite.preparation import PASSAGES, cut_passage
+from workers.suite.sizes import SIZES
 
-TOKENS = (4_000, 16_000, 64_000, None)
-MAX_INCREASE = 0.1
-
-
-@dataclass(frozen=True)
-class Texts:
-    """What is measured: two halves of memorized texts, texts never inserted, and two halves of clean text."""
-
-    seen: list[TextInput]
-    unseen: list[TextInput]
-    never: list[TextInput]
-    deciding: TokenRows
-    judging: TokenRows
+TRIALS = 200
+NEVER, OFTEN, MOST_OFTEN = 0, 64, 256
+MORE = 400
+OTHER_SEED = 8_000
+SIZE = "micro"
 
 
 @dataclass(frozen=True)
-class Measured:
-    """Strict shares of both halves, the AUC, and mean NLL on the judging half of the clean text."""
+class Scored:
+    """A text of a group, how often it was inserted, and its NL under both models."""
 
-    seen: float
-    unseen: float
-    auc: AucEstimate | None
-    nll: float
-
-
-def read_texts(suite: Path, model: LanguageModel) -> Texts:
-    """Split what a suite has, by what its perturbed model recites."""
-    texts = read(suite / "texts.jsonl")
-    scores = score_texts(model, [TextInput(text["text"]) for text in texts], OPTIONS)
-    recited = [
-        TextInput(text["text"])
-        for text, score in zip(texts, scores, strict=True)
-        if score.metrics["extraction"]["strict"]
-    ]
-    clean = [text["text"] for text in read(suite / "clean.jsonl")]
-    context = model.context_length
-    halves = [
-        text_blocks(model, half, max_tokens=context, prefix_token=PREFIX_TOKEN)
-        for half in (clean[::2], clean[1::2])
-    ]
-    never = [TextInput(text["text"]) for text in texts if text["duplicates"] == 0]
-    return Texts(recited[::2], recited[1::2], never, *halves)
+    text: str
+    group: str
+    duplicates: int
+    perturbed: float
+    standard: float
+    n_tokens: int
 
 
-def measure(model: LanguageModel, texts: Texts) -> Measured:
-    """The figures of a model as its weights are now."""
-    seen, unseen, never = (
-        list(score_texts(model, part, OPTIONS)) for part in (texts.seen, texts.unseen, texts.never)
+def judge(
+    audited: Sequence[Scored], controls: Sequence[Scored], *, fdr: float, seed: int, paired: bool = False
+) -> Calibration:
+    """Calibrated as an audit of these texts would be, with their groups."""
+    groups: dict[str, int] = {}
+    judged, judges = (_numbers(side, groups, paired=paired) for side in (audited, controls))
+    at_audited, at_controls = places_to_show(judged, judges, seed=seed)
+    shown = (
+        [ShownText.of(audited[place].text) for place in at_audited.tolist()],
+        [ShownText.of(controls[place].text) for place in at_controls.tolist()],
     )
-    members, others = (
-        [score.nl for score in part if score.nl is not None] for part in ([*seen, *unseen], never)
-    )
-    return Measured(
-        shares(seen)[0], shares(unseen)[0], roc_auc(members, others), mean_nll(model, texts.judging)
+    return calibrate(judged, judges, shown, fdr=fdr, seed=seed)
+
+
+def _numbers(texts: Sequence[Scored], groups: dict[str, int], *, paired: bool) -> CalibrationTexts:
+    reference = np.array([text.standard for text in texts])
+    statistics = np.array([text.perturbed for text in texts])
+    return CalibrationTexts(
+        statistics - reference if paired else statistics,
+        np.array([text.n_tokens for text in texts]),
+        reference if paired else None,
+        np.array([groups.setdefault(text.group, len(groups)) for text in texts]),
     )
 
 
-def weights_of(projections: Sequence[Projection], bases: dict[str, Eigenbasis], mass: float) -> Weights:
-    edited = []
-    for projection in projections:
-        basis = bases[projection.key]
-        kept = select_top_mass(basis.output_values, basis.input_values, mass)
-        edited.append((projection, project(projection.weight, basis, kept)))
-    return edited
+def read_texts(suite: Path, tokenizer: Any) -> list[tuple[str, str, int]]:
+    """Texts, groups and duplicates: of the suite, and more that were never inserted."""
+    records = [json.loads(line) for line in (suite / "texts.jsonl").read_text().splitlines()]
+    texts = [(record["text"], record["group"], record["duplicates"]) for record in records]
+    clean = [json.loads(line)["text"] for line in (suite / "clean.jsonl").read_text().splitlines()]
+    passages = [cut_passage(document, tokenizer, SIZES[SIZE]) for document in clean]
+    known = {text for text, _, _ in texts}
+    more = {
+        PASSAGES: [passage for passage in passages if passage is not None],
+        biographies.GROUP: [d.text for d in biographies.draft_biographies(MORE, Random(OTHER_SEED))],
+        multiple_choice.GROUP: [d.text for d in multiple_choice.draft_items(MORE, Random(OTHER_SEED))],
+    }
+    return texts + [(text, group, NEVER) for group in more for text in more[group] if text not in known]
 
 
-def rows_of(suite: Path) -> Iterator[tuple[str, ...]]:
-    """A line for the perturbed model, one for each amount of text, and one for the standard model."""
-    model = load_language_model(suite / "perturbed", device="cpu")
-    texts = read_texts(suite, model)
-    base = measure(model, texts)
-    yield line("not edited", base, base)
-    layers = default_layers(layer_count(model.model))
-    projections = find_projections(model.model, layers=layers, roles=ROLES)
-    calibration = [text["text"] for text in read(suite / "calibration.jsonl")]
-    found = set()
-    for tokens in TOKENS:
-        blocks = pack_texts(model, calibration, block_tokens=model.context_length, limit=tokens)
-        if len(blocks) not in found:
-            found.add(len(blocks))
-            yield edited_line(model, texts, base, projections, blocks)
-    standard = load_language_model(suite / "standard", device="cpu")
-    yield line("the standard model", measure(standard, texts), base)
+def score(suite: Path, kept: Path) -> list[Scored]:
+    if not kept.exists():
+        models = {name: load_language_model(suite / name) for name in ("perturbed", "standard")}
+        texts = read_texts(suite, models["perturbed"].tokenizer)
+        options = ScoringOptions(metrics=frozenset(), token_evidence=False, prefix_token="eos")
+        inputs = [TextInput(text) for text, _, _ in texts]
+        perturbed, standard = (score_texts(model, inputs, options) for model in models.values())
+        rows = [
+            (*text, seen.nl, unseen.nl, seen.n_tokens)
+            for text, seen, unseen in zip(texts, perturbed, standard, strict=True)
+        ]
+        kept.write_text(json.dumps(rows))
+    return [Scored(*row) for row in json.loads(kept.read_text())]
 
 
-def edited_line(
-    model: LanguageModel, texts: Texts, base: Measured, projections: Sequence[Projection], blocks: TokenBlocks
-) -> tuple[str, ...]:
-    factors = collect_factors(model, blocks, projections)
-    bases = eigenbases(factors)
-    setting = Setting(tuple(sorted({each.layer for each in projections})), ROLES, None)
-
-    def of(tried: Setting) -> Weights:
-        assert tried.keep_mass is not None
-        return weights_of(projections, bases, tried.keep_mass)
-
-    objective = Objective(None, OPTIONS, texts.deciding, MAX_INCREASE)
-    points = list(try_settings(model, [setting], of, objective))
-    chosen = least_mass(points)
-    name = f"{next(iter(factors.values())).tokens:,} tokens"
-    doubts = ", ".join(warning["code"] for warning in curvature_warnings(factors))
-    if chosen is None:
-        return (name, largest_error(factors), refused(points), "", "", "", "", doubts)
-    with replaced(of(chosen.setting)):
-        after = measure(model, texts)
-    return line(name, after, base, largest_error(factors), f"{chosen.setting.keep_mass:g}", doubts)
+def share(name: str, holds: Sequence[bool], least: float, most: float) -> Line:
+    value = float(np.mean(holds))
+    return Line(name, f"{value:.3f} of {len(holds)}", f"{least} to {most}", least <= value <= most)
 
 
-def largest_error(factors: dict[str, Factors]) -> str:
-    """The split-half statistic of the factor that has settled least."""
-    errors = [
-        error
-        for each in factors.values()
-        for error in (each.activations_error, each.gradients_error)
-        if error is not None
-    ]
-    return f"{max(errors):.2f}" if errors else "unknown"
+@dataclass(frozen=True)
+class Trials:
+    """Seeded trials of `calibrate` on scored texts."""
+
+    scored: list[Scored]
+
+    def never(self, group: str | None = None) -> list[Scored]:
+        return self.of(NEVER, NEVER, group)
+
+    def of(self, least: int, most: int, group: str | None = None) -> list[Scored]:
+        return [s for s in self.scored if least <= s.duplicates <= most and group in {None, s.group}]
+
+    def uniformity(self, group: str | None, n: int, n_controls: int, *, paired: bool) -> Line:
+        """The share of p <= 0.05 among never-inserted texts; 0.05 is one of the values that p can have."""
+        low: list[bool] = []
+        uncalibrated = 0
+        pool = self.never(group)
+        for seed in range(TRIALS):
+            drawn = draw(pool, n + n_controls, seed)
+            result = judge(drawn[:n], drawn[n:], fdr=0.05, seed=seed, paired=paired)
+            low += (result.p_values[np.isfinite(result.p_values)] <= 0.05).tolist()
+            uncalibrated += result.reason is not None
+        name = f"p <= 0.05, {group or 'all groups'}, {n} against {n_controls}{' paired' if paired else ''}"
+        return share(f"{name} ({uncalibrated} refused)", low, 0.03, 0.07)
+
+    def discovery(self, group: str | None, n: int, n_controls: int, *, paired: bool) -> list[Line]:
+        """False discoveries and power at q = 0.1; a tenth of the texts was inserted 64 times or more."""
+        inserted, pool = self.of(OFTEN, MOST_OFTEN, group), self.never(group)
+        false, power = [], []
+        for seed in range(TRIALS):
+            unseen = draw(pool, n - n // 10 + n_controls, seed)
+            seen = draw(inserted, n // 10, seed + TRIALS)
+            audited = seen + unseen[n_controls:]
+            result = judge(audited, unseen[:n_controls], fdr=0.1, seed=seed, paired=paired)
+            found = [verdict == "memorized" for verdict in result.verdicts]
+            false.append(sum(found[len(seen) :]) / max(1, sum(found)))
+            power.append(sum(found[: len(seen)]) / len(seen))
+        name = f"{group or 'all groups'}, {n} against {n_controls}{' paired' if paired else ''}"
+        rate, found_share = float(np.mean(false)), float(np.mean(power))
+        return [
+            Line(f"FDR at q = 0.1, {name}", f"{rate:.3f}", "<= 0.12", rate <= 0.12),
+            Line(f"power, {name}", f"{found_share:.3f}", ">= 0.9", found_share >= 0.9),
+        ]
+
+    def refusals(self, audited: str, controls: str, n: int, n_controls: int) -> Line:
+        """How often all verdicts are withheld because the controls differ."""
+        refused = []
+        for seed in range(TRIALS):
+            texts = draw(self.never(audited), n + (n_controls if audited == controls else 0), seed)
+            others = texts[n:] if audited == controls else draw(self.never(controls), n_controls, seed)
+            refused.append(differ(judge(texts[:n], others, fdr=0.05, seed=seed)))
+        name = f"refused: {audited} against {controls}, {n} and {n_controls}"
+        return share(name, refused, *((0, 0.07) if audited == controls else (0.95, 1)))
+
+    def memorized_pass(self, group: str, n_controls: int) -> Line:
+        """How often inserted texts and controls of the same domain are told apart: they must not be."""
+        refused = []
+        for seed in range(TRIALS):
+            seen = draw(self.of(1, MOST_OFTEN, group), 60, seed)
+            controls = draw(self.never(group), n_controls, seed)
+            refused.append(differ(judge(seen, controls, fdr=0.05, seed=seed)))
+        return share(f"refused: inserted {group} against never inserted", refused, 0, 0.07)
+
+    def level(self, group: str, n: int) -> Line:
+        """How often the check alone finds a difference where there is none."""
+        failed, pool = [], self.never(group)
+        for seed in range(TRIALS):
+            drawn = draw(pool, 2 * n, seed)
+            random = np.random.default_rng(seed)
+            lengths, labels = np.array([text.n_tokens for text in drawn]), np.arange(2 * n) < n
+            check = sample_texts([ShownText.of(text.text) for text in drawn], lengths, labels)
+            failed.append(not check.check(np.zeros(2 * n, dtype=int), random).passed)
+        return share(f"check alone, {group}, {n} against {n}", failed, 0, 0.07)
+
+    def ranking(self, group: str) -> list[Line]:
+        never = [text.perturbed for text in self.never(group)]
+        often = roc_auc([text.perturbed for text in self.of(MOST_OFTEN, MOST_OFTEN, group)], never)
+        halves = roc_auc(never[::2], never[1::2])
+        assert often is not None
+        assert halves is not None
+        assert halves.low is not None
+        assert halves.high is not None
+        interval = f"{halves.auc:.3f} [{halves.low:.3f}, {halves.high:.3f}]"
+        covered = halves.low <= 0.5 <= halves.high
+        return [
+            Line(f"AUC of loss, 256 against 0, {group}", f"{often.auc:.4f}", ">= 0.99", often.auc >= 0.99),
+            Line(f"AUC of loss, 0 against 0, {group}", interval, "0.5 within", covered),
+        ]
 
 
-def refused(points: Sequence[Point]) -> str:
-    return f"refused: {points[-1].setting.keep_mass:g} is not enough"
+def differ(result: Calibration) -> bool:
+    return result.reason == "controls_differ"
 
 
-def line(
-    name: str, measured: Measured, base: Measured, error: str = "", mass: str = "", doubts: str = ""
-) -> tuple[str, ...]:
-    area = measured.auc
-    auc = "" if area is None else number_cell(area.auc, area.low, area.high)
-    growth = f"{math.exp(measured.nll):.2f} ({math.expm1(measured.nll - base.nll):+.1%})"
-    return (name, error, mass, growth, f"{measured.seen:.2f}", f"{measured.unseen:.2f}", auc, doubts)
+def draw(pool: Sequence[Scored], n: int, seed: int) -> list[Scored]:
+    places = np.random.default_rng([OTHER_SEED, seed]).permutation(len(pool))[:n]
+    assert len(places) == n, "too few texts"
+    return [pool[place] for place in places]
+
+
+def measure(scored: list[Scored]) -> Iterator[Line]:
+    trials = Trials(scored)
+    groups = list(dict.fromkeys(text.group for text in scored))
+    for group in groups:
+        yield from trials.ranking(group)
+        yield trials.uniformity(group, 40, 59, paired=False)
+    yield trials.uniformity(None, 60, 99, paired=True)
+    for paired in (False, True):
+        for group in groups:
+            yield from trials.discovery(group, 60, 119, paired=paired)
+    yield from trials.discovery(None, 60, 139, paired=False)
+    for audited in groups:
+        yield from (trials.refusals(audited, controls, 40, 60) for controls in groups)
+        yield trials.memorized_pass(audited, 60)
+        yield trials.level(audited, 30)
 
 
 def main() -> None:
-    """Print a table for each suite."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("suites", type=Path, nargs="+", help="directories of trained suites")
-    console = Console(width=180)
-    for suite in parser.parse_args().suites:
-        table = Table(title=f"{suite.name}: the default edit by how much text its curvature is learnt from")
-        headings = (
-            "",
-            "split-half error",
-            "mass kept",
-            "perplexity",
-            "strict, half",
-            "other half",
-            "AUC",
-            "warnings",
-        )
-        for heading in headings:
-            table.add_column(heading)
-        for row in rows_of(suite):
-            table.add_row(*row)
-        console.print(table)
+    parser.add_argument("suite", type=Path)
+    parser.add_argument("--scores", type=Path, default=Path("calibration-scores.json"))
+    arguments = parser.parse_args()
+    print_and_exit(measure(score(arguments.suite, arguments.scores)))
 
 
 if __name__ == "__main__":
