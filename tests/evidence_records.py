@@ -310,7 +310,7 @@ def _evaluation(audits: dict[str, tuple[AuditOut, AuditOut]]) -> dict[str, Any]:
         "sets": {role: _measured(*pair) for role, pair in audits.items()},
         "perplexity_increase": _mean(0.0625),
         "ndcg": _mean(0.5),
-        **_proof(),
+        **proof_facts(),
         "items": {"facts": {"n": 4, "before": 0.75, "after": 0.5}},
         "tasks": [
             {
@@ -334,7 +334,7 @@ def _evaluation(audits: dict[str, tuple[AuditOut, AuditOut]]) -> dict[str, Any]:
     }
 
 
-def _proof() -> dict[str, Any]:
+def proof_facts() -> dict[str, Any]:
     """What `stress: "full"` and a reference model add to an evaluation."""
     change = {"n": TEXTS, "lost": 1, "gained": 0, "difference": -0.25, "low": -0.7, "high": 0.3}
     means = {"before": _mean(0.75), "after": _mean(0.5), "change": _mean(-0.25), "reference": _mean(0.375)}

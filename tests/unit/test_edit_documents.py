@@ -15,6 +15,7 @@ from app.contracts.texts import TextSetRole
 from app.store.core.identifiers import new_id
 from app.store.language_models import LanguageModel as LanguageModelRow
 from app.store.lineage import Ancestor
+from tests.evidence_records import proof_facts
 from workers.audits.rows import TextFacts
 from workers.edits.comparison import compare
 from workers.edits.documents import model_card, write_receipt_and_card
@@ -133,6 +134,29 @@ def test_a_card_tells_how_many_questions_of_each_task_are_answered() -> None:
     assert [cell.partition(" ")[0] for cell in cells[1:]] == ["4", "0.750", "0.250", "0.333"]
     assert row_of(content, "no group")[1:2] == ["2"]
     assert "questions" not in model_card(inputs, RECEIPT, evaluation_of(inputs))
+
+
+def test_a_card_tells_membership_and_what_is_held_and_names_the_reference_only_if_there_is_one() -> None:
+    """Identity: the numbers of the evaluation."""
+    inputs, facts = inputs_of(HUB), proof_facts()
+    found = evaluation_of(inputs) | facts
+    content = model_card(inputs, RECEIPT, found)
+    loss = "memorized | membership AUC by `loss`"
+    assert row_of(content, loss)[2:] == [
+        "0.900",
+        "0.300 [0.200, 0.400]",
+        "-0.600 [-0.850, -0.350]",
+        "0.500 [0.200, 0.400]",
+    ]
+    means = ["0.750 [0.500, 1.000]", "0.500 [0.250, 0.750]", "-0.250 [-0.500, 0.000]", "0.375 [0.125, 0.625]"]
+    for name in ("extraction strength", "exact memorization"):
+        assert row_of(content, f"memorized | {name}")[2:] == means
+    assert f"its digest is `{'c' * 64}`" in content
+    alone = model_card(inputs, RECEIPT, found | {"reference": None})
+    assert row_of(alone, "memorized | extraction strength")[2:] == means[:3]
+    assert "reference" not in alone
+    unproved = model_card(inputs, RECEIPT, found | {"membership": None, "proof": None})
+    assert "AUC" not in unproved.partition("## Limits")[0]
 
 
 def test_a_card_names_a_base_from_disk_by_its_last_name_and_no_hub_takes_it_for_its_own() -> None:

@@ -13,6 +13,8 @@ JSONObject = dict[str, Any]
 
 RECEIPT: Final = "receipt.json"
 MODEL_CARD: Final = "README.md"
+# What a card says is held of suffixes, and how it calls it.
+_HELD: Final = {"extraction_strength": "extraction strength", "exact_memorization": "exact memorization"}
 
 
 def write_receipt_and_card(
@@ -107,7 +109,41 @@ def _table(evaluation: JSONObject) -> Sequence[str]:
         rows += ["", f"Growth of perplexity on clean text, as a share: {_with_interval(increase, 'mean')}"]
     if (ranking := evaluation["ndcg"]) is not None:
         rows += ["", f"nDCG@10 of next-token rankings on clean text: {_with_interval(ranking, 'mean')}"]
-    return rows + _tasks(evaluation["tasks"] or [])
+    return rows + _proof(evaluation) + _tasks(evaluation["tasks"] or [])
+
+
+def _proof(evaluation: JSONObject) -> list[str]:
+    """How well texts are told from those never inserted, and what is held of their suffixes, if known."""
+    compared = evaluation["reference"] is not None
+    rows = [
+        _compared(f"{role} | membership AUC by `{score}`", change, "auc", compared=compared)
+        for role, by_score in (evaluation["membership"] or {}).items()
+        for score, change in by_score.items()
+    ]
+    held = {} if evaluation["proof"] is None else evaluation["proof"]["held"]
+    for role, found in held.items():
+        rows += [
+            _compared(f"{role} | {name}", found[field], "mean", compared=compared)
+            for field, name in _HELD.items()
+        ]
+    if not rows:
+        return []
+    header = "| texts | number | before | after | change |" + (" reference |" if compared else "")
+    lines = ["", header, "|---" * (5 + compared) + "|", *rows]
+    if compared:
+        reference = evaluation["reference"]
+        lines += ["", f"The reference model never saw the texts; its digest is `{reference['digest']}`."]
+    if evaluation["membership"]:
+        lines += ["", "An AUC of 0.5 is chance; clearly below it, the model avoids the texts."]
+    return lines
+
+
+def _compared(name: str, found: JSONObject, value: str, *, compared: bool) -> str:
+    numbers = [_with_interval(found[when], value) for when in (BEFORE, AFTER)]
+    numbers.append(_with_interval(found["change"], "mean"))
+    if compared:
+        numbers.append(_with_interval(found["reference"], value))
+    return f"| {name} | {' | '.join(numbers)} |"
 
 
 def _tasks(tasks: Sequence[JSONObject]) -> list[str]:
