@@ -339,7 +339,7 @@ def proof_facts() -> dict[str, Any]:
     change = {"n": TEXTS, "lost": 1, "gained": 0, "difference": -0.25, "low": -0.7, "high": 0.3}
     means = {"before": _mean(0.75), "after": _mean(0.5), "change": _mean(-0.25), "reference": _mean(0.375)}
     shares = {"before": _share(3), "after": _share(2), "change": change, "reference": _share(1)}
-    held = {name: means for name in ("extraction_strength", "exact_memorization", "log_p_z")}
+    held = dict.fromkeys(("extraction_strength", "exact_memorization", "log_p_z"), means)
     point = {"step": 0, "strict": {"shown": {"share": _share(1), "change": None}}}
     area = {"auc": 0.3, "low": 0.2, "high": 0.4, "n_members": TEXTS, "n_others": TEXTS}
     membership = {"before": area | {"auc": 0.9, "low": None, "high": None}, "after": area}
