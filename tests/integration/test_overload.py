@@ -117,7 +117,7 @@ def _columns(session: Session) -> dict[str, Any]:
 @pytest.fixture
 async def narrow(settings: Settings) -> AsyncIterator[FastAPI]:
     """The service with one connection and one more, one request that waits, and little patience."""
-    few = {"database_pool_size": 1, "database_wait_seconds": 0.1, "database_statement_seconds": 2.0}
+    few = {"database_pool_size": 1, "database_wait_seconds": 1.0, "database_statement_seconds": 4.0}
     async with running_app(settings.model_copy(update={**few, "waiting_requests": 0})) as app:
         yield app
 

@@ -109,7 +109,7 @@ async def test_who_comes_when_too_many_wait_is_sent_away(
     settings = Settings(database_url=database_url, broker_url=broker_url, renderings=1)
     async with running_app(settings) as app, client_of(app, make_key(settings)) as client:
         audit = await scored_audit(client, settings)
-        toy(monkeypatch, render=lambda _record: 0.05, finish=times)
+        toy(monkeypatch, render=lambda _record: 0.3, finish=times)
         path = f"/v1/audits/{audit}/evidence/toy"
         answers = await asyncio.gather(*(client.get(path) for _ in range(1 + WAITING + 3)))
         refused = [answer for answer in answers if answer.status_code != 200]
