@@ -35,11 +35,15 @@ def main() -> None:
         body = edit_of(service, suite)
         seen = followed(service, request(service, body), job_process(worker))
     total, used = (sum(side) for side in zip(*seen.values(), strict=True))
-    within, missing = f"<= {MOST_SECONDS:.0f} s", sorted(STAGES - seen.keys())
+    missing = sorted(STAGES - seen.keys())
     print_and_exit(
         [
-            Line("An edit with full stress", f"{total:.0f} s", within, total <= MOST_SECONDS),
-            Line("The same in seconds of processors", f"{used:.0f} s", within, used <= MOST_SECONDS),
+            Line(
+                "An edit with full stress",
+                f"{total:.0f} s, {used:.0f} s of processors",
+                f"<= {MOST_SECONDS:.0f} s on two cores",
+                total <= MOST_SECONDS,
+            ),
             Line("Stages of the proof that it does not name", ", ".join(missing), "none", not missing),
         ]
     )

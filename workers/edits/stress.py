@@ -62,10 +62,10 @@ class StressTest:
             edited: the edited model.
             after: what was measured of it without any change.
         """
-        found: dict[str, JSONObject] = {
-            name: {str(role): self._prompted(base, edited, role, name) for role in self._roles()}
-            for name in CHANGED_PROMPTS
-        }
+        found: dict[str, JSONObject] = {name: {} for name in CHANGED_PROMPTS}
+        for role in self._roles():
+            for name, shares in self._prompted(base, edited, role).items():
+                found[name][str(role)] = _with_numbers(shares.result())
         for name, rounding in _ROUNDINGS.items():
             with rounded_weights(edited, rounding):
                 found[name] = self._changed(edited, after)
@@ -83,19 +83,15 @@ class StressTest:
             yield [text_input(text) for text in shard]
 
     def _prompted(
-        self, base: LanguageModel, edited: LanguageModel, role: TextSetRole, name: str
-    ) -> JSONObject:
-        shares = PairedShares()
+        self, base: LanguageModel, edited: LanguageModel, role: TextSetRole
+    ) -> dict[str, PairedShares]:
+        """What both models recite of a set, by the change of its prompts."""
+        shares = {name: PairedShares() for name in CHANGED_PROMPTS}
         for texts in self._shards(role):
-            changed = with_changed_prompts(base, texts, self._inputs.options)[name]
-            for pair in zip(self._recites(base, changed), self._recites(edited, changed), strict=True):
-                shares.add(*pair)
-        found = shares.result()
-        return {
-            **{when: _number(found[when]) for when in ("before", "after")},
-            **{f"{when}_interval": found[when] for when in ("before", "after")},
-            "change": found["change"],
-        }
+            for name, changed in with_changed_prompts(base, texts, self._inputs.options).items():
+                for pair in zip(self._recites(base, changed), self._recites(edited, changed), strict=True):
+                    shares[name].add(*pair)
+        return shares
 
     def _changed(self, edited: LanguageModel, after: Readings) -> JSONObject:
         """What is recited with changed weights, and what that brings back; null where the change broke it."""
@@ -122,6 +118,15 @@ class StressTest:
         self._done += len(texts)
         self._progress.report(min(self._done, self._total), self._total)
         return found
+
+
+def _with_numbers(found: JSONObject) -> JSONObject:
+    """Shares before and after as a `StressChange` has them, and the change."""
+    return {
+        **{when: _number(found[when]) for when in ("before", "after")},
+        **{f"{when}_interval": found[when] for when in ("before", "after")},
+        "change": found["change"],
+    }
 
 
 def _number(share: JSONObject | None) -> float | None:
