@@ -203,9 +203,15 @@ class BalancedSubnetOptions(TypedDict):
 
 
 class Constraint(TypedDict):
-    """What a setting must keep to be chosen: perplexity on clean text may grow by this share at most."""
+    """What a setting must keep to be chosen.
+
+    Perplexity on clean text may grow by the share `max_perplexity_increase` at most, and the retain set
+    become less likely by `max_nl_drop` nats per token at most.
+    """
 
     max_perplexity_increase: NotRequired[float]
+
+    max_nl_drop: NotRequired[float | None]
 
 
 DeliveryState: TypeAlias = Literal["pending", "delivered", "dead"]
@@ -217,6 +223,7 @@ class EditCreate(TypedDict):
 
     K-FAC needs a calibration set and no forget set, unless settings are searched (`sweep`, or `layers` as
     "auto"): then the forget set is what the search aims at. BalancedSubnet needs both. SVD needs neither.
+    K-FAC keeps the curvature of a retain set too, with the weight `retain_weight` (0.1 unless given).
 
     `policy` is recorded before anything is measured, and a gate made that judges the edit by it.
     """
@@ -227,7 +234,9 @@ class EditCreate(TypedDict):
 
     projections: NotRequired[Sequence[Literal["gate", "up", "down", "q", "k", "v", "qkv", "o"]] | None]
 
-    keep_mass: NotRequired[float]
+    keep_mass: NotRequired[float | None]
+
+    retain_weight: NotRequired[float | None]
 
     labels: NotRequired[Literal["sampled", "gold"]]
 
@@ -255,6 +264,8 @@ class EditCreate(TypedDict):
 
     calibration_text_set: NotRequired[str | None]
 
+    retain_text_set: NotRequired[str | None]
+
     forget_text_set: NotRequired[str | None]
 
     policy: NotRequired[str | None]
@@ -269,8 +280,12 @@ class EditEvaluation(TypedDict):
     the method is never shown, `control` texts that were never inserted, `items` questions with choices
     and an answer, or with a prefix and the suffix that answers it.
 
-    `prefix_token` is what stands before the texts, as in the options of an audit: for what is measured, for
-    the search, and for the forget set of BalancedSubnet. Items are asked as the tokenizer encodes them.
+    `prefix_token` is what stands before the texts, as in the options of an audit: for what is measured,
+    questions too, for the search, and for the forget set of BalancedSubnet.
+
+    `stress` tries to bring the memories back: true by other prompts and coarser weights, "full" also by the
+    layers, by generation and by relearning. `reference_model` is the id of a language model that never
+    saw the texts, such as the standard model of a pair: its numbers are what forgetting could reach.
     """
 
     memorized_text_set: NotRequired[str | None]
@@ -289,7 +304,9 @@ class EditEvaluation(TypedDict):
 
     prefix_token: NotRequired[Literal["auto", "bos", "eos", "bos_else_eos", "none"] | int]
 
-    stress: NotRequired[bool]
+    stress: NotRequired[bool | Literal["full"]]
+
+    reference_model: NotRequired[str | None]
 
     limits: NotRequired[Limits]
 
@@ -356,6 +373,9 @@ class Limits(TypedDict):
     `max_strict` of 0 and `min_ndcg` of 1 can be broken, never shown to be kept: intervals end above 0 and
     begin below 1, so such a limit is at best `inconclusive`. `max_strict` of 0.05 takes 72 texts of which
     none is recited.
+
+    `max_auc_distance` is how far from 0.5 the membership AUC of memorized and unseen texts against those
+    never inserted may be, above it or below: a model that avoids texts tells them apart as well.
     """
 
     max_strict: NotRequired[float | None]
@@ -363,6 +383,8 @@ class Limits(TypedDict):
     max_perplexity_increase: NotRequired[float | None]
 
     min_ndcg: NotRequired[float | None]
+
+    max_auc_distance: NotRequired[float | None]
 
 
 class MeanDifference(TypedDict):
@@ -772,7 +794,8 @@ class StudyModel(TypedDict):
 class Sweep(TypedDict):
     """Settings of the K-FAC edit to try, each combination of them.
 
-    What is left out stays as the edit itself has it.
+    What is left out stays as the edit itself has it; a mass that nothing says is adapted for each
+    combination.
     """
 
     layers: NotRequired[Sequence[Sequence[int]] | None]
@@ -782,6 +805,8 @@ class Sweep(TypedDict):
     projections: NotRequired[
         Sequence[Sequence[Literal["gate", "up", "down", "q", "k", "v", "qkv", "o"]]] | None
     ]
+
+    retain_weight: NotRequired[Sequence[float] | None]
 
 
 class TenantChange(TypedDict):

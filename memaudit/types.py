@@ -564,6 +564,9 @@ class BalancedSubnetReceipt(Answer):
 
     code: CodeVersions
 
+    warnings: list[EditWarning] = []
+    """What is doubtful about it; none in receipts of releases before there were warnings."""
+
     wall_seconds: float
     """From the start of the job to the end of the evaluation."""
 
@@ -974,9 +977,14 @@ class Edit(Work):
     evaluation: Evaluation | None = None
     """What changed; null until it has succeeded."""
 
+    warnings: list[EditWarning] = []
+    """What is doubtful about it; none until it has ended. A search that fails for want of a feasible setting
+    leaves them too.
+    """
+
     frontier: list[FrontierPoint] | None = None
-    """Every setting that was tried; null without a search, and until that has ended. A search that fails for
-    want of a feasible setting leaves it too.
+    """Every setting that was tried; null without a search or a mass to adapt, and until that has ended. A search
+    that fails for want of a feasible setting leaves it too.
     """
 
     preregistration: Preregistration | None = None
@@ -1016,6 +1024,16 @@ class EditProgress(Answer):
     unit: Literal["percent"] | str = "percent"
 
     stage: str | None = None
+
+
+class EditWarning(Answer):
+    """What is doubtful about an edit although it could be made."""
+
+    code: str
+    """Of the kind of doubt; kinds may be added."""
+
+    detail: str
+    """What it is, in a sentence, and what helps."""
 
 
 class Envelope(Answer):
@@ -1106,6 +1124,25 @@ class Evaluation(Answer):
     items: dict[str, ItemChange] | None = None
     """By the kind of question; null without any."""
 
+    membership: dict[str, dict[str, MembershipChange]] | None = None
+    """How well memorized and unseen texts are told from `control` texts, by text set and score (`loss`; with
+    `stress` also `zlib`, `min_k` and `min_k_pp`); null without control texts, and in evaluations of an
+    older release.
+    """
+
+    reference: Reference | None = None
+    """The `reference_model` that was named; null if none was."""
+
+    proof: Proof | None = None
+    """What is still held, hidden or learned again; null without `stress`, and in evaluations of an older
+    release.
+    """
+
+    tasks: list[TaskChange] | None = None
+    """The same questions by task, in their order in the text set; null without any, of more than 100 groups, and
+    in evaluations of an older release.
+    """
+
     verdict: EvaluationsVerdict
     """The client's limits against all this."""
 
@@ -1158,6 +1195,25 @@ class EvidenceFormat(Answer):
 
     available: bool
     """Whether the document can be had now: the work has succeeded and, if it is signed, there is a key."""
+
+
+class Extractable(Answer):
+    """The share of texts that so many samples recite with a probability of at least a half."""
+
+    before: ShareInterval | None = None
+    """Of the base; null if no text can tell."""
+
+    after: ShareInterval | None = None
+    """Of the edited model; null likewise."""
+
+    change: ShareDifference | None = None
+    """After less before, text by text; null likewise."""
+
+    reference: ShareInterval | None = None
+    """Of the reference model; null without one, or where it was not measured."""
+
+    samples: int
+    """How many are drawn of each text, at temperature 1 from the 40 likeliest tokens."""
 
 
 class ExtractableMean(Answer):
@@ -1299,6 +1355,9 @@ class FrontierPoint(Answer):
     keep_mass: float
     """The share of the curvature mass that stays."""
 
+    retain_weight: float | None = None
+    """The weight of the retain set in the curvature; null without one."""
+
     perplexity: float | None = None
     """On clean text; null if the setting was given up."""
 
@@ -1306,16 +1365,30 @@ class FrontierPoint(Answer):
     """The share by which it grew; null if the setting was given up."""
 
     strict: float | None = None
-    """The share of the forget set that is recited exactly; null if the setting was given up."""
+    """The share of the forget set that is recited exactly; null if the setting was given up, and where only the
+    mass was adapted to the constraint, which aims at nothing.
+    """
 
     loose: float | None = None
-    """The share that is recited with a similarity of at least 0.75; null if the setting was given up."""
+    """The share that is recited with a similarity of at least 0.75; null likewise."""
+
+    nl_drop: float | None = None
+    """By how many nats per token the retain set became less likely; null without one, and if the setting was
+    given up.
+    """
+
+    given_up: GivenUp | None = None
+    """How far it was measured before it was given up; null if it was measured to the end, if its numbers were
+    not finite, and in results of releases before this was kept.
+    """
 
     feasible: bool
     """Whether it keeps the constraint."""
 
     chosen: bool
-    """Whether it was written: of the feasible settings the one that recites least."""
+    """Whether it was written: of the feasible settings the one that recites least, or keeps the least mass where
+    only that was adapted.
+    """
 
 
 class Gain(Answer):
@@ -1413,6 +1486,29 @@ class GateSubject(Answer):
     id: str
 
 
+class Generated(Answer):
+    """What greedy decoding says by itself after the prefix, no token of the suffix given."""
+
+    exact: PairedShare
+    """The share of texts whose suffix it is."""
+
+    similarity: PairedMean
+    """1 less the Levenshtein distance to the suffix in tokens over its length, in [0, 1]."""
+
+
+class GivenUp(Answer):
+    """How far a setting was measured before it was given up."""
+
+    perplexity: float
+    """On the clean text that it had gone through by then, the longest texts first."""
+
+    tokens: int
+    """How many tokens that was."""
+
+    of_tokens: int
+    """How many there were to go through."""
+
+
 class HalfLife(Answer):
     """After how many steps from the peak half of the excess was lost, at least 0.
 
@@ -1428,6 +1524,28 @@ class HalfLife(Answer):
 
     high: float | None = None
     """Null where it may be beyond the run."""
+
+
+class Held(Answer):
+    """What is held of the suffixes of a text set."""
+
+    extraction_strength: PairedMean
+    """1 less the share of the suffix that has to be given until greedy decoding says the rest, in [0, 1]: 1 =
+    recited from the prefix alone, 0 = not even the last token (arXiv 2406.09179, section 3).
+    """
+
+    exact_memorization: PairedMean
+    """The share of the suffix' tokens that are the greedy choice after the true ones, in [0, 1] (arXiv
+    2205.10770, section 3).
+    """
+
+    log_p_z: PairedMean
+    """The logarithm of the probability that one sample is the suffix (arXiv 2410.19482), over texts of which
+    that is above 0 under both models; at most 0.
+    """
+
+    extractable: list[Extractable]
+    """By the number of samples: n is enough of them where 1 - (1 - p_z)^n is at least a half."""
 
 
 class HubSource(Answer):
@@ -1533,17 +1651,31 @@ class KFACMatrix(Answer):
     """
 
     convergence: Convergence | None = None
-    """How far its curvature has settled; null in receipts of releases before it was kept."""
+    """How far its curvature on the calibration set has settled; null in receipts of releases before it was kept."""
+
+    retain_convergence: Convergence | None = None
+    """How far its curvature on the retain set has settled; null without one."""
 
 
 class KFACParameters(Answer):
     """What a K-FAC edit did."""
 
     keep_mass: float
-    """The share of the curvature mass that was asked for, or that a search chose."""
+    """The share of the curvature mass that was asked for, that a search chose, or that the constraint allowed."""
 
     calibration_tokens: int
     """Tokens that the curvature averages over."""
+
+    retain_weight: float | None = None
+    """The weight of the retain set in the curvature, that of the calibration set being the rest; null without
+    one.
+    """
+
+    retain_tokens: int | None = None
+    """Tokens of the retain set that its curvature averages over; null without one."""
+
+    retain_factors_reused: int | None = None
+    """Projections whose curvature on the retain set an earlier edit had left; null without one."""
 
     factors_reused: int
     """Projections whose curvature an earlier edit had left."""
@@ -1573,6 +1705,9 @@ class KFACReceipt(Answer):
     """`cpu` or `cuda`."""
 
     code: CodeVersions
+
+    warnings: list[EditWarning] = []
+    """What is doubtful about it; none in receipts of releases before there were warnings."""
 
     wall_seconds: float
     """From the start of the job to the end of the evaluation."""
@@ -1656,6 +1791,19 @@ class LanguageModelPreset(Answer):
     """How many tokens it was trained on, as its family names it."""
 
     source: HubSource
+
+
+class LayerChange(Answer):
+    """What a layer would say of the suffixes if it were the last: the logit lens (nostalgebraist 2020)."""
+
+    layer: int
+    """From 1; the last is the model itself."""
+
+    log_likelihood: PairedMean
+    """Mean log-likelihood of a suffix' tokens, in nats, at most 0."""
+
+    right: PairedMean
+    """The share of a suffix' tokens that are the greedy choice, in [0, 1]."""
 
 
 class Level(Answer):
@@ -1773,6 +1921,9 @@ class MeanChange(Answer):
     after: MeanInterval | None = None
     """Of the edited model; null if no text could be scored."""
 
+    change: MeanInterval | None = None
+    """After less before, text by text; null if no text has both, and in evaluations of an older release."""
+
 
 class MeanDifference(Answer):
     """Mean `nl` of the second model of a pair is at most `at_most` above that of the first.
@@ -1848,6 +1999,31 @@ class MembershipAUC(Answer):
 
     at_most: float = 0.6
     """What is near enough to 0.5."""
+
+
+class MembershipChange(Answer):
+    """How well a score tells texts of a set from those never inserted, before and after.
+
+    0.5 is chance. Above it the score is that of a model that was trained on the texts; below it that of one
+    which avoids them, and so tells them apart as well.
+    """
+
+    before: AreaUnderCurve | None = None
+    """Of the base; null without texts of both kinds."""
+
+    after: AreaUnderCurve | None = None
+    """Of the edited model; null likewise."""
+
+    change: MeanInterval | None = None
+    """After less before, of the same texts (the covariance of DeLong 1988); null likewise."""
+
+    reference: AreaUnderCurve | None = None
+    """Of the reference model: what the texts themselves are told apart by; null without one."""
+
+    over_forgotten: bool
+    """Whether the edited model clearly avoids the texts: the whole interval of `after` is below 0.5 and, with a
+    reference model, below the whole interval of its own.
+    """
 
 
 class MembershipSample(Answer):
@@ -2245,6 +2421,40 @@ class Observation(Answer):
     """Why there is nothing to decide from; null if there is."""
 
 
+class PairedMean(Answer):
+    """A mean before and after, over the texts that both models gave a number."""
+
+    before: MeanInterval | None = None
+    """Of the base; null without such a text."""
+
+    after: MeanInterval | None = None
+    """Of the edited model; null likewise."""
+
+    change: MeanInterval | None = None
+    """After less before, text by text; null likewise."""
+
+    reference: MeanInterval | None = None
+    """Of the reference model, over the texts that it gave a number; null without one, or where it was not
+    measured.
+    """
+
+
+class PairedShare(Answer):
+    """A share of texts before and after."""
+
+    before: ShareInterval | None = None
+    """Of the base; null if no text can tell."""
+
+    after: ShareInterval | None = None
+    """Of the edited model; null likewise."""
+
+    change: ShareDifference | None = None
+    """After less before, text by text; null likewise."""
+
+    reference: ShareInterval | None = None
+    """Of the reference model; null without one, or where it was not measured."""
+
+
 class ParaphraseScore(Answer):
     """Whether a text is likelier than its paraphrases.
 
@@ -2513,6 +2723,22 @@ class PromptRecall(Answer):
     """Whether what was said begins with all of the answer's words. Null unless `status` is `ok`."""
 
 
+class Proof(Answer):
+    """What `stress` asks beside changed prompts and weights. Text sets: memorized, unseen, control."""
+
+    held: dict[str, Held]
+    """By text set, before and after."""
+
+    layers: dict[str, list[LayerChange]] | None = None
+    """By text set, layer by layer; null unless `stress` is `full`, and where the architecture cannot be read so."""
+
+    generated: dict[str, Generated] | None = None
+    """By text set; null unless `stress` is `full`."""
+
+    relearning: list[RelearningCurve] | None = None
+    """By what is trained on; null unless `stress` is `full`."""
+
+
 class ProofAudits(Answer):
     """The audits behind the numbers: they hold a row for every text, and can be requested again."""
 
@@ -2640,6 +2866,16 @@ class ReceiptBase(Answer):
     """The commit of its files; null for a directory, which has none."""
 
 
+class Reference(Answer):
+    """The language model that the edited one is compared with."""
+
+    model: str
+    """Its id."""
+
+    digest: str
+    """SHA-256 over the names and digests of its files."""
+
+
 class ReferenceDifference(Answer):
     """How much higher `nl` is than under the reference model, text by text (paired)."""
 
@@ -2650,6 +2886,39 @@ class ReferenceDifference(Answer):
 
     by_duplicates: list[LevelDifference]
     """Fewest duplicates first; empty if none are known, or above 1,000 numbers of them."""
+
+
+class RelearnedShare(Answer):
+    """What is recited exactly of a set of texts."""
+
+    share: ShareInterval | None = None
+    """The share; null if no text is long enough, or training broke the model."""
+
+    change: ShareDifference | None = None
+    """Less that at step 0, text by text; null likewise, and at step 0."""
+
+
+class RelearningCurve(Answer):
+    """What a model recites while it is trained on, a few steps of AdamW."""
+
+    model: Literal["edited", "reference"] | str
+    """Which: the reference shows how soon the texts are learned by a model that never saw them."""
+
+    trained_on: Literal["clean", "shown"] | str
+    """Clean text, or a few of the memorized texts."""
+
+    points: list[RelearningPoint]
+    """By rising steps, from 0 on."""
+
+
+class RelearningPoint(Answer):
+    """A place of a curve."""
+
+    step: int
+    """Steps of training so far."""
+
+    strict: dict[str, RelearnedShare]
+    """By text set; of `memorized` texts only those that are not trained on, which are `shown`."""
 
 
 class Retention(Answer):
@@ -2765,6 +3034,9 @@ class SVDReceipt(Answer):
     """`cpu` or `cuda`."""
 
     code: CodeVersions
+
+    warnings: list[EditWarning] = []
+    """What is doubtful about it; none in receipts of releases before there were warnings."""
 
     wall_seconds: float
     """From the start of the job to the end of the evaluation."""
@@ -2969,6 +3241,35 @@ class ShareChange(Answer):
     after: ShareInterval | None = None
     """Of the edited model; null likewise."""
 
+    change: ShareDifference | None = None
+    """After less before, text by text; null likewise, and in evaluations of an older release."""
+
+
+class ShareDifference(Answer):
+    """The share of `n` texts that have a property after a change, less the share that had it before.
+
+    Text by text, with its 95 % interval: Newcombe (1998, Statistics in Medicine 17: 2635-2650), method 10,
+    with Blaker's intervals of the two shares.
+    """
+
+    n: int
+    """Texts of which both is known."""
+
+    lost: int
+    """Texts that had it before alone."""
+
+    gained: int
+    """Texts that have it after alone."""
+
+    difference: float
+    """(`gained` - `lost`) / `n`, in [-1, 1]; negative = fewer have it."""
+
+    low: float
+    """Where the interval begins."""
+
+    high: float
+    """Where the interval ends."""
+
 
 class ShareInterval(Answer):
     """How many of `n` texts have a property: `share` is `count` / `n`, with its 95 % interval in [0, 1].
@@ -3067,6 +3368,17 @@ class StressChange(Answer):
 
     after: float | None = None
     """By the edited model; null if no text is long enough, or the change broke the model."""
+
+    before_interval: ShareInterval | None = None
+    """`before` with its interval; null likewise, and in evaluations of an older release."""
+
+    after_interval: ShareInterval | None = None
+    """`after` with its interval; null likewise."""
+
+    change: ShareDifference | None = None
+    """Text by text, `after` less `before`; where weights were changed, less what the edited model recites
+    without that. It is null likewise.
+    """
 
 
 class StudiedModel(Answer):
@@ -3223,6 +3535,33 @@ class StudyText(Answer):
     strict: list[bool | None]
     """Whether the suffix is recited exactly; null if `extraction` was not asked for, or of a text without a
     suffix.
+    """
+
+
+class TaskChange(Answer):
+    """How many questions of one task are answered rightly, with 95 % intervals.
+
+    The same questions are asked before and after, and each is compared with itself.
+    """
+
+    task: str | None = None
+    """The `group` of the questions; null for those without one."""
+
+    n: int
+    """How many could be asked."""
+
+    before: ShareInterval
+    """By the base."""
+
+    after: ShareInterval
+    """By the edited model."""
+
+    change: ShareDifference
+    """After less before, question by question."""
+
+    kept: MeanInterval | None = None
+    """The share after over that before, at least 0: 1 means that nothing was lost. It is null where the base
+    answers none.
     """
 
 

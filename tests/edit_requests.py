@@ -51,7 +51,7 @@ def request(service: LiveService, body: dict[str, Any]) -> dict[str, Any]:
     return edit
 
 
-def end_of(service: LiveService, edit: dict[str, Any], seconds: float = 180) -> dict[str, Any]:
+def end_of(service: LiveService, edit: dict[str, Any], seconds: float = 600) -> dict[str, Any]:
     """An edit once it has ended."""
     deadline = time.monotonic() + seconds
     while edit["status"] not in TERMINAL:

@@ -294,7 +294,7 @@ def study_record(*, full: bool = False) -> EvidenceRecord:
 def _measured(before: AuditOut, after: AuditOut) -> dict[str, Any]:
     return {
         "texts": TEXTS,
-        "nl": {"before": _mean(-2.0), "after": _mean(-3.0)},
+        "nl": {"before": _mean(-2.0), "after": _mean(-3.0), "change": _mean(-1.0)},
         "strict": {"before": _share(1), "after": _share(0)},
         "loose": {"before": _share(1), "after": _share(0)},
         "perplexity": {"before": 7.5, "after": 8.0},
@@ -310,8 +310,18 @@ def _evaluation(audits: dict[str, tuple[AuditOut, AuditOut]]) -> dict[str, Any]:
         "sets": {role: _measured(*pair) for role, pair in audits.items()},
         "perplexity_increase": _mean(0.0625),
         "ndcg": _mean(0.5),
-        "stress": None,
+        **proof_facts(),
         "items": {"facts": {"n": 4, "before": 0.75, "after": 0.5}},
+        "tasks": [
+            {
+                "task": "sums",
+                "n": 4,
+                "before": {"n": 4, "count": 3, "share": 0.75, "low": 0.25, "high": 0.99},
+                "after": {"n": 4, "count": 2, "share": 0.5, "low": 0.1, "high": 0.9},
+                "change": {"n": 4, "lost": 1, "gained": 0, "difference": -0.25, "low": -0.7, "high": 0.3},
+                "kept": {"n": 4, "mean": 0.667, "low": 0.2, "high": 1.5},
+            }
+        ],
         "verdict": {
             "outcome": "fail",
             "passed": False,
@@ -320,6 +330,29 @@ def _evaluation(audits: dict[str, tuple[AuditOut, AuditOut]]) -> dict[str, Any]:
                 broken | {"name": "max_strict:memorized", "limit": 0.05},
                 open_ | {"name": "max_strict:unseen", "limit": 0.05},
             ],
+        },
+    }
+
+
+def proof_facts() -> dict[str, Any]:
+    """What `stress: "full"` and a reference model add to an evaluation."""
+    change = {"n": TEXTS, "lost": 1, "gained": 0, "difference": -0.25, "low": -0.7, "high": 0.3}
+    means = {"before": _mean(0.75), "after": _mean(0.5), "change": _mean(-0.25), "reference": _mean(0.375)}
+    shares = {"before": _share(3), "after": _share(2), "change": change, "reference": _share(1)}
+    held = dict.fromkeys(("extraction_strength", "exact_memorization", "log_p_z"), means)
+    point = {"step": 0, "strict": {"shown": {"share": _share(1), "change": None}}}
+    area = {"auc": 0.3, "low": 0.2, "high": 0.4, "n_members": TEXTS, "n_others": TEXTS}
+    membership = {"before": area | {"auc": 0.9, "low": None, "high": None}, "after": area}
+    membership |= {"change": _mean(-0.6), "reference": area | {"auc": 0.5}, "over_forgotten": True}
+    return {
+        "stress": {"int4": {"memorized": {"after": 0.5, "after_interval": _share(2), "change": change}}},
+        "reference": {"model": public_id("mdl", 3), "digest": "c" * 64},
+        "membership": {"memorized": {"loss": membership}},
+        "proof": {
+            "held": {"memorized": held | {"extractable": [shares | {"samples": 10}]}},
+            "layers": {"memorized": [{"layer": 1, "log_likelihood": means, "right": means}]},
+            "generated": {"memorized": {"exact": shares, "similarity": means}},
+            "relearning": [{"model": "reference", "trained_on": "shown", "points": [point]}],
         },
     }
 
@@ -355,6 +388,7 @@ def edit_record(*, full: bool = False) -> EvidenceRecord:
         edit,
         [
             _model(1, ModelRole.BASE, "base"),
+            _model(3, ModelRole.REFERENCE, "reference"),
             _model(2, ModelRole.EDITED, "edited", source="artifact", name="acme/forgetful", base_model=base),
         ],
         [_text_set(number, role) for role, number in sets.items()],

@@ -6,16 +6,23 @@ from typing import Final
 
 from app.contracts.audits import AuditOptions
 from app.contracts.edit_methods import METHODS
-from app.contracts.edit_methods.cost import EditTexts, Matrix
-from app.contracts.edits import EditSpec
+from app.contracts.edit_methods.cost import TRAINING_PASSES, EditTexts, Matrix
+from app.contracts.edits import EditEvaluation, EditSpec
 from app.contracts.projections import Role
 from app.contracts.texts import TextSetRole
 from app.contracts.workload import NO_TEXTS, Texts, audit_tokens
 
-_EXTRACTED: Final = (TextSetRole.MEMORIZED, TextSetRole.UNSEEN, TextSetRole.CONTROL)
-_RECITED: Final = (TextSetRole.MEMORIZED, TextSetRole.UNSEEN)
-# Of a stress test: two changed prompts of both models, and three changes of the edited one.
-_STRESS_PASSES: Final = 7
+_STRESSED: Final = (TextSetRole.MEMORIZED, TextSetRole.UNSEEN, TextSetRole.CONTROL)
+_EXTRACTED: Final = (TextSetRole.RETAIN, *_STRESSED)
+# Of a stress test: what both models hold, five changed prompts of both, and four changes of the edited one.
+_STRESS_PASSES: Final = 2 + 2 * 5 + 4
+# Of the rest, on a sample of each set: the layers of both models with a projection each, what both generate,
+# and the points of two relearning curves of the edited model, which a reference model has as well.
+_SAMPLED_TEXTS: Final = 256
+_FULL_PASSES: Final = 2 * 3 + 2 + 2 * 5
+_CURVE_PASSES: Final = 2 * 5
+# Rows that all curves of one model train on; of about as many tokens each as a split has.
+_TRAINED_ROWS: Final = 2 * 40 * 8
 _DEPTH: Final = 32
 
 
@@ -37,8 +44,11 @@ class Dimensions:
 def what_is_edited(spec: EditSpec) -> str:
     """The name of what an edit does, as far as it costs time."""
     search = ":search" if spec.searches else ""
-    stress = ":stress" if spec.evaluation.stress else ""
-    return f"{spec.method}{search}{stress}:{spec.dtype}"
+    stress = (
+        ":full_stress" if spec.evaluation.stress == "full" else ":stress" if spec.evaluation.stress else ""
+    )
+    reference = "" if spec.evaluation.reference_model is None else ":reference"
+    return f"{spec.method}{search}{stress}{reference}:{spec.dtype}"
 
 
 def what_is_collected(spec: EditSpec) -> str:
@@ -75,17 +85,32 @@ def edit_tokens(spec: EditSpec, texts: Mapping[TextSetRole, Texts]) -> float:
             clean=tokens(TextSetRole.CLEAN),
             forget=tokens(TextSetRole.FORGET),
             recited=recited(TextSetRole.FORGET),
+            retain=tokens(TextSetRole.RETAIN),
         ),
     )
     # Clean text is scored, and its next tokens are ranked.
     proof = 2 * (sum(map(recited, _EXTRACTED)) + 2 * tokens(TextSetRole.CLEAN) + tokens(TextSetRole.ITEMS))
-    stress = _STRESS_PASSES * sum(map(recited, _RECITED)) if evaluation.stress else 0.0
-    return method + proof + stress
+    return method + proof + _stress_tokens(evaluation, [texts.get(role, NO_TEXTS) for role in _STRESSED])
+
+
+def _stress_tokens(evaluation: EditEvaluation, sets: Sequence[Texts]) -> float:
+    """What a proof sends through the models beside the audits: for `stress`, and for a reference model."""
+    tokens = sum(each.tokens for each in sets)
+    compared = 0.0 if evaluation.reference_model is None else 1.0
+    total = compared * tokens
+    if evaluation.stress:
+        total += _STRESS_PASSES * tokens
+    if evaluation.stress == "full":
+        sampled = sum(each.tokens * min(1.0, _SAMPLED_TEXTS / max(1, each.count)) for each in sets)
+        total += (_FULL_PASSES + compared * _CURVE_PASSES) * sampled
+        split = evaluation.prefix_tokens + evaluation.suffix_tokens
+        total += (1 + compared) * TRAINING_PASSES * _TRAINED_ROWS * split
+    return total
 
 
 def edit_bytes(spec: EditSpec, dimensions: Dimensions) -> int:
     """Bytes that the method holds beside the weights, at least."""
-    return METHODS[spec.method].working_bytes(_matrices(spec, dimensions))
+    return METHODS[spec.method].working_bytes(spec, _matrices(spec, dimensions))
 
 
 def _matrices(spec: EditSpec, dimensions: Dimensions) -> list[Matrix]:

@@ -2,13 +2,13 @@
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, create_model
+from pydantic import Discriminator, Field, Tag, create_model
 
 from app.contracts.audits import PrefixTokenChoice
-from app.contracts.base import Contract
+from app.contracts.base import TAG_MARK, Contract
 from app.contracts.edit_methods import METHODS
 from app.contracts.edit_methods.balanced_subnet import BalancedSubnetOptions
-from app.contracts.edit_methods.kfac import Constraint, KeepMass, Labels, Sweep
+from app.contracts.edit_methods.kfac import Constraint, KeepMass, Labels, RetainWeight, Sweep
 from app.contracts.edit_methods.svd import RankRatios
 from app.contracts.projections import LayerChoice, Roles
 from app.contracts.texts import TextSetId
@@ -21,17 +21,31 @@ else:
 OptionsT = TypeVar("OptionsT", bound=Contract)
 
 
+def _stress_tag(value: Any) -> str:
+    return TAG_MARK + ("name" if isinstance(value, str) else "flag")
+
+
+# How hard it is tried to bring memories back. A number is no flag.
+Stress = Annotated[
+    Annotated[bool, Tag("tag:flag")] | Annotated[Literal["full"], Tag("tag:name")], Discriminator(_stress_tag)
+]
+
+
 class Limits(Contract):
     """What the client asks of the edited model; the verdict compares it with 95 % intervals.
 
     `max_strict` of 0 and `min_ndcg` of 1 can be broken, never shown to be kept: intervals end above 0 and
     begin below 1, so such a limit is at best `inconclusive`. `max_strict` of 0.05 takes 72 texts of which
     none is recited.
+
+    `max_auc_distance` is how far from 0.5 the membership AUC of memorized and unseen texts against those
+    never inserted may be, above it or below: a model that avoids texts tells them apart as well.
     """
 
     max_strict: Annotated[float, Field(ge=0, le=1)] | None = None
     max_perplexity_increase: Annotated[float, Field(ge=0, le=100)] | None = None
     min_ndcg: Annotated[float, Field(ge=0, le=1)] | None = None
+    max_auc_distance: Annotated[float, Field(ge=0, le=0.5)] | None = None
 
 
 class EditEvaluation(Contract):
@@ -41,8 +55,12 @@ class EditEvaluation(Contract):
     the method is never shown, `control` texts that were never inserted, `items` questions with choices and
     an answer, or with a prefix and the suffix that answers it.
 
-    `prefix_token` is what stands before the texts, as in the options of an audit: for what is measured, for
-    the search, and for the forget set of BalancedSubnet. Items are asked as the tokenizer encodes them.
+    `prefix_token` is what stands before the texts, as in the options of an audit: for what is measured,
+    questions too, for the search, and for the forget set of BalancedSubnet.
+
+    `stress` tries to bring the memories back: true by other prompts and coarser weights, "full" also by the
+    layers, by generation and by relearning. `reference_model` is the id of a language model that never saw
+    the texts, such as the standard model of a pair: its numbers are what forgetting could reach.
     """
 
     memorized_text_set: TextSetId | None = None
@@ -53,7 +71,8 @@ class EditEvaluation(Contract):
     prefix_tokens: Annotated[int, Field(ge=1, le=100_000)] = 64
     suffix_tokens: Annotated[int, Field(ge=1, le=100_000)] = 48
     prefix_token: PrefixTokenChoice = "auto"  # noqa: S105 - a token of the vocabulary
-    stress: bool = False
+    stress: Stress = False
+    reference_model: Annotated[str, Field(max_length=100)] | None = None
     limits: Limits = Limits()
 
 
@@ -79,14 +98,19 @@ class EditSpec(Contract):
     """How a language model is edited, as the workers read it.
 
     The defaults are those of arXiv 2510.24256: gate and up projections, three late layers (23 to 25 of 32),
-    60 % of the curvature mass, labels sampled from the model, blocks of 512 tokens, 20 million tokens; for
-    SVD gate, up and down of layer 21 of 32.
+    labels sampled from the model, blocks of 512 tokens, 20 million tokens; for SVD gate, up and down of layer
+    21 of 32. Without `keep_mass` K-FAC keeps the paper's 60 % of the curvature mass, or the least that the
+    constraint allows if that is more.
+
+    With a retain set of weight w the curvature is (1 - w) times that of the calibration set and w times its
+    own.
     """
 
     method: EditMethod
     layers: LayerChoice | None = None
     projections: Roles | None = None
-    keep_mass: KeepMass = 0.6
+    keep_mass: KeepMass | None = None
+    retain_weight: RetainWeight | None = None
     labels: Labels = "sampled"
     calibration_tokens: Annotated[int, Field(ge=1, le=10**9)] = 20_000_000
     block_tokens: Annotated[int, Field(ge=2, le=100_000)] = 512

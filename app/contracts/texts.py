@@ -60,6 +60,7 @@ class TextSetRole(StrEnum):
     """What a text set is to an edit."""
 
     CALIBRATION = "calibration"  # factors are collected on it; BalancedSubnet retains it
+    RETAIN = "retain"  # factors of it are mixed in: what must survive
     FORGET = "forget"  # shown to the method: what it should forget, what a search aims at
     MEMORIZED = "memorized"  # recited before, measured before and after
     UNSEEN = "unseen"  # recited before, never shown to the method

@@ -8,10 +8,12 @@ from pydantic_core import PydanticCustomError
 
 from app.contracts.base import Described, Metadata
 from app.contracts.edit_methods import METHODS
+from app.contracts.edit_methods.kfac import DEFAULT_RETAIN_WEIGHT
 from app.contracts.edits import EditMethod, EditSpec
 from app.contracts.policies.policy import PolicyId
 from app.contracts.results.evaluations import Evaluation
 from app.contracts.results.frontier import FrontierPoint
+from app.contracts.results.receipt_facts import EditWarning
 from app.contracts.results.receipts import Receipt
 from app.contracts.sources import LanguageModelReference
 from app.contracts.texts import TextSetId, TextSetRole
@@ -32,6 +34,7 @@ class EditCreate(EditSpec):
 
     K-FAC needs a calibration set and no forget set, unless settings are searched (`sweep`, or `layers` as
     "auto"): then the forget set is what the search aims at. BalancedSubnet needs both. SVD needs neither.
+    K-FAC keeps the curvature of a retain set too, with the weight `retain_weight` (0.1 unless given).
 
     `policy` is recorded before anything is measured, and a gate made that judges the edit by it.
     """
@@ -39,6 +42,7 @@ class EditCreate(EditSpec):
     model: LanguageModelReference
     name: Annotated[str, Field(pattern=ARTIFACT_NAME, max_length=MAX_NAME_CHARS)]
     calibration_text_set: TextSetId | None = None
+    retain_text_set: TextSetId | None = None
     forget_text_set: TextSetId | None = None
     policy: PolicyId | None = None
     metadata: Metadata = {}
@@ -61,17 +65,37 @@ class EditCreate(EditSpec):
                 raise PydanticCustomError("forget_set_missing", "This needs a forget text set")
         elif self.evaluation.unseen_text_set == self.forget_text_set:
             raise PydanticCustomError("unseen_was_seen", "The unseen set must not be the forget set")
+        self._check_retained()
         return self
+
+    def _check_retained(self) -> None:
+        retained, evaluation = self.retain_text_set, self.evaluation
+        if retained is None:
+            swept = None if self.sweep is None else self.sweep.retain_weight
+            wanted = (self.retain_weight, swept, self.constraint.max_nl_drop)
+            if any(each is not None for each in wanted):
+                raise PydanticCustomError("retain_set_missing", "This needs a retain text set")
+            return
+        if "retain_weight" not in METHODS[self.method].options:
+            raise PydanticCustomError("parameter_of_another_method", "A parameter of another method")
+        if retained in {self.forget_text_set, evaluation.memorized_text_set, evaluation.unseen_text_set}:
+            raise PydanticCustomError("retained_is_memorized", "The retain set must not be what is memorized")
+        if retained == evaluation.control_text_set:
+            raise PydanticCustomError("control_was_retained", "The control set must not be the retain set")
 
     def spec(self) -> EditSpec:
         """What the workers need of it."""
-        return EditSpec.model_validate(self.model_dump(include=set(EditSpec.model_fields)))
+        spec = EditSpec.model_validate(self.model_dump(include=set(EditSpec.model_fields)))
+        if self.retain_text_set is not None and spec.retain_weight is None:
+            return spec.model_copy(update={"retain_weight": DEFAULT_RETAIN_WEIGHT})
+        return spec
 
     def text_sets(self) -> dict[TextSetRole, str]:
         """The public ids of the text sets by role, the defaults of an evaluation included."""
         evaluation = self.evaluation
         given = {
             TextSetRole.CALIBRATION: self.calibration_text_set,
+            TextSetRole.RETAIN: self.retain_text_set,
             TextSetRole.FORGET: self.forget_text_set,
             TextSetRole.MEMORIZED: evaluation.memorized_text_set or self.forget_text_set,
             TextSetRole.UNSEEN: evaluation.unseen_text_set,
@@ -107,9 +131,12 @@ class EditOut(Described):
     """How it was made; null until it has succeeded."""
     evaluation: Evaluation | None
     """What changed; null until it has succeeded."""
+    warnings: list[EditWarning] = []
+    """What is doubtful about it; none until it has ended. A search that fails for want of a feasible setting
+    leaves them too."""
     frontier: list[FrontierPoint] | None
-    """Every setting that was tried; null without a search, and until that has ended. A search that fails for
-    want of a feasible setting leaves it too."""
+    """Every setting that was tried; null without a search or a mass to adapt, and until that has ended. A
+    search that fails for want of a feasible setting leaves it too."""
     preregistration: Preregistration | None = None
     """The policy that was named when it was asked for; null if none was."""
     artifact: str | None
@@ -155,6 +182,7 @@ class EditOut(Described):
             progress=EditProgress(done=100 if row.artifact_id else percent, stage=stage),
             receipt=row.receipt,
             evaluation=Evaluation.model_validate(row.evaluation) if row.evaluation else None,
+            warnings=(row.receipt or row.frontier or {}).get("warnings", []),
             frontier=row.frontier["points"] if row.frontier else None,
             preregistration=preregistration,
             artifact=format_id(Prefix.ARTIFACT, row.artifact_id) if row.artifact_id else None,

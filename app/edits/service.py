@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from app.contracts.texts import TextSetRole
 from app.edits.schemas import EditCreate, EditOut
-from app.errors import ArtifactNameTaken
+from app.errors import ArtifactNameTaken, FieldError, LanguageModelNotReady, ValidationFailed
 from app.estimates.memory import held_by_edit, require_room
 from app.estimates.schemas import Estimate
 from app.estimates.service import estimate_edit
@@ -24,7 +24,12 @@ from app.store.edits import Edit, EditTextSet, name_is_taken, text_sets_of
 from app.store.enqueueing import enqueue_edit
 from app.store.jobs.waiting import waiting_jobs
 from app.store.keyed_digests import digest_of
-from app.store.language_models import LanguageModelStatus
+from app.store.language_models import (
+    LanguageModel,
+    LanguageModelStatus,
+    get_language_model,
+    require_usable,
+)
 from app.store.lifecycle import cancel_operation
 from app.store.operations import OperationFilter, list_operations
 from app.store.progress import read_edit_with_progress
@@ -41,7 +46,7 @@ def request_edit(
     Raises:
         NotFound: no such language model, text set or policy for this tenant.
         ArtifactNameTaken: an artifact of this name exists, or an unfinished edit will write it.
-        LanguageModelNotReady: the language model was rejected.
+        LanguageModelNotReady: the language model was rejected, or the reference model is not ready.
         TextSetNotReady: a text set is still being imported, or could not be.
         SourceNotAllowed: an inline path outside the allow-listed roots.
         ValidationFailed: the language model is known to lack the prefix token, or a rule of the policy cannot
@@ -92,6 +97,7 @@ def _create(
         require_all_texts(text_set)
     language_model = resolve_language_model(session, principal, request.model, roots)
     require_prefix_token(language_model, request.evaluation.prefix_token, pointer="/evaluation/prefix_token")
+    _require_reference(session, principal, language_model, request)
     if name_is_taken(session, principal.tenant_id, request.name) or artifact_exists(
         session, principal.tenant_id, request.name
     ):
@@ -117,6 +123,43 @@ def _create(
         enqueue_edit(session, edit)
     session.flush()
     return edit, text_sets, preregister(session, principal, request.policy, "edit", edit.id)
+
+
+def _require_reference(
+    session: Session, principal: Principal, language_model: LanguageModel, request: EditCreate
+) -> None:
+    """Refuse a reference model that is not there or ready, is the edited one, or has another tokenizer.
+
+    What only the texts show about its tokenizer, the worker refuses.
+    """
+    named = request.evaluation.reference_model
+    if named is None:
+        return
+    reference = get_language_model(
+        session, principal.tenant_id, parse_id(Prefix.LANGUAGE_MODEL, named), share_lock=True
+    )
+    require_usable(reference)
+    if reference.status != LanguageModelStatus.READY:
+        raise LanguageModelNotReady(
+            "The reference model is still being validated; ask again when it is ready."
+        )
+    pointer = "/evaluation/reference_model"
+    if reference.id == language_model.id or reference.digest == language_model.digest:
+        raise ValidationFailed(
+            "Nothing can be compared with itself; name another one.", [FieldError(pointer, "same_as_model")]
+        )
+    require_prefix_token(reference, request.evaluation.prefix_token, pointer=pointer)
+    if len({_special_tokens(each) for each in (reference, language_model)} - {None}) > 1:
+        raise ValidationFailed(
+            "The reference model has another tokenizer, so that its numbers would be of other tokens.",
+            [FieldError(pointer, "other_tokenizer")],
+        )
+
+
+def _special_tokens(language_model: LanguageModel) -> tuple[int | None, int | None] | None:
+    """The ids of the tokens that begin and end texts, if a worker has looked: one vocabulary has the same."""
+    found = language_model.tokenizer
+    return None if found is None else (found["bos_token_id"], found["eos_token_id"])
 
 
 def read_edit(session: Session, principal: Principal, edit_id: UUID) -> EditOut:

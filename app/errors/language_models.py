@@ -44,7 +44,7 @@ class NoSuchPrefixToken(JobFailed):
 
 
 class ReferenceIsSame(JobFailed):
-    """The reference model of an audit has the same weights and tokenizer as the audited one."""
+    """The reference model has the same weights and tokenizer as the one that is compared with it."""
 
     status = HTTPStatus.UNPROCESSABLE_ENTITY
     slug = "reference-is-same"

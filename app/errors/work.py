@@ -86,9 +86,11 @@ class NoFeasibleSetting(EditFailed):
     slug = "no-feasible-setting"
     title = "No feasible setting"
 
-    def __init__(self, detail: str, frontier: list[dict[str, Any]]) -> None:
+    def __init__(
+        self, detail: str, frontier: list[dict[str, Any]], warnings: list[dict[str, str]] | None = None
+    ) -> None:
         super().__init__(detail)
-        self.findings = {"frontier": {"points": frontier}}
+        self.findings = {"frontier": {"points": frontier, "warnings": warnings or []}}
 
 
 class ShardPoisoned(JobFailed):

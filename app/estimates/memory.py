@@ -13,6 +13,7 @@ from app.errors import DoesNotFit, FieldError
 from app.estimates.schemas import Memory
 from app.settings import GPU_QUEUE
 from app.store.audits import Audit
+from app.store.core.identifiers import Prefix, parse_id
 from app.store.edits import Edit
 from app.store.language_models import LanguageModel
 from app.store.throughput import WorkerClass, most_memory_lately
@@ -25,12 +26,16 @@ _UNKNOWN: Final = Memory(bytes_needed=None, weights_bytes=None, working_bytes=No
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A language model in memory: in which dtype, and for which edit if it is for one."""
+    """A language model in memory: in which dtype, and for which edit if it is for one.
+
+    `beside` is how many parameters the edit's reference model has.
+    """
 
     language_model: LanguageModel
     dtype: str
     edit: EditSpec | None = None
     pointer: str = "/model"
+    beside: int = 0
 
 
 # Where a request names the language model of an audit in a role.
@@ -54,9 +59,17 @@ def held_by_audits(session: Session, audits: Sequence[tuple[str, Audit]]) -> lis
 
 
 def held_by_edit(session: Session, edit: Edit) -> list[Held]:
-    """What an edit holds."""
+    """What an edit holds: of a reference model too, which is loaded beside the others at the end."""
     spec = EditSpec.model_validate(edit.spec)
-    return [Held(session.get_one(LanguageModel, edit.language_model_id), spec.dtype, spec)]
+    base = session.get_one(LanguageModel, edit.language_model_id)
+    named = spec.evaluation.reference_model
+    if named is None:
+        return [Held(base, spec.dtype, spec)]
+    reference = session.get_one(LanguageModel, parse_id(Prefix.LANGUAGE_MODEL, named))
+    return [
+        Held(base, spec.dtype, spec, beside=reference.parameter_count or 0),
+        Held(reference, spec.dtype, pointer="/evaluation/reference_model"),
+    ]
 
 
 def memory_of(held: Sequence[Held]) -> Memory:
@@ -75,9 +88,10 @@ def _memory_of(held: Held) -> Memory:
     if held.edit is None:
         return Memory(bytes_needed=weights + logits, weights_bytes=weights, working_bytes=logits)
     method = 0 if row.dimensions is None else edit_bytes(held.edit, Dimensions(**row.dimensions))
-    # The method works on the base; later the written model is measured beside it.
-    needed = max(weights + method, 2 * weights + logits)
-    return Memory(bytes_needed=needed, weights_bytes=2 * weights, working_bytes=max(method, logits))
+    # The method works on the base; later the written model is measured beside it, and a reference model.
+    measured = 2 * weights + held.beside * _BYTES[held.dtype]
+    needed = max(weights + method, measured + logits)
+    return Memory(bytes_needed=needed, weights_bytes=measured, working_bytes=max(method, logits))
 
 
 def fits(memory: Memory, worker: WorkerClass) -> bool | None:

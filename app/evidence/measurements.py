@@ -12,12 +12,14 @@ from pydantic import BaseModel
 from app.audits.schemas import AuditOut
 from app.contracts.metrics.fields import level_numbers
 from app.contracts.metrics.registry import METRICS
-from app.contracts.results.intervals import MeanInterval, ShareInterval
+from app.contracts.results.evaluations import Evaluation
+from app.contracts.results.intervals import MeanInterval, ShareDifference, ShareInterval
 from app.contracts.results.ranking import AreaUnderCurve
 from app.contracts.results.summary import AuditSummary, Level
 from app.contracts.texts import TextSetRole
 from app.edits.schemas import EditOut
-from app.evidence.record import EvidenceRecord, RecordedAudit
+from app.evidence.proved import proved
+from app.evidence.record import EvidenceRecord, ModelRole, RecordedAudit
 from app.studies.schemas import StudyOut
 
 # Of every interval that the service states.
@@ -100,6 +102,8 @@ class _Place:
             case ShareInterval():
                 facts |= {"value": found.share, "n": found.n, "unit": "share of texts", "share": True}
                 within = SHARE
+            case ShareDifference():
+                facts |= {"value": found.difference, "n": found.n, "unit": "difference of shares"}
             case MeanInterval():
                 facts |= {"value": found.mean, "n": found.n}
             case AreaUnderCurve():
@@ -115,11 +119,14 @@ class _Place:
 
 _UNITS: Final = {
     "nl": _NATS,
+    "nl.change": _NATS,
     "nl_byte": "nats per byte",
     "difference": _NATS,
     "excess": _NATS,
     "gain": _NATS,
     "min_k": _NATS,
+    "log_p_z": "nats",
+    "log_p_z.change": "nats",
 }
 _AT_MOST_0: Final[Bounds] = (None, 0.0)
 _NL: Final = "Mean log-likelihood per token in nats, at most 0; higher is more strongly memorized."
@@ -134,6 +141,7 @@ _DIFFERENCE: Final = (
     "later has memorized more."
 )
 _EXCESS: Final = "`difference` less that of texts never inserted, in nats per token; positive: memorization."
+_TASK: Final = "Share of the questions of a group that are answered rightly."
 _INCREASE: Final = "Share by which the perplexity of clean text grew from the base to the edited model."
 _NDCG: Final = (
     "nDCG@10 of the edited model's ten likeliest next tokens against the base's on clean text, 0 to 1, 1 "
@@ -240,11 +248,30 @@ def _of_edit(edit: EditOut) -> Iterator[Measurement]:
         for role, change in by_role.items():
             place = _Place(edit.edited_model, edit.text_sets[role])
             name, what = f"stress.{stress}.strict", "Share of texts recited although something was changed."
-            yield from place.measured(name, what, change.after, SHARE)
-    items = edit.text_sets.get(TextSetRole.ITEMS)
+            # An evaluation of an older release has no intervals of these.
+            yield from place.measured(name, what, change.after_interval or change.after, SHARE)
+    yield from _of_proof(edit, evaluation, edit.edited_model)
+    if (items := edit.text_sets.get(TextSetRole.ITEMS)) is not None:
+        yield from _of_items(evaluation, items, (edit.model, edit.edited_model))
+
+
+def _of_proof(edit: EditOut, evaluation: Evaluation, edited_model: str) -> Iterator[Measurement]:
+    models = {ModelRole.BASE: edit.model, ModelRole.EDITED: edited_model}
+    if evaluation.reference is not None:
+        models[ModelRole.REFERENCE] = evaluation.reference.model
+    for each in proved(evaluation):
+        if each.model in models:
+            against = edit.model if each.changed else None
+            place = _Place(models[each.model], edit.text_sets[each.texts], against=against)
+            yield from place.measured(each.name, each.description, each.found, each.within)
+
+
+def _of_items(evaluation: Evaluation, items: str, models: tuple[str, str]) -> Iterator[Measurement]:
+    """What the base and the edited model make of questions, of all of a kind and by their group."""
     for kind, answered in (evaluation.items or {}).items():
-        if items is None:
-            continue
-        for model, value in ((edit.model, answered.before), (edit.edited_model, answered.after)):
+        for model, value in zip(models, (answered.before, answered.after), strict=True):
             place = _Place(model, items)
             yield from place.measured(f"items.{kind}", "Share of questions answered rightly.", value, SHARE)
+    for task in evaluation.tasks or ():
+        for model, share in zip(models, (task.before, task.after), strict=True):
+            yield from _Place(model, items, group=task.task).measured("task_accuracy", _TASK, share)

@@ -110,8 +110,14 @@ def _parts_of_edit(edit: EditOut) -> Parts:
         )
     ]
     memorized = edit.evaluation.sets.get(TextSetRole.MEMORIZED)
+    reference = edit.evaluation.reference
     return Parts(
-        models=_named((edit.model, ModelRole.BASE, None), (edit.edited_model, ModelRole.EDITED, None)),
+        # The edited model is the last: it is what the work is about.
+        models=_named(
+            (edit.model, ModelRole.BASE, None),
+            (None if reference is None else reference.model, ModelRole.REFERENCE, None),
+            (edit.edited_model, ModelRole.EDITED, None),
+        ),
         text_sets=_named(*((id_, role, None) for role, id_ in edit.text_sets.items())),
         audits=_named(*audits),
         worst_of=memorized.audits.before if memorized else None,

@@ -42,7 +42,7 @@ class ModelRole(StrEnum):
     """What a language model is to the work."""
 
     AUDITED = "audited"  # of an audit
-    REFERENCE = "reference"  # of an audit: it never saw the texts
+    REFERENCE = "reference"  # of an audit or an edit: it never saw the texts
     STUDIED = "studied"  # one of a study's, with its label
     BASE = "base"  # of an edit
     EDITED = "edited"  # what an edit made

@@ -145,6 +145,8 @@ def _check_recorded(measurement: JSONObject) -> Iterator[Check]:
     if work["object"] == SubjectKind.EDIT:
         receipt = work["receipt"]
         pairs = [("base", receipt["base"]["digest"], models.get(ModelRole.BASE))]
+        if (reference := (work["evaluation"] or {}).get("reference")) is not None:
+            pairs.append(("reference", reference["digest"], models.get(ModelRole.REFERENCE)))
         pairs += [
             (f"{role} texts", _digest_of_texts(used), texts.get(role))
             for role, used in receipt["text_sets"].items()

@@ -28,7 +28,7 @@ _ADDED: Final[dict[str, Any]] = {
         "windows",
         "near_verbatim",
     },
-    "evaluation": {"prefix_token"},
+    "evaluation": {"prefix_token": True, "reference_model": True, "limits": {"max_auc_distance"}},
     "control_text_set": True,
     "reference_model": True,
 }

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from markupsafe import Markup, escape
 
-from app.contracts.results.intervals import MeanInterval, ShareInterval
+from app.contracts.results.intervals import MeanInterval, ShareDifference, ShareInterval
+from app.contracts.results.ranking import AreaUnderCurve
 
 ABSENT: Final = "–"  # noqa: RUF001 - a dash
 _MINUS: Final = "\u2212"
@@ -22,6 +23,7 @@ _NAMES: Final = {
     "loose": "recited nearly",
     "min_k": "Min-K%",
     "min_k_pp": "Min-K%++",
+    "log_p_z": "mean log p_z",
     "kfac": "K-FAC",
     "balanced_subnet": "BalancedSubnet",
     "svd": "truncated SVD",
@@ -91,6 +93,11 @@ def difference(interval: MeanInterval | None, digits: int = 2) -> str:
     return _with_interval(interval, lambda value: signed(value, digits))
 
 
+def change(interval: ShareDifference | None) -> str:
+    """What changed of a share with its 95 % interval, in per cent of all."""
+    return _with_interval(interval, signed_percent)
+
+
 def growth(interval: MeanInterval | None) -> str:
     """A relative change with its 95 % interval, in per cent."""
     return _with_interval(interval, signed_percent)
@@ -101,12 +108,26 @@ def share(interval: ShareInterval | None) -> str:
     return _with_interval(interval, percent)
 
 
+def area(interval: AreaUnderCurve | None) -> str:
+    """An area under a curve with its 95 % interval."""
+    return _with_interval(interval, number)
+
+
 def _with_interval(
-    interval: MeanInterval | ShareInterval | None, write: Callable[[float | None], str]
+    interval: MeanInterval | ShareInterval | ShareDifference | AreaUnderCurve | None,
+    write: Callable[[float | None], str],
 ) -> str:
-    if interval is None:
-        return ABSENT
-    value = write(interval.share if isinstance(interval, ShareInterval) else interval.mean)
+    match interval:
+        case None:
+            return ABSENT
+        case ShareInterval():
+            value = write(interval.share)
+        case ShareDifference():
+            value = write(interval.difference)
+        case AreaUnderCurve():
+            value = write(interval.auc)
+        case MeanInterval():
+            value = write(interval.mean)
     if interval.low is None or interval.high is None:
         return value
     return f"{value} [{write(interval.low)}, {write(interval.high)}]"
@@ -210,6 +231,8 @@ FILTERS: Final[dict[str, Callable[..., Any]]] = {
         probability,
         mean,
         difference,
+        change,
+        area,
         growth,
         share,
         size,

@@ -5,6 +5,7 @@ as by colour; text is text, in the reader's own font and the colour of the text 
 dark pages and paper all show it.
 """
 
+from app.plots.bars import kept_bars, spectrum_bars
 from app.plots.changes import before_after, frontier, spectrum
 from app.plots.distributions import Distribution, p_values, score_distribution
 from app.plots.doses import dose_response
@@ -17,11 +18,13 @@ __all__ = [
     "before_after",
     "dose_response",
     "frontier",
+    "kept_bars",
     "p_values",
     "pair",
     "pair_difference",
     "score_distribution",
     "spectrum",
+    "spectrum_bars",
     "svg_bytes",
     "trajectory",
 ]

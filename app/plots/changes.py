@@ -117,30 +117,33 @@ def _told(rows: Sequence[Spec], role: str, *, share: bool) -> str:
 def frontier(points: Sequence[FrontierPoint], max_perplexity_increase: float | None = None) -> Drawing | None:
     """The settings that a search tried: what each costs on clean text, and what it leaves recited.
 
+    Where nothing was aimed at, the mass that each keeps stands in the place of what it leaves recited.
+
     Args:
         points: of an edit; those that were given up are not drawn.
         max_perplexity_increase: the constraint, a share, drawn as a dashed rule.
 
     Returns:
-        None where no setting was measured.
+        None where fewer than two settings were measured to the end.
     """
     kinds = ("chosen", "keeps the constraint", "breaks the constraint")
+    measured = [point for point in points if point.perplexity_increase is not None]
+    aimed = [point for point in measured if point.strict is not None]
     rows = [
         {
             "increase": point.perplexity_increase,
-            "strict": point.strict,
+            "height": point.strict if aimed else point.keep_mass,
             "kind": kinds[0] if point.chosen else kinds[1] if point.feasible else kinds[2],
         }
-        for point in points
-        if point.perplexity_increase is not None and point.strict is not None
+        for point in aimed or measured
     ]
-    if not rows:
+    if len(rows) < 2:  # noqa: PLR2004  one says nothing of what was given up for what
         return None
     drawn = [kind for kind in kinds if any(row["kind"] == kind for row in rows)]
     x: Spec = {
         "type": "quantitative",
         "title": "increase of perplexity on clean text",
-        "axis": {"format": ".0%"},
+        "axis": {"format": "~%"},
     }
     ranges = {"color": (COLOURS[1], COLOURS[0], COLOURS[6]), "shape": ("diamond", "circle", "cross")}
     marks: Spec = {
@@ -148,10 +151,11 @@ def frontier(points: Sequence[FrontierPoint], max_perplexity_increase: float | N
         "encoding": {
             "x": {**x, "field": "increase"},
             "y": {
-                "field": "strict",
+                "field": "height",
                 "type": "quantitative",
                 "title": None,
-                "axis": {"format": ".0%"},
+                "axis": {"format": "~%"},
+                "scale": {"domain": [0, 1]} if aimed else {"zero": False},
             },
             "size": {
                 "condition": {"test": "datum.kind == 'chosen'", "value": 220},
@@ -182,13 +186,14 @@ def frontier(points: Sequence[FrontierPoint], max_perplexity_increase: float | N
         )
     title = "What the search tried"
     best = next((row for row in rows if row["kind"] == kinds[0]), None)
-    alt = f"{title}: {len(rows)} settings by the increase of perplexity and the share recited exactly."
+    height = "the share recited exactly" if aimed else "the curvature mass kept"
+    alt = f"{title}: {len(rows)} settings by the increase of perplexity and {height}."
     if best is not None:
-        alt += f" Chosen: {best['increase']:.1%} and {best['strict']:.1%}."
+        alt += f" Chosen: {best['increase']:.1%} and {best['height']:.1%}."
     return draw(
         {"data": values(rows), "layer": layers},
         title=title,
-        subtitle="forget set recited exactly",
+        subtitle="forget set recited exactly" if aimed else "curvature mass kept",
         alt=alt,
         height=height_with_legend(drawn, 280),
     )

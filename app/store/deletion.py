@@ -36,7 +36,7 @@ def delete_language_model(session: Session, tenant_id: UUID, model_id: UUID | No
     row = get_language_model(session, tenant_id, model_id)
     session.execute(select(LanguageModel.id).where(LanguageModel.id == row.id).with_for_update())
     _require_unused(session, exists().where(Audit.language_model_id == row.id, is_active(Audit)))
-    _require_unused(session, exists().where(Edit.language_model_id == row.id, is_active(Edit)))
+    _require_unused(session, exists().where(Edit.uses_language_model(row.id), is_active(Edit)))
     row.deleted_at = session.scalar(select(func.now()))
     session.flush()
     record_removal(session, LANGUAGE_MODEL, row, "deleted")

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, ForeignKey, SQLColumnExpression, Text, exists, select
+from sqlalchemy import ColumnElement, ForeignKey, SQLColumnExpression, Text, exists, or_, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.contracts.texts import TextSetRole
 from app.store.core.base import Base, JSONObject, one_of
+from app.store.core.identifiers import Prefix, format_id
 from app.store.operations import LanguageModelOperation, is_active
 from app.store.tenants import Tenant
 
@@ -24,6 +25,15 @@ class Edit(LanguageModelOperation):
     frontier: Mapped[JSONObject | None]
     artifact_id: Mapped[UUID | None] = mapped_column(ForeignKey("artifacts.id"), index=True)
     edited_model_id: Mapped[UUID | None] = mapped_column(ForeignKey("language_models.id"), index=True)
+
+    @classmethod
+    def uses_language_model(cls, language_model_id: UUID) -> ColumnElement[bool]:
+        """The condition that an edit changes a language model, or compares with it."""
+        named = cls.spec["evaluation"]["reference_model"].astext
+        return or_(
+            cls.language_model_id == language_model_id,
+            named == format_id(Prefix.LANGUAGE_MODEL, language_model_id),
+        )
 
     @classmethod
     def uses_text_set(cls, text_set_id: UUID | SQLColumnExpression[UUID]) -> ColumnElement[bool]:

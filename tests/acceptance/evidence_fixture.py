@@ -146,9 +146,10 @@ def _make(service: LiveService, full: httpx.Client, pair: Path) -> Evidence:
         models=[{"model": standard, "label": "standard"}, {"model": perturbed, "label": "perturbed"}],
         **asked,
     )
-    edit = succeeded(service, _edit_request(uploads, pair, perturbed, texts, controls))
     for path in (f"/v1/audits/{audit}", f"/v1/audits/{plain}", f"/v1/studies/{study}"):
         _await(service, path)
+    # Both models are validated by now.
+    edit = succeeded(service, _edit_request(uploads, pair, (perturbed, standard), texts, controls))
     gates = {"audit": service.read(audit)["preregistration"]["gate"]}
     for kind, subject in (("study", study), ("edit", edit["id"])):
         gates[kind] = _request(service, "/v1/gates", policy=_policy(service, kind), **{kind: subject})
@@ -168,24 +169,34 @@ def _make(service: LiveService, full: httpx.Client, pair: Path) -> Evidence:
 
 
 def _edit_request(
-    uploads: _Uploads, pair: Path, model: str, texts: list[Record], controls: list[Record]
+    uploads: _Uploads, pair: Path, models: tuple[str, str], texts: list[Record], controls: list[Record]
 ) -> dict[str, Any]:
-    """A K-FAC edit of both layers, proved on the most often inserted texts, half of them seen."""
+    """A K-FAC edit of both layers, proved on the most often inserted texts, half of them seen.
+
+    The first of the models is edited, the other one is what it is compared with.
+    """
     inserted = sorted(texts, key=lambda record: -record["duplicates"])[:12]
     sets = {
         "memorized_text_set": uploads.send("seen", inserted[::2]),
         "unseen_text_set": uploads.send("unseen", inserted[1::2]),
         "control_text_set": uploads.send("control", controls),
         "clean_text_set": uploads.send("clean", _read(pair / "clean.jsonl")),
+        "items_text_set": uploads.send("items", [record for record in texts if record.get("choices")]),
     }
     return {
-        "model": model,
+        "model": models[0],
         "method": "kfac",
         "name": "evidence",
         "layers": [0, 1],
         "calibration_text_set": uploads.send("calibration", _read(pair / "calibration.jsonl")),
         "block_tokens": 64,
-        "evaluation": {**sets, "prefix_token": "eos", "limits": {"max_perplexity_increase": 0.5}},
+        "evaluation": {
+            **sets,
+            "prefix_token": "eos",
+            "stress": "full",
+            "reference_model": models[1],
+            "limits": {"max_perplexity_increase": 0.5},
+        },
     }
 
 

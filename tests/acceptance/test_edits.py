@@ -178,7 +178,10 @@ def test_the_artifact_is_whole_and_explains_itself(
     assert os.fspath(reciting_checkpoint.parent) not in card
     assert "resurface" in card
     receipt = service.client.get(f"/v1/artifacts/{edited['artifact']}/files/receipt.json").json()
-    assert receipt["matrices"] == edited["receipt"]["matrices"]
+    for part in ("matrices", "parameters", "warnings"):
+        assert receipt[part] == edited["receipt"][part]
+    assert edited["warnings"]
+    assert all(warning["detail"] in card for warning in edited["warnings"])
 
 
 @pytest.mark.parametrize("method", ["svd", "balanced_subnet"])

@@ -35,7 +35,7 @@ NO_SUCH_UUID = "0" * 32
 
 @dataclass(frozen=True)
 class Case:
-    """A valid request: what its key needs, its body, and the ids in its body that belong to the tenant.
+    """A valid request: what its key needs, its body, and where ids stand in it that belong to the tenant.
 
     What is `shared` belongs to no tenant. The valid request is answered with
     `answered`, where that is known; what is `endless` is answered for as long as the client listens.
@@ -158,7 +158,7 @@ def cases(ids: dict[str, str]) -> dict[str, Case]:
         "POST /v1/edits": Case(
             "edit:write",
             edit_request(ids) | {"metadata": metadata},
-            owned=("model", "calibration_text_set", "forget_text_set"),
+            owned=("model", "calibration_text_set", "forget_text_set", "evaluation.reference_model"),
             needs_key=True,
         ),
         "GET /v1/edits": Case("edit:read", lists=True),
@@ -309,6 +309,8 @@ def edit_request(ids: dict[str, str]) -> dict[str, Any]:
         "name": CANARY,
         "calibration_text_set": text_set,
         "forget_text_set": text_set,
+        "retain_text_set": ids["control_text_set_id"],
+        "retain_weight": 0.1,
         "layers": [0],
         "projections": ["gate", "up"],
         "keep_mass": 0.8,
@@ -317,14 +319,25 @@ def edit_request(ids: dict[str, str]) -> dict[str, Any]:
         "block_tokens": 64,
         "seed": 3,
         "dtype": "float32",
-        "sweep": {"layers": [[0], [1]], "keep_mass": [0.6, 0.8], "projections": [["up"]]},
-        "constraint": {"max_perplexity_increase": 0.1},
+        "sweep": {
+            "layers": [[0], [1]],
+            "keep_mass": [0.6, 0.8],
+            "projections": [["up"]],
+            "retain_weight": [0, 0.1],
+        },
+        "constraint": {"max_perplexity_increase": 0.1, "max_nl_drop": 0.2},
         "evaluation": {
             **{f"{role}_text_set": text_set for role in roles},
             "prefix_tokens": 5,
             "suffix_tokens": 5,
             "stress": True,
-            "limits": {"max_strict": 0.1, "max_perplexity_increase": 0.1, "min_ndcg": 0.9},
+            "reference_model": ids["second_model_id"],
+            "limits": {
+                "max_strict": 0.1,
+                "max_perplexity_increase": 0.1,
+                "min_ndcg": 0.9,
+                "max_auc_distance": 0.1,
+            },
         },
     }
 
@@ -347,7 +360,7 @@ async def make_resources(client: httpx.AsyncClient, settings: Settings, director
         tenant_id = session.scalars(select(Tenant.id).where(Tenant.name == "acme")).one()
         key_id = create_key(session, tenant_id, name="other", scopes=["audit:read"])[0].id
         model_id = add_ready_model(session, tenant_id).id
-        second_model_id = add_ready_model(session, tenant_id).id
+        second_model_id = add_ready_model(session, tenant_id, digest="f" * 64).id
         edit_id = add_edit(session, tenant_id, OperationStatus.CANCELLED).id
         study_id = add_study(session, audit, OperationStatus.SUCCEEDED).id
     engine.dispose()

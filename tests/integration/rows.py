@@ -36,13 +36,13 @@ def add_tenant(session: Session, name: str = "acme") -> UUID:
     return tenant.id
 
 
-def add_ready_model(session: Session, tenant_id: UUID) -> LanguageModel:
+def add_ready_model(session: Session, tenant_id: UUID, digest: str = "d" * 64) -> LanguageModel:
     row = LanguageModel(
         id=new_id(),
         tenant_id=tenant_id,
         status=LanguageModelStatus.READY,
         source={"type": "path", "path": "/models/tiny"},
-        digest="d" * 64,
+        digest=digest,
     )
     session.add(row)
     session.flush()

@@ -175,7 +175,7 @@ async def test_ids_that_name_nothing(world: World, subtests: pytest.Subtests) ->
         for name in case.owned:
             for bad in (CANARY, "\0", "", "mdl_" + NO_SUCH_UUID, "txs_" + NO_SUCH_UUID, "x" * 101):
                 with subtests.test(route=route, name=name, bad=bad[:30]):
-                    body = {**(case.body or {}), name: bad}
+                    body = replaced(case.body or {}, tuple(name.split(".")), bad)
                     world.assert_refused(route, await send(world, route, world.writer, body=body), 404, 422)
 
 

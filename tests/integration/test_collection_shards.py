@@ -1,16 +1,13 @@
 """An edit's curvature in shards: the bits of one job, the end of one edit, and nothing left of the sums."""
 
-import asyncio
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NoReturn
-from uuid import uuid4
 
-import httpx
 import psycopg
 import pytest
 from fastapi import FastAPI
@@ -25,8 +22,7 @@ from app.store.core.unit_of_work import Store
 from app.store.jobs.claiming import claim
 from app.store.jobs.kinds import COLLECT_FACTORS, RUN_EDIT
 from tests.http_api import client_of, make_key
-from tests.own_worker import run_next
-from tests.tiny_models import english_sentences, save_tiny_model
+from tests.integration.edit_client import SCOPES, EditClient, Rows
 from workers.edits import partial_sums
 from workers.edits.factors import FactorStore
 from workers.edits.inputs import begin
@@ -37,10 +33,6 @@ from workers.running.loop import run_job
 from workers.running.runtime import Runtime
 from workers.science.curvature.kfac import Factors
 from workers.science.models.projections import find_projections
-
-SCOPES = ("audit:read", "audit:write", "edit:read", "edit:write")
-BLOCK_TOKENS = 32
-Rows = list[tuple[Any, ...]]
 
 
 @pytest.fixture
@@ -64,68 +56,12 @@ class Untold(EditProgress):
         """Tell nobody."""
 
 
-class Client:
-    """Requests of one tenant; jobs run in this process when the test says so."""
-
-    def __init__(self, http: httpx.AsyncClient, runtime: Runtime, database: psycopg.Connection) -> None:
-        self.http = http
-        self.runtime = runtime
-        self.rows: Callable[[str], Rows] = lambda statement: database.execute(statement.encode()).fetchall()
-        self.sets: dict[str, str] = {}
-        self.model = ""
-
-    async def prepare(self, directory: Path) -> None:
-        """A language model, and texts of about 1,500 tokens, the first of which has none."""
-        source = {"type": "path", "path": str(save_tiny_model(directory))}
-        self.model = (await self.post("/v1/models", {"source": source}))["id"]
-        await self.run()
-        sentences = [sentence[:120] for sentence in english_sentences()]
-        for role, texts in (("calibration", ["", *sentences[:40]]), ("clean", sentences[50:54])):
-            records = [{"text": text} for text in texts]
-            answer = await self.http.post("/v1/text-sets", json={"name": role, "texts": records})
-            self.sets[role] = answer.json()["id"]
-
-    async def run(self, jobs: int = 1) -> list[str]:
-        return [await asyncio.to_thread(run_next, self.runtime) for _ in range(jobs)]
-
-    async def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        answer = await self.http.post(path, json=body, headers={"Idempotency-Key": uuid4().hex})
-        assert answer.is_success, answer.text
-        return dict(answer.json())
-
-    async def request(self, name: str, **fields: Any) -> str:
-        body = {
-            "model": self.model,
-            "name": name,
-            "method": "kfac",
-            "layers": [0, 1],
-            "block_tokens": BLOCK_TOKENS,
-            "calibration_text_set": self.sets["calibration"],
-            "evaluation": {"clean_text_set": self.sets["clean"]},
-            **fields,
-        }
-        return str((await self.post("/v1/edits", body))["id"])
-
-    async def edit(self, edit_id: str) -> dict[str, Any]:
-        return dict((await self.http.get(f"/v1/edits/{edit_id}")).json())
-
-    def shards_of(self, tokens: int) -> None:
-        """What follows is cut into shards of so many tokens."""
-        self.runtime.settings.collection_shard_tokens = tokens
-
-    def factors(self) -> Rows:
-        """What is kept of factors; they are forgotten then."""
-        kept = self.rows("SELECT projection, side, tokens, sha256, relative_error FROM factors ORDER BY 1, 2")
-        self.rows("WITH gone AS (DELETE FROM factors RETURNING 1) SELECT * FROM gone")
-        return kept
-
-
 @pytest.fixture
 async def tenant(
     app: FastAPI, settings: Settings, runtime: Runtime, database: psycopg.Connection, tmp_path: Path
 ) -> Any:
     async with client_of(app, make_key(settings, scopes=SCOPES)) as http:
-        client = Client(http, runtime, database)
+        client = EditClient(http, runtime, database)
         await client.prepare(tmp_path / "model")
         yield client
 
@@ -137,7 +73,9 @@ async def remove_what_is_not_needed(settings: Settings) -> None:
     await engine.dispose()
 
 
-async def test_shards_leave_the_factors_of_one_job_bit_for_bit(tenant: Client, settings: Settings) -> None:
+async def test_shards_leave_the_factors_of_one_job_bit_for_bit(
+    tenant: EditClient, settings: Settings
+) -> None:
     found: list[tuple[Rows, dict[str, Any]]] = []
     for tokens, shards in ((10**9, 0), (1, 4), (700, 2)):
         tenant.shards_of(tokens)
@@ -165,7 +103,7 @@ async def test_shards_leave_the_factors_of_one_job_bit_for_bit(tenant: Client, s
     assert tenant.rows(f"SELECT count(*) FROM blobs WHERE sha256 NOT IN ({referred})") == [(0,)]
 
 
-async def test_an_edit_shows_how_far_its_shards_have_come_and_never_less(tenant: Client) -> None:
+async def test_an_edit_shows_how_far_its_shards_have_come_and_never_less(tenant: EditClient) -> None:
     tenant.shards_of(1)
     edit_id = await tenant.request("shown")
     shown = []
@@ -179,7 +117,7 @@ async def test_an_edit_shows_how_far_its_shards_have_come_and_never_less(tenant:
     assert (await tenant.edit(edit_id))["progress"]["done"] == 100
 
 
-async def test_what_an_earlier_edit_left_is_not_collected_again(tenant: Client) -> None:
+async def test_what_an_earlier_edit_left_is_not_collected_again(tenant: EditClient) -> None:
     """A sweep of more layers collects what is missing, and a later edit nothing."""
     tenant.shards_of(1)
     await tenant.request("first", layers=[0])
@@ -196,7 +134,7 @@ async def test_what_an_earlier_edit_left_is_not_collected_again(tenant: Client) 
 
 
 async def test_factors_come_to_the_device_of_their_weights(
-    tenant: Client, monkeypatch: pytest.MonkeyPatch
+    tenant: EditClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a model whose second layer is elsewhere: where there are no numbers, so that no mean is taken."""
 
@@ -230,7 +168,9 @@ async def test_factors_come_to_the_device_of_their_weights(
     assert stored.reused == 4
 
 
-async def test_cancelling_ends_the_shards_and_forgets_their_sums(tenant: Client, settings: Settings) -> None:
+async def test_cancelling_ends_the_shards_and_forgets_their_sums(
+    tenant: EditClient, settings: Settings
+) -> None:
     tenant.shards_of(1)
     edit_id = await tenant.request("never")
     await tenant.run(3)
@@ -244,7 +184,7 @@ async def test_cancelling_ends_the_shards_and_forgets_their_sums(tenant: Client,
 
 
 async def test_a_shard_that_fails_fails_the_edit_with_its_problem(
-    tenant: Client, monkeypatch: pytest.MonkeyPatch
+    tenant: EditClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any) -> NoReturn:
         raise StorageFull("The disk of the artifact store is full.")
@@ -268,7 +208,7 @@ DAMAGES: Sequence[str] = (
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-async def test_sums_that_cannot_be_added_are_collected_again(tenant: Client, damage: str) -> None:
+async def test_sums_that_cannot_be_added_are_collected_again(tenant: EditClient, damage: str) -> None:
     """Of another release or device, gone, or damaged: the edit itself collects then, and gives the same."""
     tenant.shards_of(10**9)
     await tenant.request("alone")
@@ -283,7 +223,7 @@ async def test_sums_that_cannot_be_added_are_collected_again(tenant: Client, dam
     assert tenant.factors() == alone
 
 
-async def test_a_collection_of_less_than_two_shards_is_one_job(tenant: Client) -> None:
+async def test_a_collection_of_less_than_two_shards_is_one_job(tenant: EditClient) -> None:
     bytes_of = "SELECT byte_count FROM text_sets WHERE name = 'calibration'"
     tenant.shards_of(tenant.rows(bytes_of)[0][0] // 2 + 1)
     await tenant.request("small")

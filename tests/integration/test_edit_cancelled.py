@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import update
 
 from app.contracts.edit_methods import METHODS
+from app.contracts.edits import EditEvaluation
 from app.settings import Settings
 from app.store.api_keys import find_principal
 from app.store.edits import Edit
@@ -22,15 +23,16 @@ from tests.http_api import client_of, make_key
 from tests.own_worker import run_next
 from tests.tiny_models import english_sentences, save_tiny_model
 from workers.edits import job as edit_job
-from workers.edits.progress import STAGES, EditProgress
+from workers.edits.progress import STAGES, EditProgress, stages_of_proof
 from workers.running import lease_keeper
 from workers.running.runtime import Runtime
 
 SCOPES = ("audit:read", "audit:write", "edit:read", "edit:write")
 # Those of every edit by K-FAC, and each method's own.
-REACHED = dict.fromkeys(STAGES, "kfac") | {
-    stage: method.name for method in reversed(METHODS.values()) for stage in method.stages
-}
+PROOF = {"prefix_tokens": 16, "suffix_tokens": 8, "stress": "full"}
+REACHED = dict.fromkeys(
+    (*STAGES, *stages_of_proof(EditEvaluation(**PROOF, reference_model="mdl_1"))), "kfac"
+) | {stage: method.name for method in reversed(METHODS.values()) for stage in method.stages}
 
 
 @pytest.fixture
@@ -47,21 +49,25 @@ def settings(database_url: str, broker_url: str, tmp_path: Path) -> Settings:
 async def request_edit(
     client: httpx.AsyncClient, runtime: Runtime, model: Path, method: str, name: str = "never"
 ) -> str:
-    """An edit that waits for a worker; its language model is validated."""
-    source = {"source": {"type": "path", "path": str(model)}}
-    key = {"Idempotency-Key": uuid4().hex}
-    registered = (await client.post("/v1/models", json=source, headers=key)).json()
-    await asyncio.to_thread(run_next, runtime)
+    """An edit that waits for a worker; its language model and what it is compared with are validated."""
+    ids = []
+    for directory in (model, save_tiny_model(model.parent / "reference", seed=1)):
+        source = {"source": {"type": "path", "path": str(directory)}}
+        key = {"Idempotency-Key": uuid4().hex}
+        answer = await client.post("/v1/models", json=source, headers=key)
+        ids.append(answer.json()["id"])
+        if answer.json()["status"] == "queued":
+            await asyncio.to_thread(run_next, runtime)
     texts = [{"text": sentence[:200]} for sentence in english_sentences()[:12]]
     text_set = (await client.post("/v1/text-sets", json={"name": "texts", "texts": texts})).json()["id"]
     body: dict[str, Any] = {
-        "model": registered["id"],
+        "model": ids[0],
         "name": name,
         "method": method,
         "layers": [0, 1],
         "calibration_text_set": text_set,
         "forget_text_set": text_set,
-        "evaluation": {"prefix_tokens": 16, "suffix_tokens": 8, "stress": True},
+        "evaluation": {**PROOF, "reference_model": ids[1]},
     }
     if method == "kfac":
         body |= {"sweep": {"keep_mass": [0.9, 1.0]}, "constraint": {"max_perplexity_increase": 100}}
@@ -73,10 +79,11 @@ async def request_edit(
 
 def weights_in_memory(runtime: Runtime) -> str:
     with runtime.sessions() as session:
-        (row,) = session.query(LanguageModel).all()
+        rows = session.query(LanguageModel).order_by(LanguageModel.id).all()
     digest = hashlib.sha256()
-    for parameter in runtime.models.get(row, "float32").model.parameters():
-        digest.update(parameter.detach().numpy().tobytes())
+    for row in rows:
+        for parameter in runtime.models.get(row, "float32").model.parameters():
+            digest.update(parameter.detach().numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -122,7 +129,7 @@ async def test_cancel_in_a_stage_leaves_nothing(
         "(SELECT count(*) FROM language_models), "
         "(SELECT string_agg(state, ',') FROM jobs WHERE edit_id IS NOT NULL)"
     ).fetchone()
-    assert counted == (0, 0, 1, JobState.CANCELLED)
+    assert counted == (0, 0, 2, JobState.CANCELLED)
     assert not list((settings.home / "edits").iterdir())
 
 

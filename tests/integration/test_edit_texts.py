@@ -134,9 +134,9 @@ async def test_texts_that_are_only_scored_may_have_such_tokens(
     model = await tenant.register(extended)
     memorized = await tenant.upload([*SENTENCES[:6], UNKNOWN])
     items = [
-        {"text": "The statement is", "choices": ["true", "a zyzzyva"], "answer": 0},
-        {"text": "The value of", "choices": ["a", "an object"], "answer": 0},
-        {"prefix": "A zyzzyva is ", "suffix": "a weevil"},
+        {"text": "The statement is", "choices": ["true", "a zyzzyva"], "answer": 0, "group": "grammar"},
+        {"text": "The value of", "choices": ["a", "an object"], "answer": 0, "group": "grammar"},
+        {"prefix": "A zyzzyva is ", "suffix": "a weevil", "group": "animals"},
     ]
     questions = (await tenant.post("/v1/text-sets", {"name": "items", "texts": items}))["id"]
     evaluation = {"memorized_text_set": memorized, "items_text_set": questions, "stress": True, **SPLIT}
@@ -145,7 +145,11 @@ async def test_texts_that_are_only_scored_may_have_such_tokens(
     await tenant.run()
     ended = await tenant.get(f"/v1/edits/{edit['id']}")
     assert ended["status"] == "succeeded", ended["error"]
-    assert ended["evaluation"]["items"]["multiple_choice"]["n"] == 1
+    answered = ended["evaluation"]["items"]["multiple_choice"]
+    assert answered["n"] == 1
+    (task,) = ended["evaluation"]["tasks"]  # of the others nothing could be asked
+    assert (task["task"], task["n"], task["change"]["n"]) == ("grammar", 1, 1)
+    assert [task[when]["share"] for when in ("before", "after")] == [answered["before"], answered["after"]]
     audit = ended["evaluation"]["sets"]["memorized"]["audits"]["after"]
     rows = (await tenant.get(f"/v1/audits/{audit}/scores"))["data"]
     assert [row["error"] for row in rows] == [None] * 6 + ["token_outside_vocabulary"]

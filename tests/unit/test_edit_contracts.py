@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from app.contracts.edit_methods.kfac import Sweep, adapts_keep_mass
 from app.contracts.edits import EditSpec
 from app.contracts.texts import TextSetRole
 from app.edits.schemas import EditCreate
@@ -18,6 +19,7 @@ KFAC = {**CALIBRATED, "method": "kfac"}
 SVD = {**MODEL, "method": "svd"}
 SUBNET = {**AIMED, "method": "balanced_subnet"}
 SWEEP = {"keep_mass": [0.6, 0.9]}
+RETAINED = {"retain_text_set": "txs_retain"}
 
 
 def refusal(body: dict[str, Any]) -> tuple[str, tuple[int | str, ...]]:
@@ -41,6 +43,11 @@ def refusal(body: dict[str, Any]) -> tuple[str, tuple[int | str, ...]]:
         {**KFAC, "model": {"type": "hub", "repo": "allegrolab/hubble-1b"}},
         {**KFAC, "keep_mass": 1},
         {**KFAC, "keep_mass": 1e-9},
+        {**KFAC, "constraint": {"max_perplexity_increase": 0.1}},
+        {**KFAC, **RETAINED},
+        {**KFAC, **RETAINED, "retain_weight": 0, "constraint": {"max_nl_drop": 0.2}},
+        {**AIMED, **RETAINED, "method": "kfac", "sweep": {"retain_weight": [0, 0.1, 1]}},
+        {**AIMED, **RETAINED, "method": "kfac", "layers": "auto"},
     ],
 )
 def test_a_whole_request_is_accepted(body: dict[str, Any]) -> None:
@@ -50,6 +57,8 @@ def test_a_whole_request_is_accepted(body: dict[str, Any]) -> None:
 OWN_PARAMETERS: dict[str, dict[str, Any]] = {
     "kfac": {
         "keep_mass": 0.6,
+        "retain_text_set": "txs_retain",
+        "retain_weight": 0.1,
         "labels": "sampled",
         "sweep": SWEEP,
         "constraint": {"max_perplexity_increase": 0.2},
@@ -74,6 +83,8 @@ def test_a_parameter_belongs_to_its_method_alone(method: str, owner: str, parame
     body = {**AIMED, "method": method, parameter: OWN_PARAMETERS[owner][parameter]}
     if parameter == "constraint" and method == "kfac":
         body["sweep"] = SWEEP
+    if parameter == "retain_weight":
+        body |= RETAINED
     if parameter in OWN_PARAMETERS[method]:
         assert parameter in EditCreate.model_validate(body).model_fields_set
     else:
@@ -105,7 +116,18 @@ def test_a_parameter_belongs_to_its_method_alone(method: str, owner: str, parame
         ),
         ({**MODEL, "method": "kfac", "evaluation": {"clean_text_set": "txs_b"}}, "calibration_missing"),
         ({**AIMED, "method": "kfac", "layers": "auto", "keep_mass": 0.6}, "auto_with_keep_mass"),
-        ({**KFAC, "constraint": {"max_perplexity_increase": 0.1}}, "constraint_without_search"),
+        (
+            {**KFAC, "keep_mass": 0.6, "constraint": {"max_perplexity_increase": 0.1}},
+            "constraint_without_search",
+        ),
+        ({**KFAC, "retain_weight": 0.1}, "retain_set_missing"),
+        ({**AIMED, "method": "kfac", "sweep": {"retain_weight": [0.1]}}, "retain_set_missing"),
+        ({**KFAC, "constraint": {"max_nl_drop": 0.1}}, "retain_set_missing"),
+        ({**AIMED, "method": "kfac", "retain_text_set": AIMED["forget_text_set"]}, "retained_is_memorized"),
+        ({**KFAC, **RETAINED, "evaluation": {"memorized_text_set": "txs_retain"}}, "retained_is_memorized"),
+        ({**KFAC, **RETAINED, "evaluation": {"unseen_text_set": "txs_retain"}}, "retained_is_memorized"),
+        ({**KFAC, **RETAINED, "evaluation": {"control_text_set": "txs_retain"}}, "control_was_retained"),
+        ({**SVD, **RETAINED}, "parameter_of_another_method"),
         (
             {**AIMED, "method": "kfac", "sweep": {"keep_mass": [0.5] * 20, "layers": [[0]] * 13}},
             "sweep_too_large",
@@ -159,6 +181,13 @@ def test_what_contradicts_itself_is_refused_with_its_code(body: dict[str, Any], 
         ),
         ({"evaluation": {"prefix_tokens": 0}}, "greater_than_equal", ("evaluation", "prefix_tokens")),
         ({"evaluation": {"stress": 1}}, "bool_type", ("evaluation", "stress")),
+        ({"evaluation": {"stress": "most"}}, "literal_error", ("evaluation", "stress")),
+        ({"evaluation": {"reference_model": 3}}, "string_type", ("evaluation", "reference_model")),
+        (
+            {"evaluation": {"limits": {"max_auc_distance": 0.51}}},
+            "less_than_equal",
+            ("evaluation", "limits", "max_auc_distance"),
+        ),
         (
             {"evaluation": {"limits": {"max_strict": math.nan}}},
             "finite_number",
@@ -200,10 +229,10 @@ def test_a_proof_measures_the_forget_set_and_the_calibration_set_by_default() ->
 
 def test_what_the_client_names_is_measured_instead() -> None:
     named = {role: f"txs_{role}" for role in TextSetRole}
-    evaluation = {
-        f"{role}_text_set": named[role] for role in TextSetRole if role not in {"calibration", "forget"}
-    }
-    request = EditCreate.model_validate({**SUBNET, "evaluation": evaluation})
+    own = {"calibration", "forget", "retain"}
+    evaluation = {f"{role}_text_set": named[role] for role in TextSetRole if role not in own}
+    body = {**AIMED, **RETAINED, "method": "kfac", "evaluation": evaluation}
+    request = EditCreate.model_validate(body)
     assert request.text_sets() == named
 
 
@@ -239,6 +268,32 @@ def test_the_workers_read_what_the_client_asked_for() -> None:
     assert (spec.evaluation.stress, spec.evaluation.limits.max_strict) == (True, 0)
 
 
+def test_a_retain_set_has_a_weight_and_no_other_edit_has_one() -> None:
+    def weight(**fields: Any) -> float | None:
+        return EditCreate.model_validate({**KFAC, **fields}).spec().retain_weight
+
+    assert weight() is None
+    assert weight(**RETAINED) == 0.1
+    assert weight(**RETAINED, retain_weight=0) == 0
+
+
+def test_a_mass_is_adapted_where_nothing_says_any() -> None:
+    def adapts(**fields: Any) -> bool:
+        return adapts_keep_mass(EditCreate.model_validate({**AIMED, "method": "kfac", **fields}))
+
+    assert adapts()
+    assert adapts(sweep={"layers": [[0], [1]]})
+    assert not adapts(keep_mass=0.6)
+    assert not adapts(sweep=SWEEP)
+    assert not adapts(keep_mass=0.6, sweep={"layers": [[0], [1]]})
+    assert not adapts(layers="auto")
+
+
+def test_combinations_are_over_everything_that_is_swept() -> None:
+    fields = {"layers": [[0], [1]], "keep_mass": [0.6, 0.7, 0.8], "retain_weight": [0, 0.1, 0.2, 0.3]}
+    assert Sweep.model_validate({**fields, "projections": [["up"]]}).combinations == 24
+
+
 def test_only_several_settings_make_a_search() -> None:
     def searches(**fields: Any) -> bool:
         return EditCreate.model_validate({**AIMED, "method": "kfac", **fields}).spec().searches
@@ -251,8 +306,9 @@ def test_only_several_settings_make_a_search() -> None:
 
 
 def test_the_defaults_are_those_of_the_paper() -> None:
+    """But for the mass, which is adapted from the paper's on."""
     spec = EditCreate.model_validate(KFAC).spec()
-    assert (spec.layers, spec.projections, spec.keep_mass, spec.labels) == (None, None, 0.6, "sampled")
+    assert (spec.layers, spec.projections, spec.keep_mass, spec.labels) == (None, None, None, "sampled")
     assert (spec.calibration_tokens, spec.block_tokens) == (20_000_000, 512)
     assert (spec.evaluation.prefix_tokens, spec.evaluation.suffix_tokens) == (64, 48)
     subnet = spec.balanced_subnet

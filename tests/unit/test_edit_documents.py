@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,11 +15,13 @@ from app.contracts.texts import TextSetRole
 from app.store.core.identifiers import new_id
 from app.store.language_models import LanguageModel as LanguageModelRow
 from app.store.lineage import Ancestor
+from tests.evidence_records import proof_facts
 from workers.audits.rows import TextFacts
 from workers.edits.comparison import compare
 from workers.edits.documents import model_card, write_receipt_and_card
 from workers.edits.evaluation import Readings, Scored
 from workers.edits.inputs import EditInputs
+from workers.edits.proof import Proven
 from workers.edits.scores import ScoreFile
 from workers.science.scoring.texts import TextScore
 
@@ -29,12 +32,13 @@ PATH = Ancestor("mdl_2", "path", "a directory`s\n# name", revision=None, digest=
 EDITED = Ancestor("mdl_3", "artifact", "acme/forgetful", revision="a" * 40, digest="e" * 64)
 RECEIPT = {
     "method": "kfac",
-    "parameters": {"keep_mass": 0.7, "calibration_tokens": 4096},
+    "parameters": {"keep_mass": 0.7, "calibration_tokens": 4096, "retain_weight": None},
     "matrices": [
         {"projection": f"model.layers.{layer}.mlp.{role}_proj", "layer": layer, "role": role}
         for layer in (5, 4)
         for role in ("gate", "up")
     ],
+    "warnings": [{"code": "few_tokens", "detail": "There is little text."}],
     "base": {"digest": "d" * 64},
 }
 
@@ -65,11 +69,11 @@ def reading(strict: float, nl: float) -> Readings:
     roles = (TextSetRole.MEMORIZED, TextSetRole.CLEAN)
     sets = {role: Scored(role, rows, summary) for role in roles}
     sets[TextSetRole.CLEAN] = Scored(TextSetRole.CLEAN, rows, summary | {"strict": None, "loose": None})
-    return Readings(sets, torch.arange(10)[None], {}, {}, ranked_positions=[1])
+    return Readings(sets, torch.arange(10)[None], {}, ranked_positions=[1])
 
 
 def evaluation_of(inputs: EditInputs) -> dict[str, Any]:
-    return compare(inputs, reading(0.9, -0.125), reading(0.2, -1.5), None)
+    return compare(inputs, reading(0.9, -0.125), reading(0.2, -1.5), Proven())
 
 
 def row_of(card: str, role: str) -> list[str]:
@@ -97,6 +101,7 @@ def test_a_card_tells_lineage_table_and_limits() -> None:
         "`receipt.json`",
     ):
         assert part in card.text
+    assert "retain weight" not in card.text
     all_loose = "1.000 [0.700, 1.000]"
     shares = ["0.900 [0.100, 0.950]", "0.200 [0.100, 0.950]", all_loose, all_loose]
     expected = [*shares, "-0.125", "-1.500", "1.133", "4.482"]
@@ -111,8 +116,47 @@ def test_a_card_tells_lineage_table_and_limits() -> None:
         "inconclusive",
     ]
     limits = card.text.partition("## Limits")[2]
+    assert limits.splitlines()[2] == "- There is little text."
     for part in ("that were measured", "further training", "quantisation", "other prompts", "arithmetic"):
         assert part in limits
+
+
+def test_a_card_tells_how_many_questions_of_each_task_are_answered() -> None:
+    """Identity: the numbers of the evaluation; a name cannot leave its cell."""
+    right: dict[str | None, list[bool | None]] = {"a|`b`\n# c": [True] * 3 + [False], None: [True, True]}
+    later: dict[str | None, list[bool | None]] = {"a|`b`\n# c": [True, False, False, False], None: [True] * 2}
+    inputs = inputs_of(HUB)
+    found = compare(
+        inputs, replace(reading(0.9, -1), tasks=right), replace(reading(0.2, -1), tasks=later), Proven()
+    )
+    content = model_card(inputs, RECEIPT, found)
+    cells = row_of(content, "`a__b__# c`")
+    assert [cell.partition(" ")[0] for cell in cells[1:]] == ["4", "0.750", "0.250", "0.333"]
+    assert row_of(content, "no group")[1:2] == ["2"]
+    assert "questions" not in model_card(inputs, RECEIPT, evaluation_of(inputs))
+
+
+def test_a_card_tells_membership_and_what_is_held_and_names_the_reference_only_if_there_is_one() -> None:
+    """Identity: the numbers of the evaluation."""
+    inputs, facts = inputs_of(HUB), proof_facts()
+    found = evaluation_of(inputs) | facts
+    content = model_card(inputs, RECEIPT, found)
+    loss = "memorized | membership AUC by `loss`"
+    assert row_of(content, loss)[2:] == [
+        "0.900",
+        "0.300 [0.200, 0.400]",
+        "-0.600 [-0.850, -0.350]",
+        "0.500 [0.200, 0.400]",
+    ]
+    means = ["0.750 [0.500, 1.000]", "0.500 [0.250, 0.750]", "-0.250 [-0.500, 0.000]", "0.375 [0.125, 0.625]"]
+    for name in ("extraction strength", "exact memorization"):
+        assert row_of(content, f"memorized | {name}")[2:] == means
+    assert f"its digest is `{'c' * 64}`" in content
+    alone = model_card(inputs, RECEIPT, found | {"reference": None})
+    assert row_of(alone, "memorized | extraction strength")[2:] == means[:3]
+    assert "reference" not in alone
+    unproved = model_card(inputs, RECEIPT, found | {"membership": None, "proof": None})
+    assert "AUC" not in unproved.partition("## Limits")[0]
 
 
 def test_a_card_names_a_base_from_disk_by_its_last_name_and_no_hub_takes_it_for_its_own() -> None:

@@ -1,9 +1,8 @@
 """The proof of an edit. Oracles: numbers chosen by hand; transformers and scikit-learn on the same texts."""
 
-import copy
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,40 +11,38 @@ import torch
 from scipy import stats
 from sklearn.metrics import ndcg_score
 
-from app.contracts.edits import EditEvaluation, EditSpec, Limits
+from app.contracts.edits import Limits
 from app.contracts.results.evaluations import Evaluation as EvaluationOut
 from app.contracts.results.intervals import MeanInterval, ShareInterval
 from app.contracts.texts import TextSetRole
 from app.errors import EditFailed
-from app.store.core.identifiers import new_id
-from app.store.edits import EditTextSet
-from app.store.language_models import LanguageModel as LanguageModelRow
 from app.store.texts import ClearText
+from tests.edits_in_memory import (
+    RecordedProgress,
+    bare,
+    inputs_with,
+    rows_of,
+    with_scaled_up_projections,
+)
 from tests.log_probabilities import log_probabilities
 from tests.tiny_models import english_sentences, one_thread, save_reciting_model
-from workers.audits.rows import TextFacts
+from workers.audits.rows import TextFacts, measured_text
 from workers.audits.summarize import summarize
 from workers.edits import evaluation as edit_evaluation
 from workers.edits.comparison import compare
 from workers.edits.evaluation import Evaluation, Readings, Scored, _facts
-from workers.edits.inputs import EditInputs, Shards
+from workers.edits.inputs import EditInputs
 from workers.edits.progress import EditProgress
+from workers.edits.proof import Proven
 from workers.edits.scores import ScoreFile
 from workers.running.runtime import Runtime
-from workers.science.evaluation.stress import (
-    FineTuning,
-    fine_tuned,
-    recited,
-    rounded_weights,
-    to_bfloat16,
-    to_int8,
-    with_changed_prompts,
-)
+from workers.science.evaluation.items import answer_accuracy, answers_right, choice_accuracy, choices_right
 from workers.science.models.loading import LanguageModel, load_language_model
-from workers.science.models.token_blocks import text_blocks
 from workers.science.scoring.scorer import score_texts
-from workers.science.scoring.texts import ScoringOptions, TextInput, TextScore
+from workers.science.scoring.texts import ScoringOptions, TextScore
 from workers.science.statistics.intervals import Moments, mean_with_interval, weighted_mean
+from workers.science.statistics.paired import share_change
+from workers.science.statistics.ratios import PairedCounts
 from workers.science.statistics.shares import share_with_interval
 
 MEMORIZED, UNSEEN, CONTROL, CLEAN, ITEMS = (
@@ -57,49 +54,6 @@ MEMORIZED, UNSEEN, CONTROL, CLEAN, ITEMS = (
 )
 AUDITS = {"before": "aud_1", "after": "aud_2"}
 RANKED = torch.stack([torch.randperm(300, generator=torch.Generator().manual_seed(n))[:10] for n in range(9)])
-
-
-@dataclass(frozen=True)
-class InputsInMemory(EditInputs):
-    """The inputs of an edit whose texts are at hand."""
-
-    at_hand: dict[TextSetRole, list[ClearText]] = field(default_factory=dict)
-
-    def pages(self, _runtime: Runtime, role: TextSetRole, start: int = 0) -> Iterator[list[ClearText]]:
-        rows = self.at_hand.get(role, [])[start:]
-        return (rows[start : start + 2] for start in range(0, len(rows), 2))
-
-    def shards(self, runtime: Runtime, role: TextSetRole, *_: Any) -> Shards:
-        return cast("Shards", ShardsInMemory(list(self.pages(runtime, role))))
-
-
-@dataclass(frozen=True)
-class ShardsInMemory:
-    """In the place of those that are read from the database: two texts each."""
-
-    shards: list[list[ClearText]]
-
-    @property
-    def texts(self) -> int:
-        return sum(map(len, self.shards))
-
-    def __iter__(self) -> Iterator[list[ClearText]]:
-        return iter(self.shards)
-
-
-def inputs_with(texts: dict[TextSetRole, list[ClearText]] | None = None, **evaluation: Any) -> InputsInMemory:
-    return InputsInMemory(
-        edit_id=new_id(),
-        tenant_id=new_id(),
-        name="forgetful",
-        spec=EditSpec(method="kfac", evaluation=EditEvaluation(**evaluation)),
-        base=LanguageModelRow(id=new_id()),
-        lineage=(),
-        text_sets={
-            role: EditTextSet(role=role, text_set_id=new_id(), hmac_sha256="0" * 64) for role in texts or {}
-        },
-        at_hand=texts or {},
-    )
 
 
 def scored(role: TextSetRole, nls: Sequence[float], strict: Sequence[bool | None] = ()) -> Scored:
@@ -133,7 +87,7 @@ def readings(
     *sets: Scored, ranked: torch.Tensor | None = None, items: dict[str, dict[str, Any]] | None = None
 ) -> Readings:
     positions = [] if ranked is None else [4, 3, 2]
-    return Readings({one.role: one for one in sets}, ranked, items or {}, {}, positions)
+    return Readings({one.role: one for one in sets}, ranked, items or {}, positions)
 
 
 def flags(recited: int, n: int) -> list[bool | None]:
@@ -171,7 +125,7 @@ UNLIKE_NDCG = NDCG + (1 - 1 / math.log2(3)) / sum((11 - p) / math.log2(p + 1) fo
 
 
 def test_each_set_is_compared_before_and_after_with_intervals() -> None:
-    found = compare(inputs_with(), BEFORE, AFTER, None)
+    found = compare(inputs_with(), BEFORE, AFTER, Proven())
     memorized = found["sets"]["memorized"]
     assert memorized["texts"] == 6
     assert (memorized["nl"]["before"]["mean"], memorized["nl"]["after"]["mean"]) == pytest.approx(
@@ -181,11 +135,14 @@ def test_each_set_is_compared_before_and_after_with_intervals() -> None:
     assert memorized["strict"] == {
         "before": asdict(share_with_interval(6, 6)),
         "after": asdict(share_with_interval(0, 6)),
+        "change": asdict(share_change([(True, False)] * 6)),
     }
+    assert memorized["nl"]["change"] == asdict(mean_with_interval(Moments.of([-0.9, -1.2] * 3)))
+    assert memorized["loose"]["change"]["difference"] == 0
     assert memorized["loose"]["after"] == asdict(share_with_interval(6, 6))
     assert memorized["perplexity"] == pytest.approx({"before": math.exp(0.2), "after": math.exp(1.25)})
     assert found["sets"]["unseen"]["strict"]["after"] == asdict(share_with_interval(10, 100))
-    assert found["sets"]["clean"]["strict"] == {"before": None, "after": None}
+    assert found["sets"]["clean"]["strict"] == {"before": None, "after": None, "change": None}
     assert set(found["sets"]) == {"memorized", "unseen", "control", "clean"}
     assert found["items"] == {"multiple_choice": {"n": 8, "before": 0.75, "after": 0.5}}
     assert found["stress"] is None
@@ -194,7 +151,7 @@ def test_each_set_is_compared_before_and_after_with_intervals() -> None:
 
 def test_the_growth_of_perplexity_compares_each_text_with_itself() -> None:
     """Texts differ by nats and their changes by hundredths of one: so does the interval."""
-    increase = compare(inputs_with(), BEFORE, AFTER, None)["perplexity_increase"]
+    increase = compare(inputs_with(), BEFORE, AFTER, Proven())["perplexity_increase"]
     assert (increase["n"], increase["mean"]) == (40, pytest.approx(0.2))
     error = 1.2 * 0.01 / math.sqrt(39) * stats.t.ppf(0.975, 39)
     assert (increase["low"], increase["high"]) == pytest.approx((0.2 - error, 0.2 + error), abs=1e-4)
@@ -202,10 +159,10 @@ def test_the_growth_of_perplexity_compares_each_text_with_itself() -> None:
 
 def test_rankings_are_compared_text_by_text() -> None:
     """Rankings of the same text stand or fall together: nine positions of three texts are three, not nine."""
-    alike = compare(inputs_with(), BEFORE, AFTER, None)["ndcg"]
+    alike = compare(inputs_with(), BEFORE, AFTER, Proven())["ndcg"]
     assert alike == {"n": 3, "mean": pytest.approx(NDCG, rel=1e-12), "low": None, "high": None}
     mixed = readings(ranked=torch.cat((RANKED[:4], RANKED[4:].flip(1))))
-    found = compare(inputs_with(), readings(ranked=RANKED), mixed, None)["ndcg"]
+    found = compare(inputs_with(), readings(ranked=RANKED), mixed, Proven())["ndcg"]
     assert found["mean"] == pytest.approx((4 + 5 * NDCG) / 9)
     assert 0 <= found["low"] < NDCG
     assert found["high"] == 1.0
@@ -249,7 +206,7 @@ def test_a_limit_is_kept_or_broken_only_if_the_whole_interval_says_so(
     limits: dict[str, float], outcome: str, checks: dict[str, str]
 ) -> None:
     after = replace(AFTER, ranked=UNLIKE)
-    found = compare(inputs_with(limits=Limits(**limits)), BEFORE, after, None)["verdict"]
+    found = compare(inputs_with(limits=Limits(**limits)), BEFORE, after, Proven())["verdict"]
     passed = {"pass": True, "fail": False, "inconclusive": None}
     assert {check["name"]: check["outcome"] for check in found["checks"]} == checks
     assert (found["outcome"], found["passed"]) == (outcome, passed[outcome])
@@ -269,7 +226,7 @@ def test_a_limit_is_kept_or_broken_only_if_the_whole_interval_says_so(
 def test_of_a_limit_that_was_not_measured_nothing_is_known() -> None:
     limits = Limits(max_strict=1.0, max_perplexity_increase=100.0, min_ndcg=0.0)
     nothing = readings()
-    found = compare(inputs_with(limits=limits), nothing, nothing, None)
+    found = compare(inputs_with(limits=limits), nothing, nothing, Proven())
     assert (found["sets"], found["perplexity_increase"], found["ndcg"], found["items"]) == (
         {},
         None,
@@ -288,14 +245,14 @@ def test_of_a_limit_that_was_not_measured_nothing_is_known() -> None:
     }
     # Texts that are too short to be recited are measured, but not in this.
     short = readings(scored(MEMORIZED, [-1.0], [None]))
-    (check, *_) = compare(inputs_with(limits=limits), short, short, None)["verdict"]["checks"]
+    (check, *_) = compare(inputs_with(limits=limits), short, short, Proven())["verdict"]["checks"]
     assert check == {"name": "max_strict:memorized", "limit": 1.0, **unknown}
 
 
 def test_one_text_shows_no_growth_of_perplexity() -> None:
     one, other = readings(scored(CLEAN, [-1.0])), readings(scored(CLEAN, [-1.01]))
     limits = Limits(max_perplexity_increase=0.5)
-    found = compare(inputs_with(limits=limits), one, other, None)
+    found = compare(inputs_with(limits=limits), one, other, Proven())
     assert found["perplexity_increase"] == {
         "n": 1,
         "mean": pytest.approx(0.01005, rel=1e-3),
@@ -308,7 +265,7 @@ def test_one_text_shows_no_growth_of_perplexity() -> None:
 def test_what_did_not_change_is_said_to_be_the_same_of_these_texts_alone() -> None:
     """That no text changed does not say how much others might."""
     limits = Limits(max_perplexity_increase=0.5, min_ndcg=0.5)
-    found = compare(inputs_with(limits=limits), BEFORE, BEFORE, None)
+    found = compare(inputs_with(limits=limits), BEFORE, BEFORE, Proven())
     assert found["ndcg"] == {"n": 3, "mean": 1.0, "low": None, "high": None}
     assert found["perplexity_increase"] == {"n": 40, "mean": 0.0, "low": None, "high": None}
     assert {check["name"]: check["outcome"] for check in found["verdict"]["checks"]} == {
@@ -346,30 +303,6 @@ def test_an_evaluation_that_an_older_release_stored_can_be_read() -> None:
     assert old.verdict.checks[0].outcome is None
 
 
-def test_stress_names_what_was_changed_and_in_which_set() -> None:
-    before = Readings({}, None, {}, {"prefix_shifted": {MEMORIZED: 1.0, UNSEEN: None}})
-    after = Readings({}, None, {}, {"prefix_shifted": {MEMORIZED: 0.5, UNSEEN: 0.0}})
-    found = compare(inputs_with(), before, after, {"int8": {MEMORIZED: 0.25, UNSEEN: None}})
-    assert found["stress"] == {
-        "prefix_shifted": {
-            "memorized": {"before": 1.0, "after": 0.5},
-            "unseen": {"before": None, "after": 0.0},
-        },
-        "int8": {"memorized": {"after": 0.25}, "unseen": {"after": None}},
-    }
-
-
-class RecordedProgress:
-    """In the place of a worker's: it only writes down the shares that it is told."""
-
-    def __init__(self) -> None:
-        self.shares: list[float] = []
-
-    def report(self, done: int, total: int) -> None:
-        assert 0 <= done <= total
-        self.shares.append(done / total)
-
-
 SPLIT = {"prefix_tokens": 24, "suffix_tokens": 8}
 SENTENCES = [sentence[:150] for sentence in english_sentences() if len(sentence) >= 150]
 
@@ -386,21 +319,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
     return load_language_model(directory, device="cpu")
 
 
-def with_scaled_up_projections(base: LanguageModel, factor: float) -> LanguageModel:
-    model = copy.deepcopy(base.model)
-    with torch.no_grad():
-        for layer in model.model.layers:
-            layer.mlp.up_proj.weight.mul_(factor)
-    return LanguageModel(**{**vars(base), "model": model})
-
-
 @pytest.fixture(scope="module")
 def edited(base: LanguageModel) -> LanguageModel:
     return with_scaled_up_projections(base, -1.0)
-
-
-def rows_of(texts: Sequence[str]) -> list[ClearText]:
-    return [ClearText(ordinal=place, text_id=str(place), text=text) for place, text in enumerate(texts)]
 
 
 @pytest.fixture(scope="module")
@@ -423,10 +344,6 @@ def texts() -> dict[TextSetRole, list[ClearText]]:
     }
 
 
-def bare(rows: Sequence[ClearText]) -> list[TextInput]:
-    return [TextInput(row.text) for row in rows]
-
-
 def evaluated(
     scores: Path, inputs: EditInputs, *language_models: LanguageModel
 ) -> tuple[Evaluation, RecordedProgress, list[Readings]]:
@@ -441,7 +358,7 @@ def test_the_proof_is_what_transformers_and_the_scores_say(
 ) -> None:
     inputs = inputs_with(texts, **SPLIT)
     _, progress, (before, after) = evaluated(tmp_path, inputs, base, edited)
-    found = compare(inputs, before, after, None)
+    found = compare(inputs, before, after, Proven())
     EvaluationOut.model_validate(
         found | {"sets": {role: measured | {"audits": AUDITS} for role, measured in found["sets"].items()}}
     )
@@ -498,8 +415,13 @@ def ndcg_by_scikit_learn(base: LanguageModel, edited: LanguageModel, rows: Seque
 def test_what_stands_before_the_texts_of_a_proof_can_be_chosen(
     base: LanguageModel, texts: dict[TextSetRole, list[ClearText]], tmp_path: Path
 ) -> None:
-    inputs = inputs_with(texts, **SPLIT, stress=True, prefix_token="eos")
+    inputs = inputs_with(texts, **SPLIT, prefix_token="eos")
     _, _, (read,) = evaluated(tmp_path, inputs, base)
+    questions = [measured_text(row) for row in texts[ITEMS]]
+    assert read.tasks[None] == [
+        *choices_right(base, [each for each in questions if each.choices], "eos"),
+        *answers_right(base, [each.text for each in questions if each.text.prefix], "eos"),
+    ]
     asked = ScoringOptions(**SPLIT, prefix_token="eos")
     numbers = {}
     for options in (asked, ScoringOptions(**SPLIT)):
@@ -508,8 +430,6 @@ def test_what_stands_before_the_texts_of_a_proof_can_be_chosen(
     found = [score.nl for _, score in read.sets[MEMORIZED].rows]
     assert found == pytest.approx(numbers["eos"], rel=1e-6)
     assert found != pytest.approx(numbers["auto"], rel=1e-3)
-    for name, prompted in with_changed_prompts(base, bare(texts[MEMORIZED]), asked).items():
-        assert read.prompts[name][MEMORIZED] == recited(base, [prompted], asked)
     eos = base.tokenizer.eos_token_id
     encoded = [[eos, *base.tokenizer(row.text)["input_ids"]][:-1] for row in texts[CLEAN]]
     encoded.sort(key=len, reverse=True)  # as they are ranked
@@ -524,7 +444,7 @@ def test_questions_are_answered_before_and_after(
     """Each question with choices is asked with either answer, so that one of the two is right."""
     inputs = inputs_with({ITEMS: texts[ITEMS]})
     _, _, (before, after) = evaluated(tmp_path, inputs, base, edited)
-    found = compare(inputs, before, after, None)
+    found = compare(inputs, before, after, Proven())
     assert found["items"] == {
         "multiple_choice": {"n": 4, "before": 0.5, "after": 0.5},
         "exact_answer": {"n": 2, "before": 0.5, "after": 0.0},
@@ -534,29 +454,57 @@ def test_questions_are_answered_before_and_after(
     assert {name: answered["n"] for name, answered in alone.items.items()} == {"multiple_choice": 1}
 
 
-def test_stress_is_what_is_recited_under_each_change(
+def test_questions_are_compared_by_task(
     base: LanguageModel, edited: LanguageModel, texts: dict[TextSetRole, list[ClearText]], tmp_path: Path
 ) -> None:
-    inputs = inputs_with(texts, stress=True, **SPLIT)
-    evaluation, _, (before, after) = evaluated(tmp_path, inputs, base, edited)
-    bits = {name: value.clone() for name, value in edited.model.state_dict().items()}
-    found = compare(inputs, before, after, evaluation.stress(edited))["stress"]
-    assert all(torch.equal(value, bits[name]) for name, value in edited.model.state_dict().items())
-    assert set(found) == {"prefix_shifted", "prefix_shortened", "int8", "bfloat16", "fine_tuned"}
-    options = ScoringOptions(metrics=frozenset({"extraction"}), **SPLIT)
-    for role in (MEMORIZED, UNSEEN):
-        recitable = bare(texts[role])
-        for name, prompted in with_changed_prompts(base, recitable, options).items():
-            assert found[name][role] == {
-                "before": recited(base, [prompted], options),
-                "after": recited(edited, [prompted], options),
-            }
-        for name, rounding in (("int8", to_int8), ("bfloat16", to_bfloat16)):
-            with rounded_weights(edited, rounding):
-                assert found[name][role] == {"after": recited(edited, [recitable], options)}
-        clean = text_blocks(edited, [row.text for row in texts[CLEAN]], max_tokens=128)
-        with fine_tuned(edited, clean, FineTuning(seed=inputs.spec.seed), lambda _: None):
-            assert found["fine_tuned"][role] == {"after": recited(edited, [recitable], options)}
+    """Oracle: each question asked alone. What could not be asked is in no pair, whatever its task."""
+    groups = ["grammar", "grammar", None, "grammar", "sums", "recital", "recital", "sums"]
+    items = [replace(row, group=group) for row, group in zip(texts[ITEMS], groups, strict=True)]
+    inputs = inputs_with({ITEMS: items})
+    _, _, (before, after) = evaluated(tmp_path, inputs, base, edited)
+    found = {each["task"]: each for each in compare(inputs, before, after, Proven())["tasks"]}
+    pairs: dict[str | None, list[tuple[float, float]]] = {}
+    for row in items[:6]:
+        asked = measured_text(row)
+        was, became = (
+            (answer_accuracy(model, [asked.text]) if row.choices is None else choice_accuracy(model, [asked]))
+            for model in (base, edited)
+        )
+        pairs.setdefault(row.group, []).append((was.accuracy or 0, became.accuracy or 0))
+    assert list(found) == list(pairs) == ["grammar", None, "sums", "recital"]
+    for task, answered in pairs.items():
+        right = [sum(side) for side in zip(*answered, strict=True)]
+        assert (found[task]["n"], found[task]["before"]["count"], found[task]["after"]["count"]) == (
+            len(answered),
+            *right,
+        )
+        assert found[task]["change"]["difference"] == (right[1] - right[0]) / len(answered)
+        assert (found[task]["kept"] or {}).get("mean") == (right[1] / right[0] if right[0] else None)
+    assert found["recital"]["kept"]["mean"] == 0
+
+
+def test_pairs_of_answers_keep_their_order_and_so_many_groups_are_no_tasks() -> None:
+    """Oracle: the pairs, by hand: 2 right both times, 1 lost, 1 gained, 1 wrong, 1 not asked once."""
+    right: dict[str | None, list[bool | None]] = {"sums": [True, True, True, False, True, False]}
+    later: dict[str | None, list[bool | None]] = {"sums": [True, True, False, True, None, False]}
+    before, after = replace(readings(), tasks=right), replace(readings(), tasks=later)
+    (found,) = compare(inputs_with(), before, after, Proven())["tasks"]
+    change = share_change([(True, True)] * 2 + [(True, False), (False, True), (False, False)])
+    kept = PairedCounts(5, 3, 3, 2).ratio()
+    assert change is not None
+    assert kept is not None
+    assert found == {
+        "task": "sums",
+        "n": 5,
+        "before": asdict(share_with_interval(3, 5)),
+        "after": asdict(share_with_interval(3, 5)),
+        "change": asdict(change),
+        "kept": asdict(kept),
+    }
+    many: dict[str | None, list[bool | None]] = {str(number): [True] for number in range(101)}
+    crowded = replace(readings(), tasks=many)
+    assert compare(inputs_with(), crowded, crowded, Proven())["tasks"] is None
+    assert compare(inputs_with(), readings(), readings(), Proven())["tasks"] is None
 
 
 def test_one_long_text_leaves_room_for_the_short_ones_in_rankings(
@@ -569,15 +517,6 @@ def test_one_long_text_leaves_room_for_the_short_ones_in_rankings(
     assert read.ranked is not None
     assert len(read.ranked_positions) == 31
     assert len(read.ranked) == sum(read.ranked_positions)
-
-
-def test_without_clean_text_nothing_is_fine_tuned_or_ranked(
-    base: LanguageModel, texts: dict[TextSetRole, list[ClearText]], tmp_path: Path
-) -> None:
-    inputs = inputs_with({MEMORIZED: texts[MEMORIZED]}, stress=True, **SPLIT)
-    evaluation, _, (read,) = evaluated(tmp_path, inputs, base)
-    assert read.ranked is None
-    assert set(evaluation.stress(base)) == {"int8", "bfloat16"}
 
 
 def test_numbers_that_are_not_finite_fail_the_edit_by_name(

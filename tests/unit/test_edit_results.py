@@ -87,7 +87,23 @@ def test_a_receipt_of_the_previous_release_is_read_as_it_was_written(method: str
     assert edit.receipt.lineage == []
     # A digest that has no key is not told: texts could be guessed against it.
     text_sets = {role: {"id": used["id"], "hmac_sha256": None} for role, used in stored["text_sets"].items()}
-    assert edit.receipt.model_dump() == stored | {"lineage": [], "text_sets": text_sets}
+    dumped = edit.receipt.model_dump()
+    assert dumped == stored | {"lineage": [], "text_sets": text_sets, "warnings": []} | later(dumped)
+    assert edit.warnings == []
+
+
+def later(receipt: dict[str, Any]) -> dict[str, Any]:
+    """What a K-FAC receipt of a release before retain sets says of one: nothing."""
+    if receipt["method"] != "kfac":
+        return {}
+    nothing = dict.fromkeys(("retain_weight", "retain_tokens", "retain_factors_reused"))
+    assert {name: receipt["parameters"][name] for name in nothing} == nothing
+    assert receipt["matrices"][0]["retain_convergence"] is None
+    (matrix,) = RECEIPTS["kfac"]["matrices"]
+    return {
+        "parameters": RECEIPTS["kfac"]["parameters"] | nothing,
+        "matrices": [matrix | {"retain_convergence": None}],
+    }
 
 
 def test_an_svd_of_the_release_before_had_one_ratio_and_no_ranks() -> None:
@@ -102,7 +118,9 @@ def test_a_kfac_receipt_of_a_release_before_has_neither_spectrum_nor_convergence
     old = {**RECEIPTS["kfac"], "method": "kfac", "matrices": [MATRIX | KEPT]}
     receipt = edit_with("kfac", receipt=FACTS | old).receipt
     assert receipt is not None
-    assert receipt.model_dump()["matrices"] == [MATRIX | KEPT | {"spectrum": [], "convergence": None}]
+    assert receipt.model_dump()["matrices"] == [
+        MATRIX | KEPT | {"spectrum": [], "convergence": None, "retain_convergence": None}
+    ]
 
 
 def test_a_receipt_says_the_shape_that_belongs_to_its_method() -> None:
@@ -115,10 +133,18 @@ def test_a_receipt_says_the_shape_that_belongs_to_its_method() -> None:
 
 def test_a_frontier_is_read_point_by_point() -> None:
     (point,) = edit_with("kfac", frontier={"points": [POINT]}).frontier or []
-    assert point.model_dump() == POINT
+    assert point.model_dump() == POINT | dict.fromkeys(("retain_weight", "nl_drop", "given_up"))
 
 
-RESULTS = ("receipt", "evaluation", "frontier")
+def test_warnings_are_those_of_the_receipt_or_of_a_search_that_found_nothing() -> None:
+    warnings = [{"code": "few_tokens", "detail": "Too few."}]
+    receipt = FACTS | RECEIPTS["kfac"] | {"method": "kfac", "warnings": warnings}
+    for stored in ({"receipt": receipt}, {"frontier": {"points": [POINT], "warnings": warnings}}):
+        assert [warning.model_dump() for warning in edit_with("kfac", **stored).warnings] == warnings
+    assert edit_with("kfac").warnings == []
+
+
+RESULTS = ("receipt", "evaluation", "frontier", "warnings")
 
 
 def shapes_of(names: Iterable[str]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from app.audits.score_schemas import ScoreOut, Token
-from app.contracts.results.intervals import MeanInterval, ShareInterval
+from app.contracts.results.intervals import MeanInterval, ShareDifference, ShareInterval
 from app.pages import figures
 from app.pages.heat import STEPS, legend, parts_of
 
@@ -49,6 +49,10 @@ def token(place: int, log_likelihood: float | None, rank: int | None) -> Token:
         (
             figures.share(ShareInterval(n=4, count=1, share=0.25, low=0.1, high=0.6)),
             "25.0 % [10.0 %, 60.0 %]",
+        ),
+        (
+            figures.change(ShareDifference(n=4, lost=1, gained=0, difference=-0.25, low=-0.6, high=0.1)),
+            "-25.0 % [-60.0 %, +10.0 %]",
         ),
         (figures.size(1536), "1.5 kB"),
         (figures.size(12), "12 B"),

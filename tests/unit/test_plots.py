@@ -13,11 +13,12 @@ import pytest
 from app import plots
 from app.contracts.edit_methods.kfac import KFACMatrix
 from app.contracts.results.dose_response import DoseFit
-from app.contracts.results.evaluations import Measured
+from app.contracts.results.evaluations import Measured, TaskChange
 from app.contracts.results.frontier import FrontierPoint
 from app.contracts.results.studies import Comparison, StudiedModel
 from app.contracts.results.summary import Level
 from app.contracts.texts import TextSetRole
+from app.plots.bars import Bar
 from app.plots.distributions import Distribution, bin_edges
 from app.plots.drawing import COLOURS, Drawing
 
@@ -112,6 +113,30 @@ def comparison() -> Comparison:
     return Comparison.model_validate({"from_label": HOSTILE, "to_label": "later", "levels": found})
 
 
+def tasks() -> list[TaskChange]:
+    kept = {"sums": 0.5, HOSTILE: 1.0, "facts": 0.75}
+    return [
+        TaskChange.model_validate(
+            {
+                "task": task,
+                "n": 20,
+                "before": share(20),
+                "after": share(round(20 * value)),
+                "change": {
+                    "n": 20,
+                    "lost": round(20 * (1 - value)),
+                    "gained": 0,
+                    "difference": value - 1,
+                    "low": -1.0,
+                    "high": 1.0,
+                },
+                "kept": mean(value),
+            }
+        )
+        for task, value in kept.items()
+    ]
+
+
 def every_drawing() -> dict[str, Drawing | None]:
     edges = bin_edges(-4, 0, 4)
     spread = Distribution.of(edges, [-3.5, -1.0, -0.5], [-3.0, -3.5])
@@ -130,6 +155,7 @@ def every_drawing() -> dict[str, Drawing | None]:
         "perplexity": plots.before_after(sets, "perplexity"),
         "frontier": plots.frontier(points(), 0.1),
         "spectrum": plots.spectrum([matrix(1), matrix(2)]),
+        "tasks": plots.spectrum_bars(tasks()),
         "trajectory": plots.trajectory(models),
         "pair": plots.pair(models, "strict"),
         "difference": plots.pair_difference(comparison()),
@@ -161,6 +187,13 @@ def marks(drawing: Drawing, kind: str) -> list[ET.Element]:
         if f"mark-{kind} role-mark" in group.get("class", "")
         for shape in group
     ]
+
+
+def width(bar: ET.Element) -> float:
+    """Of a bar, whose path is `M x,y h width v height h -width Z`."""
+    found = re.search(r"h([\d.]+)", bar.get("d", ""))
+    assert found is not None
+    return float(found[1])
 
 
 def test_every_drawing_is_one_labelled_image_without_anything_active(drawn: dict[str, Drawing]) -> None:
@@ -217,6 +250,36 @@ def test_intervals_are_as_long_as_they_are(drawn: dict[str, Drawing]) -> None:
         assert abs(float(rule.get("y2", 0))) == pytest.approx(0.5 * unit, abs=1)
 
 
+def test_bars_are_as_long_as_what_is_kept(drawn: dict[str, Drawing]) -> None:
+    """Identity: bars are to each other as shares are; intervals and boxes are as long as they are."""
+    lengths = [width(path) for path in marks(drawn["tasks"], "rect")]
+    assert [length / lengths[1] for length in lengths] == pytest.approx([0.5, 1.0, 0.75], abs=0.01)
+    rules = marks(drawn["tasks"], "rule")
+    spans = [abs(float(rule.get("x2", 0))) for rule in rules if rule.get("x2") not in {None, "0"}]
+    assert [span / lengths[1] for span in spans] == pytest.approx([0.5] * 3, abs=0.01)
+    (whole,) = [moved(rule)[0] for rule in rules if rule.get("stroke-dasharray")]
+    assert whole == pytest.approx(lengths[1], abs=0.5)  # the second task keeps all
+    boxed = plots.kept_bars([Bar("sums", 1.0, reference=(0.25, 0.75)), Bar("facts", 0.5)], "who found them")
+    assert boxed is not None
+    full, _, box = map(width, marks(boxed, "rect"))
+    assert box / full == pytest.approx(0.5, abs=0.02)
+    assert any("open boxes: who found them" in (text.text or "") for text in elements(boxed, "text"))
+    assert plots.kept_bars([]) is None
+    assert plots.spectrum_bars([tasks()[0].model_copy(update={"kept": None})]) is None
+
+
+def test_settings_that_aim_at_nothing_are_told_apart_by_their_mass() -> None:
+    adapted = [point.model_copy(update={"strict": None, "loose": None}) for point in points()]
+    drawing = plots.frontier(adapted, 0.1)
+    assert drawing is not None
+    assert drawing.alt.endswith("the curvature mass kept. Chosen: 5.0% and 80.0%.")
+    heights = [moved(each)[1] for each in marks(drawing, "symbol")]
+    # Of 0.6, 0.8 and 0.9 the first is lowest, and the steps are as two to one.
+    assert (heights[0] - heights[1]) / (heights[1] - heights[2]) == pytest.approx(2, abs=0.01)
+    given_up = [point.model_copy(update={"perplexity_increase": None}) for point in adapted]
+    assert plots.frontier([*given_up[1:], adapted[0]], 0.1) is None
+
+
 def test_series_are_told_apart_without_colour(drawn: dict[str, Drawing]) -> None:
     for name in ("groups", "pair", "sets", "frontier"):
         by_colour: dict[str, set[str]] = {}
@@ -245,7 +308,7 @@ def test_specifications_are_vega_lite(drawn: dict[str, Drawing]) -> None:
     """Oracle: the schema of Vega-Lite, as Altair checks it."""
     for drawing in drawn.values():
         alt.Chart.from_dict(json.loads(json.dumps(drawing.spec)))
-    assert len(drawn) == 12
+    assert len(drawn) == 13
 
 
 def test_bins_count_every_number_once() -> None:

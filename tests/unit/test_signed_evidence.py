@@ -308,6 +308,21 @@ def test_the_limits_of_an_edit_are_decided_again(keys: SigningKeys) -> None:
     assert failing(kept, outcome="inconclusive") == ["limits"]
 
 
+@pytest.mark.parametrize("recorded", ["", "b" * 64])
+def test_the_reference_of_an_edit_is_the_one_that_it_recorded(keys: SigningKeys, recorded: str) -> None:
+    made = measurement() | {"kind": "edit", "gates": [], "text_sets": []}
+    base, reference = (made["models"][0] | {"role": role, "label": role} for role in ("base", "reference"))
+    receipt = {"base": {"digest": base["digest"]}, "text_sets": {}}
+    compared = {"model": "mdl_2", "digest": recorded or reference["digest"]}
+    verdict = {"outcome": None, "passed": None, "checks": []}
+    made["work"] = {"object": "edit", "id": "edt_1", "method": "kfac", "spec": {}, "receipt": receipt}
+    made["work"] |= {"evaluation": {"verdict": verdict, "reference": compared}}
+    statement = state(made | {"models": [base, reference]})
+    found = verify(seal(PAYLOAD_TYPE, orjson.dumps(statement), keys), keys.by_id())
+    failing = [check.name for check in found.checks if not check.passed]
+    assert failing == (["recorded reference"] if recorded else [])
+
+
 def test_another_kind_of_statement_is_not_taken_for_one(keys: SigningKeys) -> None:
     other = {**state(measurement()), "predicateType": "https://slsa.dev/provenance/v1"}
     for kind, payload in ((PAYLOAD_TYPE, other), ("application/json", state(measurement()))):

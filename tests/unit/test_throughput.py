@@ -118,7 +118,10 @@ def test_short_texts_have_scaled_suffixes() -> None:
 def test_an_edit_counts_its_method_and_its_proof() -> None:
     spec = EditSpec.model_validate({"method": "kfac", "calibration_tokens": 500})
     texts = {TextSetRole.CALIBRATION: Texts(9, 900.0), TextSetRole.CLEAN: Texts(5, 100.0)}
-    assert edit_tokens(spec, texts) == 3 * 500 + 2 * 2 * 100
+    # A mass that is not given is looked for: clean text is measured with up to eight of them.
+    assert edit_tokens(spec, texts) == 3 * 500 + 8 * 100 + 2 * 2 * 100
+    given = spec.model_copy(update={"keep_mass": 0.6})
+    assert edit_tokens(given, texts) == 3 * 500 + 2 * 2 * 100
     searched = spec.model_copy(update={"layers": "auto"})
     texts[TextSetRole.FORGET] = Texts(1, 200.0)
     assert edit_tokens(searched, texts) == 3 * 500 + 24 * (100 + 200 + 4 * 48) + 2 * 2 * 100

@@ -14,48 +14,86 @@ from app.contracts.results.gates import overall
 from app.contracts.texts import TextSetRole
 from workers.edits.evaluation import RECITED, Readings, Scored
 from workers.edits.inputs import EditInputs
+from workers.edits.membership import CHANCE, least_auc
+from workers.edits.proof import Proven
 from workers.science.evaluation.utility import ndcg_by_position
 from workers.science.scoring.texts import TextScore
+from workers.science.statistics.estimates import as_object
 from workers.science.statistics.intervals import weighted_mean
+from workers.science.statistics.paired import PairedMeans, PairedShares
+from workers.science.statistics.ratios import PairedCounts
 
 JSONObject = dict[str, Any]
 BEFORE: Final = "before"
 AFTER: Final = "after"
+# More groups than this are no kinds of questions.
+_MOST_TASKS: Final = 100
 # Beyond it exp leaves the floats.
 _LARGEST_LOG: Final = 700.0
 
 
-def compare(
-    inputs: EditInputs,
-    before: Readings,
-    after: Readings,
-    stress: dict[str, dict[TextSetRole, float | None]] | None,
-) -> JSONObject:
+def compare(inputs: EditInputs, before: Readings, after: Readings, proven: Proven) -> JSONObject:
     """What changed from one model to the other, as `contracts.results.evaluations` reads it."""
-    sets: JSONObject = {
-        str(role): {
-            "texts": len(scored.rows),
-            **{
-                number: {BEFORE: scored.summary[number], AFTER: after.sets[role].summary[number]}
-                for number in ("nl", "strict", "loose", "perplexity")
-            },
-        }
-        for role, scored in before.sets.items()
-    }
+    sets: JSONObject = {str(role): _set(scored, after.sets[role]) for role, scored in before.sets.items()}
     increase = _perplexity_increase(before, after)
     ranking = _ranking(before, after)
     return {
         "sets": sets,
         "perplexity_increase": increase,
         "ndcg": ranking,
-        "stress": None if stress is None else _stress(before, after, stress),
+        "stress": proven.stress,
         "items": {
             name: {"n": found["n"], BEFORE: found["accuracy"], AFTER: after.items[name]["accuracy"]}
             for name, found in before.items.items()
         }
         or None,
-        "verdict": verdict(inputs.spec.evaluation.limits, sets, increase, ranking),
+        "tasks": _tasks(before, after),
+        "membership": proven.membership,
+        "reference": proven.reference,
+        "proof": proven.proof,
+        "verdict": verdict(inputs.spec.evaluation.limits, sets, increase, ranking, proven.membership),
     }
+
+
+def _set(before: Scored, after: Scored) -> JSONObject:
+    """A text set under both models; what changed of it is told text by text."""
+    nl, shares = PairedMeans(), {name: PairedShares() for name in ("strict", "loose")}
+    for was, became in zip(_scores(before), _scores(after), strict=True):
+        nl.add(was.nl, became.nl)
+        for name, share in shares.items():
+            share.add(_recited(was, name), _recited(became, name))
+    changes = {name: share.result()["change"] for name, share in shares.items()}
+    changes["nl"] = nl.result()["change"]
+    return {
+        "texts": len(before.rows),
+        **{
+            number: {BEFORE: before.summary[number], AFTER: after.summary[number]}
+            | ({"change": changes[number]} if number in changes else {})
+            for number in ("nl", "strict", "loose", "perplexity")
+        },
+    }
+
+
+def _recited(score: TextScore, name: str) -> bool | None:
+    extraction: JSONObject = score.metrics.get("extraction") or {}
+    return extraction.get(name)
+
+
+def _tasks(before: Readings, after: Readings) -> list[JSONObject] | None:
+    """Accuracy by the group of questions; each question that both models could be asked is one pair."""
+    if len(before.tasks) > _MOST_TASKS:
+        return None
+    found = []
+    for task, was in before.tasks.items():
+        pairs = [
+            (one, other)
+            for one, other in zip(was, after.tasks[task], strict=True)
+            if one is not None and other is not None
+        ]
+        if pairs:
+            kept = PairedCounts.of(pairs).ratio()
+            found.append({"task": task, "n": len(pairs), **PairedShares.of(pairs), "kept": as_object(kept)})
+    return found or None
 
 
 def _perplexity_increase(before: Readings, after: Readings) -> JSONObject | None:
@@ -97,27 +135,17 @@ def _ranking(before: Readings, after: Readings) -> JSONObject | None:
     return asdict(estimate.within(0.0, 1.0))
 
 
-def _stress(
-    before: Readings, after: Readings, stress: dict[str, dict[TextSetRole, float | None]]
-) -> JSONObject:
-    """The share recited strictly: under changed prompts before and after, under changed weights after."""
-    prompts = {
-        name: {str(role): {BEFORE: was, AFTER: after.prompts[name][role]} for role, was in readings.items()}
-        for name, readings in before.prompts.items()
-    }
-    weights = {
-        name: {str(role): {AFTER: strict} for role, strict in readings.items()}
-        for name, readings in stress.items()
-    }
-    return prompts | weights
-
-
 def verdict(
-    limits: Limits, sets: JSONObject, increase: JSONObject | None, ranking: JSONObject | None
+    limits: Limits,
+    sets: JSONObject,
+    increase: JSONObject | None,
+    ranking: JSONObject | None,
+    membership: JSONObject | None = None,
 ) -> JSONObject:
     """The limits that were given against what was measured.
 
-    Fails if one limit is broken, and passes if all are kept; None without limits.
+    Fails if one limit is broken, and passes if all are kept; None without limits. A model that clearly avoids
+    the texts fails without any: it tells them apart as surely as one that recites them.
     """
     checks = []
     if limits.max_strict is not None:
@@ -130,8 +158,30 @@ def verdict(
         checks.append(_check("max_perplexity_increase", most, increase, "mean", at_most=True))
     if (least := limits.min_ndcg) is not None:
         checks.append(_check("min_ndcg", least, ranking, "mean", at_most=False))
+    checks += _membership_checks(limits.max_auc_distance, membership)
     outcome = overall(check["outcome"] for check in checks) if checks else None
     return {"outcome": outcome, "passed": PASSED.get(outcome), "checks": checks}
+
+
+def _membership_checks(distance: float | None, membership: JSONObject | None) -> list[JSONObject]:
+    """How far AUCs may be from chance, on either side; without such a limit, only those clearly below it."""
+    losses = {role: scores["loss"] for role, scores in (membership or {}).items()}
+    if distance is None:
+        return [
+            _membership_check("min", role, least_auc(found["reference"]), found["after"])
+            for role, found in losses.items()
+            if found["over_forgotten"]
+        ]
+    return [
+        _membership_check(end, role, CHANCE + side * distance, found["after"])
+        for role, found in (losses or {str(TextSetRole.MEMORIZED): {"after": None}}).items()
+        for end, side in (("min", -1), ("max", 1))
+    ]
+
+
+def _membership_check(end: str, role: str, limit: float, found: JSONObject | None) -> JSONObject:
+    measured = None if found is None else {**found, "n": found["n_members"]}
+    return _check(f"{end}_membership_auc:{role}", limit, measured, "auc", at_most=end == "max")
 
 
 def _check(name: str, limit: float, measured: JSONObject | None, number: str, *, at_most: bool) -> JSONObject:

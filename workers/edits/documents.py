@@ -13,6 +13,8 @@ JSONObject = dict[str, Any]
 
 RECEIPT: Final = "receipt.json"
 MODEL_CARD: Final = "README.md"
+# What a card says is held of suffixes, and how it calls it.
+_HELD: Final = {"extraction_strength": "extraction strength", "exact_memorization": "exact memorization"}
 
 
 def write_receipt_and_card(
@@ -53,6 +55,7 @@ def model_card(inputs: EditInputs, receipt: JSONObject, evaluation: JSONObject) 
         *_verdict(evaluation["verdict"]),
         "## Limits",
         "",
+        *(f"- {warning['detail']}" for warning in receipt["warnings"]),
         "- The numbers hold for the texts that were measured. Other memories may remain.",
         "- Memories may resurface: after further training, under quantisation, or with other prompts.",
         "- Knowledge that resembles memorization suffers first: closed-book facts and arithmetic.",
@@ -85,7 +88,7 @@ def _parameters(receipt: JSONObject) -> Sequence[str]:
     layers = sorted({matrix["layer"] for matrix in receipt["matrices"]})
     roles = sorted({matrix["role"] for matrix in receipt["matrices"]})
     facts = {"layers": layers, "projections": roles} | receipt["parameters"]
-    return [f"- {name.replace('_', ' ')}: {value}" for name, value in facts.items()]
+    return [f"- {name.replace('_', ' ')}: {value}" for name, value in facts.items() if value is not None]
 
 
 def _table(evaluation: JSONObject) -> Sequence[str]:
@@ -106,7 +109,64 @@ def _table(evaluation: JSONObject) -> Sequence[str]:
         rows += ["", f"Growth of perplexity on clean text, as a share: {_with_interval(increase, 'mean')}"]
     if (ranking := evaluation["ndcg"]) is not None:
         rows += ["", f"nDCG@10 of next-token rankings on clean text: {_with_interval(ranking, 'mean')}"]
-    return rows
+    return rows + _proof(evaluation) + _tasks(evaluation["tasks"] or [])
+
+
+def _proof(evaluation: JSONObject) -> list[str]:
+    """How well texts are told from those never inserted, and what is held of their suffixes, if known."""
+    compared = evaluation["reference"] is not None
+    rows = [
+        _compared(f"{role} | membership AUC by `{score}`", change, "auc", compared=compared)
+        for role, by_score in (evaluation["membership"] or {}).items()
+        for score, change in by_score.items()
+    ]
+    held = {} if evaluation["proof"] is None else evaluation["proof"]["held"]
+    for role, found in held.items():
+        rows += [
+            _compared(f"{role} | {name}", found[field], "mean", compared=compared)
+            for field, name in _HELD.items()
+        ]
+    if not rows:
+        return []
+    header = "| texts | number | before | after | change |" + (" reference |" if compared else "")
+    lines = ["", header, "|---" * (5 + compared) + "|", *rows]
+    if compared:
+        reference = evaluation["reference"]
+        lines += ["", f"The reference model never saw the texts; its digest is `{reference['digest']}`."]
+    if evaluation["membership"]:
+        lines += ["", "An AUC of 0.5 is chance; clearly below it, the model avoids the texts."]
+    return lines
+
+
+def _compared(name: str, found: JSONObject, value: str, *, compared: bool) -> str:
+    numbers = [_with_interval(found[when], value) for when in (BEFORE, AFTER)]
+    numbers.append(_with_interval(found["change"], "mean"))
+    if compared:
+        numbers.append(_with_interval(found["reference"], value))
+    return f"| {name} | {' | '.join(numbers)} |"
+
+
+def _tasks(tasks: Sequence[JSONObject]) -> list[str]:
+    """How many questions of each task are answered rightly, if any were asked."""
+    if not tasks:
+        return []
+    return [
+        "",
+        "| questions | n | right | after | kept |",
+        "|---" * 5 + "|",
+        *(
+            f"| {_cell(task['task'])} | {task['n']} | {_with_interval(task[BEFORE], 'share')} "
+            f"| {_with_interval(task[AFTER], 'share')} | {_with_interval(task['kept'], 'mean')} |"
+            for task in tasks
+        ),
+    ]
+
+
+def _cell(name: str | None) -> str:
+    """A group's name, which may have any character, as one cell."""
+    if name is None:
+        return "no group"
+    return f"`{''.join(mark if mark.isprintable() and mark not in '|`' else '_' for mark in name)}`"
 
 
 def _verdict(verdict: JSONObject) -> Sequence[str]:

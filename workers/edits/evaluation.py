@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from itertools import chain, count
+from itertools import chain, count, tee
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,32 +20,23 @@ from workers.edits.scores import ScoreFile
 from workers.edits.tokens import token_rows
 from workers.running.runtime import Runtime
 from workers.science.errors import ScoreNotFinite
-from workers.science.evaluation.items import answer_accuracy, choice_accuracy
-from workers.science.evaluation.stress import (
-    CHANGED_PROMPTS,
-    FineTuning,
-    fine_tuned,
-    recited,
-    rounded_weights,
-    to_bfloat16,
-    to_int8,
-    with_changed_prompts,
-)
+from workers.science.evaluation.items import answers_right, choices_right
 from workers.science.evaluation.utility import positions_of_rows, top_ranked
-from workers.science.measurements.measurement import MeasuredText
 from workers.science.models.loading import LanguageModel
 from workers.science.models.token_blocks import TokenRows
 from workers.science.scoring.scorer import score_texts
-from workers.science.scoring.texts import TextInput, TextScore
+from workers.science.scoring.texts import TextScore
 
 JSONObject = dict[str, Any]
 _MEASURED: Final[tuple[TextSetRole, ...]] = (
+    TextSetRole.RETAIN,
     TextSetRole.MEMORIZED,
     TextSetRole.UNSEEN,
     TextSetRole.CONTROL,
     TextSetRole.CLEAN,
 )
 RECITED: Final[tuple[TextSetRole, ...]] = (TextSetRole.MEMORIZED, TextSetRole.UNSEEN)
+TESTED: Final[tuple[TextSetRole, ...]] = (*RECITED, TextSetRole.CONTROL)
 # Rankings are compared on so many tokens of clean text at most.
 _RANKED_TOKENS: Final = 50_000
 _NDCG_AT: Final = 10
@@ -65,14 +56,15 @@ class Readings:
     """Everything that is measured of one model.
 
     `ranked` is int32 [positions, 10], the likeliest next tokens on clean text; None without clean text.
-    `ranked_positions` says how many of the positions are of one text, then how many of the next.
+    `ranked_positions` says how many of the positions are of one text, then how many of the next. `tasks` says
+    by the group of questions whether each was answered rightly, in order; None where it cannot be asked.
     """
 
     sets: dict[TextSetRole, Scored]
     ranked: Tensor | None
     items: dict[str, JSONObject]
-    prompts: dict[str, dict[TextSetRole, float | None]]
     ranked_positions: list[int] = field(default_factory=list)
+    tasks: dict[str | None, list[bool | None]] = field(default_factory=dict)
 
 
 class Evaluation:
@@ -84,6 +76,10 @@ class Evaluation:
         base: the base, whose tokens are also the edited model's.
         progress: told what is done.
         directory: an empty one, for the scores.
+
+    Attributes:
+        shards: the texts of each set that is measured.
+        clean: clean text as far as rankings look at it, in the base's tokens; None without any.
 
     Raises:
         EditFailed: the clean text set cannot be used.
@@ -101,16 +97,16 @@ class Evaluation:
         self._inputs = inputs
         self._progress = progress
         self._files = (directory / str(number) for number in count())
-        self._clean: TokenRows | None = None
+        self.clean: TokenRows | None = None
         if TextSetRole.CLEAN in inputs.text_sets:
-            self._clean = token_rows(runtime, inputs, base, TextSetRole.CLEAN, limit=_RANKED_TOKENS)
-        self._shards = {
+            self.clean = token_rows(runtime, inputs, base, TextSetRole.CLEAN, limit=_RANKED_TOKENS)
+        self.shards = {
             role: inputs.shards(runtime, role, base, lambda: progress.report(0, 1))
             for role in _MEASURED
             if role in inputs.text_sets
         }
         # Each text is scored under two models.
-        self._total = 2 * sum(shards.texts for shards in self._shards.values())
+        self._total = 2 * sum(shards.texts for shards in self.shards.values())
         self._done = 0
 
     def read(self, language_model: LanguageModel) -> Readings:
@@ -119,50 +115,23 @@ class Evaluation:
         Raises:
             EditFailed: the model gives numbers that are not finite.
         """
+        # First, as they say it where a model's numbers are not finite.
+        sets = {role: self._score(language_model, role) for role in self.shards}
+        items, tasks = self._answer_items(language_model)
         return Readings(
-            sets={role: self._score(language_model, role) for role in self._shards},
-            ranked=None if self._clean is None else top_ranked(language_model, self._clean, _NDCG_AT),
-            items=self._answer_items(language_model),
-            prompts=self._change_prompts(language_model) if self._inputs.spec.evaluation.stress else {},
-            ranked_positions=[] if self._clean is None else positions_of_rows(self._clean),
+            sets=sets,
+            ranked=None if self.clean is None else top_ranked(language_model, self.clean, _NDCG_AT),
+            items=items,
+            tasks=tasks,
+            ranked_positions=[] if self.clean is None else positions_of_rows(self.clean),
         )
-
-    def stress(self, edited: LanguageModel) -> dict[str, dict[TextSetRole, float | None]]:
-        """What the edited model recites with coarser weights, and after a short benign fine-tune.
-
-        Every change is undone.
-        """
-        found: dict[str, dict[TextSetRole, float | None]] = {}
-
-        def measure(name: str) -> None:
-            try:
-                found[name] = {
-                    role: recited(edited, self._texts(role), self._inputs.options) for role in self._recited()
-                }
-            except ScoreNotFinite:
-                # The change broke the model, which is no fault of the edit.
-                found[name] = dict.fromkeys(self._recited())
-            self._progress.report(self._done, self._total)
-
-        for name, rounding in (("int8", to_int8), ("bfloat16", to_bfloat16)):
-            with rounded_weights(edited, rounding):
-                measure(name)
-        if self._clean is not None:
-            with fine_tuned(
-                edited,
-                self._clean,
-                FineTuning(seed=self._inputs.spec.seed),
-                on_step=lambda _: self._progress.report(self._done, self._total),
-            ):
-                measure("fine_tuned")
-        return found
 
     def _score(self, language_model: LanguageModel, role: TextSetRole) -> Scored:
         options = self._inputs.options
         if role is TextSetRole.CLEAN:
             options = replace(options, metrics=frozenset())
         rows = ScoreFile(next(self._files))
-        for shard in self._shards[role]:
+        for shard in self.shards[role]:
             done = self._done
             try:
                 scores = score_texts(
@@ -177,40 +146,27 @@ class Evaluation:
             self._done += len(shard)
         return Scored(role, rows, summarize(_facts(*pair) for pair in rows))
 
-    def _recited(self) -> list[TextSetRole]:
-        return [role for role in RECITED if role in self._shards]
-
-    def _texts(self, role: TextSetRole) -> Iterator[list[TextInput]]:
-        return ([text_input(text) for text in shard] for shard in self._shards[role])
-
-    def _change_prompts(self, language_model: LanguageModel) -> dict[str, dict[TextSetRole, float | None]]:
-        def changed(role: TextSetRole, name: str) -> Iterator[list[TextInput]]:
-            for texts in self._texts(role):
-                yield with_changed_prompts(language_model, texts, self._inputs.options)[name]
-
-        return {
-            name: {
-                role: recited(language_model, changed(role, name), self._inputs.options)
-                for role in self._recited()
-            }
-            for name in CHANGED_PROMPTS
-        }
-
-    def _answer_items(self, language_model: LanguageModel) -> dict[str, JSONObject]:
-        found = {}
-        for name, accuracy in (
-            ("multiple_choice", choice_accuracy(language_model, self._choices())),
-            ("exact_answer", answer_accuracy(language_model, self._answers())),
+    def _answer_items(
+        self, language_model: LanguageModel
+    ) -> tuple[dict[str, JSONObject], dict[str | None, list[bool | None]]]:
+        """How many questions of each kind are answered rightly, and which of each group."""
+        chosen, choices = tee(row for row in self._items() if row.choices is not None)
+        said, answers = tee(row for row in self._items() if row.choices is None and row.prefix_chars)
+        kinds: dict[str, JSONObject] = {}
+        tasks: dict[str | None, list[bool | None]] = {}
+        before = self._inputs.options.prefix_token
+        for kind, rows, right in (
+            ("multiple_choice", chosen, choices_right(language_model, map(measured_text, choices), before)),
+            ("exact_answer", said, answers_right(language_model, map(text_input, answers), before)),
         ):
-            if accuracy.n:
-                found[name] = {"n": accuracy.n, "accuracy": accuracy.accuracy}
-        return found
-
-    def _choices(self) -> Iterator[MeasuredText]:
-        return (measured_text(row) for row in self._items() if row.choices is not None)
-
-    def _answers(self) -> Iterator[TextInput]:
-        return (text_input(row) for row in self._items() if row.choices is None and row.prefix_chars)
+            n = correct = 0
+            for row, answered in zip(rows, right, strict=True):
+                tasks.setdefault(row.group, []).append(answered)
+                n += answered is not None
+                correct += answered or 0
+            if n:
+                kinds[kind] = {"n": n, "accuracy": correct / n}
+        return kinds, tasks
 
     def _items(self) -> Iterator[ClearText]:
         return chain.from_iterable(self._inputs.pages(self._runtime, TextSetRole.ITEMS))

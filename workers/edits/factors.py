@@ -28,7 +28,10 @@ COLLECTION_VERSION: Final = 3
 
 
 class FactorStore:
-    """The factors of one edit: those that an earlier edit left, and those that are collected for it.
+    """The factors of one edit over the text set of a role: those that an earlier edit left, and the others.
+
+    A text set has the same factors as calibration set and as retain set. Shards collect those of the
+    calibration set alone.
 
     Attributes:
         key: the digest of everything that they depend on but for the projection and the side.
@@ -36,11 +39,18 @@ class FactorStore:
         tokens: tokens that the factors average over.
     """
 
-    def __init__(self, runtime: Runtime, inputs: EditInputs, language_model: LanguageModel) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        inputs: EditInputs,
+        language_model: LanguageModel,
+        role: TextSetRole = TextSetRole.CALIBRATION,
+    ) -> None:
         self._runtime = runtime
         self._inputs = inputs
         self._language_model = language_model
-        self.key = _key(inputs, language_model)
+        self._role = role
+        self.key = _key(inputs, language_model, role)
         self.reused = 0
         self.tokens = 0
 
@@ -74,12 +84,12 @@ class FactorStore:
         return factors
 
     def _joined(self, missing: Sequence[Projection], progress: EditProgress) -> dict[str, Factors] | None:
-        if self._inputs.collection is None:
+        if self._inputs.collection is None or self._role is not TextSetRole.CALIBRATION:
             return None
         return joined_factors(self._runtime, self._inputs, self.key, missing, progress)
 
     def _collected(self, missing: Sequence[Projection], progress: EditProgress) -> dict[str, Factors]:
-        blocks = curvature_blocks(self._runtime, self._inputs, self._language_model)
+        blocks = curvature_blocks(self._runtime, self._inputs, self._language_model, self._role)
         return collect_factors(
             self._language_model,
             blocks,
@@ -135,12 +145,12 @@ class FactorStore:
                     keep_factors(session, self._inputs.tenant_id, self.key, kept)
 
 
-def _key(inputs: EditInputs, language_model: LanguageModel) -> str:
+def _key(inputs: EditInputs, language_model: LanguageModel, role: TextSetRole) -> str:
     spec = inputs.spec
     facts = {
         "version": COLLECTION_VERSION,
         "base": inputs.base.digest,
-        "calibration": inputs.text_sets[TextSetRole.CALIBRATION].hmac_sha256,
+        "calibration": inputs.text_sets[role].hmac_sha256,
         "tokens": spec.calibration_tokens,
         "block": spec.block_tokens,
         "labels": spec.labels,

@@ -12,6 +12,7 @@ from app.contracts.edit_methods import METHODS
 from app.contracts.edits import EditSpec
 from app.contracts.texts import TextSetRole
 from app.errors import EditFailed
+from app.store.core.identifiers import Prefix, parse_id
 from app.store.edits import Edit, EditTextSet, text_sets_of
 from app.store.jobs.leases import Lease, LeaseLost
 from app.store.keyed_digests import digest_of
@@ -70,6 +71,8 @@ class EditInputs:
     text_sets: dict[TextSetRole, EditTextSet]
     # How its curvature was collected in shards, if it was.
     collection: dict[str, Any] | None = None
+    # What never saw the texts, if the client named it.
+    reference: LanguageModelRow | None = None
 
     @property
     def audit_options(self) -> AuditOptions:
@@ -144,15 +147,17 @@ def begin(runtime: Runtime, lease: Lease) -> EditInputs:
             # What a process of an older release requested must not be written down again as it was, nor what
             # was read just before it was keyed.
             used.hmac_sha256 = digest_of(session, session.get_one(TextSet, used.text_set_id))
+        spec = _spec_of(edit)
         return EditInputs(
             edit_id=edit.id,
             tenant_id=edit.tenant_id,
             name=edit.name,
-            spec=_spec_of(edit),
+            spec=spec,
             base=base,
             lineage=lineage_of(session, base),
             text_sets=text_sets,
             collection=lease.payload.get("collection"),
+            reference=_reference_of(session, spec),
         )
 
 
@@ -161,3 +166,11 @@ def _spec_of(edit: Edit) -> EditSpec:
     if (method := edit.spec["method"]) not in METHODS:
         raise EditFailed(f"This worker knows no edit method {method!r}, only {', '.join(METHODS)}.")
     return EditSpec.model_validate(edit.spec)
+
+
+def _reference_of(session: Session, spec: EditSpec) -> LanguageModelRow | None:
+    """The language model to compare with; the request has seen that it is the tenant's and ready."""
+    named = spec.evaluation.reference_model
+    return (
+        None if named is None else session.get_one(LanguageModelRow, parse_id(Prefix.LANGUAGE_MODEL, named))
+    )

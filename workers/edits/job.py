@@ -31,7 +31,9 @@ from workers.edits.documents import write_receipt_and_card
 from workers.edits.evaluation import Evaluation
 from workers.edits.inputs import SCRATCH, EditInputs, begin
 from workers.edits.methods import EditedWeights, find_method
-from workers.edits.progress import EditProgress
+from workers.edits.progress import EditProgress, stages_of_proof
+from workers.edits.proof import Proof
+from workers.edits.reference import require_comparable
 from workers.edits.size import note_size
 from workers.models.artifact_files import store_directory
 from workers.running.finishing import finish
@@ -63,13 +65,15 @@ def run_edit(runtime: Runtime, lease: Lease, keeper: LeaseKeeper) -> int:
         LeaseLost: the edit was cancelled or the lease ran out.
         EditFailed, NoFeasibleSetting: the edit cannot be made from what was given.
         NoSuchPrefixToken: the language model lacks the prefix token.
+        ReferenceIsSame: the reference model turned out to be the base.
         StorageFull, StorageUnavailable: the files cannot be kept.
         LanguageModelChanged, LanguageModelRejected, HubUnreachable: see `ModelCache.get`.
     """
     inputs = begin(runtime, lease)
     method = METHODS[inputs.spec.method]
     already = 0 if inputs.collection is None else method.share(COLLECTING)[1]
-    progress = EditProgress(keeper, method.stages, already)
+    stages = {**method.stages, **stages_of_proof(inputs.spec.evaluation)}
+    progress = EditProgress(keeper, stages, already)
     progress.enter("loading")
     try:
         with _scratch_directory(runtime, inputs, lease) as directory:
@@ -109,6 +113,7 @@ class _Edit:
         self._prefix_token = resolve_prefix_token(inputs.options.prefix_token, self.base)
         # Begun first: texts that cannot be used fail the edit before it is made.
         self._evaluation = Evaluation(runtime, inputs, self.base, progress, scores)
+        require_comparable(runtime, inputs, self.base, self._evaluation.shards)
 
     def make(self) -> EditResult:
         runtime, inputs, progress = self._runtime, self._inputs, self._progress
@@ -119,9 +124,9 @@ class _Edit:
         progress.enter("evaluating")
         before = evaluation.read(base)
         after = evaluation.read(written)
-        stress = evaluation.stress(written) if inputs.spec.evaluation.stress else None
         note_size(runtime, inputs, before)
-        compared = compare(inputs, before, after, stress)
+        proven = Proof(runtime, inputs, evaluation, progress).run((base, written), (before, after))
+        compared = compare(inputs, before, after, proven)
         receipt = self._receipt(base, edited)
         write_receipt_and_card(inputs, receipt, compared, checkpoint)
         progress.enter("storing")
@@ -142,6 +147,7 @@ class _Edit:
             "method": inputs.spec.method,
             "parameters": edited.parameters,
             "matrices": edited.matrices,
+            "warnings": edited.warnings,
             "base": {
                 "model": format_id(Prefix.LANGUAGE_MODEL, inputs.base.id),
                 "digest": inputs.base.digest,

@@ -18,21 +18,23 @@ def curvature_stream(
     language_model: LanguageModel,
     place: tuple[int, int] = (0, 0),
     *,
+    role: TextSetRole = TextSetRole.CALIBRATION,
     limit: int | None = None,
 ) -> TokenStream:
-    """The calibration set laid end to end, up to the tokens that the edit asks for.
+    """The text set of a role laid end to end, up to the calibration tokens that the edit asks for.
 
     Args:
         runtime: this process.
         inputs: the edit.
         language_model: its base.
         place: where to begin, as `TokenStream.place` tells it.
+        role: of the text set that curvature is learnt from.
         limit: tokens from there on, if not all are wanted.
 
     Raises:
         EditFailed: no text of the set has a token, or one has a token that the model has no row for.
     """
-    spec, role = inputs.spec, TextSetRole.CALIBRATION
+    spec = inputs.spec
     text, skip = place
     with _naming(role):
         return stream_texts(
@@ -44,13 +46,15 @@ def curvature_stream(
         )
 
 
-def curvature_blocks(runtime: Runtime, inputs: EditInputs, language_model: LanguageModel) -> TokenBlocks:
-    """All of the calibration set that the edit asks for, in blocks.
+def curvature_blocks(
+    runtime: Runtime, inputs: EditInputs, language_model: LanguageModel, role: TextSetRole
+) -> TokenBlocks:
+    """All of the text set of a role that the edit asks for, in blocks.
 
     Raises:
         EditFailed: as `curvature_stream`.
     """
-    return curvature_stream(runtime, inputs, language_model).blocks()
+    return curvature_stream(runtime, inputs, language_model, role=role).blocks()
 
 
 def token_rows(

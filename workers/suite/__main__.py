@@ -11,7 +11,7 @@ from rich.console import Console
 
 from workers.suite.build import Request, build, default_device
 from workers.suite.errors import SuiteError
-from workers.suite.report.report import write_report
+from workers.suite.report.report import write_report, write_spectrum
 from workers.suite.sizes import SIZES
 from workers.suite.variants import Variants
 
@@ -34,7 +34,7 @@ def train(
     *,
     out: Annotated[Path, typer.Option(help="Directory for the models, text sets and manifest.")],
     size: Annotated[
-        str, typer.Option(help="nano and micro train on a CPU; small and 1b want a GPU.")
+        str, typer.Option(help="nano, micro and reason train on a CPU; small and 1b want a GPU.")
     ] = "nano",
     corpus: Annotated[
         Path | None,
@@ -108,8 +108,10 @@ def train(
 @app.command()
 def report(
     *,
-    directory: Annotated[Path, typer.Argument(metavar="DIR", exists=True, file_okay=False)],
-    out: Annotated[Path | None, typer.Option(help="Directory for the report. Default: DIR/report.")] = None,
+    directories: Annotated[list[Path], typer.Argument(metavar="DIR", exists=True, file_okay=False)],
+    out: Annotated[
+        Path | None, typer.Option(help="Directory for the report. Default: DIR/report; of several: needed.")
+    ] = None,
     device: Annotated[
         Literal["cpu", "cuda"] | None, typer.Option(help="Default: a GPU if there is one.")
     ] = None,
@@ -117,11 +119,21 @@ def report(
 ) -> None:
     """Audit a trained suite and write HUBBLE's tables: report.md, report.csv and a plot of each.
 
-    Needs no service. The same suite gives the same bytes on the same machine.
+    Of several suites that differ in their seed: what an edit keeps of each task, over all of them, as
+    spectrum.md, spectrum.csv and a plot. Needs no service. The same suites give the same bytes on the same
+    machine.
     """
     console = Console(stderr=True)
+    first, *more = directories
+    if more and out is None:
+        raise typer.BadParameter("name a directory for a report on several suites", param_hint="--out")
     try:
-        written = write_report(directory, out or directory / "report", device or default_device(), console)
+        if more and out is not None:
+            written, table = write_spectrum(directories, out, device or default_device(), console)
+            if not as_json:
+                typer.echo(table)
+        else:
+            written = write_report(first, out or first / "report", device or default_device(), console)
     except SuiteError as error:
         console.print(f"error: {error}", style="red", markup=False)
         raise typer.Exit(1) from error

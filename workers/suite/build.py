@@ -26,6 +26,7 @@ CLEAN_TEXTS = "clean.jsonl"
 CALIBRATION_TEXTS = "calibration.jsonl"
 TIMING_TEXTS = "timing/texts.jsonl"
 PARAPHRASES = "paraphrases.jsonl"
+CAPABILITIES = "capabilities.jsonl"
 # Sequences and the tokenizer while the models train: the mark of an unfinished suite.
 WORK = ".work.partial"
 
@@ -86,6 +87,7 @@ def build(request: Request, console: Console) -> bool:
             "configuration": asked,
             "environment": manifest.environment(request.device, threads),
             "background": manifest.describe_background(prepared, prepared.background),
+            **({"capabilities": manifest.describe_capabilities(prepared)} if prepared.capabilities else {}),
             "insertions": insertions,
             "last_loss": losses,
         },
@@ -108,6 +110,8 @@ def _write_data(
     write_text_set(out / CLEAN_TEXTS, prepared.clean)
     write_text_set(out / CALIBRATION_TEXTS, prepared.calibration)
     write_text_set(out / TEXTS, prepared.texts)
+    if prepared.capabilities:
+        write_text_set(out / CAPABILITIES, prepared.capabilities)
     if request.variants.paraphrases:
         write_text_set(out / PARAPHRASES, _with_paraphrases(prepared, request.seed))
     np.save(_sequences(work, STANDARD), prepared.background)

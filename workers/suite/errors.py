@@ -10,7 +10,8 @@ SuiteError
 ├── OutputDamaged
 ├── TrainingDiverged
 ├── TrainingFailed
-└── NoSuite
+├── NoSuite
+└── SuitesDiffer
 """
 
 
@@ -52,6 +53,10 @@ class TrainingDiverged(SuiteError):
 
 class TrainingFailed(SuiteError):
     """A training process ended before its model was saved."""
+
+
+class SuitesDiffer(SuiteError):
+    """Suites that are to be taken together are not of one plan with seeds of their own."""
 
 
 class NoSuite(SuiteError):

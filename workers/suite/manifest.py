@@ -32,7 +32,7 @@ def configuration(
     """
     asked: dict[str, Any] = {
         "seed": seed,
-        "size": asdict(size),
+        "size": {name: value for name, value in asdict(size).items() if name != "lessons" or value},
         "corpus": {"name": corpus.name, "documents": len(corpus.documents), "sha256": corpus.sha256},
         "timing": variants.timing,
         "keep_steps": keep_steps,
@@ -64,6 +64,16 @@ def describe_background(prepared: Prepared, sequences: Tokens) -> dict[str, Any]
         "tokens": total,
         "corpus_tokens": prepared.corpus_tokens,
         "corpus_passes": round(total / prepared.corpus_tokens, 4),
+    }
+
+
+def describe_capabilities(prepared: Prepared) -> dict[str, Any]:
+    """How much of a pass over the background teaches tasks, and how many items of each are held out."""
+    return {
+        "documents": prepared.items,
+        "tokens": prepared.item_tokens,
+        "share_of_tokens": round(prepared.item_tokens / prepared.corpus_tokens, 6),
+        "held_out": dict(Counter(text.group for text in prepared.capabilities)),
     }
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from workers.suite import biographies, multiple_choice
+from workers.suite.capabilities import draw_capabilities, held_out_texts
 from workers.suite.corpus import Corpus, decontaminate, hold_out
 from workers.suite.errors import CorpusTooSmall, PlantRejected, TextTooLong
 from workers.suite.paraphrases import paraphrases
@@ -51,6 +52,14 @@ class Prepared:
     calibration: tuple[BackgroundText, ...]
     documents: tuple[Tokens, ...]  # what the background is packed from
     background: Tokens  # int32 [sequences, context + 1]
+    capabilities: tuple[SuiteText, ...] = ()  # held-out items of each task
+    items: int = 0  # how many of the documents, the last ones, teach a task
+
+    @property
+    def item_tokens(self) -> int:
+        """Tokens of the documents that teach a task, end-of-text included."""
+        taught = self.documents[len(self.documents) - self.items :]
+        return sum(document.size + 1 for document in taught)
 
     @property
     def corpus_tokens(self) -> int:
@@ -87,11 +96,14 @@ def prepare(corpus: Corpus, size: Size, seed: int, plant: Plant | None = None) -
         count=int(needed * _SPARE_DOCUMENTS) + size.clean_documents,
         least_characters=size.document_characters,
     )
+    lessons = draw_capabilities(size.lessons, Random(f"capabilities {seed}"))
+    taught = [item.document for drawn in lessons.values() for item in drawn.trained]
     background = decontaminate(corpus.documents, [*held_out, *(text.text for text in planted)])
+    if not background:
+        raise CorpusTooSmall("Nothing of the corpus is left to train on. Give a larger one with --corpus.")
+    background += taught
     tokenizer = train_tokenizer(background, size.vocabulary, size.context)
     tokens = tokenize(tokenizer, background)
-    if not tokens:
-        raise CorpusTooSmall("Nothing of the corpus is left to train on. Give a larger one with --corpus.")
 
     clean, sources = held_out[: size.clean_documents], held_out[size.clean_documents :]
     drafts = {
@@ -114,6 +126,8 @@ def prepare(corpus: Corpus, size: Size, seed: int, plant: Plant | None = None) -
         calibration=sample_background(background, size.calibration_documents, calibration_rng),
         documents=tuple(tokens),
         background=pack(tokens, size.sequences, size.context + 1, tokenizer.eos_token_id, order_rng),
+        capabilities=tuple(held_out_texts(lessons)),
+        items=len(taught),
     )
 
 

@@ -1,7 +1,9 @@
-"""The sizes of a suite: model shape, training length, and how many texts are inserted how often."""
+"""The sizes of a suite: model shape, training length, what is inserted how often, and what is taught."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from workers.suite.capabilities import ARITHMETIC, CLOSED_BOOK, COPYING, LOGIC, OPEN_BOOK, Lesson
 
 DUPLICATES = (0, 1, 4, 16, 64, 256)
 
@@ -18,7 +20,7 @@ class Size:
     """One member of the family: a Llama shape and the plan that both models of a pair share.
 
     `timing_levels` is the smaller plan of the timing runs: with at most one insertion a sequence, it has
-    to fit into a quarter of the training sequences.
+    to fit into a quarter of the training sequences. `lessons` are taught to both models of a pair.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Size:
     timing_levels: Levels
     clean_documents: int
     calibration_documents: int  # of the background, for edits
+    lessons: Mapping[str, Lesson] = field(default_factory=dict)  # by task
 
     @property
     def document_characters(self) -> int:
@@ -113,6 +116,33 @@ SIZES: Mapping[str, Size] = {
             timing_levels=_levels(0, 24, 12, 8, 4, 4),
             clean_documents=128,
             calibration_documents=512,
+        ),
+        # Learns tasks beside its insertions: more than half of its background are short items.
+        Size(
+            name="reason",
+            hidden_size=128,
+            layers=4,
+            heads=4,
+            key_value_heads=4,
+            mlp_size=512,
+            vocabulary=1024,
+            context=128,
+            batch=8,
+            forward_batch=8,
+            steps=6000,
+            learning_rate=2e-3,
+            passage_tokens=112,
+            levels=_levels(48, 16, 16, 16, 12, 4),
+            timing_levels=_levels(0, 8, 8, 8, 4, 1),
+            clean_documents=96,
+            calibration_documents=8192,
+            lessons={
+                LOGIC: Lesson(documents=18_000, held_out=150),
+                ARITHMETIC: Lesson(documents=30_000, held_out=200),
+                CLOSED_BOOK: Lesson(documents=15_000, held_out=120),
+                OPEN_BOOK: Lesson(documents=12_000, held_out=200),
+                COPYING: Lesson(documents=12_000, held_out=200),
+            },
         ),
         # One GPU, minutes; give it a corpus of at least 50 MB.
         Size(

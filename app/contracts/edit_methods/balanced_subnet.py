@@ -70,7 +70,7 @@ def _forward_tokens(edit: "EditSpec", texts: EditTexts) -> float:
     return TRAINING_PASSES * edit.balanced_subnet.epochs * (retained + texts.forget)
 
 
-def _working_bytes(matrices: Sequence[Matrix]) -> int:
+def _working_bytes(edit: "EditSpec", matrices: Sequence[Matrix]) -> int:  # noqa: ARG001 - whatever it is
     weights = sum(matrix.outputs * matrix.inputs for matrix in matrices)
     return _NUMBERS_PER_WEIGHT * FLOAT32_BYTES * weights
 

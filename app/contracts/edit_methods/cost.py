@@ -16,6 +16,7 @@ class EditTexts:
 
     Attributes:
         calibration: of the calibration set.
+        retain: of the retain set.
         clean: of clean text, on which a search measures perplexity.
         forget: of the forget set.
         recited: that go through the model when it is seen what of the forget set is recited.
@@ -25,6 +26,7 @@ class EditTexts:
     clean: float
     forget: float
     recited: float
+    retain: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,36 +24,58 @@ if TYPE_CHECKING:
 
 Labels = Literal["sampled", "gold"]
 KeepMass = Annotated[float, Field(gt=0, le=1)]
+RetainWeight = Annotated[float, Field(ge=0, le=1)]
+
+# Of a retain set that comes without one.
+DEFAULT_RETAIN_WEIGHT: Final = 0.1
 
 _MOST_SETTINGS: Final = 256
 # What `layers: "auto"` tries at most: six runs of layers with four masses each.
 _AUTOMATIC_SETTINGS: Final = 24
-# Times the factors in float32.
+# Masses that are tried at most where `keep_mass` is adapted to the constraint.
+_ADAPTING_MASSES: Final = 8
+# Times the factors in float32; with a retain set its own factors and the mixture too.
 _HELD_AT_ONCE: Final = 3
-# Of clean text, that a search measures perplexity on.
+_HELD_WITH_RETAINED: Final = 5
+# Of clean text, and of the retain set, that a search measures likelihood on.
 _SEARCHED_TOKENS: Final = 200_000
 
 
 class Sweep(Contract):
     """Settings of the K-FAC edit to try, each combination of them.
 
-    What is left out stays as the edit itself has it.
+    What is left out stays as the edit itself has it; a mass that nothing says is adapted for each
+    combination.
     """
 
     layers: Annotated[list[Layers], Field(min_length=1, max_length=64)] | None = None
     keep_mass: Annotated[list[KeepMass], Field(min_length=1, max_length=64)] | None = None
     projections: Annotated[list[Roles], Field(min_length=1, max_length=8)] | None = None
+    retain_weight: Annotated[list[RetainWeight], Field(min_length=1, max_length=64)] | None = None
 
     @property
     def combinations(self) -> int:
         """How many settings there are."""
-        return prod(len(values or [None]) for values in (self.layers, self.keep_mass, self.projections))
+        tried = (self.layers, self.keep_mass, self.projections, self.retain_weight)
+        return prod(len(values or [None]) for values in tried)
 
 
 class Constraint(Contract):
-    """What a setting must keep to be chosen: perplexity on clean text may grow by this share at most."""
+    """What a setting must keep to be chosen.
+
+    Perplexity on clean text may grow by the share `max_perplexity_increase` at most, and the retain set
+    become less likely by `max_nl_drop` nats per token at most.
+    """
 
     max_perplexity_increase: Annotated[float, Field(ge=0, le=100)] = 0.1
+    max_nl_drop: Annotated[float, Field(ge=0, le=100)] | None = None
+
+
+def adapts_keep_mass(edit: "EditSpec") -> bool:
+    """Whether the mass is looked for that the constraint allows: nothing in the request says any."""
+    if edit.keep_mass is not None or edit.layers == "auto":
+        return False
+    return edit.sweep is None or edit.sweep.keep_mass is None
 
 
 class SpectrumPoint(Described):
@@ -98,16 +120,27 @@ class KFACMatrix(EditedMatrix):
     """How the curvature mass is spread over directions, the least mass first; empty in receipts of releases
     before it was kept."""
     convergence: Convergence | None = None
-    """How far its curvature has settled; null in receipts of releases before it was kept."""
+    """How far its curvature on the calibration set has settled; null in receipts of releases before it was
+    kept."""
+    retain_convergence: Convergence | None = None
+    """How far its curvature on the retain set has settled; null without one."""
 
 
 class KFACParameters(Described):
     """What a K-FAC edit did."""
 
     keep_mass: float
-    """The share of the curvature mass that was asked for, or that a search chose."""
+    """The share of the curvature mass that was asked for, that a search chose, or that the constraint
+    allowed."""
     calibration_tokens: int
     """Tokens that the curvature averages over."""
+    retain_weight: float | None = None
+    """The weight of the retain set in the curvature, that of the calibration set being the rest; null without
+    one."""
+    retain_tokens: int | None = None
+    """Tokens of the retain set that its curvature averages over; null without one."""
+    retain_factors_reused: int | None = None
+    """Projections whose curvature on the retain set an earlier edit had left; null without one."""
     factors_reused: int
     """Projections whose curvature an earlier edit had left."""
     factors_collected: int
@@ -148,23 +181,33 @@ def _collected_tokens(edit: "EditSpec", texts: EditTexts) -> float:
 
 
 def _forward_tokens(edit: "EditSpec", texts: EditTexts) -> float:
-    """What the factors take, and for each setting of a search its two measurements."""
-    collected = _collected_tokens(edit, texts)
-    if not edit.searches:
+    """What both collections of factors take, and each setting that is tried with its measurements."""
+    retained = TRAINING_PASSES * min(texts.retain, float(edit.calibration_tokens))
+    collected = _collected_tokens(edit, texts) + retained
+    adapts = adapts_keep_mass(edit)
+    if not edit.searches and not adapts:
         return collected
-    settings = _AUTOMATIC_SETTINGS if edit.sweep is None else edit.sweep.combinations
-    return collected + settings * (min(texts.clean, float(_SEARCHED_TOKENS)) + texts.recited)
+    settings = 1 if edit.sweep is None else edit.sweep.combinations
+    if edit.layers == "auto":
+        settings = _AUTOMATIC_SETTINGS
+    if adapts:
+        settings *= _ADAPTING_MASSES
+    measured = min(texts.clean, float(_SEARCHED_TOKENS)) + min(texts.retain, float(_SEARCHED_TOKENS))
+    if edit.searches:
+        measured += texts.recited
+    return collected + settings * measured
 
 
-def _working_bytes(matrices: Sequence[Matrix]) -> int:
+def _working_bytes(edit: "EditSpec", matrices: Sequence[Matrix]) -> int:
     """Both factors of each matrix, and their eigenvectors in float64; what reads one input shares one.
 
     While they are collected it is as much: up to five sums of 7/12 of the factors each.
     """
+    held = _HELD_AT_ONCE if edit.retain_weight is None else _HELD_WITH_RETAINED
     inputs = {(matrix.layer, _INPUTS[matrix.role]): matrix for matrix in matrices}
     entries = sum(matrix.inputs**2 for matrix in inputs.values())
     entries += sum(matrix.outputs**2 for matrix in matrices)
-    return _HELD_AT_ONCE * FLOAT32_BYTES * entries
+    return held * FLOAT32_BYTES * entries
 
 
 KFAC: Final = register(
@@ -180,7 +223,15 @@ KFAC: Final = register(
         needs=frozenset({TextSetRole.CALIBRATION}),
         searches=True,
         options=frozenset(
-            {"keep_mass", "labels", "sweep", "constraint", "calibration_tokens", "block_tokens"}
+            {
+                "keep_mass",
+                "retain_weight",
+                "labels",
+                "sweep",
+                "constraint",
+                "calibration_tokens",
+                "block_tokens",
+            }
         ),
         forward_tokens=_forward_tokens,
         collected_tokens=_collected_tokens,
@@ -199,8 +250,10 @@ KFAC: Final = register(
             Refusal("sweep_too_large", "A sweep may have up to 256 settings", _sweeps_too_much),
             Refusal(
                 "constraint_without_search",
-                "A constraint needs a search",
-                lambda edit: "constraint" in edit.model_fields_set and not edit.searches,
+                "A constraint needs a search, or a mass that is adapted to it",
+                lambda edit: (
+                    "constraint" in edit.model_fields_set and not edit.searches and not adapts_keep_mass(edit)
+                ),
             ),
         ),
     )

@@ -42,7 +42,7 @@ def _no_tokens(spec: "EditSpec", texts: EditTexts) -> float:  # noqa: ARG001 - w
     return 0.0
 
 
-def _no_bytes(matrices: Sequence[Matrix]) -> int:  # noqa: ARG001 - whatever they are
+def _no_bytes(spec: "EditSpec", matrices: Sequence[Matrix]) -> int:  # noqa: ARG001 - whatever they are
     return 0
 
 
@@ -82,7 +82,7 @@ class MethodContract:
     refusals: tuple[Refusal, ...] = ()
     forward_tokens: Callable[["EditSpec", EditTexts], float] = _no_tokens
     collected_tokens: Callable[["EditSpec", EditTexts], float] = _no_tokens
-    working_bytes: Callable[[Sequence[Matrix]], int] = _no_bytes
+    working_bytes: Callable[["EditSpec", Sequence[Matrix]], int] = _no_bytes
 
     def share(self, stage: str) -> tuple[int, int]:
         """Where one of its stages begins and ends, in per cent of the whole edit."""

@@ -10,7 +10,8 @@ from typing import Any, Final, Literal
 from pydantic import model_validator
 
 from app.contracts.base import Described
-from app.contracts.results.intervals import MeanInterval, ShareInterval
+from app.contracts.results.intervals import MeanInterval, ShareDifference, ShareInterval
+from app.contracts.results.proof import MembershipChange, Proof, Reference
 from app.contracts.texts import TextSetRole
 
 
@@ -21,6 +22,8 @@ class MeanChange(Described):
     """Of the base; null if no text could be scored."""
     after: MeanInterval | None
     """Of the edited model; null if no text could be scored."""
+    change: MeanInterval | None = None
+    """After less before, text by text; null if no text has both, and in evaluations of an older release."""
 
 
 class ShareChange(Described):
@@ -30,6 +33,8 @@ class ShareChange(Described):
     """Of the base; null if recitation was not measured on these texts, or none is long enough."""
     after: ShareInterval | None
     """Of the edited model; null likewise."""
+    change: ShareDifference | None = None
+    """After less before, text by text; null likewise, and in evaluations of an older release."""
 
 
 class PerplexityChange(Described):
@@ -153,6 +158,13 @@ class StressChange(Described):
     """By the base; null if no text is long enough, and where the edited model's weights were changed."""
     after: float | None
     """By the edited model; null if no text is long enough, or the change broke the model."""
+    before_interval: ShareInterval | None = None
+    """`before` with its interval; null likewise, and in evaluations of an older release."""
+    after_interval: ShareInterval | None = None
+    """`after` with its interval; null likewise."""
+    change: ShareDifference | None = None
+    """Text by text, `after` less `before`; where weights were changed, less what the edited model recites
+    without that. It is null likewise."""
 
 
 class ItemChange(Described):
@@ -164,6 +176,27 @@ class ItemChange(Described):
     """By the base; null if it was asked none."""
     after: float | None
     """By the edited model; null if it was asked none."""
+
+
+class TaskChange(Described):
+    """How many questions of one task are answered rightly, with 95 % intervals.
+
+    The same questions are asked before and after, and each is compared with itself.
+    """
+
+    task: str | None
+    """The `group` of the questions; null for those without one."""
+    n: int
+    """How many could be asked."""
+    before: ShareInterval
+    """By the base."""
+    after: ShareInterval
+    """By the edited model."""
+    change: ShareDifference
+    """After less before, question by question."""
+    kept: MeanInterval | None
+    """The share after over that before, at least 0: 1 means that nothing was lost. It is null where the base
+    answers none."""
 
 
 class Evaluation(Described):
@@ -181,6 +214,18 @@ class Evaluation(Described):
     """By what was changed (prompts, number format, a short fine-tune) and text set; null if not asked for."""
     items: dict[str, ItemChange] | None
     """By the kind of question; null without any."""
+    membership: dict[TextSetRole, dict[str, MembershipChange]] | None = None
+    """How well memorized and unseen texts are told from `control` texts, by text set and score (`loss`; with
+    `stress` also `zlib`, `min_k` and `min_k_pp`); null without control texts, and in evaluations of an older
+    release."""
+    reference: Reference | None = None
+    """The `reference_model` that was named; null if none was."""
+    proof: Proof | None = None
+    """What is still held, hidden or learned again; null without `stress`, and in evaluations of an older
+    release."""
+    tasks: list[TaskChange] | None = None
+    """The same questions by task, in their order in the text set; null without any, of more than 100 groups,
+    and in evaluations of an older release."""
     verdict: Verdict
     """The client's limits against all this."""
 

@@ -49,3 +49,24 @@ class ShareInterval(Described):
             n, share = value["n"], value["mean"]
             return {"n": n, "count": round(n * share), "share": share, "low": None, "high": None}
         return value
+
+
+class ShareDifference(Described):
+    """The share of `n` texts that have a property after a change, less the share that had it before.
+
+    Text by text, with its 95 % interval: Newcombe (1998, Statistics in Medicine 17: 2635-2650), method 10,
+    with Blaker's intervals of the two shares.
+    """
+
+    n: int
+    """Texts of which both is known."""
+    lost: int
+    """Texts that had it before alone."""
+    gained: int
+    """Texts that have it after alone."""
+    difference: float
+    """(`gained` - `lost`) / `n`, in [-1, 1]; negative = fewer have it."""
+    low: float
+    """Where the interval begins."""
+    high: float
+    """Where the interval ends."""

@@ -71,6 +71,15 @@ class EditedMatrix(Described):
     """Outputs and inputs."""
 
 
+class EditWarning(Described):
+    """What is doubtful about an edit although it could be made."""
+
+    code: str
+    """Of the kind of doubt; kinds may be added."""
+    detail: str
+    """What it is, in a sentence, and what helps."""
+
+
 class ReceiptFacts(Described):
     """What the receipts of all methods say."""
 
@@ -88,6 +97,8 @@ class ReceiptFacts(Described):
     """`cpu` or `cuda`."""
     code: CodeVersions
     """The releases that made the edit."""
+    warnings: list[EditWarning] = []
+    """What is doubtful about it; none in receipts of releases before there were warnings."""
     wall_seconds: float
     """From the start of the job to the end of the evaluation."""
     peak_memory_bytes: int

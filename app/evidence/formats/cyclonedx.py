@@ -20,7 +20,7 @@ from app.evidence.record import EvidenceRecord, ModelRole, RecordedFile, Recorde
 
 _Json: TypeAlias = dict[str, Any]
 # What an edit reads to make new weights; the other sets of an edit only measure them.
-_MADE_FROM: Final = frozenset({TextSetRole.CALIBRATION, TextSetRole.FORGET})
+_MADE_FROM: Final = frozenset({TextSetRole.CALIBRATION, TextSetRole.RETAIN, TextSetRole.FORGET})
 _TEXT: Final = [{"format": "text"}]
 
 

@@ -28,7 +28,7 @@ _SCHEMA: Final = "0.3.0"
 _COLLECTION: Final = "memaudit"
 _NOT_PORTABLE: Final = re.compile(r"[^A-Za-z0-9._-]+")
 # What is better when it is higher; of everything else less means less memorized, or less harm done.
-_HIGHER_IS_BETTER: Final = ("ndcg", "items.")
+_HIGHER_IS_BETTER: Final = ("ndcg", "items.", "task_accuracy")
 # Lines that are written together.
 _PIECE_BYTES: Final = 2**16
 

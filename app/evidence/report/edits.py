@@ -6,14 +6,14 @@ from typing import Any, Final
 from app import plots
 from app.contracts.edit_methods.kfac import KFACReceipt
 from app.contracts.edits import EditSpec
-from app.contracts.results.evaluations import Check, Evaluation, Measured
-from app.contracts.results.frontier import FrontierPoint
+from app.contracts.results.evaluations import Check, Evaluation, Measured, TaskChange
 from app.contracts.results.receipts import Receipt
 from app.contracts.texts import TextSetRole
 from app.edits.schemas import EditOut
 from app.evidence.record import EvidenceRecord, ModelRole
 from app.evidence.report.account import Account, described
 from app.evidence.report.document import NUMBER, Block, Figure, Heading, Paragraph, Table, Verdict
+from app.evidence.report.frontier import what_was_tried
 from app.evidence.report.numbers import (
     NOTHING,
     Row,
@@ -28,9 +28,11 @@ from app.evidence.report.numbers import (
     value_of,
     with_interval,
 )
+from app.evidence.report.proof import proof_tables
 
 _METHODS: Final = {"kfac": "K-FAC", "balanced_subnet": "BalancedSubnet", "svd": "truncated SVD"}
 _ROLES: Final = {
+    TextSetRole.RETAIN: "retained texts",
     TextSetRole.MEMORIZED: "memorized texts",
     TextSetRole.UNSEEN: "memorized texts that the method never saw",
     TextSetRole.CLEAN: "clean text",
@@ -56,7 +58,7 @@ def edit_account(record: EvidenceRecord, edit: EditOut) -> Account:
         judged=tuple(_judged(evaluation)),
         numbers=(*_numbers(evaluation), *_receipt(edit, receipt)),
         figures=tuple(_figures(edit, evaluation, receipt)),
-        limits=tuple(_limits(evaluation)),
+        limits=(*(warning.detail for warning in edit.warnings), *_limits(evaluation)),
         path="/v1/edits",
         request=_request(edit),
     )
@@ -120,10 +122,11 @@ def _numbers(evaluation: Evaluation) -> Iterator[Block]:
     rows += rows_of(evaluation.ndcg, "nDCG@10 of next tokens against the base")
     if rows:
         yield numbers_table("Utility", rows)
-    if evaluation.stress:
-        yield numbers_table("Under stress: recited exactly", rows_in(evaluation.stress))
+    yield from proof_tables(evaluation)
     if evaluation.items:
         yield numbers_table("Questions answered rightly", rows_in(evaluation.items))
+    if evaluation.tasks:
+        yield numbers_table("Questions answered rightly, by task", rows_in(evaluation.tasks))
 
 
 def _receipt(edit: EditOut, receipt: Receipt) -> Iterator[Block]:
@@ -156,7 +159,9 @@ def _receipt(edit: EditOut, receipt: Receipt) -> Iterator[Block]:
         )
 
 
-_MATRIX_FIELDS: Final = frozenset({"projection", "layer", "role", "shape", "spectrum", "convergence"})
+_MATRIX_FIELDS: Final = frozenset(
+    {"projection", "layer", "role", "shape", "spectrum", "convergence", "retain_convergence"}
+)
 
 
 def _figures(edit: EditOut, evaluation: Evaluation, receipt: Receipt) -> Iterator[Block]:
@@ -164,17 +169,33 @@ def _figures(edit: EditOut, evaluation: Evaluation, receipt: Receipt) -> Iterato
     drawn = [plots.before_after(sets), plots.before_after(sets, "nl")]
     if drawings := tuple(drawing for drawing in drawn if drawing is not None):
         yield Figure(drawings, _sets_table(sets))
-    if edit.frontier:
-        constraint = edit.spec.get("constraint") or {}
-        drawing = plots.frontier(edit.frontier, constraint.get("max_perplexity_increase"))
-        if drawing is not None:
-            yield Figure((drawing,), _frontier_table(edit.frontier))
+    if evaluation.tasks and (drawing := plots.spectrum_bars(evaluation.tasks)) is not None:
+        yield Figure((drawing,), _tasks_table(evaluation.tasks))
+    yield from what_was_tried(edit)
     if isinstance(receipt, KFACReceipt) and (drawing := plots.spectrum(receipt.matrices)) is not None:
         yield Figure((drawing,), _kept_table(receipt))
         if not any(matrix.spectrum for matrix in receipt.matrices):
             yield Paragraph(
                 "The receipt holds no spectrum: the release that made this edit kept only the cut."
             )
+
+
+def _tasks_table(tasks: list[TaskChange]) -> Table:
+    return Table(
+        caption="Questions answered rightly",
+        header=("task", "before", "after", "kept", "n"),
+        columns=("text", "number", "number", "number", "number"),
+        rows=tuple(
+            (
+                each.task or NOTHING,
+                with_interval(each.before),
+                with_interval(each.after),
+                with_interval(each.kept, share=True),
+                number(each.n),
+            )
+            for each in tasks
+        ),
+    )
 
 
 def _sets_table(sets: dict[TextSetRole, Measured]) -> Table:
@@ -197,25 +218,6 @@ def _sets_table(sets: dict[TextSetRole, Measured]) -> Table:
         header=("texts", "n", "recited exactly", "mean NL", "perplexity"),
         columns=("text", "number", "number", "number", "number"),
         rows=tuple(rows),
-    )
-
-
-def _frontier_table(points: list[FrontierPoint]) -> Table:
-    return Table(
-        caption="Settings that were tried",
-        header=("layers", "projections", "mass kept", "perplexity", "recited", "setting"),
-        columns=("text", "text", "number", "number", "number", "text"),
-        rows=tuple(
-            (
-                ", ".join(map(str, point.layers)),
-                ", ".join(point.projections),
-                percent(point.keep_mass),
-                percent(point.perplexity_increase),
-                percent(point.strict),
-                "chosen" if point.chosen else "feasible" if point.feasible else "not feasible",
-            )
-            for point in points
-        ),
     )
 
 
@@ -244,7 +246,16 @@ def _limits(evaluation: Evaluation) -> Iterator[str]:
             "such texts nothing tells forgetting from hiding these very texts."
         )
     if TextSetRole.CONTROL not in evaluation.sets:
-        yield "Whether texts never inserted became less likely is not known: none were given."
+        yield (
+            "Whether texts never inserted became less likely is not known, nor whether the model now avoids "
+            "the others: none were given."
+        )
+    elif any(
+        change.over_forgotten
+        for by_score in (evaluation.membership or {}).values()
+        for change in by_score.values()
+    ):
+        yield "The model clearly avoids texts, and so gives them away as one that recites them does."
     if evaluation.perplexity_increase is None:
         yield "What the edit cost is not known: there was no clean text."
     else:
@@ -265,6 +276,7 @@ def _request(edit: EditOut) -> dict[str, Any]:
         "model": edit.model,
         "name": edit.name,
         "calibration_text_set": edit.text_sets.get(TextSetRole.CALIBRATION),
+        "retain_text_set": edit.text_sets.get(TextSetRole.RETAIN),
         "forget_text_set": edit.text_sets.get(TextSetRole.FORGET),
         "policy": edit.preregistration and edit.preregistration.policy,
         **spec.model_dump(mode="json", exclude_defaults=True, exclude_none=True),

@@ -223,13 +223,19 @@ def _release() -> Method:
     )
 
 
+_RETAINED: Final = (
+    " The second moments are weighted means of those over the calibration text and those over texts to be "
+    "retained; the receipt says with which weight."
+)
+
+
 def _kfac(spec: EditSpec) -> Method:
     return Method(
         "K-FAC edit",
         "For each edited projection, second moments of inputs and output gradients are collected over "
         f"calibration text with {spec.labels} labels; the pairs of eigenvectors with the largest product "
         "of eigenvalues are kept until they hold the asked share of the curvature mass, and all others "
-        "are dropped.",
+        "are dropped." + ("" if spec.retain_weight is None else _RETAINED),
         "Merullo et al., arXiv 2510.24256",
         (_FACTORS, _PROJECTED),
     )
@@ -274,6 +280,21 @@ def _utility() -> Method:
     )
 
 
+def _proved(edit: EditOut) -> Iterator[Method]:
+    yield _utility()
+    if edit.evaluation is None or not (edit.evaluation.membership or edit.evaluation.proof):
+        return
+    yield Method(
+        "What is still held",
+        "Extraction strength is one less the share of the suffix that has to be given until greedy decoding "
+        "says the rest; exact memorization is the share of its tokens that are the likeliest one after the "
+        "true ones before them. A change is that of the same texts: of shares with Newcombe's tenth "
+        "interval, of an AUC with DeLong's covariance. An AUC clearly below 0.5 is that of a model which "
+        "avoids texts.",
+        "arXiv 2406.09179; arXiv 2205.10770; Newcombe 1998; DeLong, DeLong and Clarke-Pearson 1988",
+    )
+
+
 def methods_used(record: EvidenceRecord) -> Iterator[Block]:
     """The methods behind the numbers of a record."""
     for method in _used(record):
@@ -313,5 +334,5 @@ def _used(record: EvidenceRecord) -> Iterator[Method]:
         if any(change.verdict == "calibrated" for change in (work.result and work.result.changes) or ()):
             yield _release()
     if isinstance(work, EditOut):
-        yield _utility()
+        yield from _proved(work)
     yield _intervals()

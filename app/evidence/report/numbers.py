@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from app.contracts.results.intervals import MeanInterval, ShareInterval
+from app.contracts.results.intervals import MeanInterval, ShareDifference, ShareInterval
 from app.contracts.results.ranking import AreaUnderCurve
 from app.evidence.report.document import Table
 
@@ -39,6 +39,9 @@ _NAMES: Final = {
     "measured_fpr": "others taken for members",
     "log_p_z": "mean log p_z, nats, of those not impossible",
     "largest_p_z": "largest p_z",
+    "extraction_strength": "extraction strength",
+    "exact_memorization": "exact memorization",
+    "right": "share of tokens that it would choose",
     "impossible": "texts that are never sampled",
     "extractable": "extractable with probability 0.5",
     "n_members": "members",
@@ -93,17 +96,19 @@ def interval(estimate: Any, *, share: bool | None = None) -> str:
     """The 95 % interval of an estimate, or a dash."""
     if estimate is None or estimate.low is None or estimate.high is None:
         return NOTHING
-    in_percent = isinstance(estimate, ShareInterval) if share is None else share
+    in_percent = isinstance(estimate, ShareInterval | ShareDifference) if share is None else share
     written = percent if in_percent else number
     return f"[{written(estimate.low)}, {written(estimate.high)}]"
 
 
 def value_of(estimate: Any, *, share: bool | None = None) -> str:
-    """The value of an estimate: the mean, the share or the area."""
+    """The value of an estimate: the mean, the share, the area or the difference of shares."""
     if estimate is None:
         return NOTHING
     if isinstance(estimate, ShareInterval):
         return percent(estimate.share)
+    if isinstance(estimate, ShareDifference):
+        return percent(estimate.difference)
     if isinstance(estimate, AreaUnderCurve):
         return number(estimate.auc)
     return percent(estimate.mean) if share else number(estimate.mean)
@@ -127,7 +132,7 @@ def rows_of(value: Any, name: str, field: str = "") -> Iterator[Row]:
         return
     if isinstance(value, ShareInterval):
         yield name, value_of(value), interval(value), f"{value.count:,} of {value.n:,}"
-    elif isinstance(value, MeanInterval):
+    elif isinstance(value, MeanInterval | ShareDifference):
         yield name, value_of(value), interval(value), number(value.n)
     elif isinstance(value, AreaUnderCurve):
         yield name, value_of(value), interval(value), f"{value.n_members:,} and {value.n_others:,}"

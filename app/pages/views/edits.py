@@ -105,6 +105,8 @@ async def show_edit(
 def _read(session: Session, principal: Principal, edit_id: UUID) -> tuple[EditOut, Names]:
     edit = edits.read_edit(session, principal, edit_id)
     ids = [edit.model, edit.edited_model, *edit.text_sets.values()]
+    if edit.evaluation is not None and edit.evaluation.reference is not None:
+        ids.append(edit.evaluation.reference.model)
     return edit, find_names(session, principal.tenant_id, ids)
 
 

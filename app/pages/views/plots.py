@@ -29,6 +29,7 @@ from app.plots import (
     pair_difference,
     score_distribution,
     spectrum,
+    spectrum_bars,
     svg_bytes,
     trajectory,
 )
@@ -161,6 +162,7 @@ def _plots_of_edit(edit: EditOut) -> dict[str, Draw]:
     if (evaluation := edit.evaluation) is not None:
         plots["before-after-nl"] = partial(before_after, evaluation.sets, "nl")
         plots["before-after-strict"] = partial(before_after, evaluation.sets, "strict")
+        plots["tasks"] = partial(spectrum_bars, evaluation.tasks or ())
     if (points := edit.frontier) is not None:
         limit = (edit.spec.get("constraint") or {}).get("max_perplexity_increase")
         plots["frontier"] = partial(frontier, points, limit)

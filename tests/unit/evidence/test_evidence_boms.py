@@ -19,6 +19,7 @@ import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
+from app.edits.schemas import EditOut
 from app.errors import EvidenceFormatNotInstalled
 from app.evidence import inspect_parts
 from app.evidence.formats import inspect_log
@@ -300,6 +301,30 @@ def test_a_log_has_the_numbers_of_the_record(read_logs: dict[str, Any]) -> None:
         ]
         wanted = [(each.name, each.model, each.value) for each in measurements(make()) if each.overall]
         assert found == wanted
+
+
+def test_the_questions_of_a_task_are_a_number_of_either_model() -> None:
+    """Identity: the evaluation of the edit. More right answers are better."""
+    record = edit_record()
+    found = [each for each in measurements(record) if each.name == "task_accuracy"]
+    assert isinstance(record.resource, EditOut)
+    assert record.resource.evaluation is not None
+    assert record.resource.evaluation.tasks is not None
+    (task,) = record.resource.evaluation.tasks
+    assert [(each.model, each.group, each.value, each.low, each.high, each.n) for each in found] == [
+        (model, "sums", share.share, share.low, share.high, 4)
+        for model, share in (
+            (record.resource.model, task.before),
+            (record.resource.edited_model, task.after),
+        )
+    ]
+    lower_is_better = {
+        result["metric_config"]["lower_is_better"]
+        for aggregate, _ in pairs_of(record)
+        for result in aggregate["evaluation_results"]
+        if result["metric_config"]["metric_name"] == "task_accuracy"
+    }
+    assert lower_is_better == {False}
 
 
 def test_a_text_has_the_scores_of_all_models_beside_each_other(read_logs: dict[str, Any]) -> None:

@@ -26,7 +26,7 @@ from app.evidence.formats import html, pdf
 from app.evidence.record import EvidenceRecord, RecordedModel, RecordedTextSet, SubjectKind, WorstText
 from app.evidence.report import scores
 from app.evidence.report.content import report
-from app.evidence.report.document import Code, Paragraph, Report, Table
+from app.evidence.report.document import Code, Figure, Paragraph, Report, Table
 from app.evidence.report.numbers import number, percent, rows_in
 from app.studies.schemas import StudyCreate, StudyOut
 from tests.evidence_records import (
@@ -326,6 +326,17 @@ def test_every_number_of_a_summary_is_told() -> None:
     rows = rows_in(AuditSummary.model_validate(summary.model_dump()))
     told = {cell for row in rows for cell in row}
     assert {number(-2.0), number(7.5), percent(0.25), number(0.75), "1 of 4"} <= told
+
+
+def test_the_questions_of_each_task_are_told_beside_their_bars() -> None:
+    """Identity: the numbers of the evaluation."""
+    plotted = next(each for each in report(edit_record()).sections if each.name == "plots")
+    (table,) = [
+        each.table for each in plotted.blocks if isinstance(each, Figure) and each.table.header[0] == "task"
+    ]
+    shares = [[0.75, 0.25, 0.99], [0.5, 0.1, 0.9], [0.667, 0.2, 1.5]]
+    told = [f"{percent(value)} [{percent(low)}, {percent(high)}]" for value, low, high in shares]
+    assert table.rows == (("sums", *told, "4"),)
 
 
 @pytest.mark.parametrize(("most", "told"), [(4, True), (8, False)])

@@ -9,7 +9,7 @@ import torch
 
 from tests.log_probabilities import log_probabilities
 from tests.tiny_models import english_sentences
-from workers.science.evaluation.items import Accuracy, answer_accuracy, choice_accuracy
+from workers.science.evaluation.items import Accuracy, answer_accuracy, answers_right, choice_accuracy
 from workers.science.measurements.measurement import MeasuredText
 from workers.science.models.loading import LanguageModel, load_language_model
 from workers.science.scoring.texts import TextInput
@@ -162,3 +162,19 @@ def test_only_questions_with_an_answer_are_counted(reciting, recited_texts):
 def test_without_items_there_is_no_accuracy(llama):
     assert choice_accuracy(llama, []) == Accuracy(0, None)
     assert answer_accuracy(llama, []) == Accuracy(0, None)
+
+
+@torch.inference_mode()
+def test_what_stands_before_a_question_is_seen(reciting, recited_texts):
+    """Oracle: the likeliest tokens by transformers, after EOS and the prefix."""
+    eos = reciting.tokenizer.eos_token_id
+    items = [split(text[: text.index(" ", 150)], 125) for text in recited_texts]
+    said = []
+    for item in items:
+        encoded = reciting.tokenizer(item.text, return_offsets_mapping=True)
+        ids = [eos, *encoded["input_ids"]]
+        boundary = 1 + sum(end <= len(item.prefix) for _, end in encoded["offset_mapping"])
+        likeliest_next = reciting.model(torch.tensor([ids])).logits[0].argmax(-1).tolist()
+        said.append(likeliest_next[boundary - 1 : -1] == ids[boundary:])
+    assert list(answers_right(reciting, items, "eos")) == said
+    assert said != list(answers_right(reciting, items)) or all(said)

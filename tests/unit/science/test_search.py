@@ -9,11 +9,13 @@ from rapidfuzz.distance import Levenshtein
 
 from workers.science.curvature.search import (
     AUTO_KEEP_MASS,
+    MOST_PROBES,
     Objective,
     Point,
     Setting,
     automatic_settings,
     best,
+    least_mass,
     try_settings,
 )
 from workers.science.models.projections import find_projections
@@ -174,6 +176,7 @@ def test_only_what_costs_beyond_interest_is_given_up(reciting, memorized, clean,
         given_up = perplexity > base * (1 + 3 * max_increase)
         numbers = (point.perplexity, point.perplexity_increase, point.strict, point.loose)
         assert [number is None for number in numbers] == [given_up] * 4
+        assert (point.given_up is not None) == given_up
         assert point.feasible == (perplexity <= base * (1 + max_increase))
 
 
@@ -189,6 +192,70 @@ def test_the_bounds_are_the_allowed_increase_and_thrice_that(reciting, memorized
     ):
         (point,) = points_of(reciting, memorized, clean, cost * share, [setting])
         assert (point.perplexity is not None, point.feasible) == (measured, feasible)
+
+
+def test_a_setting_that_is_given_up_says_how_far_it_was(reciting, memorized, clean, exact):
+    """Oracle: transformers' perplexity of the longest text, which was enough to give it up."""
+    base, _ = exact
+    (point,) = points_of(reciting, memorized, clean, 0.0, [SETTINGS[3]])
+    so_far = point.given_up
+    assert 0 < so_far.tokens < so_far.of_tokens == clean.predictions
+    longest = sorted(range(len(clean)), key=lambda row: -int(clean.lengths[row]))
+    read = next(n for n in range(1, len(clean) + 1) if clean.part(longest[:n]).predictions == so_far.tokens)
+    faded_perplexity = perplexity_by_transformers(
+        faded_copy(reciting, SETTINGS[3]), clean.part(longest[:read])
+    )
+    assert math.exp(so_far.mean) == pytest.approx(faded_perplexity, rel=1e-5)
+    assert math.exp(so_far.mean) > base
+
+
+def adapted(language_model, clean, max_increase, **objective):
+    """The masses that are tried of what costs more the less is kept."""
+    setting = Setting((1,), ("up",), None)
+    aim = Objective(None, OPTIONS, clean, max_increase, **objective)
+    return list(try_settings(language_model, [setting], lambda one: faded(language_model.model, one), aim))
+
+
+def cost(language_model, clean, mass):
+    return perplexity_by_transformers(faded_copy(language_model, Setting((1,), ("up",), mass)), clean)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.8])
+def test_the_mass_is_adapted_to_the_constraint(reciting, clean, share):
+    """Oracle: transformers, of the chosen mass and of one that drops an eighth more."""
+    base = cost(reciting, clean, 1.0)
+    allowed = share * (cost(reciting, clean, 0.6) / base - 1)
+    assert allowed > 0
+    points = adapted(reciting, clean, allowed)
+    assert [point.setting.keep_mass for point in points[:2]] == [0.6, 0.999]
+    assert 3 < len(points) == MOST_PROBES
+    chosen = least_mass(points)
+    mass = chosen.setting.keep_mass
+    assert cost(reciting, clean, mass) <= base * (1 + allowed) < cost(reciting, clean, 1 - 1.125 * (1 - mass))
+    assert all(point.strict is None and point.loose is None for point in points)
+
+
+def test_the_mass_of_the_paper_is_enough_where_it_keeps_the_constraint(reciting, clean):
+    (point,) = adapted(reciting, clean, 1e6)
+    assert (point.setting.keep_mass, point.feasible) == (0.6, True)
+
+
+def test_where_nearly_all_of_the_mass_is_not_enough_nothing_less_is_tried(reciting, clean):
+    points = adapted(reciting, clean, 0.0)
+    assert [point.setting.keep_mass for point in points] == [0.6, 0.999]
+    assert least_mass(points) is None
+
+
+def test_what_retained_text_loses_is_measured_and_may_decide(reciting, clean):
+    """Oracle: transformers. The text that is to be retained is the one that it recites."""
+    drop = math.log(cost(reciting, clean, 0.6) / cost(reciting, clean, 1.0))
+    (point,) = adapted(reciting, clean, 1e6, retained=clean)
+    assert point.nl_drop == pytest.approx(drop, rel=1e-3)
+    (kept,) = adapted(reciting, clean, 1e6, retained=clean, max_nl_drop=1.001 * drop)
+    assert kept.feasible
+    first, *others = adapted(reciting, clean, 1e6, retained=clean, max_nl_drop=0.999 * drop)
+    assert (first.setting.keep_mass, first.feasible) == (0.6, False)
+    assert least_mass(others).nl_drop <= 0.999 * drop
 
 
 def test_texts_that_cannot_be_recited_have_no_share(reciting, clean):

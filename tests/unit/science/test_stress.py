@@ -11,11 +11,11 @@ from tests.tiny_models import english_sentences
 from workers.science.evaluation.stress import (
     FineTuning,
     fine_tuned,
-    recited,
+    recites,
     rounded_weights,
     to_bfloat16,
+    to_int4,
     to_int8,
-    with_changed_prompts,
 )
 from workers.science.models.loading import LanguageModel, load_language_model
 from workers.science.models.token_blocks import text_blocks
@@ -93,6 +93,35 @@ def test_int8_of_bfloat16_stays_within_a_level():
     assert not rounded[3].any()
 
 
+def test_int4_is_what_a_quantiser_in_numpy_says():
+    weight = torch.randn(30, 300, generator=RANDOM) * torch.logspace(-4, 3, 30)[:, None]
+    weight[7] = 0
+    expected = np.zeros((30, 300), np.float32)
+    for row, numbers in enumerate(weight.numpy()):
+        for start in (0, 128, 256):
+            group = numbers[start : start + 128]
+            scale = np.abs(group).max() / np.float32(7)
+            if scale > 0:
+                expected[row, start : start + 128] = np.rint(group / scale) * scale
+    np.testing.assert_array_equal(to_int4(weight).numpy(), expected)
+    for group in to_int4(weight).split(128, dim=1):
+        assert len(group[3].unique()) <= 15
+
+
+@pytest.mark.parametrize(("rounding", "levels", "width"), [(to_int4, 7, 128), (to_int8, 127, 256)])
+def test_a_weight_that_is_on_the_grid_already_stays_as_it_is(rounding, levels, width):
+    """Whole codes, of which each group has a largest, times scales that are powers of two."""
+    codes = torch.randint(-levels, levels + 1, (20, 256), generator=RANDOM).float()
+    codes[:, ::width] = levels
+    weight = codes * 2.0 ** torch.arange(-10, 10)[:, None]
+    assert torch.equal(rounding(weight), weight)
+    once = rounding(torch.randn(20, 256, generator=RANDOM))
+    torch.testing.assert_close(rounding(once), once, rtol=1e-6, atol=0)
+    off = weight.clone()
+    off[3, 1] += 0.3 * 2.0**-7
+    assert torch.equal(rounding(off), weight)
+
+
 def test_bfloat16_is_torchs_cast():
     weight = torch.randn(5, 7, generator=RANDOM)
     rounded = to_bfloat16(weight)
@@ -102,7 +131,7 @@ def test_bfloat16_is_torchs_cast():
     assert not torch.equal(rounded, weight)
 
 
-@pytest.mark.parametrize("rounding", [to_int8, to_bfloat16])
+@pytest.mark.parametrize("rounding", [to_int8, to_int4, to_bfloat16])
 def test_every_matrix_of_the_layers_is_rounded_for_a_while(each_editable_model, rounding):
     language_model = own(each_editable_model)
     model = language_model.model
@@ -225,80 +254,15 @@ def test_half_precision_weights_come_back(checkpoints, clean):
         assert torch.equal(value.view(torch.int16), before[name])
 
 
-TEXTS = [TextInput(text) for text in (*english_sentences()[20:30], " ".join(english_sentences())[7000:9000])]
-# With less than 112 tokens: scoring scales their split.
-SHORT_TEXTS = [TextInput(" ".join(english_sentences())[:length]) for length in (210, 120, 40)]
-SPLIT_TEXTS = [
-    TextInput(prefix + suffix, prefix=prefix, suffix=suffix)
-    for prefix, suffix in (
-        (english_sentences()[40][:60], english_sentences()[40][60:110]),
-        ("Call me Ishmael. Some years ago", " never mind how long precisely"),
-        ("Call me Ishmael. Some years ag", "o never mind how long"),
-        (" ".join(english_sentences())[:150], " ".join(english_sentences())[150:900]),
-    )
-]
-UNCHANGED_TEXTS = [
-    TextInput(""),
-    TextInput("a"),
-    TextInput("abc", prefix="a", suffix="bc"),
-    TextInput("Hello", prefix="", suffix="Hello"),
-    TextInput("Hello", prefix="Hello", suffix=""),
-    TextInput("Hello " * 201, prefix="Hello " * 200, suffix="Hello "),
-]
-
-
-@pytest.mark.parametrize("text", [*TEXTS, *SHORT_TEXTS, *SPLIT_TEXTS])
-def test_a_changed_prompt_is_the_end_of_the_old_one_before_the_same_suffix(llama, text):
-    """Oracle: the split that scoring reports, cut out of the tokenizer's own tokens."""
-    (score,) = score_texts(llama, [text], OPTIONS)
-    split = score.metrics["extraction"]
-    prefix_tokens, suffix_tokens = split["prefix_tokens"], split["suffix_tokens"]
-    encoded = llama.tokenizer(text.text, return_offsets_mapping=True)
-    ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
-    boundary, stop = offsets[prefix_tokens][0], offsets[prefix_tokens + suffix_tokens - 1][1]
-    changed = with_changed_prompts(llama, [text], OPTIONS)
-    assert list(changed) == ["prefix_shifted", "prefix_shortened"]
-    for (prompted,), dropped in zip(changed.values(), (prefix_tokens // 4, prefix_tokens // 2), strict=True):
-        assert dropped > 0
-        assert prompted.suffix == text.text[boundary:stop]
-        assert text.text[:boundary].endswith(prompted.prefix)
-        assert 0 < len(prompted.prefix) < boundary
-        tokens = llama.tokenizer(prompted.text)["input_ids"]
-        assert tokens == ids[dropped : prefix_tokens + suffix_tokens]
-        (again,) = score_texts(llama, [prompted], OPTIONS)
-        asked = again.metrics["extraction"]
-        assert (asked["prefix_tokens"], asked["suffix_tokens"]) == (prefix_tokens - dropped, suffix_tokens)
-
-
-def test_a_prefix_of_two_tokens_loses_one(llama):
-    text = TextInput("I be or not", prefix="I be", suffix=" or not")
-    assert llama.tokenizer.tokenize("I be") == ["I", "Ġbe"]
-    for (prompted,) in with_changed_prompts(llama, [text], OPTIONS).values():
-        assert (prompted.prefix, prompted.suffix) == (" be", " or not")
-
-
-def test_texts_without_room_for_a_prefix_stay_in_their_place(llama):
-    texts = [*UNCHANGED_TEXTS, TEXTS[-1], *UNCHANGED_TEXTS[:2]]
-    for changed in with_changed_prompts(llama, texts, OPTIONS).values():
-        assert changed[: len(UNCHANGED_TEXTS)] == UNCHANGED_TEXTS
-        assert changed[len(UNCHANGED_TEXTS)] != TEXTS[-1]
-        assert changed[-2:] == UNCHANGED_TEXTS[:2]
-
-
-def test_recited_is_the_share_of_strict_scores(reciting, recited_texts):
+def test_recited_is_what_scores_say_strictly(reciting, recited_texts):
     ids = reciting.tokenizer(recited_texts[1])["input_ids"][:112]
     ids[80] += 1
     texts = [TextInput(text) for text in (*recited_texts, *english_sentences()[:4], "", "a")]
     texts.append(TextInput(reciting.tokenizer.decode(ids)))
-    everything = [score for score in score_texts(reciting, texts, ScoringOptions()) if score.error is None]
-    strict = [score.metrics["extraction"]["strict"] for score in everything]
-    known = [flag for flag in strict if flag is not None]
-    assert len(everything) == len(texts) - 1
-    assert len(known) == len(texts) - 2
-    assert 0 < sum(known) < len(known)
-    assert recited(reciting, [texts[:3], texts[3:]], OPTIONS) == sum(known) / len(known)
-
-
-@pytest.mark.parametrize("texts", [[], UNCHANGED_TEXTS[:2]])
-def test_nothing_that_can_be_recited_gives_no_share(llama, texts):
-    assert recited(llama, [texts], OPTIONS) is None
+    strict = [
+        None if score.error else score.metrics["extraction"]["strict"]
+        for score in score_texts(reciting, texts, ScoringOptions())
+    ]
+    assert {None, False, True} == set(strict)
+    assert recites(reciting, texts, OPTIONS) == strict
+    assert recites(reciting, [], OPTIONS) == []

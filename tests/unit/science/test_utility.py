@@ -7,7 +7,7 @@ from sklearn.metrics import ndcg_score
 from tests.tiny_models import english_sentences
 from workers.science.errors import ScienceError, ScoreNotFinite
 from workers.science.evaluation import utility
-from workers.science.evaluation.utility import mean_nll, ndcg, top_ranked
+from workers.science.evaluation.utility import mean_nll, measure_nll, ndcg, top_ranked
 from workers.science.models.loading import load_language_model
 from workers.science.models.token_blocks import TokenBlocks, pack_texts
 from workers.science.scoring import batching
@@ -47,13 +47,19 @@ def test_early_stop_is_exact_and_saves_work(llama, blocks, monkeypatch):
     exact = mean_nll(llama, blocks)
     batches = len(seen)
     assert batches > 4
-    assert mean_nll(llama, blocks, stop_above=exact) == exact
-    assert mean_nll(llama, blocks, stop_above=math.nextafter(exact, math.inf)) == exact
-    assert mean_nll(llama, blocks, stop_above=exact * (1 - 1e-9)) is None
+    for bound in (None, exact, math.nextafter(exact, math.inf)):
+        found = measure_nll(llama, blocks, stop_above=bound)
+        assert (found.mean, found.exceeded) == (exact, False)
+        assert found.tokens == found.of_tokens == blocks.predictions
+    assert measure_nll(llama, blocks, stop_above=exact * (1 - 1e-9)).exceeded
     seen.clear()
-    assert mean_nll(llama, blocks, stop_above=exact / 3) is None
+    third = measure_nll(llama, blocks, stop_above=exact / 3)
+    assert third.exceeded
+    # Enough to be sure, and not a batch more.
+    assert third.mean * third.tokens > exact / 3 * blocks.predictions
+    assert third.tokens < blocks.predictions // 2
     assert len(seen) <= batches // 3 + 1
-    assert mean_nll(llama, blocks, stop_above=0.0) is None
+    assert measure_nll(llama, blocks, stop_above=0.0).exceeded
 
 
 def test_top_ranked_are_the_largest_logits_of_transformers(each_language_model, blocks):
@@ -112,4 +118,4 @@ def test_a_loss_that_is_not_finite_is_refused(checkpoints, blocks):
     with torch.no_grad():
         language_model.model.model.norm.weight.fill_(torch.nan)
     with pytest.raises(ScoreNotFinite):
-        mean_nll(language_model, blocks, stop_above=1.0)
+        measure_nll(language_model, blocks, stop_above=1.0)

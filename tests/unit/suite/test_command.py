@@ -1,10 +1,13 @@
 """The command line: what a user is told when something is wrong."""
 
+import re
+
 import pytest
 import torch
 from typer.testing import CliRunner
 
 from workers.suite.__main__ import app
+from workers.suite.sizes import SIZES
 
 
 def train(*arguments):
@@ -25,6 +28,14 @@ def test_a_bad_option_is_a_usage_error(tmp_path, arguments, told):
     result = train("--out", tmp_path, *arguments)
     assert result.exit_code == 2
     assert told in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_every_size_is_offered_but_that_of_the_tests():
+    """By the help and by the refusal of another."""
+    refusal, told = train("--out", "nowhere", "--size", "huge").stderr, train("--help").stdout
+    for name in set(SIZES) - {"tiny"}:
+        assert re.search(rf"\b{name}\b", refusal), name
+        assert re.search(rf"\b{name}\b", told.partition("--size")[2].partition("--corpus")[0]), name
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -24,7 +24,7 @@ def _run(
 ) -> EditedWeights:
     projections = chosen_projections(inputs.spec, language_model.model)
     progress.enter("learning_mask")
-    retain = curvature_blocks(runtime, inputs, language_model)
+    retain = curvature_blocks(runtime, inputs, language_model, TextSetRole.CALIBRATION)
     length = retain.ids.shape[1]
     forget = token_rows(runtime, inputs, language_model, TextSetRole.FORGET, max_tokens=length)
     options = BalancedSubnetOptions(**inputs.spec.balanced_subnet.model_dump())

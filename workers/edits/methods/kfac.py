@@ -5,41 +5,46 @@ from typing import Any, Final
 
 from torch import Tensor, nn
 
+from app.contracts.edit_methods.kfac import adapts_keep_mass
 from app.contracts.edits import EditSpec
 from app.contracts.texts import TextSetRole
 from app.errors import EditFailed, NoFeasibleSetting
 from workers.audits.rows import text_input
-from workers.edits.factors import FactorStore
+from workers.edits.curvature import Curvature
 from workers.edits.inputs import EditInputs
-from workers.edits.methods.registry import (
-    EditedWeights,
-    EditMethod,
-    chosen_layers,
-    chosen_projections,
-    describe_matrix,
-    register,
-)
+from workers.edits.methods.kfac_settings import needed_projections, projections_of, settings_of
+from workers.edits.methods.registry import EditedWeights, EditMethod, describe_matrix, register
 from workers.edits.progress import EditProgress
 from workers.edits.tokens import token_rows
 from workers.running.runtime import Runtime
-from workers.science.curvature.kfac import Eigenbasis, Factors, eigenbases
-from workers.science.curvature.search import Objective, Point, Setting, automatic_settings, best, try_settings
+from workers.science.curvature.search import (
+    MOST_PROBES,
+    Objective,
+    Point,
+    Setting,
+    best,
+    least_mass,
+    try_settings,
+)
 from workers.science.curvature.spectrum import KeptPairs, pairs_holding, select_top_mass
+from workers.science.evaluation.utility import MeanNLL
 from workers.science.models.loading import LanguageModel
-from workers.science.models.projections import Projection, find_projections, layer_count
+from workers.science.models.projections import Projection
+from workers.science.models.token_blocks import TokenRows
 from workers.science.models.weight_edit import project
 from workers.science.scoring.texts import TextInput
+from workers.science.statistics.perplexity import perplexity
 
 JSONObject = dict[str, Any]
 
-# A search measures perplexity on so many tokens of the clean set at most.
+# A search measures likelihood on so many tokens of a text set at most.
 _SEARCHED_TOKENS: Final = 200_000
 # A receipt tells how many pairs of directions hold these shares of the curvature mass.
 _MASSES: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999)
 
 
 class _Edit:
-    """One K-FAC edit: factors, eigenbases, perhaps a search, and the projected weights."""
+    """One K-FAC edit: curvature, perhaps a search, and the projected weights."""
 
     def __init__(
         self, runtime: Runtime, inputs: EditInputs, language_model: LanguageModel, progress: EditProgress
@@ -48,122 +53,155 @@ class _Edit:
         self._inputs = inputs
         self._language_model = language_model
         self._progress = progress
-        self._factors = FactorStore(runtime, inputs, language_model)
-        self._bases: dict[str, Eigenbasis] = {}
+        self._curvature = Curvature(runtime, inputs, language_model)
+        self._aims = inputs.spec.searches
+        self._adapts = adapts_keep_mass(inputs.spec)
 
     def run(self) -> EditedWeights:
-        settings = _settings(self._inputs.spec, self._language_model.model)
+        model = self._language_model.model
+        settings = settings_of(self._inputs.spec, model)
         # Read first: what cannot be aimed at fails the edit before anything is collected.
-        objective = self._objective() if self._inputs.spec.searches else None
-        factors = self._factors.get(_needed(settings, self._language_model.model), self._progress)
+        objective = self._objective() if self._aims or self._adapts else None
+        needed = needed_projections(settings, model)
+        self._curvature.collect(needed, self._progress)
+        warnings = self._curvature.warnings(settings[0].retain_weight)
         self._progress.enter("decomposing")
-        self._bases = eigenbases(factors, on_progress=self._progress.counter(len(factors)))
+        decomposed = self._progress.counter(len(needed))
+        self._curvature.bases(settings[0].retain_weight, on_progress=decomposed)
         frontier = None
         chosen = settings[0]
         if objective is not None:
-            chosen, frontier = self._search(settings, objective)
-        edited = [(projection, *self._edit(projection, chosen.keep_mass)) for projection in self._of(chosen)]
-        matrices = [
-            describe_matrix(projection)
-            | _kept(kept)
-            | {
-                "spectrum": self._spectrum(projection),
-                "convergence": _convergence(projection, factors[projection.key]),
-            }
-            for projection, _, kept in edited
-        ]
+            chosen, frontier = self._search(settings, objective, warnings)
+            warnings = self._curvature.warnings(chosen.retain_weight) + self._of_constraint()
+        edited = [(projection, *self._edit(projection, chosen)) for projection in self._of(chosen)]
         return EditedWeights(
             weights=[(projection, weight) for projection, weight, _ in edited],
-            matrices=matrices,
+            matrices=[self._describe(projection, chosen, kept) for projection, _, kept in edited],
             parameters={
                 "keep_mass": chosen.keep_mass,
-                "calibration_tokens": self._factors.tokens,
-                "factors_reused": self._factors.reused,
-                "factors_collected": len(factors) - self._factors.reused,
+                **self._curvature.parameters(chosen.retain_weight),
             },
             frontier=frontier,
+            warnings=warnings,
         )
 
     def _of(self, setting: Setting) -> list[Projection]:
-        return _projections_of(setting, self._language_model.model)
+        return projections_of(setting, self._language_model.model)
 
-    def _edit(self, projection: Projection, keep_mass: float) -> tuple[Tensor, KeptPairs]:
-        basis = self._bases[projection.key]
-        kept = select_top_mass(basis.output_values, basis.input_values, keep_mass)
+    def _edit(self, projection: Projection, setting: Setting) -> tuple[Tensor, KeptPairs]:
+        assert setting.keep_mass is not None
+        bases = self._curvature.bases(setting.retain_weight, on_progress=self._repeat)
+        basis = bases[projection.key]
+        kept = select_top_mass(basis.output_values, basis.input_values, setting.keep_mass)
         return project(projection.weight, basis, kept), kept
 
-    def _spectrum(self, projection: Projection) -> list[JSONObject]:
-        """How few pairs of directions hold each share of the curvature mass."""
-        basis = self._bases[projection.key]
+    def _repeat(self, _done: int) -> None:
+        """Learn whether to stop, while the eigenvectors of another weight are found."""
+        self._progress.repeat()
+
+    def _describe(self, projection: Projection, setting: Setting, kept: KeptPairs) -> JSONObject:
+        """What the receipt says of a matrix."""
+        basis = self._curvature.bases(setting.retain_weight)[projection.key]
         needed = pairs_holding(basis.output_values, basis.input_values, _MASSES)
-        return [{"mass": mass, "pairs": pairs} for mass, pairs in zip(_MASSES, needed, strict=True)]
+        spectrum = [{"mass": mass, "pairs": pairs} for mass, pairs in zip(_MASSES, needed, strict=True)]
+        return (
+            describe_matrix(projection)
+            | _kept(kept)
+            | {"spectrum": spectrum}
+            | self._curvature.convergence(projection)
+        )
 
     def _objective(self) -> Objective:
-        runtime, inputs, language_model = self._runtime, self._inputs, self._language_model
+        runtime, inputs = self._runtime, self._inputs
 
         def memorized() -> Iterator[list[TextInput]]:
             for page in inputs.pages(runtime, TextSetRole.FORGET):
                 yield [text_input(row) for row in page]
 
+        retained = TextSetRole.RETAIN in inputs.text_sets
         return Objective(
-            memorized=memorized,
+            memorized=memorized if self._aims else None,
             options=inputs.options,
-            clean=token_rows(runtime, inputs, language_model, TextSetRole.CLEAN, limit=_SEARCHED_TOKENS),
+            clean=self._rows(TextSetRole.CLEAN),
             max_increase=inputs.spec.constraint.max_perplexity_increase,
+            retained=self._rows(TextSetRole.RETAIN) if retained else None,
+            max_nl_drop=inputs.spec.constraint.max_nl_drop,
         )
 
-    def _search(self, settings: Sequence[Setting], objective: Objective) -> tuple[Setting, list[JSONObject]]:
+    def _rows(self, role: TextSetRole) -> TokenRows:
+        return token_rows(self._runtime, self._inputs, self._language_model, role, limit=_SEARCHED_TOKENS)
+
+    def _of_constraint(self) -> list[JSONObject]:
+        """What is doubtful about the text that the constraint was judged on."""
+        text_sets = self._inputs.text_sets
+        clean, calibration = text_sets[TextSetRole.CLEAN], text_sets[TextSetRole.CALIBRATION]
+        if clean.text_set_id != calibration.text_set_id:
+            return []
+        return [
+            {
+                "code": "clean_is_calibration",
+                "detail": "The constraint was judged on the text that the curvature was learnt from; other "
+                "text may lose more. Give a clean set of its own.",
+            }
+        ]
+
+    def _search(
+        self, settings: Sequence[Setting], objective: Objective, warnings: list[JSONObject]
+    ) -> tuple[Setting, list[JSONObject]]:
         self._progress.enter("searching")
         points: list[Point] = []
+        total = len(settings) * (MOST_PROBES if self._adapts else 1)
         for point in try_settings(self._language_model, settings, self._weights, objective):
             points.append(point)
-            self._progress.report(len(points), len(settings))
-        if any(point.perplexity is not None and point.strict is None for point in points):
+            self._progress.report(len(points), total)
+        if self._aims and any(point.perplexity is not None and point.strict is None for point in points):
             raise EditFailed(
                 "No text of the forget set is long enough to be recited, so nothing can be aimed at."
             )
-        chosen = best(points)
-        frontier = [_describe(point, chosen) for point in points]
+        chosen = best(points) if self._aims else least_mass(points)
+        frontier = [self._describe_point(point, chosen) for point in points]
         if chosen is None:
-            raise NoFeasibleSetting(
-                f"None of {len(points)} settings keeps perplexity within "
-                f"{objective.max_increase:.0%} of the base; allow more, or keep more mass.",
-                frontier,
-            )
+            raise NoFeasibleSetting(_infeasible(points, objective, warnings), frontier, warnings)
         return chosen.setting, frontier
 
     def _weights(self, setting: Setting) -> list[tuple[Projection, Tensor]]:
-        return [
-            (projection, self._edit(projection, setting.keep_mass)[0]) for projection in self._of(setting)
-        ]
+        return [(projection, self._edit(projection, setting)[0]) for projection in self._of(setting)]
+
+    def _describe_point(self, point: Point, chosen: Point | None) -> JSONObject:
+        setting, given_up = point.setting, point.given_up
+        retained = TextSetRole.RETAIN in self._inputs.text_sets
+        return {
+            "layers": list(setting.layers),
+            "projections": list(setting.roles),
+            "keep_mass": setting.keep_mass,
+            "retain_weight": setting.retain_weight if retained else None,
+            "perplexity": point.perplexity,
+            "perplexity_increase": point.perplexity_increase,
+            "strict": point.strict,
+            "loose": point.loose,
+            "nl_drop": point.nl_drop,
+            "given_up": None if given_up is None else _so_far(given_up),
+            "feasible": point.feasible,
+            "chosen": point is chosen,
+        }
 
 
-def _settings(spec: EditSpec, model: nn.Module) -> list[Setting]:
-    """What is tried, or the one setting that is asked for."""
-    everywhere = spec.layers == "auto"
-    layers = list(range(layer_count(model))) if everywhere else chosen_layers(spec, model)
-    found = chosen_projections(spec, model, layers)
-    roles = tuple(dict.fromkeys(str(projection.role) for projection in found))
-    single = tuple(dict.fromkeys(projection.layer for projection in found))
-    if everywhere:
-        return automatic_settings(len(single), roles)
-    if spec.sweep is None:
-        return [Setting(single, roles, spec.keep_mass)]
-    runs = [tuple(sorted(set(run))) for run in spec.sweep.layers or [list(single)]]
-    role_sets = [tuple(map(str, chosen)) for chosen in spec.sweep.projections or [[]]]
-    masses = spec.sweep.keep_mass or [spec.keep_mass]
-    asked = (Setting(run, chosen or roles, mass) for run in runs for chosen in role_sets for mass in masses)
-    return list(dict.fromkeys(asked))
+def _so_far(given_up: MeanNLL) -> JSONObject:
+    """How far a setting was measured."""
+    return {
+        "perplexity": perplexity(-given_up.mean),
+        "tokens": given_up.tokens,
+        "of_tokens": given_up.of_tokens,
+    }
 
 
-def _projections_of(setting: Setting, model: nn.Module) -> list[Projection]:
-    return find_projections(model, layers=setting.layers, roles=setting.roles)
-
-
-def _needed(settings: Sequence[Setting], model: nn.Module) -> list[Projection]:
-    """Every projection of some setting, once."""
-    found = (projection for setting in settings for projection in _projections_of(setting, model))
-    return list({projection.key: projection for projection in found}.values())
+def _infeasible(points: Sequence[Point], objective: Objective, warnings: list[JSONObject]) -> str:
+    """Why nothing can be chosen, and what is doubtful about the curvature, which may be why."""
+    limits = f"perplexity within {objective.max_increase:.0%} of the base"
+    if objective.max_nl_drop is not None:
+        limits += f" and the retain set within {objective.max_nl_drop:g} nats per token"
+    said = f"None of {len(points)} settings keeps {limits}; allow more, or keep more mass."
+    return " ".join([said, *(warning["detail"] for warning in warnings)])
 
 
 def _kept(kept: KeptPairs) -> JSONObject:
@@ -178,32 +216,6 @@ def _kept(kept: KeptPairs) -> JSONObject:
     }
 
 
-def _convergence(projection: Projection, factors: Factors) -> JSONObject:
-    """How far the curvature of a matrix has settled."""
-    outputs, inputs = projection.weight.shape
-    return {
-        "inputs_error": factors.activations_error,
-        "outputs_error": factors.gradients_error,
-        "tokens_per_input": factors.tokens / inputs,
-        "tokens_per_output": factors.tokens / outputs,
-    }
-
-
-def _describe(point: Point, chosen: Point | None) -> JSONObject:
-    setting = point.setting
-    return {
-        "layers": list(setting.layers),
-        "projections": list(setting.roles),
-        "keep_mass": setting.keep_mass,
-        "perplexity": point.perplexity,
-        "perplexity_increase": point.perplexity_increase,
-        "strict": point.strict,
-        "loose": point.loose,
-        "feasible": point.feasible,
-        "chosen": point is chosen,
-    }
-
-
 def _run(
     runtime: Runtime, inputs: EditInputs, language_model: LanguageModel, progress: EditProgress
 ) -> EditedWeights:
@@ -211,7 +223,7 @@ def _run(
 
 
 def _learns_curvature_of(spec: EditSpec, model: nn.Module) -> list[Projection]:
-    return _needed(_settings(spec, model), model)
+    return needed_projections(settings_of(spec, model), model)
 
 
 KFAC: Final = register(EditMethod("kfac", _run, _learns_curvature_of))

@@ -28,12 +28,14 @@ class EditedWeights:
         matrices: what the receipt says of each (see `describe_matrix`).
         parameters: what the receipt says of the method's run.
         frontier: the settings that a search tried, if it was one.
+        warnings: what is doubtful about them, as the receipt says it.
     """
 
     weights: list[tuple[Projection, Tensor]]
     matrices: list[JSONObject]
     parameters: JSONObject = field(default_factory=dict)
     frontier: list[JSONObject] | None = None
+    warnings: list[JSONObject] = field(default_factory=list)
 
 
 class Run(Protocol):

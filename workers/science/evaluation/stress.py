@@ -1,26 +1,25 @@
-"""Do memories come back? Changed prompts, coarser weights, and a little further training.
+"""Do memories come back? Coarser weights, and a little further training.
 
 Every change to the weights is undone before the function returns.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from workers.science.models.loading import LanguageModel
 from workers.science.models.token_blocks import Rows
-from workers.science.models.tokenization import tokenize
-from workers.science.scoring.plan import plan_text
-from workers.science.scoring.prefix_token import resolve_prefix_token
 from workers.science.scoring.scorer import score_texts
-from workers.science.scoring.texts import ScoringOptions, TextInput, shares_extracted
+from workers.science.scoring.texts import ScoringOptions, TextInput
 
-CHANGED_PROMPTS: Final = ("prefix_shifted", "prefix_shortened")
 _INT8_LEVELS = 127
+_INT4_LEVELS = 7
+# Inputs that share a scale, as in arXiv 2306.00978.
+_INT4_GROUP = 128
 _MATRIX = 2  # dimensions
 
 
@@ -34,34 +33,6 @@ class FineTuning:
     seed: int = 0
 
 
-def with_changed_prompts(
-    language_model: LanguageModel, texts: Sequence[TextInput], options: ScoringOptions
-) -> dict[str, list[TextInput]]:
-    """The texts with prefixes that are shifted (their first quarter is dropped) or shortened to their half.
-
-    The suffix stays, so that it is asked for at other positions than those at which it was learned
-    (arXiv 2510.24256, positional perturbation). The split is the one that scoring uses, so that short texts
-    are asked for the same suffix as before. Texts without room for a prefix stay as they are.
-    """
-    asked = replace(options, metrics=frozenset({"extraction"}), decode=True)
-    prefix_token = resolve_prefix_token(options.prefix_token, language_model)
-    tokenized = tokenize(language_model.tokenizer, [text.text for text in texts], options.special_tokens)
-    shifted, shortened = [], []
-    for text, tokens in zip(texts, tokenized, strict=True):
-        split = plan_text(text, tokens, language_model, asked, prefix_token).continued
-        if split.prefix_tokens < 2:  # noqa: PLR2004 - nothing to drop
-            shifted.append(text)
-            shortened.append(text)
-            continue
-        boundary = int(tokens.offsets[split.prefix_tokens, 0])
-        stop = int(tokens.offsets[split.prefix_tokens + split.suffix_tokens - 1, 1])
-        for changed, dropped in ((shifted, split.prefix_tokens // 4), (shortened, split.prefix_tokens // 2)):
-            start = int(tokens.offsets[max(1, dropped), 0])
-            prefix, suffix = text.text[start:boundary], text.text[boundary:stop]
-            changed.append(TextInput(prefix + suffix, prefix=prefix, suffix=suffix))
-    return dict(zip(CHANGED_PROMPTS, (shifted, shortened), strict=True))
-
-
 @contextmanager
 def rounded_weights(language_model: LanguageModel, rounding: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """Put every matrix of the model's layers through a rounding, for a while."""
@@ -73,8 +44,19 @@ def rounded_weights(language_model: LanguageModel, rounding: Callable[[Tensor], 
 
 def to_int8(weight: Tensor) -> Tensor:
     """Round to 8 bits: symmetric, one scale a row (absolute maximum / 127)."""
-    scale = weight.abs().amax(dim=-1, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny) / _INT8_LEVELS
-    return (weight / scale).round().clamp(-_INT8_LEVELS, _INT8_LEVELS) * scale
+    return _rounded(weight, _INT8_LEVELS)
+
+
+def to_int4(weight: Tensor) -> Tensor:
+    """Round to 4 bits: symmetric, one scale for each 128 inputs of a row (absolute maximum / 7)."""
+    groups = torch.split(weight, _INT4_GROUP, dim=-1)
+    return torch.cat([_rounded(group, _INT4_LEVELS) for group in groups], dim=-1)
+
+
+def _rounded(weight: Tensor, levels: int) -> Tensor:
+    """Round to whole multiples, up to `levels` either way, of one scale a row."""
+    scale = weight.abs().amax(dim=-1, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny) / levels
+    return (weight / scale).round().clamp(-levels, levels) * scale
 
 
 def to_bfloat16(weight: Tensor) -> Tensor:
@@ -155,10 +137,16 @@ def _restored(model: Any) -> Iterator[Sequence[Tensor]]:
 
 
 @torch.no_grad()
-def recited(
-    language_model: LanguageModel, parts: Iterable[Sequence[TextInput]], options: ScoringOptions
-) -> float | None:
-    """The share of texts, given a part at a time, that are recited strictly; None if none is long enough."""
+def recites(
+    language_model: LanguageModel, texts: Sequence[TextInput], options: ScoringOptions
+) -> list[bool | None]:
+    """Which texts are recited strictly, in order; None for one that is not long enough.
+
+    Raises:
+        ScoreNotFinite: see `score_texts`.
+    """
     quick = replace(options, metrics=frozenset({"extraction"}), decode=False, token_evidence=False)
-    scores = (score for texts in parts for score in score_texts(language_model, texts, quick))
-    return shares_extracted(scores)["strict"]
+    return [
+        None if score.error is not None else score.metrics["extraction"]["strict"]  # type: ignore[misc]
+        for score in score_texts(language_model, texts, quick)
+    ]

@@ -4,6 +4,7 @@ Shapes: N predicting positions, K ranks, V vocabulary.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -22,11 +23,38 @@ _COMPARED_AT_ONCE = 2**13
 _Result = TypeVar("_Result")
 
 
-def mean_nll(language_model: LanguageModel, blocks: Rows, *, stop_above: float | None = None) -> float | None:
+@dataclass(frozen=True, slots=True)
+class MeanNLL:
+    """A mean negative log-likelihood, perhaps of the first part of a text only.
+
+    Attributes:
+        mean: in nats, over the tokens that were predicted.
+        tokens: how many were.
+        of_tokens: how many there are.
+        exceeded: whether the mean over all of them must exceed what matters.
+    """
+
+    mean: float
+    tokens: int
+    of_tokens: int
+    exceeded: bool = False
+
+
+def mean_nll(language_model: LanguageModel, blocks: Rows) -> float:
     """Mean negative log-likelihood in nats over all predicted tokens; its exponential is the perplexity.
 
+    Raises:
+        ScienceError, ScoreNotFinite: see `measure_nll`.
+    """
+    return measure_nll(language_model, blocks).mean
+
+
+def measure_nll(language_model: LanguageModel, blocks: Rows, *, stop_above: float | None = None) -> MeanNLL:
+    """Mean negative log-likelihood over predicted tokens, as far as it matters.
+
     Total NLL over total tokens, not a mean of batches' means. No token's NLL is negative, so once the sum
-    exceeds `stop_above` times all tokens the mean must exceed `stop_above`, and the rest is left out.
+    exceeds `stop_above` times all tokens the mean must exceed `stop_above`, and the rest is left out. Rows
+    are gone through by length, the longest first.
 
     Args:
         language_model: the model.
@@ -34,29 +62,30 @@ def mean_nll(language_model: LanguageModel, blocks: Rows, *, stop_above: float |
         stop_above: a mean beyond which the exact value does not matter.
 
     Returns:
-        The mean, or None if it exceeds `stop_above`.
+        The mean over all tokens, or if that must exceed `stop_above` over those gone through until then.
 
     Raises:
         ScienceError: `text_set_empty`, if nothing is predicted.
         ScoreNotFinite: `log_likelihood_not_finite`.
     """
-    tokens = _predictions(blocks)
+    of_tokens = _predictions(blocks)
 
-    def negative_log_likelihood(hidden: Tensor, targets: Tensor) -> float:
+    def negative_log_likelihood(hidden: Tensor, targets: Tensor) -> tuple[float, int]:
         scores = score_positions(language_model.model, hidden, targets)
-        return -float(scores.log_likelihood.double().sum())
+        return -float(scores.log_likelihood.double().sum()), len(targets)
 
-    total = 0.0
-    for part in _map_predicting(language_model, blocks, negative_log_likelihood):
+    total, tokens = 0.0, 0
+    for part, predicted in _map_predicting(language_model, blocks, negative_log_likelihood):
         total += part
+        tokens += predicted
         if not -torch.inf < total < torch.inf:
             raise ScoreNotFinite(
                 "log_likelihood_not_finite",
                 "The language model gave a log-likelihood that is not finite; score it in float32.",
             )
-        if stop_above is not None and total > stop_above * tokens:
-            return None
-    return total / tokens
+        if stop_above is not None and total > stop_above * of_tokens:
+            return MeanNLL(total / tokens, tokens, of_tokens, exceeded=True)
+    return MeanNLL(total / tokens, tokens, of_tokens)
 
 
 def top_ranked(language_model: LanguageModel, blocks: Rows, k: int = 10) -> Tensor:

@@ -79,7 +79,7 @@ def roc_auc(members: Values, others: Values) -> AucEstimate | None:
         members: finite scores of texts of the training data, higher = more likely a member [n].
         others: finite scores of texts that are not [m].
     """
-    above, below = _placements(np.asarray(members, np.float64), np.asarray(others, np.float64))
+    above, below = placements(np.asarray(members, np.float64), np.asarray(others, np.float64))
     if not (len(above) and len(below)):
         return None
     n, m, auc = len(above), len(below), float(above.mean())
@@ -120,7 +120,7 @@ def tpr_at_fpr(members: Values, others: Values, fpr: float) -> TprEstimate:
     )
 
 
-def _placements(members: _Floats, others: _Floats) -> tuple[_Floats, _Floats]:
+def placements(members: _Floats, others: _Floats) -> tuple[_Floats, _Floats]:
     """For each member the share of others below it [n], for each other the share of members above it [m]."""
     if not (len(members) and len(others)):
         return members, others

@@ -18,7 +18,7 @@ from workers.science.scoring.scorer import score_texts
 from workers.science.scoring.texts import ScoringOptions, TextInput, TextScore
 
 # In training every document of a suite comes after EOS, which its tokenizer does not add by itself.
-_OPTIONS = ScoringOptions(
+OPTIONS = ScoringOptions(
     metrics=frozenset({"extraction", "membership"}),
     prefix_token="eos",  # noqa: S106 - a name of a token
     token_evidence=False,
@@ -80,7 +80,7 @@ def score_under(
     return score_texts(
         load_language_model(model, device=device),
         [TextInput(text) for text in texts],
-        _OPTIONS,
+        OPTIONS,
         on_progress=on_progress,
     )
 
@@ -90,8 +90,8 @@ def answers_under(model: Path, items: Sequence[TextRecord], device: str) -> list
     language_model = load_language_model(model, device=device)
     subject = Subject(
         language_model=language_model,
-        prefix_token=resolve_prefix_token(_OPTIONS.prefix_token, language_model),
-        scoring=_OPTIONS,
+        prefix_token=resolve_prefix_token(OPTIONS.prefix_token, language_model),
+        scoring=OPTIONS,
         options=MeasurementOptions(),
     )
     asked = [

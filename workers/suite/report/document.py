@@ -68,6 +68,18 @@ def write_markdown(findings: Sequence[Finding], manifest: JSONObject, path: Path
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
+def write_spectrum_markdown(finding: Finding, manifests: Sequence[JSONObject], path: Path) -> None:
+    """Write one finding over several suites for readers."""
+    size = manifests[0]["configuration"]["size"]["name"]
+    seeds = ", ".join(str(manifest["configuration"]["seed"]) for manifest in manifests)
+    parts = [
+        f"# What an edit keeps in {len(manifests)} suites of size {size}",
+        f"The suites differ in their seed alone: {seeds}.",
+        _section(finding),
+    ]
+    path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
 def _opening(manifest: JSONObject) -> str:
     configuration, inserted = manifest["configuration"], manifest["insertions"]["perturbed"]
     size, background = configuration["size"], manifest["background"]
@@ -88,7 +100,7 @@ def _section(finding: Finding) -> str:
             *filter(None, [finding.explanation]),
             _list(finding.answers),
             *(f"![{finding.title}: {finding.question}]({name})" for name in plot_files(finding)),
-            *map(_table, finding.grids),
+            *map(table, finding.grids),
         ]
     )
 
@@ -117,7 +129,7 @@ def _digests(manifest: JSONObject) -> str:
     files = manifest["files"]
     told = [name for name in files if name.endswith(".jsonl")]
     told += [f"{model}/model.safetensors" for model in ("standard", *manifest["insertions"])]
-    return _table(Grid(("file", "sha256"), tuple((name, files[name]) for name in told)))
+    return table(Grid(("file", "sha256"), tuple((name, files[name]) for name in told)))
 
 
 def _reproduction(manifest: JSONObject) -> str:
@@ -149,7 +161,8 @@ def _command(configuration: JSONObject, device: str) -> str:
     return shlex.join(command)
 
 
-def _table(grid: Grid) -> str:
+def table(grid: Grid) -> str:
+    """A table in Markdown."""
     lines = [grid.header, tuple("---" for _ in grid.header), *grid.lines]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from app.plots.bars import Bar
 from workers.science.statistics.intervals import MeanEstimate, Moments, mean_with_interval
 from workers.science.statistics.ranking import AucEstimate
 from workers.science.statistics.shares import share_with_interval
@@ -60,7 +61,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Finding:
-    """What the report says of one question; `name` is that of its table and of its plot's file."""
+    """What the report says of one question; `name` is that of its table and of its plots' files."""
 
     name: str
     title: str
@@ -70,6 +71,8 @@ class Finding:
     grids: tuple[Grid, ...]
     panels: tuple[Panel, ...]
     explanation: str = ""  # what to know before the answers
+    bars: tuple[Bar, ...] = ()  # a plot of their own, of shares that are kept
+    reference: str = ""  # whose numbers stand beside the bars
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,16 @@
-"""The plots of a finding as files, one a panel."""
+"""The plots of a finding as files: one a panel, and one of its bars."""
 
 from pathlib import Path
 
+from app.plots.bars import kept_bars
 from app.plots.lines import Line, Point, draw_lines
 from workers.suite.report.finding import Finding, Panel
 
 
 def draw(finding: Finding, directory: Path) -> None:
-    """Write the panels of a finding as SVG, under the names that `plot_files` tells."""
-    for panel, name in zip(finding.panels, plot_files(finding), strict=True):
-        drawing = draw_lines(
+    """Write the plots of a finding as SVG, under the names that `plot_files` tells."""
+    drawings = [
+        draw_lines(
             _lines(panel),
             title=panel.title,
             x_title="duplicates",
@@ -18,6 +19,11 @@ def draw(finding: Finding, directory: Path) -> None:
             baseline=panel.baseline,
             legend=panel.legend,
         )
+        for panel in finding.panels
+    ]
+    if finding.bars:
+        drawings.append(kept_bars(finding.bars, finding.reference))
+    for drawing, name in zip(drawings, plot_files(finding), strict=True):
         if drawing is not None:
             # A picture of a Markdown page takes no colour from the text around it.
             svg = drawing.svg.replace("<svg ", '<svg style="background:#fff" ', 1)
@@ -25,8 +31,9 @@ def draw(finding: Finding, directory: Path) -> None:
 
 
 def plot_files(finding: Finding) -> list[str]:
-    """The name of each panel's file."""
-    return [f"{finding.name}-{place}.svg" for place, _ in enumerate(finding.panels, start=1)]
+    """The name of each plot's file."""
+    plots = len(finding.panels) + bool(finding.bars)
+    return [f"{finding.name}-{place}.svg" for place in range(1, plots + 1)]
 
 
 def _lines(panel: Panel) -> list[Line]:

@@ -1,0 +1,56 @@
+"""What an edit is said to take. Oracles: sums by hand."""
+
+import pytest
+
+from app.contracts.audits import AuditOptions
+from app.contracts.edit_workload import Dimensions, collected_tokens, edit_bytes, edit_tokens
+from app.contracts.edits import EditSpec
+from app.contracts.texts import TextSetRole
+from app.contracts.workload import Texts, audit_tokens
+
+CALIBRATION, CLEAN, RETAIN = Texts(10, 1000.0), Texts(5, 500.0), Texts(4, 400.0)
+SETS = {TextSetRole.CALIBRATION: CALIBRATION, TextSetRole.CLEAN: CLEAN}
+RETAINED = SETS | {TextSetRole.RETAIN: RETAIN}
+# Clean text is scored under both models, and its rankings are found.
+PROOF = 2 * 2 * 500
+# A pass forwards and one backwards that is as long as two.
+COLLECTED = 3 * 1000
+
+
+def kfac(**fields: object) -> EditSpec:
+    return EditSpec.model_validate({"method": "kfac", **fields})
+
+
+def test_a_mass_that_is_adapted_costs_a_pass_over_clean_text_for_each_that_is_tried() -> None:
+    assert edit_tokens(kfac(keep_mass=0.6), SETS) == COLLECTED + PROOF
+    assert edit_tokens(kfac(), SETS) == COLLECTED + PROOF + 8 * 500
+    sweep = {"layers": [[0], [1], [2]]}
+    assert edit_tokens(kfac(sweep=sweep), SETS) == COLLECTED + PROOF + 3 * 8 * 500
+    assert edit_tokens(kfac(layers="auto"), SETS) == COLLECTED + PROOF + 24 * 500
+
+
+def test_a_retain_set_is_collected_and_proved_and_measured_by_each_setting() -> None:
+    proved = 2 * audit_tokens(["extraction"], AuditOptions(), RETAIN)
+    assert proved > 0
+    fields = {"retain_weight": 0.1, "keep_mass": 0.6}
+    assert edit_tokens(kfac(**fields), RETAINED) == COLLECTED + 3 * 400 + PROOF + proved
+    few = kfac(**fields, calibration_tokens=100)
+    assert edit_tokens(few, RETAINED) == 3 * 100 + 3 * 100 + PROOF + proved
+    sweep = {"retain_weight": [0, 0.1], "keep_mass": [0.6, 0.7, 0.8]}
+    tried = 6 * (500 + 400)
+    assert edit_tokens(kfac(sweep=sweep), RETAINED) == COLLECTED + 3 * 400 + PROOF + proved + tried
+    # Jobs of their own collect the calibration set alone.
+    assert collected_tokens(kfac(**fields), RETAINED) == COLLECTED
+
+
+def test_a_retain_set_takes_its_own_factors_and_the_mixture() -> None:
+    dimensions = Dimensions(hidden=8, intermediate=16, layers=1)
+    # Inputs that gate and up share, and the outputs of each, in float32: three times without, five with.
+    factors = 4 * (8**2 + 2 * 16**2)
+    assert edit_bytes(kfac(), dimensions) == 3 * factors
+    assert edit_bytes(kfac(retain_weight=0.1), dimensions) == 5 * factors
+
+
+@pytest.mark.parametrize("method", ["svd", "balanced_subnet"])
+def test_methods_without_curvature_collect_nothing(method: str) -> None:
+    assert collected_tokens(EditSpec(method=method), SETS) == 0
