@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 
 import httpx
 from fastapi import FastAPI
@@ -17,6 +18,20 @@ from app.store.core.sessions import sync_engine
 from app.store.tenants import ensure_tenant
 
 WRITER_SCOPES = ("audit:read", "audit:write")
+
+
+def settings_with_models(database_url: str, broker_url: str, directory: Path, **more: int | bool) -> Settings:
+    """Settings of a service that may read language models from a directory, and has its home in it."""
+    return Settings.model_validate(
+        {
+            "database_url": database_url,
+            "broker_url": broker_url,
+            "home": directory / "home",
+            "model_roots": [directory],
+            "lease_seconds": 60,
+            **more,
+        }
+    )
 
 
 def make_key(settings: Settings, *, tenant: str = "acme", scopes: tuple[str, ...] = WRITER_SCOPES) -> str:

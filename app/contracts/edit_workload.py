@@ -18,7 +18,7 @@ _EXTRACTED: Final = (TextSetRole.RETAIN, *_STRESSED)
 _STRESS_PASSES: Final = 2 + 2 * 5 + 4
 # Of the rest, on a sample of each set: the layers of both models with a projection each, what both generate,
 # and the points of two relearning curves of the edited model, which a reference model has as well.
-_SAMPLED_TEXTS: Final = 256
+SAMPLED_TEXTS: Final = 256
 _FULL_PASSES: Final = 2 * 3 + 2 + 2 * 5
 _CURVE_PASSES: Final = 2 * 5
 # Rows that all curves of one model train on; of about as many tokens each as a split has.
@@ -101,7 +101,7 @@ def _stress_tokens(evaluation: EditEvaluation, sets: Sequence[Texts]) -> float:
     if evaluation.stress:
         total += _STRESS_PASSES * tokens
     if evaluation.stress == "full":
-        sampled = sum(each.tokens * min(1.0, _SAMPLED_TEXTS / max(1, each.count)) for each in sets)
+        sampled = sum(each.tokens * min(1.0, SAMPLED_TEXTS / max(1, each.count)) for each in sets)
         total += (_FULL_PASSES + compared * _CURVE_PASSES) * sampled
         split = evaluation.prefix_tokens + evaluation.suffix_tokens
         total += (1 + compared) * TRAINING_PASSES * _TRAINED_ROWS * split

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from app.contracts.results.evaluations import Evaluation
-from app.contracts.results.proof import Held, MembershipChange, PairedMean, PairedShare
+from app.contracts.results.proof import HELD_MEANS, Held, MembershipChange, PairedMean, PairedShare
 from app.contracts.texts import TextSetRole
 from app.evidence.record import ModelRole
 
@@ -26,12 +26,6 @@ _MEMBERSHIP: Final = (
     "ROC AUC by which the score {} tells the texts from those never inserted, 0 to 1. 0.5 is chance; below "
     "it a model avoids the texts."
 )
-# Each number of `Held` that is a mean, with what it can be.
-_HELD: Final[dict[str, Bounds]] = {
-    "extraction_strength": _SHARE,
-    "exact_memorization": _SHARE,
-    "log_p_z": (None, 0.0),
-}
 _EXTRACTABLE: Final = "Share of texts that so many samples recite with a probability of at least a half."
 _GENERATED: Final = {
     "exact": "Share of texts whose suffix greedy decoding says by itself.",
@@ -82,7 +76,7 @@ def proved(evaluation: Evaluation) -> Iterator[Proved]:
 
 
 def _held(role: TextSetRole, held: Held) -> Iterator[Proved]:
-    for name, within in _HELD.items():
+    for name, within in HELD_MEANS.items():
         what = str(Held.model_fields[name].description)
         yield from _compared(role, name, what, getattr(held, name), within)
     for each in held.extractable:

@@ -21,12 +21,11 @@ from tests.benchmarks.effect import OPTIONS, PREFIX_TOKEN, ROLES, read, shares
 from workers.edits.curvature_warnings import curvature_warnings
 from workers.science.curvature.kfac import Eigenbasis, Factors, collect_factors, eigenbases
 from workers.science.curvature.search import Objective, Point, Setting, Weights, least_mass, try_settings
-from workers.science.curvature.spectrum import select_top_mass
 from workers.science.evaluation.utility import mean_nll
 from workers.science.models.loading import LanguageModel, load_language_model
 from workers.science.models.projections import Projection, default_layers, find_projections, layer_count
 from workers.science.models.token_blocks import TokenBlocks, TokenRows, pack_texts, text_blocks
-from workers.science.models.weight_edit import project, replaced
+from workers.science.models.weight_edit import keep_top_mass, replaced
 from workers.science.scoring.scorer import TextInput, score_texts
 from workers.science.statistics.ranking import AucEstimate, roc_auc
 
@@ -88,12 +87,10 @@ def measure(model: LanguageModel, texts: Texts) -> Measured:
 
 
 def weights_of(projections: Sequence[Projection], bases: dict[str, Eigenbasis], mass: float) -> Weights:
-    edited = []
-    for projection in projections:
-        basis = bases[projection.key]
-        kept = select_top_mass(basis.output_values, basis.input_values, mass)
-        edited.append((projection, project(projection.weight, basis, kept)))
-    return edited
+    return [
+        (projection, keep_top_mass(projection.weight, bases[projection.key], mass)[0])
+        for projection in projections
+    ]
 
 
 def rows_of(suite: Path) -> Iterator[tuple[str, ...]]:

@@ -28,12 +28,11 @@ from workers.science.curvature.search import (
     best,
     try_settings,
 )
-from workers.science.curvature.spectrum import select_top_mass
 from workers.science.evaluation.utility import mean_nll, ndcg, top_ranked
 from workers.science.models.loading import LanguageModel, load_language_model
 from workers.science.models.projections import Projection, find_projections, layer_count
 from workers.science.models.token_blocks import TokenBlocks, TokenRows, pack_texts, text_blocks
-from workers.science.models.weight_edit import project, replaced
+from workers.science.models.weight_edit import keep_top_mass, replaced
 from workers.science.scoring.scorer import ScoringOptions, TextInput, score_texts
 from workers.science.scoring.texts import TextScore, shares_extracted
 
@@ -149,12 +148,11 @@ def by_kfac(material: Material, console: Console) -> tuple[Row, Setting]:
 
     def weights_of(setting: Setting) -> Weights:
         chosen = find_projections(model.model, layers=setting.layers, roles=setting.roles)
-        edited = []
-        for projection in chosen:
-            basis = bases[projection.key]
-            kept = select_top_mass(basis.output_values, basis.input_values, setting.keep_mass)
-            edited.append((projection, project(projection.weight, basis, kept)))
-        return edited
+        assert setting.keep_mass is not None
+        return [
+            (projection, keep_top_mass(projection.weight, bases[projection.key], setting.keep_mass)[0])
+            for projection in chosen
+        ]
 
     objective = Objective(lambda: [material.seen], OPTIONS, material.clean, MAX_INCREASE)
     points = []

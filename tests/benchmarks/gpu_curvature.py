@@ -11,10 +11,9 @@ from tests.benchmarks.gpu_settings import PAPER_MINUTES, GpuSetting
 from tests.benchmarks.random_models import random_blocks
 from tests.benchmarks.rates import timed
 from workers.science.curvature.kfac import Eigenbasis, Factors, collect_factors, eigenbases
-from workers.science.curvature.spectrum import select_top_mass
 from workers.science.models.loading import LanguageModel
 from workers.science.models.projections import Projection, Role, default_layers, find_projections, layer_count
-from workers.science.models.weight_edit import project
+from workers.science.models.weight_edit import keep_top_mass
 
 _Result = TypeVar("_Result")
 # Every projection of a gated MLP.
@@ -62,8 +61,7 @@ def _edit(projections: list[Projection], factors: dict[str, Factors], device: to
 
 
 def _projected(projection: Projection, basis: Eigenbasis) -> None:
-    kept = select_top_mass(basis.output_values, basis.input_values, KEEP_MASS)
-    project(projection.weight, basis, kept)
+    keep_top_mass(projection.weight, basis, KEEP_MASS)
 
 
 def _peak_memory(device: torch.device) -> Figure:

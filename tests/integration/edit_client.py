@@ -1,14 +1,18 @@
 """A tenant that asks for edits of a tiny model, and the worker that runs them."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import httpx
 import psycopg
+from fastapi import FastAPI
 
+from app.settings import Settings
+from tests.http_api import client_of, make_key
 from tests.own_worker import run_next
 from tests.tiny_models import english_sentences, save_tiny_model
 from workers.running.runtime import Runtime
@@ -16,6 +20,17 @@ from workers.running.runtime import Runtime
 SCOPES = ("audit:read", "audit:write", "edit:read", "edit:write")
 BLOCK_TOKENS = 32
 Rows = list[tuple[Any, ...]]
+
+
+@asynccontextmanager
+async def edit_client(
+    app: FastAPI, settings: Settings, runtime: Runtime, database: psycopg.Connection, directory: Path
+) -> AsyncIterator["EditClient"]:
+    """A tenant that is prepared, with its language model in a directory of `directory`."""
+    async with client_of(app, make_key(settings, scopes=SCOPES)) as http:
+        client = EditClient(http, runtime, database)
+        await client.prepare(directory / "model")
+        yield client
 
 
 class EditClient:

@@ -21,8 +21,8 @@ from app.store.core.sessions import async_engine
 from app.store.core.unit_of_work import Store
 from app.store.jobs.claiming import claim
 from app.store.jobs.kinds import COLLECT_FACTORS, RUN_EDIT
-from tests.http_api import client_of, make_key
-from tests.integration.edit_client import SCOPES, EditClient, Rows
+from tests.http_api import settings_with_models
+from tests.integration.edit_client import EditClient, Rows, edit_client
 from workers.edits import partial_sums
 from workers.edits.factors import FactorStore
 from workers.edits.inputs import begin
@@ -37,13 +37,7 @@ from workers.science.models.projections import find_projections
 
 @pytest.fixture
 def settings(database_url: str, broker_url: str, tmp_path: Path) -> Settings:
-    return Settings(
-        database_url=database_url,
-        broker_url=broker_url,
-        home=tmp_path / "home",
-        model_roots=[tmp_path],
-        lease_seconds=60,
-    )
+    return settings_with_models(database_url, broker_url, tmp_path)
 
 
 class Untold(EditProgress):
@@ -60,9 +54,7 @@ class Untold(EditProgress):
 async def tenant(
     app: FastAPI, settings: Settings, runtime: Runtime, database: psycopg.Connection, tmp_path: Path
 ) -> Any:
-    async with client_of(app, make_key(settings, scopes=SCOPES)) as http:
-        client = EditClient(http, runtime, database)
-        await client.prepare(tmp_path / "model")
+    async with edit_client(app, settings, runtime, database, tmp_path) as client:
         yield client
 
 

@@ -19,7 +19,7 @@ from app.store.edits import Edit
 from app.store.jobs.job import Job, JobState
 from app.store.language_models import LanguageModel
 from app.store.lifecycle import cancel_operation
-from tests.http_api import client_of, make_key
+from tests.http_api import client_of, make_key, settings_with_models
 from tests.own_worker import run_next
 from tests.tiny_models import english_sentences, save_tiny_model
 from workers.edits import job as edit_job
@@ -37,13 +37,7 @@ REACHED = dict.fromkeys(
 
 @pytest.fixture
 def settings(database_url: str, broker_url: str, tmp_path: Path) -> Settings:
-    return Settings(
-        database_url=database_url,
-        broker_url=broker_url,
-        home=tmp_path / "home",
-        model_roots=[tmp_path],
-        lease_seconds=60,
-    )
+    return settings_with_models(database_url, broker_url, tmp_path)
 
 
 async def request_edit(

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from transformers import AutoTokenizer
 
 from app.settings import Settings
-from tests.http_api import client_of, make_key
+from tests.http_api import client_of, make_key, settings_with_models
 from tests.own_worker import run_next
 from tests.tiny_models import english_sentences, save_tiny_model
 from workers.audits import score as audit_score
@@ -31,15 +31,8 @@ UNKNOWN = "The zyzzyva is a weevil."
 
 @pytest.fixture
 def settings(database_url: str, broker_url: str, tmp_path: Path) -> Settings:
-    return Settings(
-        database_url=database_url,
-        broker_url=broker_url,
-        home=tmp_path / "home",
-        model_roots=[tmp_path],
-        lease_seconds=60,
-        shard_tokens=SHARD_TOKENS,
-        shard_texts=SHARD_TEXTS,
-    )
+    small = {"shard_tokens": SHARD_TOKENS, "shard_texts": SHARD_TEXTS}
+    return settings_with_models(database_url, broker_url, tmp_path, **small)
 
 
 class Client:

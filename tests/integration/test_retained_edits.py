@@ -9,8 +9,8 @@ from fastapi import FastAPI
 
 from app.settings import Settings
 from app.store.jobs.kinds import COLLECT_FACTORS, RUN_EDIT
-from tests.http_api import client_of, make_key
-from tests.integration.edit_client import SCOPES, EditClient
+from tests.http_api import settings_with_models
+from tests.integration.edit_client import EditClient, edit_client
 from tests.tiny_models import english_sentences
 from workers.running.runtime import Runtime
 
@@ -21,22 +21,14 @@ LOOSE = {"max_perplexity_increase": 100.0}
 
 @pytest.fixture
 def settings(database_url: str, broker_url: str, tmp_path: Path) -> Settings:
-    return Settings(
-        database_url=database_url,
-        broker_url=broker_url,
-        home=tmp_path / "home",
-        model_roots=[tmp_path],
-        lease_seconds=60,
-    )
+    return settings_with_models(database_url, broker_url, tmp_path)
 
 
 @pytest.fixture
 async def tenant(
     app: FastAPI, settings: Settings, runtime: Runtime, database: psycopg.Connection, tmp_path: Path
 ) -> Any:
-    async with client_of(app, make_key(settings, scopes=SCOPES)) as http:
-        client = EditClient(http, runtime, database)
-        await client.prepare(tmp_path / "model")
+    async with edit_client(app, settings, runtime, database, tmp_path) as client:
         sentences = [sentence[:120] for sentence in english_sentences()]
         await client.upload("retain", sentences[60:75])
         await client.upload("forget", sentences[80:84])

@@ -11,7 +11,7 @@ import pytest
 from fastapi import FastAPI
 
 from app.settings import Settings
-from tests.http_api import client_of, make_key
+from tests.http_api import client_of, make_key, settings_with_models
 from tests.own_worker import run_next
 from tests.tiny_models import english_sentences, save_tiny_model
 from workers.audits import score
@@ -26,13 +26,7 @@ SHARDS = """
 
 @pytest.fixture
 def settings(database_url: str, broker_url: str, tmp_path: Path) -> Settings:
-    return Settings(
-        database_url=database_url,
-        broker_url=broker_url,
-        home=tmp_path / "home",
-        model_roots=[tmp_path],
-        lease_seconds=60,
-    )
+    return settings_with_models(database_url, broker_url, tmp_path)
 
 
 class Tenant:

@@ -23,7 +23,7 @@ from app.store.lifecycle import begin_operation, complete_shard, end, succeed_au
 from app.store.operations import OperationStatus
 from app.store.scores import copy_scores
 from app.store.tenants import Tenant
-from tests.http_api import client_of, make_key
+from tests.http_api import client_of, make_key, settings_with_models
 from tests.integration.rows import add_ready_model, score_row
 from tests.own_worker import run_next
 from tests.tiny_models import english_sentences, save_reciting_model, save_tiny_model
@@ -35,13 +35,7 @@ SPLIT = {"prefix_tokens": 8, "suffix_tokens": 8}
 
 @pytest.fixture
 def settings(database_url: str, broker_url: str, tmp_path: Path) -> Settings:
-    return Settings(
-        database_url=database_url,
-        broker_url=broker_url,
-        home=tmp_path / "home",
-        model_roots=[tmp_path],
-        lease_seconds=60,
-    )
+    return settings_with_models(database_url, broker_url, tmp_path)
 
 
 @pytest.fixture

@@ -58,7 +58,9 @@ def inputs_of(*lineage: Ancestor) -> EditInputs:
 
 def reading(strict: float, nl: float) -> Readings:
     """A model's readings of texts whose facts no document may show."""
-    score = TextScore(5, len(SECRET), nl=nl, metrics={"extraction": {"said": SECRET}})
+    score = TextScore(
+        5, len(SECRET), nl=nl, metrics={"extraction": {"strict": None, "loose": None, "said": SECRET}}
+    )
     rows = cast("ScoreFile", [(TextFacts(0, text_id=SECRET, group=SECRET, duplicates=None), score)])
     summary = {
         "nl": {"n": 1, "mean": nl, "low": None, "high": None},

@@ -36,7 +36,7 @@ from workers.edits.progress import EditProgress
 from workers.edits.proof import Proven
 from workers.edits.scores import ScoreFile
 from workers.running.runtime import Runtime
-from workers.science.evaluation.items import answer_accuracy, answers_right, choice_accuracy, choices_right
+from workers.science.evaluation.items import answers_right, choices_right
 from workers.science.models.loading import LanguageModel, load_language_model
 from workers.science.scoring.scorer import score_texts
 from workers.science.scoring.texts import ScoringOptions, TextScore
@@ -466,11 +466,11 @@ def test_questions_are_compared_by_task(
     pairs: dict[str | None, list[tuple[float, float]]] = {}
     for row in items[:6]:
         asked = measured_text(row)
-        was, became = (
-            (answer_accuracy(model, [asked.text]) if row.choices is None else choice_accuracy(model, [asked]))
+        (was,), (became,) = (
+            (answers_right(model, [asked.text]) if row.choices is None else choices_right(model, [asked]))
             for model in (base, edited)
         )
-        pairs.setdefault(row.group, []).append((was.accuracy or 0, became.accuracy or 0))
+        pairs.setdefault(row.group, []).append((was or 0, became or 0))
     assert list(found) == list(pairs) == ["grammar", None, "sums", "recital"]
     for task, answered in pairs.items():
         right = [sum(side) for side in zip(*answered, strict=True)]

@@ -3,10 +3,13 @@
 import pytest
 
 from app.contracts.audits import AuditOptions
-from app.contracts.edit_workload import Dimensions, collected_tokens, edit_bytes, edit_tokens
+from app.contracts.edit_workload import SAMPLED_TEXTS, Dimensions, collected_tokens, edit_bytes, edit_tokens
 from app.contracts.edits import EditSpec
 from app.contracts.texts import TextSetRole
 from app.contracts.workload import Texts, audit_tokens
+from workers.edits.stress import PASSES
+from workers.science.evaluation.relearning import STEPS
+from workers.science.evaluation.stress import FineTuning
 
 CALIBRATION, CLEAN, RETAIN = Texts(10, 1000.0), Texts(5, 500.0), Texts(4, 400.0)
 SETS = {TextSetRole.CALIBRATION: CALIBRATION, TextSetRole.CLEAN: CLEAN}
@@ -54,3 +57,28 @@ def test_a_retain_set_takes_its_own_factors_and_the_mixture() -> None:
 @pytest.mark.parametrize("method", ["svd", "balanced_subnet"])
 def test_methods_without_curvature_collect_nothing(method: str) -> None:
     assert collected_tokens(EditSpec(method=method), SETS) == 0
+
+
+@pytest.mark.parametrize("reference", [None, "mdl_01a2187a5e0d7570a84c71a3f3c82ef5"])
+def test_what_a_proof_is_said_to_take_is_what_it_goes_through(reference: str | None) -> None:
+    """Oracle: the numbers of prompts, roundings, points and steps that the worker itself has."""
+    memorized = Texts(512, 40_000.0)
+    sets = SETS | {TextSetRole.MEMORIZED: memorized}
+
+    def extra(stress: object) -> float:
+        asked = {"stress": stress, "reference_model": reference}
+        plain = edit_tokens(kfac(keep_mass=0.6), sets)
+        return edit_tokens(kfac(keep_mass=0.6, evaluation=asked), sets) - plain
+
+    compared = reference is not None
+    held = compared * memorized.tokens
+    assert extra(stress=False) == held
+    # Beside changes, what both models hold.
+    stressed = (PASSES + 2) * memorized.tokens
+    assert extra(stress=True) == held + stressed
+    sampled = memorized.tokens * SAMPLED_TEXTS / memorized.count
+    layers, generated, curves = 2 * 3, 2, 2
+    points = (1 + compared) * curves * (1 + len(STEPS)) * sampled
+    rows = (1 + compared) * curves * STEPS[-1] * FineTuning().batch_blocks
+    trained = 3 * rows * (64 + 48)
+    assert extra(stress="full") == held + stressed + (layers + generated) * sampled + points + trained

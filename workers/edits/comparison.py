@@ -17,7 +17,7 @@ from workers.edits.inputs import EditInputs
 from workers.edits.membership import CHANCE, least_auc
 from workers.edits.proof import Proven
 from workers.science.evaluation.utility import ndcg_by_position
-from workers.science.scoring.texts import TextScore
+from workers.science.scoring.texts import Share, TextScore, extracted
 from workers.science.statistics.estimates import as_object
 from workers.science.statistics.intervals import weighted_mean
 from workers.science.statistics.paired import PairedMeans, PairedShares
@@ -57,12 +57,13 @@ def compare(inputs: EditInputs, before: Readings, after: Readings, proven: Prove
 
 def _set(before: Scored, after: Scored) -> JSONObject:
     """A text set under both models; what changed of it is told text by text."""
-    nl, shares = PairedMeans(), {name: PairedShares() for name in ("strict", "loose")}
+    nl = PairedMeans()
+    shares: dict[Share, PairedShares] = {"strict": PairedShares(), "loose": PairedShares()}
     for was, became in zip(_scores(before), _scores(after), strict=True):
         nl.add(was.nl, became.nl)
         for name, share in shares.items():
             share.add(_recited(was, name), _recited(became, name))
-    changes = {name: share.result()["change"] for name, share in shares.items()}
+    changes: JSONObject = {name: share.result()["change"] for name, share in shares.items()}
     changes["nl"] = nl.result()["change"]
     return {
         "texts": len(before.rows),
@@ -74,9 +75,9 @@ def _set(before: Scored, after: Scored) -> JSONObject:
     }
 
 
-def _recited(score: TextScore, name: str) -> bool | None:
-    extraction: JSONObject = score.metrics.get("extraction") or {}
-    return extraction.get(name)
+def _recited(score: TextScore, measure: Share) -> bool | None:
+    """Whether a text is recited; None where that was not measured, as of clean text."""
+    return extracted(score, measure) if "extraction" in score.metrics else None
 
 
 def _tasks(before: Readings, after: Readings) -> list[JSONObject] | None:
@@ -92,7 +93,8 @@ def _tasks(before: Readings, after: Readings) -> list[JSONObject] | None:
         ]
         if pairs:
             kept = PairedCounts.of(pairs).ratio()
-            found.append({"task": task, "n": len(pairs), **PairedShares.of(pairs), "kept": as_object(kept)})
+            changed = PairedShares.of(pairs).result()
+            found.append({"task": task, "n": len(pairs), **changed, "kept": as_object(kept)})
     return found or None
 
 

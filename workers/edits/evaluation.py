@@ -1,7 +1,7 @@
 """The measurements of an edit's proof: the same texts scored under the base and under the edited model."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import chain, count, tee
 from pathlib import Path
 from typing import Any, Final
@@ -20,12 +20,12 @@ from workers.edits.scores import ScoreFile
 from workers.edits.tokens import token_rows
 from workers.running.runtime import Runtime
 from workers.science.errors import ScoreNotFinite
-from workers.science.evaluation.items import answers_right, choices_right
+from workers.science.evaluation.items import accuracy_of, answers_right, choices_right
 from workers.science.evaluation.utility import positions_of_rows, top_ranked
 from workers.science.models.loading import LanguageModel
 from workers.science.models.token_blocks import TokenRows
 from workers.science.scoring.scorer import score_texts
-from workers.science.scoring.texts import TextScore
+from workers.science.scoring.texts import TextInput, TextScore
 
 JSONObject = dict[str, Any]
 _MEASURED: Final[tuple[TextSetRole, ...]] = (
@@ -109,6 +109,15 @@ class Evaluation:
         self._total = 2 * sum(shards.texts for shards in self.shards.values())
         self._done = 0
 
+    @property
+    def tested(self) -> list[TextSetRole]:
+        """The text sets that a proof tries to bring back, and those never inserted."""
+        return [role for role in TESTED if role in self.shards]
+
+    def texts(self, role: TextSetRole) -> Iterator[list[TextInput]]:
+        """The texts of a set as scoring takes them, a shard at a time."""
+        return ([text_input(text) for text in shard] for shard in self.shards[role])
+
     def read(self, language_model: LanguageModel) -> Readings:
         """Measure one model.
 
@@ -151,21 +160,20 @@ class Evaluation:
     ) -> tuple[dict[str, JSONObject], dict[str | None, list[bool | None]]]:
         """How many questions of each kind are answered rightly, and which of each group."""
         chosen, choices = tee(row for row in self._items() if row.choices is not None)
-        said, answers = tee(row for row in self._items() if row.choices is None and row.prefix_chars)
+        said, answerable = tee(row for row in self._items() if row.choices is None and row.prefix_chars)
         kinds: dict[str, JSONObject] = {}
         tasks: dict[str | None, list[bool | None]] = {}
         before = self._inputs.options.prefix_token
         for kind, rows, right in (
             ("multiple_choice", chosen, choices_right(language_model, map(measured_text, choices), before)),
-            ("exact_answer", said, answers_right(language_model, map(text_input, answers), before)),
+            ("exact_answer", said, answers_right(language_model, map(text_input, answerable), before)),
         ):
-            n = correct = 0
+            answers = []
             for row, answered in zip(rows, right, strict=True):
                 tasks.setdefault(row.group, []).append(answered)
-                n += answered is not None
-                correct += answered or 0
-            if n:
-                kinds[kind] = {"n": n, "accuracy": correct / n}
+                answers.append(answered)
+            if (found := accuracy_of(answers)).n:
+                kinds[kind] = asdict(found)
         return kinds, tasks
 
     def _items(self) -> Iterator[ClearText]:

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import inf, isfinite
 from typing import Any, Final
 
+from app.contracts.results.proof import HELD_MEANS
 from app.contracts.texts import TextSetRole
 from workers.science.evaluation.strength import Holding
 from workers.science.metrics.sampling import EXTRACTION_SAMPLES
@@ -14,9 +16,8 @@ JSONObject = dict[str, Any]
 _SHARE: Final = (0.0, 1.0)
 # The numbers of which means are compared, and what each can be.
 _MEANS: Final = {
-    "extraction_strength": _SHARE,
-    "exact_memorization": _SHARE,
-    "log_p_z": (float("-inf"), 0.0),
+    name: (-inf if least is None else least, inf if most is None else most)
+    for name, (least, most) in HELD_MEANS.items()
 }
 
 
@@ -86,18 +87,25 @@ def _extractable(held: Holding, samples: int) -> bool | None:
     return held.n_50 is not None and held.n_50 <= samples
 
 
+def _finite(number: Any) -> float | None:
+    return float(number) if isfinite(number) else None
+
+
 class LayerTally:
     """Sums by layer over the texts of a set."""
 
     def __init__(self, layers: int) -> None:
-        self._log_likelihood = [PairedMeans((float("-inf"), 0.0)) for _ in range(layers)]
+        self._log_likelihood = [PairedMeans((-inf, 0.0)) for _ in range(layers)]
         self._right = [PairedMeans(_SHARE) for _ in range(layers)]
 
     def add(self, before: Sequence[Any], after: Sequence[Any]) -> None:
-        """Take one text in: log-likelihoods and shares of right choices by layer, under both models."""
+        """Take one text in: log-likelihoods and shares of right choices by layer, under both models.
+
+        What a layer in the middle was never made to say may overflow; such a number is left out.
+        """
         for means, was, became in zip((self._log_likelihood, self._right), before, after, strict=True):
             for layer, mean in enumerate(means):
-                mean.add(float(was[layer]), float(became[layer]))
+                mean.add(_finite(was[layer]), _finite(became[layer]))
 
     def result(self) -> list[JSONObject]:
         """A `LayerChange` for each layer."""

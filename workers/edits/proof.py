@@ -2,15 +2,17 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from functools import cached_property
+from itertools import chain
+from typing import Any
 
 import numpy as np
 
+from app.contracts.edit_workload import SAMPLED_TEXTS
 from app.contracts.texts import TextSetRole
 from app.errors import EditFailed
 from app.store.core.identifiers import Prefix, format_id
-from workers.audits.rows import text_input
-from workers.edits.evaluation import TESTED, Evaluation, Readings
+from workers.edits.evaluation import Evaluation, Readings
 from workers.edits.holding import HeldTally, LayerTally
 from workers.edits.inputs import EditInputs
 from workers.edits.membership import EVERY_SCORE, Membership, membership_of_readings
@@ -28,8 +30,6 @@ from workers.science.scoring.texts import TextInput
 from workers.science.statistics.paired import PairedMeans, PairedShares
 
 JSONObject = dict[str, Any]
-# Of each set, for what takes long: texts that are spread over it evenly.
-MOST_SAMPLED: Final = 256
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,9 @@ class Proof:
     ) -> Proven:
         edited = models[1]
         stress = layers = generated = relearning = None
-        membership = membership_of_readings(*readings)
-        if self._stress:
+        if not self._stress:
+            membership = membership_of_readings(*readings)
+        else:
             self._progress.enter("stressing")
             membership = self._hold(*models)
             stress = StressTest(self._inputs, self._evaluation, self._progress).run(*models, readings[1])
@@ -89,7 +90,7 @@ class Proof:
             self._progress.enter("reading_layers")
             layers = self._layers(*models)
             self._progress.enter("generating")
-            generated = {str(role): self._generated(*models, role) for role in self._roles()}
+            generated = {str(role): self._generated(*models, role) for role in self._evaluation.tested}
             self._progress.enter("relearning")
             relearning = self._relearning().curves(edited, "edited")
         reference = self._inputs.reference
@@ -115,13 +116,10 @@ class Proof:
             else None,
         )
 
-    def _roles(self) -> list[TextSetRole]:
-        return [role for role in TESTED if role in self._evaluation.shards]
-
     def _shards(self) -> Iterator[tuple[TextSetRole, list[TextInput]]]:
-        for role in self._roles():
-            for shard in self._evaluation.shards[role]:
-                yield role, [text_input(text) for text in shard]
+        for role in self._evaluation.tested:
+            for texts in self._evaluation.texts(role):
+                yield role, texts
                 self._progress.repeat()
 
     def _hold(self, base: LanguageModel, edited: LanguageModel) -> Membership:
@@ -146,8 +144,8 @@ class Proof:
         except ScienceError:
             return None
         found = {}
-        for role in self._roles():
-            suffixes = suffixes_of(base, self._sample(role), self._inputs.options)
+        for role in self._evaluation.tested:
+            suffixes = suffixes_of(base, self._samples[role], self._inputs.options)
             tally = LayerTally(lenses[0].layers)
             for before, after in zip(*(lens.read(suffixes) for lens in lenses), strict=True):
                 tally.add((before.log_likelihood, before.right), (after.log_likelihood, after.right))
@@ -157,7 +155,7 @@ class Proof:
 
     def _generated(self, base: LanguageModel, edited: LanguageModel, role: TextSetRole) -> JSONObject:
         exact, similarity = PairedShares(), PairedMeans((0.0, 1.0))
-        suffixes = suffixes_of(base, self._sample(role), self._inputs.options)
+        suffixes = suffixes_of(base, self._samples[role], self._inputs.options)
         both = (
             generate_suffixes(each, suffixes, lambda _: self._progress.repeat()) for each in (base, edited)
         )
@@ -167,14 +165,15 @@ class Proof:
         return {"exact": exact.result(), "similarity": similarity.result()}
 
     def _relearning(self) -> Relearning:
-        samples = {role: self._sample(role) for role in self._roles()}
-        return Relearning(self._runtime, self._inputs, samples, self._progress)
+        return Relearning(self._runtime, self._inputs, self._samples, self._progress)
+
+    @cached_property
+    def _samples(self) -> dict[TextSetRole, list[TextInput]]:
+        """Of each set up to SAMPLED_TEXTS texts, evenly spread over it; read once for all that takes them."""
+        return {role: self._sample(role) for role in self._evaluation.tested}
 
     def _sample(self, role: TextSetRole) -> list[TextInput]:
-        """Up to MOST_SAMPLED texts, evenly spread over their set."""
-        shards = self._evaluation.shards[role]
-        count = min(MOST_SAMPLED, shards.texts)
-        wanted = set(np.linspace(0, shards.texts - 1, count).round().astype(int).tolist())
-        places = range(shards.texts)
-        texts: Iterator[Any] = (text for shard in shards for text in shard)
-        return [text_input(text) for place, text in zip(places, texts, strict=True) if place in wanted]
+        n = self._evaluation.shards[role].texts
+        wanted = set(np.linspace(0, n - 1, min(SAMPLED_TEXTS, n)).round().astype(int).tolist())
+        texts = chain.from_iterable(self._evaluation.texts(role))
+        return [text for place, text in zip(range(n), texts, strict=True) if place in wanted]

@@ -1,13 +1,12 @@
 """What an edited model recites although something was changed: prompts, the numbers of its weights."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final
 
 from torch import Tensor
 
 from app.contracts.texts import TextSetRole
-from workers.audits.rows import text_input
-from workers.edits.evaluation import TESTED, Evaluation, Readings
+from workers.edits.evaluation import Evaluation, Readings
 from workers.edits.inputs import EditInputs
 from workers.edits.progress import EditProgress
 from workers.science.errors import ScoreNotFinite
@@ -22,7 +21,7 @@ from workers.science.evaluation.stress import (
     to_int8,
 )
 from workers.science.models.loading import LanguageModel
-from workers.science.scoring.texts import TextInput
+from workers.science.scoring.texts import TextInput, extracted
 from workers.science.statistics.paired import PairedShares
 
 JSONObject = dict[str, Any]
@@ -52,7 +51,7 @@ class StressTest:
         self._evaluation = evaluation
         self._progress = progress
         self._done = 0
-        self._total = PASSES * sum(evaluation.shards[role].texts for role in self._roles())
+        self._total = PASSES * sum(evaluation.shards[role].texts for role in evaluation.tested)
 
     def run(self, base: LanguageModel, edited: LanguageModel, after: Readings) -> JSONObject:
         """Change one thing after another, as `contracts.results.evaluations` reads it.
@@ -63,9 +62,9 @@ class StressTest:
             after: what was measured of it without any change.
         """
         found: dict[str, JSONObject] = {name: {} for name in CHANGED_PROMPTS}
-        for role in self._roles():
+        for role in self._evaluation.tested:
             for name, shares in self._prompted(base, edited, role).items():
-                found[name][str(role)] = _with_numbers(shares.result())
+                found[name][str(role)] = _change(shares, "before", "after")
         for name, rounding in _ROUNDINGS.items():
             with rounded_weights(edited, rounding):
                 found[name] = self._changed(edited, after)
@@ -75,19 +74,12 @@ class StressTest:
                 found[_FINE_TUNED] = self._changed(edited, after)
         return found
 
-    def _roles(self) -> list[TextSetRole]:
-        return [role for role in TESTED if role in self._evaluation.shards]
-
-    def _shards(self, role: TextSetRole) -> Iterator[list[TextInput]]:
-        for shard in self._evaluation.shards[role]:
-            yield [text_input(text) for text in shard]
-
     def _prompted(
         self, base: LanguageModel, edited: LanguageModel, role: TextSetRole
     ) -> dict[str, PairedShares]:
         """What both models recite of a set, by the change of its prompts."""
         shares = {name: PairedShares() for name in CHANGED_PROMPTS}
-        for texts in self._shards(role):
+        for texts in self._evaluation.texts(role):
             for name, changed in with_changed_prompts(base, texts, self._inputs.options).items():
                 for pair in zip(self._recites(base, changed), self._recites(edited, changed), strict=True):
                     shares[name].add(*pair)
@@ -95,23 +87,18 @@ class StressTest:
 
     def _changed(self, edited: LanguageModel, after: Readings) -> JSONObject:
         """What is recited with changed weights, and what that brings back; null where the change broke it."""
-        return {str(role): self._changed_set(edited, after, role) for role in self._roles()}
+        return {str(role): self._changed_set(edited, after, role) for role in self._evaluation.tested}
 
     def _changed_set(self, edited: LanguageModel, after: Readings, role: TextSetRole) -> JSONObject:
         shares = PairedShares()
-        unchanged = (_strict(score) for _, score in after.sets[role].rows)
+        unchanged = (extracted(score) for _, score in after.sets[role].rows)
         try:
-            for texts in self._shards(role):
+            for texts in self._evaluation.texts(role):
                 for recited in self._recites(edited, texts):
                     shares.add(next(unchanged), recited)
         except ScoreNotFinite:
             return {"after": None}  # no fault of the edit
-        found = shares.result()
-        return {
-            "after": _number(found["after"]),
-            "after_interval": found["after"],
-            "change": found["change"],
-        }
+        return _change(shares, "after")
 
     def _recites(self, language_model: LanguageModel, texts: list[TextInput]) -> list[bool | None]:
         found = recites(language_model, texts, self._inputs.options)
@@ -120,18 +107,11 @@ class StressTest:
         return found
 
 
-def _with_numbers(found: JSONObject) -> JSONObject:
-    """Shares before and after as a `StressChange` has them, and the change."""
-    return {
-        **{when: _number(found[when]) for when in ("before", "after")},
-        **{f"{when}_interval": found[when] for when in ("before", "after")},
-        "change": found["change"],
-    }
-
-
-def _number(share: JSONObject | None) -> float | None:
-    return None if share is None else share["share"]
-
-
-def _strict(score: Any) -> bool | None:
-    return None if score.error is not None else score.metrics["extraction"]["strict"]
+def _change(shares: PairedShares, *sides: str) -> JSONObject:
+    """A `StressChange`: the shares of some sides, and what changed."""
+    found = shares.result()
+    change = {"change": found["change"]}
+    for side in sides:
+        share = found[side]
+        change |= {side: None if share is None else share["share"], f"{side}_interval": share}
+    return change

@@ -3,7 +3,7 @@
 Numbers are paired: the same texts before and after, and intervals of the change text by text.
 """
 
-from typing import Literal
+from typing import Final, Literal
 
 from app.contracts.base import Described
 from app.contracts.results.intervals import MeanInterval, ShareDifference, ShareInterval
@@ -56,6 +56,14 @@ class MembershipChange(Described):
     over_forgotten: bool
     """Whether the edited model clearly avoids the texts: the whole interval of `after` is below 0.5 and, with
     a reference model, below the whole interval of its own."""
+
+
+# The means of `Held`, each with the least and the most that it can be; None at a side without a bound.
+HELD_MEANS: Final[dict[str, tuple[float | None, float | None]]] = {
+    "extraction_strength": (0.0, 1.0),
+    "exact_memorization": (0.0, 1.0),
+    "log_p_z": (None, 0.0),
+}
 
 
 class Extractable(PairedShare):

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from app.contracts.results.evaluations import Evaluation, StressChange
-from app.contracts.results.proof import Proof, RelearningCurve
+from app.contracts.results.proof import HELD_MEANS, Proof, RelearningCurve
 from app.contracts.texts import TextSetRole
 from app.evidence.report.document import Block, Column, Table
 from app.evidence.report.numbers import NOTHING, name_of, number, percent, with_interval
@@ -80,7 +80,7 @@ def _tried(proof: Proof) -> Iterator[Block]:
 
 def _held(proof: Proof) -> Iterator[_Row]:
     for role, held in proof.held.items():
-        for name in ("extraction_strength", "exact_memorization", "log_p_z"):
+        for name in HELD_MEANS:
             yield _row(f"{role} texts: {name_of(name)}", getattr(held, name))
         for each in held.extractable:
             yield _row(f"{role} texts: extractable by {each.samples:,} samples", each)

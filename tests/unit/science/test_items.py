@@ -9,7 +9,7 @@ import torch
 
 from tests.log_probabilities import log_probabilities
 from tests.tiny_models import english_sentences
-from workers.science.evaluation.items import Accuracy, answer_accuracy, answers_right, choice_accuracy
+from workers.science.evaluation.items import Accuracy, accuracy_of, answers_right, choices_right
 from workers.science.measurements.measurement import MeasuredText
 from workers.science.models.loading import LanguageModel, load_language_model
 from workers.science.scoring.texts import TextInput
@@ -51,6 +51,14 @@ def questions():
 
 
 ITEMS = questions()
+
+
+def choice_accuracy(language_model, items):
+    return accuracy_of(choices_right(language_model, items))
+
+
+def answer_accuracy(language_model, items):
+    return accuracy_of(answers_right(language_model, items))
 
 
 def answered(items, answers):

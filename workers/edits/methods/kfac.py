@@ -26,12 +26,12 @@ from workers.science.curvature.search import (
     least_mass,
     try_settings,
 )
-from workers.science.curvature.spectrum import KeptPairs, pairs_holding, select_top_mass
+from workers.science.curvature.spectrum import KeptPairs, pairs_holding
 from workers.science.evaluation.utility import MeanNLL
 from workers.science.models.loading import LanguageModel
 from workers.science.models.projections import Projection
 from workers.science.models.token_blocks import TokenRows
-from workers.science.models.weight_edit import project
+from workers.science.models.weight_edit import keep_top_mass
 from workers.science.scoring.texts import TextInput
 from workers.science.statistics.perplexity import perplexity
 
@@ -91,9 +91,7 @@ class _Edit:
     def _edit(self, projection: Projection, setting: Setting) -> tuple[Tensor, KeptPairs]:
         assert setting.keep_mass is not None
         bases = self._curvature.bases(setting.retain_weight, on_progress=self._repeat)
-        basis = bases[projection.key]
-        kept = select_top_mass(basis.output_values, basis.input_values, setting.keep_mass)
-        return project(projection.weight, basis, kept), kept
+        return keep_top_mass(projection.weight, bases[projection.key], setting.keep_mass)
 
     def _repeat(self, _done: int) -> None:
         """Learn whether to stop, while the eigenvectors of another weight are found."""

@@ -5,16 +5,15 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TypeVar
 
+from workers.science.evaluation.stress import recites
 from workers.science.measurements.measurement import MeasuredText, Subject
 from workers.science.measurements.multiple_choice import MEASUREMENT as MULTIPLE_CHOICE
 from workers.science.measurements.options import MeasurementOptions
 from workers.science.models.loading import LanguageModel
 from workers.science.scoring.prefix_token import resolve_prefix_token
-from workers.science.scoring.scorer import score_texts
 from workers.science.scoring.texts import PrefixTokenChoice, ScoringOptions, TextInput
 
 _CHOICES = ScoringOptions(metrics=frozenset(), token_evidence=False)
-_ANSWERS = ScoringOptions(metrics=frozenset({"extraction"}), token_evidence=False, decode=False)
 # Few enough to stay small, enough to fill batches.
 _ITEMS_AT_ONCE = 256
 
@@ -27,20 +26,6 @@ class Accuracy:
 
     n: int
     accuracy: float | None
-
-
-def choice_accuracy(language_model: LanguageModel, items: Iterable[MeasuredText]) -> Accuracy:
-    """The share of items whose right choice is the likeliest continuation of their question.
-
-    See the measurement `multiple_choice`. Items that ask nothing, or with a choice that cannot be scored, are
-    left out.
-    """
-    return _accuracy(choices_right(language_model, items))
-
-
-def answer_accuracy(language_model: LanguageModel, items: Iterable[TextInput]) -> Accuracy:
-    """The share of items whose suffix is what greedy decoding says after the prefix, such as 12 + 5 = 17."""
-    return _accuracy(answers_right(language_model, items))
 
 
 def choices_right(
@@ -61,7 +46,8 @@ def choices_right(
     )
     for part in _parts(items):
         for found in MULTIPLE_CHOICE.measure(subject, part, lambda _: None):
-            yield _known(None if found is None else found["correct"])
+            correct = None if found is None else found["correct"]
+            yield None if correct is None else bool(correct)
 
 
 def answers_right(
@@ -73,14 +59,9 @@ def answers_right(
 
     The items are gone through a few at a time. `prefix_token` stands before a prefix.
     """
-    options = replace(_ANSWERS, prefix_token=prefix_token)
+    options = ScoringOptions(prefix_token=prefix_token)
     for part in _parts(items):
-        for score in score_texts(language_model, part, options):
-            yield _known(None if score.error else score.metrics["extraction"]["strict"])
-
-
-def _known(found: object) -> bool | None:
-    return None if found is None else bool(found)
+        yield from recites(language_model, part, options)
 
 
 def _parts(items: Iterable[_Item]) -> Iterator[list[_Item]]:
@@ -89,7 +70,12 @@ def _parts(items: Iterable[_Item]) -> Iterator[list[_Item]]:
         yield part
 
 
-def _accuracy(answered: Iterable[bool | None]) -> Accuracy:
+def accuracy_of(answered: Iterable[bool | None]) -> Accuracy:
+    """The share of right answers among questions that could be asked.
+
+    Args:
+        answered: as `choices_right` and `answers_right` say.
+    """
     n = right = 0
     for correct in answered:
         n += correct is not None

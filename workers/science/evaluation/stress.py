@@ -14,7 +14,7 @@ from torch import Tensor
 from workers.science.models.loading import LanguageModel
 from workers.science.models.token_blocks import Rows
 from workers.science.scoring.scorer import score_texts
-from workers.science.scoring.texts import ScoringOptions, TextInput
+from workers.science.scoring.texts import ScoringOptions, TextInput, extracted
 
 _INT8_LEVELS = 127
 _INT4_LEVELS = 7
@@ -146,7 +146,4 @@ def recites(
         ScoreNotFinite: see `score_texts`.
     """
     quick = replace(options, metrics=frozenset({"extraction"}), decode=False, token_evidence=False)
-    return [
-        None if score.error is not None else score.metrics["extraction"]["strict"]  # type: ignore[misc]
-        for score in score_texts(language_model, texts, quick)
-    ]
+    return [extracted(score) for score in score_texts(language_model, texts, quick)]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from workers.science.curvature.kfac import Eigenbasis
-from workers.science.curvature.spectrum import KeptPairs
+from workers.science.curvature.spectrum import KeptPairs, select_top_mass
 from workers.science.models.projections import Projection
 
 
@@ -31,6 +31,21 @@ def project(weight: Tensor, basis: Eigenbasis, kept: KeptPairs) -> Tensor:
     dropped = places >= kept.kept_per_output.to(coefficients.device)[:, None]
     projected: Tensor = outputs @ coefficients.masked_fill_(dropped, 0) @ inputs.T
     return projected
+
+
+def keep_top_mass(weight: Tensor, basis: Eigenbasis, keep_mass: float) -> tuple[Tensor, KeptPairs]:
+    """The weight's part in the pairs that hold a share of the curvature mass, and which these are.
+
+    Args:
+        weight: [out, in].
+        basis: eigenvectors of the two factors, with their eigenvalues.
+        keep_mass: in (0, 1].
+
+    Raises:
+        ValueError: see `select_top_mass`.
+    """
+    kept = select_top_mass(basis.output_values, basis.input_values, keep_mass)
+    return project(weight, basis, kept), kept
 
 
 @contextmanager

@@ -158,13 +158,22 @@ class TextScore:
 Share = Literal["strict", "loose"]
 
 
+def extracted(score: TextScore, measure: Share = "strict") -> bool | None:
+    """Whether a text is extracted, by a measure; None of one that has no numbers or is too short to tell.
+
+    Raises:
+        KeyError: `extraction` was not asked for.
+    """
+    return None if score.error is not None else score.metrics["extraction"][measure]  # type: ignore[return-value]
+
+
 def shares_extracted(scores: Iterable[TextScore]) -> dict[Share, float | None]:
     """The shares of texts that are extracted, by each measure; None if no text is long enough to tell."""
     known: dict[Share, int] = {"strict": 0, "loose": 0}
-    extracted = known.copy()
+    recited = known.copy()
     for score in scores:
         for measure in known:
-            found = None if score.error else score.metrics["extraction"][measure]
+            found = extracted(score, measure)
             known[measure] += found is not None
-            extracted[measure] += bool(found)
-    return {measure: extracted[measure] / n if n else None for measure, n in known.items()}
+            recited[measure] += bool(found)
+    return {measure: recited[measure] / n if n else None for measure, n in known.items()}

@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -145,9 +145,9 @@ class PairedShares:
     _counts: Counter[tuple[bool | None, bool | None]] = field(default_factory=Counter)
 
     @classmethod
-    def of(cls, pairs: Iterable[tuple[bool | None, bool | None]]) -> JSONObject:
-        """The result of all pairs."""
-        return cls(Counter(pairs)).result()
+    def of(cls, pairs: Iterable[tuple[bool | None, bool | None]]) -> Self:
+        """Of all pairs."""
+        return cls(Counter(pairs))
 
     def add(self, before: bool | None, after: bool | None) -> None:
         """Take one text in."""

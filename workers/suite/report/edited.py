@@ -4,11 +4,10 @@ from collections.abc import Sequence
 
 from workers.science.curvature.kfac import collect_factors, eigenbases
 from workers.science.curvature.search import Weights
-from workers.science.curvature.spectrum import select_top_mass
 from workers.science.models.loading import LanguageModel
 from workers.science.models.projections import Role, find_projections, layer_count
 from workers.science.models.token_blocks import pack_texts
-from workers.science.models.weight_edit import project
+from workers.science.models.weight_edit import keep_top_mass
 
 KEEP_MASS = 0.6
 _ROLES = (Role.GATE, Role.UP)
@@ -33,9 +32,7 @@ def without_low_curvature(language_model: LanguageModel, calibration: Sequence[s
     blocks = pack_texts(language_model, calibration, block_tokens=language_model.context_length)
     projections = find_projections(language_model.model, layers=edited_layers(language_model), roles=_ROLES)
     bases = eigenbases(collect_factors(language_model, blocks, projections))
-    edited = []
-    for projection in projections:
-        basis = bases[projection.key]
-        kept = select_top_mass(basis.output_values, basis.input_values, KEEP_MASS)
-        edited.append((projection, project(projection.weight, basis, kept)))
-    return edited
+    return [
+        (projection, keep_top_mass(projection.weight, bases[projection.key], KEEP_MASS)[0])
+        for projection in projections
+    ]

@@ -9,11 +9,11 @@ from pathlib import Path
 from app.contracts.texts import TextRecord
 from app.plots.bars import Bar
 from workers.science.evaluation.items import answers_right
+from workers.science.evaluation.stress import recites
 from workers.science.evaluation.utility import mean_nll
 from workers.science.models.loading import LanguageModel, load_language_model
 from workers.science.models.token_blocks import text_blocks
 from workers.science.models.weight_edit import replaced
-from workers.science.scoring.scorer import score_texts
 from workers.science.scoring.texts import TextInput
 from workers.science.statistics.intervals import MeanEstimate, Moments, mean_with_interval
 from workers.science.statistics.ratios import PairedCounts
@@ -103,9 +103,8 @@ def _right(
     asked = [TextInput(item.full_text, prefix=item.prefix, suffix=item.suffix) for item in items]
     answered = answers_right(model, asked, OPTIONS.prefix_token)
     found = [(str(item.group), bool(right)) for item, right in zip(items, answered, strict=True)]
-    scores = score_texts(model, [TextInput(text.full_text) for text in inserted], OPTIONS)
-    recited = [score.metrics["extraction"]["strict"] for score in scores]
-    return found + [(MEMORIZED, bool(strict)) for strict in recited if strict is not None]
+    recited = recites(model, [TextInput(text.full_text) for text in inserted], OPTIONS)
+    return found + [(MEMORIZED, strict) for strict in recited if strict is not None]
 
 
 def _shares(answered: Sequence[tuple[str, bool]]) -> dict[str, float]:
@@ -118,9 +117,7 @@ def _shares(answered: Sequence[tuple[str, bool]]) -> dict[str, float]:
 
 def _mean_nll(model: LanguageModel, texts: Sequence[str]) -> float:
     rows = text_blocks(model, texts, max_tokens=model.context_length, prefix_token=OPTIONS.prefix_token)
-    nll = mean_nll(model, rows)
-    assert nll is not None
-    return nll
+    return mean_nll(model, rows)
 
 
 def task_rows(suites: Sequence[Answered]) -> list[TaskRow]:
