@@ -178,7 +178,8 @@ async def test_events_go_on_where_a_cut_connection_left_off(
     service = deployment.service
     key = service.key
     async with client_of(face, service.url, key) as client:
-        texts = [{"text": f"{text['text']} {face} {turn}"} for turn in range(60) for text in TEXTS]
+        # So many that the audit still runs when a slow client begins to listen.
+        texts = [{"text": f"{text['text']} {face} {turn}"} for turn in range(600) for text in TEXTS]
         text_set = await client.text_sets.create(name="many", texts=texts)
         asked = await client.audits.create(
             model={"type": "path", "path": str(tiny_checkpoint)}, text_set=text_set.id
