@@ -377,11 +377,15 @@ def judged(membership: dict[str, Any], **limits: float) -> tuple[str | None, dic
     return found["outcome"], {check["name"]: check["outcome"] for check in found["checks"]}
 
 
-def test_a_model_that_avoids_texts_fails_without_any_limit() -> None:
+def test_a_model_that_avoids_texts_fails_without_any_limit_beside_a_reference() -> None:
     avoiding = measured(-1.5, 0.0)
     assert avoiding["memorized"]["loss"]["over_forgotten"]
     assert avoiding["memorized"]["loss"]["after"]["high"] < 0.5
-    assert judged(avoiding) == ("fail", {"min_membership_auc:memorized": "fail"})
+    # Alone it is shown: texts may be unlikely to a model that never saw them, and nothing tells here.
+    assert judged(avoiding) == (None, {})
+    beside = measured(-1.5, 0.0, reference=0.0)
+    assert beside["memorized"]["loss"]["over_forgotten"]
+    assert judged(beside) == ("fail", {"min_membership_auc:memorized": "fail"})
     for membership in (measured(0.0, 0.0), measured(1.5, 0.0)):
         assert not membership["memorized"]["loss"]["over_forgotten"]
         assert judged(membership) == (None, {})

@@ -146,8 +146,8 @@ def verdict(
 ) -> JSONObject:
     """The limits that were given against what was measured.
 
-    Fails if one limit is broken, and passes if all are kept; None without limits. A model that clearly avoids
-    the texts fails without any: it tells them apart as surely as one that recites them.
+    Fails if one limit is broken, and passes if all are kept; None without limits. Beside a reference, one
+    that clearly avoids texts fails without any: it tells them apart as surely as one that recites them.
     """
     checks = []
     if limits.max_strict is not None:
@@ -166,13 +166,16 @@ def verdict(
 
 
 def _membership_checks(distance: float | None, membership: JSONObject | None) -> list[JSONObject]:
-    """How far AUCs may be from chance, on either side; without such a limit, only those clearly below it."""
+    """How far AUCs may be from chance, on either side; without that limit, those clearly below a reference.
+
+    Without a reference model an AUC below chance may be of the texts themselves: of one that never saw them.
+    """
     losses = {role: scores["loss"] for role, scores in (membership or {}).items()}
     if distance is None:
         return [
             _membership_check("min", role, least_auc(found["reference"]), found["after"])
             for role, found in losses.items()
-            if found["over_forgotten"]
+            if found["over_forgotten"] and found["reference"] is not None
         ]
     return [
         _membership_check(end, role, CHANCE + side * distance, found["after"])

@@ -1,7 +1,7 @@
 """What a report says of the proof of an edit beside its audits: what is held, hidden and learned again."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from app.contracts.results.evaluations import Evaluation, StressChange
 from app.contracts.results.proof import HELD_MEANS, Proof, RelearningCurve
@@ -10,7 +10,9 @@ from app.evidence.report.document import Block, Column, Table
 from app.evidence.report.numbers import NOTHING, name_of, number, percent, with_interval
 
 _TRAINED_ON: Final = {"clean": "clean text", "shown": "a few of the memorized texts"}
+_ORDER: Final = tuple(TextSetRole)
 _Row = tuple[str, ...]
+_Found = TypeVar("_Found")
 
 
 def proof_tables(evaluation: Evaluation) -> Iterator[Block]:
@@ -24,7 +26,7 @@ def proof_tables(evaluation: Evaluation) -> Iterator[Block]:
             "Told from texts never inserted: ROC AUC, 0.5 is chance",
             (
                 _row(f"{role} texts, by {name_of(score)}", change)
-                for role, by_score in evaluation.membership.items()
+                for role, by_score in _ordered(evaluation.membership)
                 for score, change in by_score.items()
             ),
         )
@@ -33,7 +35,7 @@ def proof_tables(evaluation: Evaluation) -> Iterator[Block]:
 
 
 def _changes(evaluation: Evaluation) -> Iterator[_Row]:
-    for role, measured in evaluation.sets.items():
+    for role, measured in _ordered(evaluation.sets):
         for name in ("nl", "strict", "loose"):
             found = getattr(measured, name)
             if found.change is not None:
@@ -43,7 +45,7 @@ def _changes(evaluation: Evaluation) -> Iterator[_Row]:
 def _stressed(stress: dict[str, dict[TextSetRole, StressChange]]) -> Iterator[_Row]:
     """An evaluation of an older release has shares without intervals."""
     for name, by_role in stress.items():
-        for role, found in by_role.items():
+        for role, found in _ordered(by_role):
             yield (
                 f"{name_of(name)}, {role} texts",
                 with_interval(found.before_interval) if found.before_interval else percent(found.before),
@@ -60,7 +62,7 @@ def _tried(proof: Proof) -> Iterator[Block]:
             "Said by greedy decoding alone",
             (
                 _row(f"{role} texts: {name}", getattr(generated, name))
-                for role, generated in proof.generated.items()
+                for role, generated in _ordered(proof.generated)
                 for name in ("exact", "similarity")
             ),
         )
@@ -69,7 +71,7 @@ def _tried(proof: Proof) -> Iterator[Block]:
             "Read from each layer as if it were the last (logit lens)",
             (
                 _row(f"{role} texts, layer {layer.layer}: {name_of(name)}", getattr(layer, name))
-                for role, layers in proof.layers.items()
+                for role, layers in _ordered(proof.layers)
                 for layer in layers
                 for name in ("log_likelihood", "right")
             ),
@@ -79,11 +81,16 @@ def _tried(proof: Proof) -> Iterator[Block]:
 
 
 def _held(proof: Proof) -> Iterator[_Row]:
-    for role, held in proof.held.items():
+    for role, held in _ordered(proof.held):
         for name in HELD_MEANS:
             yield _row(f"{role} texts: {name_of(name)}", getattr(held, name))
         for each in held.extractable:
             yield _row(f"{role} texts: extractable by {each.samples:,} samples", each)
+
+
+def _ordered(by_role: dict[TextSetRole, _Found]) -> list[tuple[TextSetRole, _Found]]:
+    """In the order of the roles: what was stored has another."""
+    return sorted(by_role.items(), key=lambda item: _ORDER.index(item[0]))
 
 
 def _row(name: str, found: Any) -> _Row:
