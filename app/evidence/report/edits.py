@@ -256,8 +256,8 @@ def _limits(evaluation: Evaluation) -> Iterator[str]:
         for change in by_score.values()
     ):
         yield (
-            "The model clearly avoids texts, and so gives them away as one that recites them does, unless they"
-            " are as unlikely to models that never saw them: without a reference model that is not known."
+            "The model clearly avoids texts, and so gives them away as one that recites them does, unless "
+            "they are as unlikely to models that never saw them: without a reference model that is not known."
         )
     if evaluation.perplexity_increase is None:
         yield "What the edit cost is not known: there was no clean text."
