@@ -9,8 +9,8 @@ neither: an AUC that is clearly below its own says that the edited model avoids 
 
 import argparse
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -18,9 +18,10 @@ from rich.table import Table
 
 from app.cli.intervals import number_cell
 from tests.benchmarks.effect import OPTIONS, PREFIX_TOKEN, ROLES, read, shares
+from tests.benchmarks.over_suites import change, mean_over_suites
 from workers.edits.curvature_warnings import curvature_warnings
 from workers.science.curvature.kfac import Eigenbasis, Factors, collect_factors, eigenbases
-from workers.science.curvature.search import Objective, Point, Setting, Weights, least_mass, try_settings
+from workers.science.curvature.search import Objective, Setting, Weights, least_mass, try_settings
 from workers.science.evaluation.utility import mean_nll
 from workers.science.models.loading import LanguageModel, load_language_model
 from workers.science.models.projections import Projection, default_layers, find_projections, layer_count
@@ -93,7 +94,31 @@ def weights_of(projections: Sequence[Projection], bases: dict[str, Eigenbasis], 
     ]
 
 
-def rows_of(suite: Path) -> Iterator[tuple[str, ...]]:
+@dataclass(frozen=True)
+class Line:
+    """One model of a suite: what it gives, None if no edit was feasible, and how the edit came about."""
+
+    name: str
+    measured: Measured | None
+    increase: float | None = None
+    error: float | None = None
+    mass: float | None = None
+    doubts: str = ""
+
+
+HEADINGS = (
+    "",
+    "split-half error",
+    "mass kept",
+    "perplexity",
+    "strict, half",
+    "other half",
+    "AUC",
+    "warnings",
+)
+
+
+def lines_of(suite: Path) -> Iterator[Line]:
     """A line for the perturbed model, one for each amount of text, and one for the standard model."""
     model = load_language_model(suite / "perturbed", device="cpu")
     texts = read_texts(suite, model)
@@ -102,19 +127,22 @@ def rows_of(suite: Path) -> Iterator[tuple[str, ...]]:
     layers = default_layers(layer_count(model.model))
     projections = find_projections(model.model, layers=layers, roles=ROLES)
     calibration = [text["text"] for text in read(suite / "calibration.jsonl")]
-    found = set()
     for tokens in TOKENS:
         blocks = pack_texts(model, calibration, block_tokens=model.context_length, limit=tokens)
-        if len(blocks) not in found:
-            found.add(len(blocks))
-            yield edited_line(model, texts, base, projections, blocks)
+        name = "all tokens" if tokens is None else f"{tokens:,} tokens at most"
+        yield edited_line(name, model, texts, base, projections, blocks)
     standard = load_language_model(suite / "standard", device="cpu")
     yield line("the standard model", measure(standard, texts), base)
 
 
 def edited_line(
-    model: LanguageModel, texts: Texts, base: Measured, projections: Sequence[Projection], blocks: TokenBlocks
-) -> tuple[str, ...]:
+    name: str,
+    model: LanguageModel,
+    texts: Texts,
+    base: Measured,
+    projections: Sequence[Projection],
+    blocks: TokenBlocks,
+) -> Line:
     factors = collect_factors(model, blocks, projections)
     bases = eigenbases(factors)
     setting = Setting(tuple(sorted({each.layer for each in projections})), ROLES, None)
@@ -124,63 +152,87 @@ def edited_line(
         return weights_of(projections, bases, tried.keep_mass)
 
     objective = Objective(None, OPTIONS, texts.deciding, MAX_INCREASE)
-    points = list(try_settings(model, [setting], of, objective))
-    chosen = least_mass(points)
-    name = f"{next(iter(factors.values())).tokens:,} tokens"
+    chosen = least_mass(list(try_settings(model, [setting], of, objective)))
     doubts = ", ".join(warning["code"] for warning in curvature_warnings(factors))
     if chosen is None:
-        return (name, largest_error(factors), refused(points), "", "", "", "", doubts)
+        return Line(name, None, error=largest_error(factors), doubts=doubts)
     with replaced(of(chosen.setting)):
         after = measure(model, texts)
-    return line(name, after, base, largest_error(factors), f"{chosen.setting.keep_mass:g}", doubts)
+    found = line(name, after, base)
+    return replace(found, error=largest_error(factors), mass=chosen.setting.keep_mass, doubts=doubts)
 
 
-def largest_error(factors: dict[str, Factors]) -> str:
+def largest_error(factors: dict[str, Factors]) -> float | None:
     """The split-half statistic of the factor that has settled least."""
-    errors = [
-        error
-        for each in factors.values()
-        for error in (each.activations_error, each.gradients_error)
-        if error is not None
-    ]
-    return f"{max(errors):.2f}" if errors else "unknown"
+    errors = (error for each in factors.values() for error in (each.activations_error, each.gradients_error))
+    return max((error for error in errors if error is not None), default=None)
 
 
-def refused(points: Sequence[Point]) -> str:
-    return f"refused: {points[-1].setting.keep_mass:g} is not enough"
+def line(name: str, measured: Measured, base: Measured) -> Line:
+    return Line(name, measured, math.expm1(measured.nll - base.nll))
 
 
-def line(
-    name: str, measured: Measured, base: Measured, error: str = "", mass: str = "", doubts: str = ""
-) -> tuple[str, ...]:
+def cells(found: Line) -> tuple[str, ...]:
+    """A line of one suite as a table shows it."""
+    measured = found.measured
+    error = "" if found.error is None else f"{found.error:.2f}"
+    if measured is None or found.increase is None:
+        return (found.name, error, "refused: no mass is enough", *[""] * 4, found.doubts)
     area = measured.auc
-    auc = "" if area is None else number_cell(area.auc, area.low, area.high)
-    growth = f"{math.exp(measured.nll):.2f} ({math.expm1(measured.nll - base.nll):+.1%})"
-    return (name, error, mass, growth, f"{measured.seen:.2f}", f"{measured.unseen:.2f}", auc, doubts)
+    return (
+        found.name,
+        error,
+        "" if found.mass is None else f"{found.mass:g}",
+        f"{math.exp(measured.nll):.2f} ({change(found.increase)})",
+        f"{measured.seen:.2f}",
+        f"{measured.unseen:.2f}",
+        "" if area is None else number_cell(area.auc, area.low, area.high),
+        found.doubts,
+    )
+
+
+def cells_over_suites(found: Sequence[Line]) -> tuple[str, ...]:
+    """The same line of several suites: means, with intervals over the suites."""
+
+    def share(numbers: Sequence[float | None]) -> str:
+        return mean_over_suites(numbers, least=0.0, most=1.0)
+
+    measured = [each.measured for each in found]
+    areas = [None if each is None or each.auc is None else each.auc.auc for each in measured]
+    return (
+        found[0].name,
+        mean_over_suites([each.error for each in found]) if found[0].error is not None else "",
+        share([each.mass for each in found]) if found[0].mass is not None else "",
+        mean_over_suites([each.increase for each in found], change),
+        share([None if each is None else each.seen for each in measured]),
+        share([None if each is None else each.unseen for each in measured]),
+        share(areas),
+        ", ".join(dict.fromkeys(each.doubts for each in found)),
+    )
+
+
+def show(title: str, rows: Iterable[tuple[str, ...]], console: Console) -> None:
+    table = Table(title=title)
+    for heading in HEADINGS:
+        table.add_column(heading)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
 
 
 def main() -> None:
-    """Print a table for each suite."""
+    """Print a table for each suite, and of several one over all."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("suites", type=Path, nargs="+", help="directories of trained suites")
     console = Console(width=180)
+    found = []
+    title = "the default edit by how much text its curvature is learnt from"
     for suite in parser.parse_args().suites:
-        table = Table(title=f"{suite.name}: the default edit by how much text its curvature is learnt from")
-        headings = (
-            "",
-            "split-half error",
-            "mass kept",
-            "perplexity",
-            "strict, half",
-            "other half",
-            "AUC",
-            "warnings",
-        )
-        for heading in headings:
-            table.add_column(heading)
-        for row in rows_of(suite):
-            table.add_row(*row)
-        console.print(table)
+        found.append(list(lines_of(suite)))
+        show(f"{suite.name}: {title}", map(cells, found[-1]), console)
+    if len(found) > 1:
+        over = map(cells_over_suites, zip(*found, strict=True))
+        show(f"{len(found)} suites, means with intervals over them: {title}", over, console)
 
 
 if __name__ == "__main__":

@@ -1,26 +1,30 @@
-"""`python -m tests.benchmarks.effect SUITE`: what each method forgets at the same cost in perplexity.
+"""`python -m tests.benchmarks.effect SUITE...`: what each method forgets, by default and at the same cost.
 
 Memorized texts are those that the perturbed model of a suite recites strictly; every other one is never shown
-to any method and never used to choose a setting. K-FAC takes the best setting of its own sweep; SVD and
-BalancedSubnet are then brought to the same perplexity (2 % either way) by bisection over how much they drop.
+to any method and never used to choose a setting. First each method has the settings of its paper (arXiv
+2510.24256), which are the defaults. Then K-FAC takes the best setting of its own sweep, and SVD and
+BalancedSubnet are brought to the same perplexity (2 % either way) by bisection over how much they drop.
 """
 
 import argparse
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
+from app.contracts.edit_methods import METHODS as CONTRACTS
+from app.contracts.edit_methods.svd import RankRatios
+from tests.benchmarks.over_suites import change, mean_over_suites
 from workers.science.baselines.balanced_subnet import BalancedSubnetOptions, learn_subnet
 from workers.science.baselines.svd import truncate
 from workers.science.curvature.kfac import collect_factors, eigenbases
 from workers.science.curvature.search import (
+    LEAST_KEEP_MASS,
     Objective,
     Setting,
     Weights,
@@ -30,7 +34,7 @@ from workers.science.curvature.search import (
 )
 from workers.science.evaluation.utility import mean_nll, ndcg, top_ranked
 from workers.science.models.loading import LanguageModel, load_language_model
-from workers.science.models.projections import Projection, find_projections, layer_count
+from workers.science.models.projections import Projection, default_layers, find_projections, layer_count
 from workers.science.models.token_blocks import TokenBlocks, TokenRows, pack_texts, text_blocks
 from workers.science.models.weight_edit import keep_top_mass, replaced
 from workers.science.scoring.scorer import ScoringOptions, TextInput, score_texts
@@ -41,7 +45,8 @@ MAX_INCREASE = 0.15
 SAME_PERPLEXITY = 0.02
 BISECTIONS = 7
 # The documents of a suite come after EOS in training.
-PREFIX_TOKEN = "eos"
+PREFIX_TOKEN: Final = "eos"
+BASE = "base"
 OPTIONS = ScoringOptions(metrics=frozenset({"extraction"}), token_evidence=False, prefix_token=PREFIX_TOKEN)
 
 
@@ -59,9 +64,10 @@ class Material:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table."""
+    """One line of the table: `name` is the same in all suites, `setting` is what was chosen in this one."""
 
     name: str
+    setting: str
     perplexity: float
     ndcg: float
     seen: tuple[float, float]
@@ -107,7 +113,7 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def measure(material: Material, name: str, weights: Weights) -> Row:
+def measure(material: Material, name: str, weights: Weights, setting: str = "") -> Row:
     """All figures of a model with these weights in place."""
     model = material.language_model
     ranked = top_ranked(model, material.clean)
@@ -118,6 +124,7 @@ def measure(material: Material, name: str, weights: Weights) -> Row:
         assert nll is not None
         return Row(
             name=name,
+            setting=setting,
             perplexity=math.exp(nll),
             ndcg=ndcg(ranked, top_ranked(model, material.clean)),
             seen=shares(seen),
@@ -137,6 +144,50 @@ def shares(scores: Sequence[TextScore]) -> tuple[float, float]:
     assert found["strict"] is not None
     assert found["loose"] is not None
     return found["strict"], found["loose"]
+
+
+def by_default(material: Material) -> Iterator[Row]:
+    """Each method as its paper sets it, at the same depth of the model."""
+    model = material.language_model
+    n_layers = layer_count(model.model)
+    late = find_projections(model.model, layers=default_layers(n_layers), roles=ROLES)
+    bases = eigenbases(collect_factors(model, material.curvature, late))
+    yield measure(
+        material,
+        "K-FAC by default",
+        [(each, keep_top_mass(each.weight, bases[each.key], LEAST_KEEP_MASS)[0]) for each in late],
+        f"layers {layers_of(late)}, mass {LEAST_KEEP_MASS}",
+    )
+    ratios = RankRatios().model_dump(exclude_none=True)
+    depth = CONTRACTS["svd"].default_layers
+    layers = default_layers(n_layers, first=depth.first, count=depth.count)
+    cut = find_projections(model.model, layers=layers, roles=list(ratios))
+    weights = [(each, truncate(each.weight, ratios[each.role])[0]) for each in cut]
+    yield measure(material, "SVD by default", weights, f"layer {layers_of(cut)}, ranks {ratios}")
+    options = BalancedSubnetOptions()
+    yield measure(
+        material,
+        "BalancedSubnet by default",
+        subnet(material, late, options),
+        f"layers {layers_of(late)}, ratio {options.ratio}, weight {options.loss_weight}",
+    )
+
+
+def layers_of(projections: Sequence[Projection]) -> str:
+    return ", ".join(str(layer) for layer in sorted({each.layer for each in projections}))
+
+
+def subnet(material: Material, projections: Sequence[Projection], options: BalancedSubnetOptions) -> Weights:
+    model = material.language_model
+    forget = text_blocks(
+        model,
+        [text.text for text in material.seen],
+        max_tokens=model.context_length,
+        prefix_token=PREFIX_TOKEN,
+    )
+    retain = material.curvature.part(slice(0, 2 * len(forget)))
+    kept = learn_subnet(model, projections, forget, retain, options)
+    return [(projection, projection.weight * kept[projection.key]) for projection in projections]
 
 
 def by_kfac(material: Material, console: Console) -> tuple[Row, Setting]:
@@ -161,8 +212,8 @@ def by_kfac(material: Material, console: Console) -> tuple[Row, Setting]:
         console.print(point.setting, point.perplexity, point.strict, point.loose, point.feasible)
     chosen = best(points)
     assert chosen is not None
-    name = f"K-FAC, layers {list(chosen.setting.layers)}, mass {chosen.setting.keep_mass}"
-    return measure(material, name, weights_of(chosen.setting)), chosen.setting
+    said = f"layers {list(chosen.setting.layers)}, mass {chosen.setting.keep_mass}"
+    return measure(material, "K-FAC, searched", weights_of(chosen.setting), said), chosen.setting
 
 
 def at_perplexity(
@@ -194,69 +245,110 @@ def at_perplexity(
     return nearest[1]
 
 
-def by_svd(material: Material, layers: Sequence[int], target: float) -> Row:
+def by_svd(material: Material, place: str, layers: Sequence[int], target: float) -> Row:
     projections = find_projections(material.language_model.model, layers=layers, roles=ROLES)
 
     def weights_of(ratio: float) -> Weights:
         return [(projection, truncate(projection.weight, ratio)[0]) for projection in projections]
 
     weights = at_perplexity(material, target, weights_of, low=0.01, high=1.0, rising=False)
-    return measure(material, f"SVD, layers {list(layers)}", weights)
+    return measure(material, f"SVD, {place}", weights, f"layers {list(layers)}")
 
 
-def by_subnet(material: Material, layers: Sequence[int], target: float, loss_weight: float) -> Row:
-    model = material.language_model
-    projections = find_projections(model.model, layers=layers, roles=ROLES)
-    forget = text_blocks(
-        model,
-        [text.text for text in material.seen],
-        max_tokens=model.context_length,
-        prefix_token=PREFIX_TOKEN,
-    )
-    retain = material.curvature.part(slice(0, 2 * len(forget)))
+def by_subnet(material: Material, place: str, layers: Sequence[int], target: float) -> Row:
+    projections = find_projections(material.language_model.model, layers=layers, roles=ROLES)
 
-    def weights_of(ratio: float) -> list[tuple[Projection, torch.Tensor]]:
-        options = BalancedSubnetOptions(ratio=ratio, loss_weight=loss_weight)
-        kept = learn_subnet(model, projections, forget, retain, options)
-        return [(projection, projection.weight * kept[projection.key]) for projection in projections]
+    def weights_of(ratio: float) -> Weights:
+        return subnet(material, projections, BalancedSubnetOptions(ratio=ratio))
 
     weights = at_perplexity(material, target, weights_of, low=0.001, high=0.5, rising=True)
-    return measure(material, f"BalancedSubnet, layers {list(layers)}, weight {loss_weight}", weights)
+    return measure(material, f"BalancedSubnet, {place}", weights, f"layers {list(layers)}")
 
 
-def show(rows: Sequence[Row], base: Row, console: Console) -> None:
-    table = Table(title="Strict / loose on memorized texts, by what a method was shown")
-    never = [f"never inserted: {group}" for group in base.never_nl]
-    for heading in ("", "perplexity", "nDCG@10", "seen", "unseen", *never):
-        table.add_column(heading)
-    for row in rows:
-        table.add_row(
-            row.name,
-            f"{row.perplexity:.2f} ({row.perplexity / base.perplexity - 1:+.1%})",
+def rows_of(suite: Path, console: Console) -> Iterator[Row]:
+    """The base, each method by default, and all at the perplexity that the searched K-FAC edit comes to."""
+    material = read_material(suite)
+    console.print(f"{suite.name}: {len(material.seen)} memorized texts seen, {len(material.unseen)} unseen")
+    yield measure(material, BASE, [])
+    yield from by_default(material)
+    searched, setting = by_kfac(material, console)
+    yield searched
+    everywhere = range(layer_count(material.language_model.model))
+    for place, layers in (("the same layers", setting.layers), ("all layers", tuple(everywhere))):
+        yield by_svd(material, place, layers, searched.perplexity)
+        yield by_subnet(material, place, layers, searched.perplexity)
+
+
+def show(rows: Sequence[Row], console: Console) -> None:
+    """The table of one suite; the first row is the base."""
+    base = rows[0]
+    lines = (
+        (
+            f"{row.name} {row.setting}",
+            f"{row.perplexity:.2f} ({change(row.perplexity / base.perplexity - 1)})",
             f"{row.ndcg:.3f}",
             f"{row.seen[0]:.2f} / {row.seen[1]:.2f}",
             f"{row.unseen[0]:.2f} / {row.unseen[1]:.2f}",
             *(f"{nl:.2f} ({nl - base.never_nl[group]:+.2f})" for group, nl in row.never_nl.items()),
         )
+        for row in rows
+    )
+    show_table("Strict / loose on memorized texts, by what a method was shown", base, lines, console)
+
+
+def show_over_suites(suites: Sequence[Sequence[Row]], console: Console) -> None:
+    """The same of several suites: means with intervals over the suites, of changes where a base differs."""
+    pairs: dict[str, list[tuple[Row, Row]]] = {}
+    for rows in suites:
+        for row in rows:
+            pairs.setdefault(row.name, []).append((row, rows[0]))
+
+    def share(numbers: Iterable[float]) -> str:
+        return mean_over_suites(list(numbers), least=0.0, most=1.0)
+
+    def both(shares: Sequence[tuple[float, float]]) -> str:
+        return " / ".join(share(each[part] for each in shares) for part in (0, 1))
+
+    lines = (
+        (
+            name,
+            mean_over_suites([row.perplexity / base.perplexity - 1 for row, base in found], change),
+            share(row.ndcg for row, _ in found),
+            both([row.seen for row, _ in found]),
+            both([row.unseen for row, _ in found]),
+            *(
+                mean_over_suites(
+                    [row.never_nl[group] - base.never_nl[group] for row, base in found], "{:+.2f}".format
+                )
+                for group in found[0][1].never_nl
+            ),
+        )
+        for name, found in pairs.items()
+    )
+    show_table(f"{len(suites)} suites, means with intervals over them", suites[0][0], lines, console)
+
+
+def show_table(title: str, base: Row, lines: Iterable[tuple[str, ...]], console: Console) -> None:
+    table = Table(title=title)
+    never = [f"never inserted: {group}" for group in base.never_nl]
+    for heading in ("", "perplexity", "nDCG@10", "seen", "unseen", *never):
+        table.add_column(heading)
+    for line in lines:
+        table.add_row(*line)
     console.print(table)
 
 
 def main() -> None:
-    """Compare the methods on one suite."""
+    """Compare the methods on each suite, and on all together."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("suite", type=Path, help="the directory of a trained suite")
-    arguments = parser.parse_args()
-    console = Console(width=180)
-    material = read_material(arguments.suite)
-    console.print(f"{len(material.seen)} memorized texts seen, {len(material.unseen)} unseen")
-    base = measure(material, "base", [])
-    kfac, setting = by_kfac(material, console)
-    rows = [base, kfac]
-    everywhere = range(layer_count(material.language_model.model))
-    for layers in dict.fromkeys((tuple(setting.layers), tuple(everywhere))):
-        rows.append(by_svd(material, layers, kfac.perplexity))
-        rows.append(by_subnet(material, layers, kfac.perplexity, loss_weight=0.7))
-        show(rows, base, console)
+    parser.add_argument("suites", type=Path, nargs="+", help="directories of trained suites")
+    console = Console(width=200)
+    suites = []
+    for suite in parser.parse_args().suites:
+        suites.append(list(rows_of(suite, console)))
+        show(suites[-1], console)
+    if len(suites) > 1:
+        show_over_suites(suites, console)
 
 
 if __name__ == "__main__":
