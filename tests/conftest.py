@@ -109,3 +109,18 @@ def broker_url(redis_server: RedisServer, redis_databases: Iterator[int]) -> Ite
     yield redis_server.url_of(number)
     with redis_server.client(number) as client:
         client.flushdb()
+
+
+@pytest.fixture
+def any_hub() -> Iterator[None]:
+    """Let this process ask any hub: a job that ran in it has pinned it to one, if it asked for a model."""
+    from huggingface_hub import set_client_factory  # noqa: PLC0415 - most tests need none of it
+    from huggingface_hub.utils._http import default_client_factory  # noqa: PLC0415
+
+    from workers.hub import pin_hub  # noqa: PLC0415
+
+    for ends in (False, True):
+        set_client_factory(default_client_factory)
+        pin_hub.cache_clear()
+        if not ends:
+            yield

@@ -229,6 +229,7 @@ def test_a_search_writes_its_best_feasible_setting(
     assert failed["artifact"] is None
 
 
+@pytest.mark.usefixtures("any_hub")
 @pytest.mark.parametrize("architecture", EDITABLE_ARCHITECTURES)
 def test_an_edit_of_any_architecture_loads_back_over_http(
     service: LiveService,

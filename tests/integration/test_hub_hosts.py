@@ -7,8 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from httpx2 import Request
-from huggingface_hub import constants, set_client_factory
-from huggingface_hub.utils._http import default_client_factory
+from huggingface_hub import constants
 
 from app.contracts.sources import HubSource
 from app.errors import LanguageModelRejected
@@ -54,14 +53,11 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+def hub(monkeypatch: pytest.MonkeyPatch, any_hub: None) -> Iterator[Server]:
     with server() as running:
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{running.server_port}")
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", constants.HF_HUB_DISABLE_XET)
-        pin_hub.cache_clear()
         yield running
-        set_client_factory(default_client_factory)
-        pin_hub.cache_clear()
 
 
 def test_a_hub_that_leads_elsewhere_is_not_followed(hub: Server) -> None:
