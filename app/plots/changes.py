@@ -5,7 +5,7 @@ from math import floor, log10
 from typing import Any, Final, Literal
 
 from app.contracts.edit_methods.kfac import KFACMatrix
-from app.contracts.results.evaluations import Measured
+from app.contracts.results.evaluations import SetChange
 from app.contracts.results.frontier import FrontierPoint
 from app.contracts.texts import TextSetRole
 from app.plots.drawing import (
@@ -39,7 +39,7 @@ _ORDER: Final = tuple(TextSetRole)
 _WHEN: Final = ("before", "after")
 
 
-def before_after(sets: Mapping[TextSetRole, Measured], measure: Measure = "strict") -> Drawing | None:
+def before_after(sets: Mapping[TextSetRole, SetChange], measure: Measure = "strict") -> Drawing | None:
     """A measure on each text set of an edit before and after, with 95 % intervals where it has them.
 
     Args:
