@@ -193,7 +193,8 @@ def frontier(points: Sequence[FrontierPoint], max_perplexity_increase: float | N
     return draw(
         {"data": values(rows), "layer": layers},
         title=title,
-        subtitle="forget set recited exactly" if aimed else "curvature mass kept",
+        subtitle=("forget set recited exactly" if aimed else "curvature mass kept")
+        + ("" if max_perplexity_increase is None else "; dashed: the limit"),
         alt=alt,
         height=height_with_legend(drawn, 280),
     )
@@ -213,15 +214,11 @@ def spectrum(matrices: Sequence[KFACMatrix]) -> Drawing | None:
     if not shown:
         return None
     names = [f"layer {matrix.layer} {matrix.role}" for matrix in shown]
-    rows: list[Spec] = [
-        {"name": name, "pairs": point.pairs / matrix.pairs, "mass": point.mass}
-        for name, matrix in zip(names, shown, strict=True)
-        for point in matrix.spectrum
-    ]
     cuts: list[Spec] = [
         {"name": name, "pairs": matrix.kept_pairs / matrix.pairs, "mass": matrix.kept_mass}
         for name, matrix in zip(names, shown, strict=True)
     ]
+    rows = [row for cut, matrix in zip(cuts, shown, strict=True) for row in _cut_at(cut, matrix)]
     own: Spec = {
         "x": {
             "field": "pairs",
@@ -244,7 +241,12 @@ def spectrum(matrices: Sequence[KFACMatrix]) -> Drawing | None:
     }
     line = {
         "mark": {"type": "line"},
-        "encoding": {**own, **channels(names, "color", "strokeDash", field="name")},
+        "encoding": {
+            **own,
+            **channels(names, "color", "strokeDash", field="name"),
+            "detail": {"field": "kept"},
+            "strokeWidth": {"condition": {"test": "datum.kept", "value": 3}, "value": 1},
+        },
     }
     point = {
         "data": values(cuts),
@@ -259,10 +261,21 @@ def spectrum(matrices: Sequence[KFACMatrix]) -> Drawing | None:
     return draw(
         {"data": values(rows), "layer": [line, point]},
         title=title,
-        subtitle=f"curvature mass; marks: the cut{left_out(len(shown), len(known))}",
+        subtitle=f"curvature mass; thick, up to the mark: kept{left_out(len(shown), len(known))}",
         alt=f"{title}: {told}.",
         height=height_with_legend(names),
     )
+
+
+def _cut_at(cut: Spec, matrix: KFACMatrix) -> list[Spec]:
+    """The spectrum of a matrix in two parts that meet at the cut."""
+    points = [
+        {"name": cut["name"], "pairs": point.pairs / matrix.pairs, "mass": point.mass}
+        for point in matrix.spectrum
+    ]
+    kept = [*(point for point in points if point["pairs"] < cut["pairs"]), cut]
+    dropped = [cut, *(point for point in points if point["pairs"] > cut["pairs"])]
+    return [point | {"kept": part is kept} for part in (kept, dropped) for point in part]
 
 
 def _powers(rows: Sequence[Spec]) -> list[float]:
