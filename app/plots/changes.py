@@ -224,7 +224,7 @@ def spectrum(matrices: Sequence[KFACMatrix]) -> Drawing | None:
             "field": "pairs",
             "type": "quantitative",
             "title": "share of weight directions, most curved first",
-            "scale": {"type": "log", "nice": False},
+            "scale": {"type": "log", "nice": False, "domainMax": 1},
             "axis": {
                 "values": _powers(rows + cuts),
                 "labelExpr": "format(datum.value, '~%')",
