@@ -19,10 +19,15 @@ from app.store.tenants import Principal
 from app.store.trail import Action, record_request
 
 BINARY: Final = "application/octet-stream"
+SVG: Final = "image/svg+xml"
+
+# As a page of its own it could do nothing, and nothing is taken for what it is not said to be.
+_HEADERS: Final = {"Content-Security-Policy": "default-src 'none'", "X-Content-Type-Options": "nosniff"}
+_CONTENT: Final[dict[str, dict[str, Any]]] = {BINARY: {}, SVG: {}}
 
 FILE_RESPONSES: Final[dict[int | str, dict[str, Any]]] = problem_responses(412, 416, 500) | {
-    200: {"description": "The file", "content": {BINARY: {}}},
-    206: {"description": "A part of the file", "content": {BINARY: {}}},
+    200: {"description": "The file", "content": _CONTENT},
+    206: {"description": "A part of the file", "content": _CONTENT},
     304: {"description": "The client has the file already"},
 }
 
@@ -76,13 +81,14 @@ async def send_file(
     except RangeNotSatisfiable as error:
         refused = {**(extra or {}), "Content-Range": f"bytes */{error.size}"}
         return answer_problem(conditions.request, error, refused)
-    headers |= _length_headers(selection, file.size)
+    headers |= _HEADERS | _length_headers(selection, file.size)
+    media_type = SVG if file.path.endswith(".svg") else BINARY
     if is_head:
-        return Response(headers=headers, media_type=BINARY)
+        return Response(headers=headers, media_type=media_type)
     public_id = format_id(Prefix.ARTIFACT, file.artifact_id)
     await store.run(record_request, principal, Action.ARTIFACT_DOWNLOADED, public_id, {"files": file.path})
     body = await begun(stream_range(store, blob, selection.start, selection.stop))
-    return StreamingResponse(body, 206 if selection.partial else 200, headers, BINARY)
+    return StreamingResponse(body, 206 if selection.partial else 200, headers, media_type)
 
 
 async def begun(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

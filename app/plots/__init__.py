@@ -8,15 +8,19 @@ dark pages and paper all show it.
 from app.plots.bars import kept_bars, spectrum_bars
 from app.plots.changes import before_after, frontier, spectrum
 from app.plots.distributions import Distribution, p_values, score_distribution
-from app.plots.doses import dose_response
-from app.plots.drawing import Drawing, svg_bytes
+from app.plots.doses import dose_change, dose_response
+from app.plots.drawing import Drawing, file_bytes, svg_bytes
+from app.plots.edits import edit_drawings
 from app.plots.studies import pair, pair_difference, trajectory
 
 __all__ = [
     "Distribution",
     "Drawing",
     "before_after",
+    "dose_change",
     "dose_response",
+    "edit_drawings",
+    "file_bytes",
     "frontier",
     "kept_bars",
     "p_values",

@@ -67,7 +67,12 @@ def kept_bars(bars: Sequence[Bar], reference: str = "") -> Drawing | None:
         for bar in shown
     ]
     y: Spec = {"field": "task", "type": "nominal", "title": None, "sort": [bar.name for bar in shown]}
-    x: Spec = {"type": "quantitative", "title": "share of the base's score kept", "axis": {"format": ".0%"}}
+    # Names may leave the axis less room than its title takes, which then reaches below them.
+    x: Spec = {
+        "type": "quantitative",
+        "title": "share of the base's score kept",
+        "axis": {"format": ".0%", "titleAnchor": "end", "tickCount": 3},
+    }
     layers: list[Spec] = [
         {
             "mark": {"type": "bar", "color": COLOURS[0], "opacity": 0.6, "height": 12},

@@ -5,7 +5,7 @@ from math import floor, log10
 from typing import Any, Final, Literal
 
 from app.contracts.edit_methods.kfac import KFACMatrix
-from app.contracts.results.evaluations import Measured
+from app.contracts.results.evaluations import SetChange
 from app.contracts.results.frontier import FrontierPoint
 from app.contracts.texts import TextSetRole
 from app.plots.drawing import (
@@ -39,7 +39,7 @@ _ORDER: Final = tuple(TextSetRole)
 _WHEN: Final = ("before", "after")
 
 
-def before_after(sets: Mapping[TextSetRole, Measured], measure: Measure = "strict") -> Drawing | None:
+def before_after(sets: Mapping[TextSetRole, SetChange], measure: Measure = "strict") -> Drawing | None:
     """A measure on each text set of an edit before and after, with 95 % intervals where it has them.
 
     Args:
@@ -193,7 +193,8 @@ def frontier(points: Sequence[FrontierPoint], max_perplexity_increase: float | N
     return draw(
         {"data": values(rows), "layer": layers},
         title=title,
-        subtitle="forget set recited exactly" if aimed else "curvature mass kept",
+        subtitle=("forget set recited exactly" if aimed else "curvature mass kept")
+        + ("" if max_perplexity_increase is None else "; dashed: the limit"),
         alt=alt,
         height=height_with_legend(drawn, 280),
     )
@@ -213,21 +214,17 @@ def spectrum(matrices: Sequence[KFACMatrix]) -> Drawing | None:
     if not shown:
         return None
     names = [f"layer {matrix.layer} {matrix.role}" for matrix in shown]
-    rows: list[Spec] = [
-        {"name": name, "pairs": point.pairs / matrix.pairs, "mass": point.mass}
-        for name, matrix in zip(names, shown, strict=True)
-        for point in matrix.spectrum
-    ]
     cuts: list[Spec] = [
         {"name": name, "pairs": matrix.kept_pairs / matrix.pairs, "mass": matrix.kept_mass}
         for name, matrix in zip(names, shown, strict=True)
     ]
+    rows = [row for cut, matrix in zip(cuts, shown, strict=True) for row in _cut_at(cut, matrix)]
     own: Spec = {
         "x": {
             "field": "pairs",
             "type": "quantitative",
             "title": "share of weight directions, most curved first",
-            "scale": {"type": "log", "nice": False},
+            "scale": {"type": "log", "nice": False, "domainMax": 1},
             "axis": {
                 "values": _powers(rows + cuts),
                 "labelExpr": "format(datum.value, '~%')",
@@ -244,7 +241,12 @@ def spectrum(matrices: Sequence[KFACMatrix]) -> Drawing | None:
     }
     line = {
         "mark": {"type": "line"},
-        "encoding": {**own, **channels(names, "color", "strokeDash", field="name")},
+        "encoding": {
+            **own,
+            **channels(names, "color", "strokeDash", field="name"),
+            "detail": {"field": "kept"},
+            "strokeWidth": {"condition": {"test": "datum.kept", "value": 3}, "value": 1},
+        },
     }
     point = {
         "data": values(cuts),
@@ -259,10 +261,21 @@ def spectrum(matrices: Sequence[KFACMatrix]) -> Drawing | None:
     return draw(
         {"data": values(rows), "layer": [line, point]},
         title=title,
-        subtitle=f"curvature mass; marks: the cut{left_out(len(shown), len(known))}",
+        subtitle=f"curvature mass; thick, up to the mark: kept{left_out(len(shown), len(known))}",
         alt=f"{title}: {told}.",
         height=height_with_legend(names),
     )
+
+
+def _cut_at(cut: Spec, matrix: KFACMatrix) -> list[Spec]:
+    """The spectrum of a matrix in two parts that meet at the cut."""
+    points = [
+        {"name": cut["name"], "pairs": point.pairs / matrix.pairs, "mass": point.mass}
+        for point in matrix.spectrum
+    ]
+    kept = [*(point for point in points if point["pairs"] < cut["pairs"]), cut]
+    dropped = [cut, *(point for point in points if point["pairs"] > cut["pairs"])]
+    return [point | {"kept": part is kept} for part in (kept, dropped) for point in part]
 
 
 def _powers(rows: Sequence[Spec]) -> list[float]:

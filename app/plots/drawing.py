@@ -21,6 +21,10 @@ DASHES: Final = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [10, 4], [4, 6], [1, 4])
 # More series than this cannot be told apart.
 MAX_SERIES: Final = len(COLOURS)
 
+# Of text and axes on light paper.
+DARK_INK: Final = "#16202c"
+
+_PAPER: Final = "#ffffff"
 _LEGEND_ROW: Final = 22
 _SHORT_NAME: Final = 16  # two of them stand beside each other
 _VEGA_LITE: Final = "6.4"
@@ -124,6 +128,17 @@ def draw(spec: Spec, *, title: str, alt: str, subtitle: str | None = None, heigh
 def svg_bytes(drawing: Drawing) -> bytes:
     """A drawing as SVG, in a function that another process can be told to call."""
     return drawing.svg.encode()
+
+
+def file_bytes(drawing: Drawing) -> bytes:
+    """A drawing as a file that brings its own paper: where it will be shown may be light or dark.
+
+    Like `svg_bytes` it can be called in another process.
+    """
+    root = ET.fromstring(drawing.svg)  # noqa: S314 - as below
+    root.set("color", DARK_INK)
+    root.insert(0, ET.Element(f"{{{_SVG}}}rect", {"width": "100%", "height": "100%", "fill": _PAPER}))
+    return ET.tostring(root, encoding="unicode").encode()
 
 
 def _tidied(svg: str, alt: str) -> str:

@@ -5,6 +5,7 @@ length, and what it gave; of a call that failed the name of the error, whose mes
 """
 
 import ctypes
+import os
 import pickle
 import signal
 import sys
@@ -14,6 +15,16 @@ from typing import Final
 LENGTH: Final = Struct("!Q")
 ANSWER: Final = Struct("!?Q")
 _PR_SET_PDEATHSIG: Final = 1
+
+
+def command() -> list[str]:
+    """What starts a child."""
+    return [sys.executable, "-P", "-m", "app.rendering.child"]
+
+
+def environment() -> dict[str, str]:
+    """Where modules are, and none of the settings of who starts a child: some are secrets."""
+    return {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
 def main() -> None:

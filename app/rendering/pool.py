@@ -6,9 +6,7 @@ What draws holds the interpreter meanwhile, keeps a hundred megabytes, and is on
 """
 
 import asyncio
-import os
 import pickle
-import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -106,14 +104,9 @@ class Renderings:
         return None
 
     async def _start(self) -> Process:
-        # It needs where modules are, and none of the service's settings: some are secrets. What it says of a
-        # document that it cannot draw would quote it.
+        # What it says of a document that it cannot draw would quote it.
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", child.__name__),
-            stdin=PIPE,
-            stdout=PIPE,
-            stderr=DEVNULL,
-            env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            *child.command(), stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=child.environment()
         )
         self._children = {each for each in self._children if each.returncode is None} | {process}
         return process

@@ -1,7 +1,10 @@
 """Edits against a live service: what is proved is what is served, and nothing is left of what did not end."""
 
 import hashlib
+import io
 import os
+import re
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import psycopg
 import pytest
 import torch
 from huggingface_hub import snapshot_download
+from lxml import etree
 from transformers import AutoModelForCausalLM
 
 from tests.deployments import Deploy, Deployment
@@ -182,6 +186,31 @@ def test_the_artifact_is_whole_and_explains_itself(
         assert receipt[part] == edited["receipt"][part]
     assert edited["warnings"]
     assert all(warning["detail"] in card for warning in edited["warnings"])
+
+
+def test_the_card_shows_figures_that_lie_beside_it(service: LiveService, edited: dict[str, Any]) -> None:
+    """Oracles: another reader of XML, and the hub's client and tar as other ways to the same bytes."""
+    artifact = f"/v1/artifacts/{edited['artifact']}"
+    card = service.client.get(f"{artifact}/files/README.md").text
+    shown = {path: words for words, path in re.findall(r"^!\[(.+)\]\((.+)\)$", card, re.MULTILINE)}
+    listed = [file["path"] for file in service.client.get(artifact).json()["files"]]
+    names = ("before-after-strict", "before-after-nl", "spectrum")
+    assert sorted(shown) == sorted(f"figures/{name}.svg" for name in names)
+    assert set(shown) == {path for path in listed if path.startswith("figures/")}
+    packed = io.BytesIO(service.client.get(f"{artifact}/archive.tar").content)
+    with tarfile.open(fileobj=packed) as archive:
+        for path, words in shown.items():
+            answer = service.client.get(f"{artifact}/files/{path}")
+            assert answer.headers["content-type"] == "image/svg+xml"
+            root = etree.fromstring(answer.content)
+            assert (etree.QName(root).localname, root.get("aria-label")) == ("svg", words)
+            over_hub = service.client.get(f"/{edited['model_repo']}/resolve/main/{path}")
+            member = archive.extractfile(path)
+            assert member is not None
+            assert over_hub.content == member.read() == answer.content
+    # What a language model is, is its weights and what they are read with.
+    files = service.model(edited["edited_model"])["files"]
+    assert not set(files) & {*shown, "README.md"}
 
 
 @pytest.mark.parametrize("method", ["svd", "balanced_subnet"])

@@ -64,6 +64,30 @@ async def test_a_whole_file(editor: httpx.AsyncClient, artifact: str, artifact_d
             assert response.headers["content-disposition"] == f'attachment; filename="{name}"'
 
 
+async def test_a_figure_is_said_to_be_one_and_cannot_act(
+    editor: httpx.AsyncClient, artifact_directory: Path, settings: Settings
+) -> None:
+    figures = artifact_directory / "figures"
+    figures.mkdir()
+    (figures / "frontier.svg").write_bytes(SMALL)
+    artifact = format_id(
+        Prefix.ARTIFACT, make_artifact(settings.require_database_url(), artifact_directory).id
+    )
+    types = {"figures/frontier.svg": "image/svg+xml", "small.txt": "application/octet-stream"}
+    for path, media_type in types.items():
+        for url in (f"/v1/artifacts/{artifact}/files/{path}", f"/acme/edited/resolve/main/{path}"):
+            for answer in (
+                await editor.get(url),
+                await editor.head(url),
+                await editor.get(url, headers={"Range": "bytes=1-2"}),
+            ):
+                assert answer.status_code in {200, 206}
+                assert answer.headers["content-type"] == media_type
+                assert answer.headers["content-disposition"].startswith("attachment")
+                assert answer.headers["content-security-policy"] == "default-src 'none'"
+                assert answer.headers["x-content-type-options"] == "nosniff"
+
+
 RANGES = {
     "bytes=0-0": (0, 1),
     "bytes=2-5": (2, 6),

@@ -85,7 +85,7 @@ def row_of(card: str, role: str) -> list[str]:
 
 def test_a_card_tells_lineage_table_and_limits() -> None:
     inputs = inputs_of(HUB)
-    content = model_card(inputs, RECEIPT, evaluation_of(inputs))
+    content = model_card(inputs, RECEIPT, evaluation_of(inputs), {})
     card = ModelCard(content)
     assert card.data.base_model == HUB.name
     assert card.data.base_model_relation == "finetune"
@@ -131,18 +131,18 @@ def test_a_card_tells_how_many_questions_of_each_task_are_answered() -> None:
     found = compare(
         inputs, replace(reading(0.9, -1), tasks=right), replace(reading(0.2, -1), tasks=later), Proven()
     )
-    content = model_card(inputs, RECEIPT, found)
+    content = model_card(inputs, RECEIPT, found, {})
     cells = row_of(content, "`a__b__# c`")
     assert [cell.partition(" ")[0] for cell in cells[1:]] == ["4", "0.750", "0.250", "0.333"]
     assert row_of(content, "no group")[1:2] == ["2"]
-    assert "questions" not in model_card(inputs, RECEIPT, evaluation_of(inputs))
+    assert "questions" not in model_card(inputs, RECEIPT, evaluation_of(inputs), {})
 
 
 def test_a_card_tells_membership_and_what_is_held_and_names_the_reference_only_if_there_is_one() -> None:
     """Identity: the numbers of the evaluation."""
     inputs, facts = inputs_of(HUB), proof_facts()
     found = evaluation_of(inputs) | facts
-    content = model_card(inputs, RECEIPT, found)
+    content = model_card(inputs, RECEIPT, found, {})
     loss = "memorized | membership AUC by `loss`"
     assert row_of(content, loss)[2:] == [
         "0.900",
@@ -154,16 +154,28 @@ def test_a_card_tells_membership_and_what_is_held_and_names_the_reference_only_i
     for name in ("extraction strength", "exact memorization"):
         assert row_of(content, f"memorized | {name}")[2:] == means
     assert f"its digest is `{'c' * 64}`" in content
-    alone = model_card(inputs, RECEIPT, found | {"reference": None})
+    alone = model_card(inputs, RECEIPT, found | {"reference": None}, {})
     assert row_of(alone, "memorized | extraction strength")[2:] == means[:3]
     assert "reference" not in alone
-    unproved = model_card(inputs, RECEIPT, found | {"membership": None, "proof": None})
+    unproved = model_card(inputs, RECEIPT, found | {"membership": None, "proof": None}, {})
     assert "AUC" not in unproved.partition("## Limits")[0]
+
+
+def test_a_card_shows_figures_with_what_they_say_whatever_groups_are_named() -> None:
+    """Oracle: CommonMark's own rule, that a backslash takes a mark's meaning away."""
+    inputs = inputs_of(HUB)
+    figures = {"figures/tasks.svg": "kept: a](x) <b>\n# c 50%.", "figures/frontier.svg": "Tried."}
+    content = model_card(inputs, RECEIPT, evaluation_of(inputs), figures)
+    shown = content.partition("## Figures\n\n")[2].partition("## Verdict")[0]
+    assert shown == (
+        "![kept: a\\](x) \\<b\\>\\_# c 50%.](figures/tasks.svg)\n\n![Tried.](figures/frontier.svg)\n\n"
+    )
+    assert "## Figures" not in model_card(inputs, RECEIPT, evaluation_of(inputs), {})
 
 
 def test_a_card_names_a_base_from_disk_by_its_last_name_and_no_hub_takes_it_for_its_own() -> None:
     inputs = inputs_of(PATH)
-    content = model_card(inputs, RECEIPT, evaluation_of(inputs) | {"ndcg": None})
+    content = model_card(inputs, RECEIPT, evaluation_of(inputs) | {"ndcg": None}, {})
     assert ModelCard(content).data.base_model is None
     assert "Derived from `a directory_s_# name` by memaudit" in content
     assert "nDCG" not in content
@@ -171,7 +183,7 @@ def test_a_card_names_a_base_from_disk_by_its_last_name_and_no_hub_takes_it_for_
 
 def test_a_card_of_an_edit_of_an_edit_tells_the_whole_lineage() -> None:
     inputs = inputs_of(EDITED, HUB)
-    content = model_card(inputs, RECEIPT, evaluation_of(inputs))
+    content = model_card(inputs, RECEIPT, evaluation_of(inputs), {})
     assert ModelCard(content).data.base_model == HUB.name
     assert f"Derived from `acme/forgetful` at revision `{'a' * 40}` by memaudit" in content
     assert f"That was derived from `allegrolab/hubble-1b` at revision `{COMMIT}`." in content
@@ -187,7 +199,7 @@ def target(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("document", ["README.md", "receipt.json"])
 def test_no_document_holds_a_submitted_text(target: Path, document: str) -> None:
     inputs = inputs_of(HUB)
-    write_receipt_and_card(inputs, RECEIPT, evaluation_of(inputs), target)
+    write_receipt_and_card(inputs, RECEIPT, evaluation_of(inputs), {}, target)
     content = (target / document).read_text()
     assert SECRET not in content
     assert "memorized" in content
@@ -196,6 +208,6 @@ def test_no_document_holds_a_submitted_text(target: Path, document: str) -> None
 def test_the_receipt_beside_the_weights_holds_the_evaluation(target: Path) -> None:
     inputs = inputs_of(HUB)
     evaluation = evaluation_of(inputs)
-    write_receipt_and_card(inputs, RECEIPT, evaluation, target)
+    write_receipt_and_card(inputs, RECEIPT, evaluation, {}, target)
     assert {path.name for path in target.iterdir()} == {"README.md", "receipt.json"}
     assert json.loads((target / "receipt.json").read_bytes()) == RECEIPT | {"evaluation": evaluation}

@@ -9,6 +9,7 @@ from xml.etree import ElementTree as ET
 
 import altair as alt
 import pytest
+from lxml import etree
 
 from app import plots
 from app.contracts.edit_methods.kfac import KFACMatrix
@@ -149,6 +150,7 @@ def every_drawing() -> dict[str, Drawing | None]:
             fit=DoseFit.model_validate({"group": None, "fitted": [{"duplicates": 0, "nl": -3.0}] * 2}),
         ),
         "groups": plots.dose_response([*levels(HOSTILE), *levels("other")], "strict"),
+        "change": plots.dose_change(levels(), levels()[::-1]),
         "scores": plots.score_distribution(spread),
         "p": plots.p_values(Distribution.of(bin_edges(0, 1, 5), [0.01, 0.5, 1.0])),
         "sets": plots.before_after(sets),
@@ -250,6 +252,32 @@ def test_intervals_are_as_long_as_they_are(drawn: dict[str, Drawing]) -> None:
         assert abs(float(rule.get("y2", 0))) == pytest.approx(0.5 * unit, abs=1)
 
 
+def test_a_spectrum_is_thick_as_far_as_it_is_kept(drawn: dict[str, Drawing]) -> None:
+    """Identity: the thick part of each line ends, and the thin one begins, where its mark stands."""
+    parts: dict[float, list[list[str]]] = {}
+    for line in marks(drawn["spectrum"], "line"):
+        parts.setdefault(float(line.get("stroke-width", 1)), []).append(line.get("d", "")[1:].split("L"))
+    cuts = [moved(each) for each in marks(drawn["spectrum"], "symbol")]
+    assert sorted(parts) == [1, 3]
+    for width_of_line, end in ((3, -1), (1, 0)):
+        ends = [tuple(map(float, line[end].split(","))) for line in parts[width_of_line]]
+        assert [pytest.approx(cut, abs=0.01) for cut in cuts] == ends
+    assert all(line[0] != line[-1] for lines in parts.values() for line in lines)
+
+
+def test_a_file_brings_its_own_paper(drawn: dict[str, Drawing]) -> None:
+    """Oracle: another reader of XML. All of the drawing is in it, dark on white."""
+    for name, drawing in drawn.items():
+        root = etree.fromstring(plots.file_bytes(drawing))
+        assert (root.get("role"), root.get("aria-label")) == ("img", drawing.alt), name
+        assert root.get("color") == "#16202c"
+        paper = root[0]
+        assert etree.QName(paper).localname == "rect"
+        assert dict(paper.attrib) == {"width": "100%", "height": "100%", "fill": "#ffffff"}
+        root.remove(paper)
+        assert len(list(root.iter())) == len(list(ET.fromstring(drawing.svg).iter())), name
+
+
 def test_bars_are_as_long_as_what_is_kept(drawn: dict[str, Drawing]) -> None:
     """Identity: bars are to each other as shares are; intervals and boxes are as long as they are."""
     lengths = [width(path) for path in marks(drawn["tasks"], "rect")]
@@ -308,7 +336,7 @@ def test_specifications_are_vega_lite(drawn: dict[str, Drawing]) -> None:
     """Oracle: the schema of Vega-Lite, as Altair checks it."""
     for drawing in drawn.values():
         alt.Chart.from_dict(json.loads(json.dumps(drawing.spec)))
-    assert len(drawn) == 13
+    assert len(drawn) == 14
 
 
 def test_bins_count_every_number_once() -> None:
@@ -321,6 +349,8 @@ def test_bins_count_every_number_once() -> None:
 def test_nothing_to_draw_is_no_drawing() -> None:
     assert plots.dose_response([]) is None
     assert plots.before_after({}) is None
+    assert plots.dose_change(levels()[:1], levels()[:1]) is None
+    assert plots.edit_drawings({}, [], [], 0.1, None) == {}
     assert plots.frontier([]) is None
     assert plots.spectrum([]) is None
     assert plots.score_distribution(Distribution((0, 1), (0,))) is None

@@ -1,7 +1,8 @@
 """What stands beside the weights of an edited model: its receipt and its model card."""
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,22 +14,36 @@ JSONObject = dict[str, Any]
 
 RECEIPT: Final = "receipt.json"
 MODEL_CARD: Final = "README.md"
+# What would be markup within the words of an image.
+_MARKUP: Final = re.compile(r"[\\`*_\[\]<>&]")
 # What a card says is held of suffixes, and how it calls it.
 _HELD: Final = {"extraction_strength": "extraction strength", "exact_memorization": "exact memorization"}
 
 
 def write_receipt_and_card(
-    inputs: EditInputs, receipt: JSONObject, evaluation: JSONObject, target: Path
+    inputs: EditInputs,
+    receipt: JSONObject,
+    evaluation: JSONObject,
+    figures: Mapping[str, str],
+    target: Path,
 ) -> None:
     """Write the receipt and the model card beside the weights."""
     (target / RECEIPT).write_text(json.dumps(receipt | {"evaluation": evaluation}, indent=2) + "\n")
-    (target / MODEL_CARD).write_text(model_card(inputs, receipt, evaluation))
+    (target / MODEL_CARD).write_text(model_card(inputs, receipt, evaluation, figures))
 
 
-def model_card(inputs: EditInputs, receipt: JSONObject, evaluation: JSONObject) -> str:
+def model_card(
+    inputs: EditInputs, receipt: JSONObject, evaluation: JSONObject, figures: Mapping[str, str]
+) -> str:
     """The card of an edited model, in Hugging Face's form: lineage, method, the proof and its limits.
 
     The metadata names a base only if it is a hub's: what hubs would make of other names is not the base.
+
+    Args:
+        inputs: the edit.
+        receipt: how it was made.
+        evaluation: what it changed.
+        figures: what each shows, in words, by its path beside the card.
     """
     base = inputs.lineage[0]
     lines = [
@@ -52,6 +67,7 @@ def model_card(inputs: EditInputs, receipt: JSONObject, evaluation: JSONObject) 
         "",
         *_table(evaluation),
         "",
+        *_figures(figures),
         *_verdict(evaluation["verdict"]),
         "## Limits",
         "",
@@ -167,6 +183,19 @@ def _cell(name: str | None) -> str:
     if name is None:
         return "no group"
     return f"`{''.join(mark if mark.isprintable() and mark not in '|`' else '_' for mark in name)}`"
+
+
+def _figures(figures: Mapping[str, str]) -> list[str]:
+    """Images, each with what it shows in words for those who do not see it."""
+    if not figures:
+        return []
+    shown = [line for path, alt in figures.items() for line in (f"![{_plain(alt)}]({path})", "")]
+    return ["## Figures", "", *shown]
+
+
+def _plain(text: str) -> str:
+    """Text on one line that is no markup, whatever groups are named."""
+    return _MARKUP.sub(r"\\\g<0>", "".join(mark if mark.isprintable() else "_" for mark in text))
 
 
 def _verdict(verdict: JSONObject) -> Sequence[str]:

@@ -29,6 +29,7 @@ from workers.edits.commit import EditResult, commit
 from workers.edits.comparison import compare
 from workers.edits.documents import write_receipt_and_card
 from workers.edits.evaluation import Evaluation
+from workers.edits.figures import write_figures
 from workers.edits.inputs import SCRATCH, EditInputs, begin
 from workers.edits.methods import EditedWeights, find_method
 from workers.edits.progress import EditProgress, stages_of_proof
@@ -128,7 +129,8 @@ class _Edit:
         proven = Proof(runtime, inputs, evaluation, progress).run((base, written), (before, after))
         compared = compare(inputs, before, after, proven)
         receipt = self._receipt(base, edited)
-        write_receipt_and_card(inputs, receipt, compared, checkpoint)
+        figures = write_figures(inputs, receipt, compared, edited.frontier, (before, after), checkpoint)
+        write_receipt_and_card(inputs, receipt, compared, figures, checkpoint)
         progress.enter("storing")
         return EditResult(
             receipt=receipt,

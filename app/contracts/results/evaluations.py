@@ -55,8 +55,8 @@ class ProofAudits(Described):
     """The id of the edited model's audit."""
 
 
-class Measured(Described):
-    """One text set before and after."""
+class SetChange(Described):
+    """The numbers of one text set before and after."""
 
     texts: int
     """How many texts it has."""
@@ -68,8 +68,6 @@ class Measured(Described):
     """The share of texts that are recited with a similarity of at least 0.75."""
     perplexity: PerplexityChange
     """Over all tokens of the set."""
-    audits: ProofAudits
-    """Where the rows are."""
 
     @model_validator(mode="before")
     @classmethod
@@ -83,6 +81,13 @@ class Measured(Described):
             if isinstance(value.get(name), dict)
         }
         return value | changes
+
+
+class Measured(SetChange):
+    """One text set before and after."""
+
+    audits: ProofAudits
+    """Where the rows are."""
 
 
 def _with_count(number: Any, n: int) -> Any:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.audits.schemas import AuditOut
 from app.audits.service import read_audit
-from app.contracts.edit_methods.kfac import KFACReceipt
+from app.contracts.edit_methods.kfac import Constraint
 from app.edits.schemas import EditOut
 from app.edits.service import read_edit
 from app.errors import NotFound
@@ -21,19 +21,17 @@ from app.pages.visitors import AuditVisitor, EditVisitor
 from app.plots import (
     Distribution,
     Drawing,
-    before_after,
     dose_response,
-    frontier,
+    edit_drawings,
     p_values,
     pair,
     pair_difference,
     score_distribution,
-    spectrum,
-    spectrum_bars,
     svg_bytes,
     trajectory,
 )
 from app.plots.distributions import BINS, bin_edges
+from app.plots.drawing import DARK_INK
 from app.rendering.pool import Renderings
 from app.store.core.identifiers import Prefix, parse_id
 from app.store.score_distributions import count_nl, count_p_values, nl_range
@@ -62,7 +60,7 @@ class Ink(StrEnum):
     LIGHT = "light"
 
 
-_INKS: Final = {Ink.DARK: "#16202c", Ink.LIGHT: "#e6ebf0"}
+_INKS: Final = {Ink.DARK: DARK_INK, Ink.LIGHT: "#e6ebf0"}
 
 
 @router.get("/audits/{audit_id}/plots/{name}.svg")
@@ -112,7 +110,7 @@ async def plot_edit(
 ) -> Response:
     """A plot of an edit."""
     edit = await store.run(read_edit, principal, read_id(Prefix.EDIT, edit_id))
-    return await _answer(renderings, ink, _plots_of_edit(edit).get(name))
+    return await _answer(renderings, ink, partial(_draw_edit, edit, name))
 
 
 async def _answer(renderings: Renderings, ink: Ink, draw: Draw | None) -> Response:
@@ -157,18 +155,17 @@ def _plots_of_study(study: StudyOut) -> dict[str, Draw]:
     return plots
 
 
-def _plots_of_edit(edit: EditOut) -> dict[str, Draw]:
-    plots: dict[str, Draw] = {}
-    if (evaluation := edit.evaluation) is not None:
-        plots["before-after-nl"] = partial(before_after, evaluation.sets, "nl")
-        plots["before-after-strict"] = partial(before_after, evaluation.sets, "strict")
-        plots["tasks"] = partial(spectrum_bars, evaluation.tasks or ())
-    if (points := edit.frontier) is not None:
-        limit = (edit.spec.get("constraint") or {}).get("max_perplexity_increase")
-        plots["frontier"] = partial(frontier, points, limit)
-    if isinstance(edit.receipt, KFACReceipt):
-        plots["spectrum"] = partial(spectrum, edit.receipt.matrices)
-    return plots
+def _draw_edit(edit: EditOut, name: str) -> Drawing | None:
+    evaluation = edit.evaluation
+    constraint = Constraint.model_validate(edit.spec.get("constraint") or {})
+    drawings = edit_drawings(
+        evaluation.sets if evaluation else {},
+        (evaluation and evaluation.tasks) or (),
+        edit.frontier or (),
+        constraint.max_perplexity_increase,
+        edit.receipt,
+    )
+    return drawings.get(name)
 
 
 def _count_scores(session: Session, audit: AuditOut, audit_id: UUID) -> Distribution | None:

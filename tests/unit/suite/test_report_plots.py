@@ -28,4 +28,4 @@ def test_each_panel_is_a_file_of_its_own(tmp_path: Path) -> None:
         root = ET.parse(path).getroot()
         words = {element.text for element in root.iter("{http://www.w3.org/2000/svg}text")}
         assert {panel.title, panel.y_title, "duplicates"} <= words
-        assert root.get("style") == "background:#fff"
+        assert root[0].get("fill") == "#ffffff"

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from app.plots.bars import kept_bars
+from app.plots.drawing import file_bytes
 from app.plots.lines import Line, Point, draw_lines
 from workers.suite.report.finding import Finding, Panel
 
@@ -25,9 +26,7 @@ def draw(finding: Finding, directory: Path) -> None:
         drawings.append(kept_bars(finding.bars, finding.reference))
     for drawing, name in zip(drawings, plot_files(finding), strict=True):
         if drawing is not None:
-            # A picture of a Markdown page takes no colour from the text around it.
-            svg = drawing.svg.replace("<svg ", '<svg style="background:#fff" ', 1)
-            (directory / name).write_text(svg, encoding="utf-8")
+            (directory / name).write_bytes(file_bytes(drawing))
 
 
 def plot_files(finding: Finding) -> list[str]:
