@@ -1,4 +1,4 @@
-"""Distillation of an edited model from its base. Oracles: torch's divergence and Adam on a copy; identities."""
+"""Distillation of an edited model from its base. Oracles: torch's divergence, Adam on a copy; identities."""
 
 import copy
 
@@ -105,7 +105,7 @@ def test_the_base_is_not_moved_and_a_seed_gives_the_same_bits(llama, texts):
     edited = halved(llama, layers=(1,))
     given = [weight.clone() for _, weight in edited]
     told = []
-    once = weights_of(distilled(llama, edited, texts, STEPS, told.append))
+    once = weights_of(distilled(llama, edited, texts, STEPS, on_step=told.append))
     again = weights_of(distilled(llama, edited, texts, STEPS))
     other = weights_of(distilled(llama, edited, texts, Distillation(3, 0.02, 4, seed=6)))
     assert told == [1, 2, 3]
@@ -134,6 +134,33 @@ def test_stopping_leaves_the_base_as_it_was(llama, texts):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        distilled(llama, halved(llama), texts, STEPS, stop)
+        distilled(llama, halved(llama), texts, STEPS, on_step=stop)
     assert all(torch.equal(value, bits[name]) for name, value in llama.model.state_dict().items())
     assert any(parameter.requires_grad for parameter in llama.model.parameters())
+
+
+def test_matrices_move_in_the_given_directions_alone(llama, texts):
+    edited = halved(llama, layers=(1,))
+    width = edited[0][1].shape[1]
+    basis = torch.linalg.qr(torch.randn(width, width, generator=torch.Generator().manual_seed(2)))[0]
+    given = {projection.key: basis[:, :3] for projection, _ in edited}
+    after = weights_of(distilled(llama, edited, texts, STEPS, directions=given))
+    for (_, before), moved in zip(edited, after, strict=True):
+        change = moved - before
+        assert change.abs().max() > 1e-3 * before.abs().max()
+        nothing = torch.zeros(len(change), width - 3)
+        torch.testing.assert_close(change @ basis[:, 3:], nothing, rtol=0, atol=1e-6)
+
+
+def test_the_first_step_moves_a_matrix_by_its_share_of_its_size(llama, texts):
+    """Adam steps by the learning rate in each entry; in few directions that is spread over all inputs."""
+    edited = halved(llama, layers=(1,))
+    width = edited[0][1].shape[1]
+    few = {projection.key: torch.eye(width)[:, :4] for projection, _ in edited}
+    for directions in (None, few):
+        once = Distillation(1, 0.02, 4)
+        after = weights_of(distilled(llama, edited, texts, once, directions=directions))
+        for (projection, before), moved in zip(edited, after, strict=True):
+            size = projection.weight.detach().square().mean().sqrt()
+            found = (moved - before).square().mean().sqrt()
+            torch.testing.assert_close(found, 0.02 * size, rtol=1e-2, atol=0)
