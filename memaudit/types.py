@@ -1680,6 +1680,12 @@ class KFACParameters(Answer):
     distillation_steps: int | None = None
     """Steps by which the edited matrices were brought back towards the base; null without distillation."""
 
+    distillation_rank: int | None = None
+    """In how many directions of its inputs each matrix moved; null if in all, and without distillation."""
+
+    distillation_learning_rate: float | None = None
+    """How far the first step moved a matrix, as a share of its root mean square; null likewise."""
+
     retain_factors_reused: int | None = None
     """Projections whose curvature on the retain set an earlier edit had left; null without one."""
 

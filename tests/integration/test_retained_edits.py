@@ -165,7 +165,8 @@ async def test_distillation_is_that_of_the_science_and_a_sweep_takes_its_steps(t
     expected = distilled(model, edited, rows, Distillation(4, 0.05, seed=7), directions=directions)
     for projection, weight in expected:
         torch.testing.assert_close(found[projection.parameter_name], weight, rtol=0, atol=1e-6)
-    assert edit["receipt"]["parameters"]["distillation_steps"] == 4
+    parameters = edit["receipt"]["parameters"]
+    assert {name: parameters[f"distillation_{name}"] for name in distillation} == distillation
 
     swept = await succeeded(
         tenant,

@@ -96,7 +96,9 @@ def later(receipt: dict[str, Any]) -> dict[str, Any]:
     """What a K-FAC receipt of a release before retain sets says of one: nothing."""
     if receipt["method"] != "kfac":
         return {}
-    nothing = dict.fromkeys(("retain_weight", "retain_tokens", "retain_factors_reused", "distillation_steps"))
+    retained = ("retain_weight", "retain_tokens", "retain_factors_reused")
+    distilled = ("distillation_steps", "distillation_rank", "distillation_learning_rate")
+    nothing = dict.fromkeys((*retained, *distilled))
     assert {name: receipt["parameters"][name] for name in nothing} == nothing
     assert receipt["matrices"][0]["retain_convergence"] is None
     (matrix,) = RECEIPTS["kfac"]["matrices"]

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from torch import Tensor, nn
 
-from app.contracts.edit_methods.kfac import adapts_keep_mass, most_distillation_steps
+from app.contracts.edit_methods.kfac import adapts_keep_mass
 from app.contracts.edits import EditSpec
 from app.contracts.texts import TextSetRole
 from app.errors import EditFailed, NoFeasibleSetting
@@ -86,7 +86,7 @@ class _Edit:
             parameters={
                 "keep_mass": chosen.keep_mass,
                 **self._curvature.parameters(chosen.retain_weight),
-                "distillation_steps": self._steps_of(chosen),
+                **self._distilling.parameters(chosen.distillation_steps),
             },
             frontier=frontier,
             warnings=warnings,
@@ -175,7 +175,7 @@ class _Edit:
 
     def _steps_of(self, setting: Setting) -> int | None:
         """As receipt and frontier have them: None where no setting has any."""
-        return setting.distillation_steps if most_distillation_steps(self._inputs.spec) else None
+        return setting.distillation_steps if self._distilling.asked_for else None
 
     def _describe_point(self, point: Point, chosen: Point | None) -> JSONObject:
         setting, given_up = point.setting, point.given_up

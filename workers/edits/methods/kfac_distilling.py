@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from typing import Any
 
 from torch import Tensor
 
-from app.contracts.edit_methods.kfac import DISTILLED_ROWS
+from app.contracts.edit_methods.kfac import DISTILLED_ROWS, most_distillation_steps
 from app.contracts.edit_methods.kfac import Distillation as Asked
 from app.contracts.texts import TextSetRole
 from workers.edits.curvature import Curvature
@@ -17,6 +18,8 @@ from workers.science.models.loading import LanguageModel
 from workers.science.models.projections import Projection
 from workers.science.models.token_blocks import TokenRows
 
+JSONObject = dict[str, Any]
+
 # Of the retain set and of ordinary text each.
 _MOST_TOKENS = 200_000
 
@@ -24,7 +27,10 @@ _MOST_TOKENS = 200_000
 class Distilling:
     """Brings edited matrices back towards the base, as far as an edit asks for it.
 
-    Texts are read, and directions found, once some are.
+    Texts are read and directions found when the first are.
+
+    Attributes:
+        asked_for: whether any setting has steps.
     """
 
     def __init__(
@@ -35,6 +41,7 @@ class Distilling:
         self._language_model = language_model
         self._curvature = curvature
         self._asked = inputs.spec.distillation or Asked()
+        self.asked_for = most_distillation_steps(inputs.spec) > 0
 
     def apply(
         self, weights: list[tuple[Projection, Tensor]], steps: int, on_step: Callable[[int], None]
@@ -62,6 +69,15 @@ class Distilling:
             directions=self._directions,
             on_step=on_step,
         )
+
+    def parameters(self, steps: int) -> JSONObject:
+        """What the receipt says, of so many steps."""
+        asked = self._asked
+        return {
+            "distillation_steps": steps if self.asked_for else None,
+            "distillation_rank": asked.rank if steps else None,
+            "distillation_learning_rate": asked.learning_rate if steps else None,
+        }
 
     @cached_property
     def _texts(self) -> Sequence[TokenRows]:
