@@ -1358,6 +1358,9 @@ class FrontierPoint(Answer):
     retain_weight: float | None = None
     """The weight of the retain set in the curvature; null without one."""
 
+    distillation_steps: int | None = None
+    """Steps by which it was brought back towards the base; null without distillation."""
+
     perplexity: float | None = None
     """On clean text; null if the setting was given up."""
 
@@ -1643,7 +1646,7 @@ class KFACMatrix(Answer):
     """All of them: outputs times inputs."""
 
     largest_rank: int
-    """The most that the new matrix's rank can be."""
+    """The most that the new matrix's rank can be, before distillation."""
 
     spectrum: list[SpectrumPoint] = []
     """How the curvature mass is spread over directions, the least mass first; empty in receipts of releases
@@ -1673,6 +1676,15 @@ class KFACParameters(Answer):
 
     retain_tokens: int | None = None
     """Tokens of the retain set that its curvature averages over; null without one."""
+
+    distillation_steps: int | None = None
+    """Steps by which the edited matrices were brought back towards the base; null without distillation."""
+
+    distillation_rank: int | None = None
+    """In how many directions of its inputs each matrix moved; null if in all, and without distillation."""
+
+    distillation_learning_rate: float | None = None
+    """How far the first step moved a matrix, as a share of its root mean square; null likewise."""
 
     retain_factors_reused: int | None = None
     """Projections whose curvature on the retain set an earlier edit had left; null without one."""

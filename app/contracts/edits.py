@@ -8,7 +8,14 @@ from app.contracts.audits import PrefixTokenChoice
 from app.contracts.base import TAG_MARK, Contract
 from app.contracts.edit_methods import METHODS
 from app.contracts.edit_methods.balanced_subnet import BalancedSubnetOptions
-from app.contracts.edit_methods.kfac import Constraint, KeepMass, Labels, RetainWeight, Sweep
+from app.contracts.edit_methods.kfac import (
+    Constraint,
+    Distillation,
+    KeepMass,
+    Labels,
+    RetainWeight,
+    Sweep,
+)
 from app.contracts.edit_methods.svd import RankRatios
 from app.contracts.projections import LayerChoice, Roles
 from app.contracts.texts import TextSetId
@@ -103,7 +110,7 @@ class EditSpec(Contract):
     constraint allows if that is more.
 
     With a retain set of weight w the curvature is (1 - w) times that of the calibration set and w times its
-    own.
+    own, and `distillation` brings the edited model back towards the base on its texts.
     """
 
     method: EditMethod
@@ -111,6 +118,7 @@ class EditSpec(Contract):
     projections: Roles | None = None
     keep_mass: KeepMass | None = None
     retain_weight: RetainWeight | None = None
+    distillation: Distillation | None = None
     labels: Labels = "sampled"
     calibration_tokens: Annotated[int, Field(ge=1, le=10**9)] = 20_000_000
     block_tokens: Annotated[int, Field(ge=2, le=100_000)] = 512

@@ -8,7 +8,7 @@ from pydantic_core import PydanticCustomError
 
 from app.contracts.base import Described, Metadata
 from app.contracts.edit_methods import METHODS
-from app.contracts.edit_methods.kfac import DEFAULT_RETAIN_WEIGHT
+from app.contracts.edit_methods.kfac import DEFAULT_RETAIN_WEIGHT, Sweep
 from app.contracts.edits import EditMethod, EditSpec
 from app.contracts.policies.policy import PolicyId
 from app.contracts.results.evaluations import Evaluation
@@ -34,7 +34,8 @@ class EditCreate(EditSpec):
 
     K-FAC needs a calibration set and no forget set, unless settings are searched (`sweep`, or `layers` as
     "auto"): then the forget set is what the search aims at. BalancedSubnet needs both. SVD needs neither.
-    K-FAC keeps the curvature of a retain set too, with the weight `retain_weight` (0.1 unless given).
+    K-FAC keeps the curvature of a retain set too, with the weight `retain_weight` (0.1 unless given), and
+    `distillation` teaches the edited model the base's predictions on it.
 
     `policy` is recorded before anything is measured, and a gate made that judges the edit by it.
     """
@@ -71,8 +72,14 @@ class EditCreate(EditSpec):
     def _check_retained(self) -> None:
         retained, evaluation = self.retain_text_set, self.evaluation
         if retained is None:
-            swept = None if self.sweep is None else self.sweep.retain_weight
-            wanted = (self.retain_weight, swept, self.constraint.max_nl_drop)
+            sweep = self.sweep or Sweep()
+            wanted = (
+                self.retain_weight,
+                self.distillation,
+                sweep.retain_weight,
+                sweep.distillation_steps,
+                self.constraint.max_nl_drop,
+            )
             if any(each is not None for each in wanted):
                 raise PydanticCustomError("retain_set_missing", "This needs a retain text set")
             return

@@ -9,6 +9,8 @@ from uuid import uuid4
 
 import httpx
 import psycopg
+import safetensors.torch
+import torch
 from fastapi import FastAPI
 
 from app.settings import Settings
@@ -41,11 +43,14 @@ class EditClient:
         self.runtime = runtime
         self.rows: Callable[[str], Rows] = lambda statement: database.execute(statement.encode()).fetchall()
         self.sets: dict[str, str] = {}
+        self.texts: dict[str, list[str]] = {}
         self.model = ""
+        self.checkpoint = Path()
 
     async def prepare(self, directory: Path) -> None:
         """A language model, and texts of about 1,500 tokens, the first of which has none."""
-        source = {"type": "path", "path": str(save_tiny_model(directory))}
+        self.checkpoint = save_tiny_model(directory)
+        source = {"type": "path", "path": str(self.checkpoint)}
         self.model = (await self.post("/v1/models", {"source": source}))["id"]
         await self.run()
         sentences = [sentence[:120] for sentence in english_sentences()]
@@ -56,6 +61,7 @@ class EditClient:
         records = [{"text": text} for text in texts]
         answer = await self.http.post("/v1/text-sets", json={"name": role, "texts": records})
         self.sets[role] = answer.json()["id"]
+        self.texts[role] = texts
 
     async def run(self, jobs: int = 1) -> list[str]:
         return [await asyncio.to_thread(run_next, self.runtime) for _ in range(jobs)]
@@ -80,6 +86,12 @@ class EditClient:
 
     async def edit(self, edit_id: str) -> dict[str, Any]:
         return dict((await self.http.get(f"/v1/edits/{edit_id}")).json())
+
+    async def weights(self, edit: dict[str, Any]) -> dict[str, torch.Tensor]:
+        """The tensors of the edited model, by their names."""
+        answer = await self.http.get(f"/v1/artifacts/{edit['artifact']}/files/model.safetensors")
+        assert answer.status_code == 200
+        return safetensors.torch.load(answer.content)
 
     def shards_of(self, tokens: int) -> None:
         """What follows is cut into shards of so many tokens."""

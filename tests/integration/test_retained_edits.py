@@ -5,6 +5,7 @@ from typing import Any
 
 import psycopg
 import pytest
+import torch
 from fastapi import FastAPI
 
 from app.settings import Settings
@@ -13,6 +14,12 @@ from tests.http_api import settings_with_models
 from tests.integration.edit_client import EditClient, edit_client
 from tests.tiny_models import english_sentences
 from workers.running.runtime import Runtime
+from workers.science.curvature.distillation import Distillation, distilled
+from workers.science.curvature.kfac import collect_factors, eigenbases
+from workers.science.models.loading import load_language_model
+from workers.science.models.projections import find_projections
+from workers.science.models.token_blocks import pack_texts, text_blocks
+from workers.science.models.weight_edit import keep_top_mass
 
 KEPT = {"keep_mass": 0.7}
 SPLIT = {"prefix_tokens": 16, "suffix_tokens": 8}
@@ -130,6 +137,53 @@ async def test_a_sweep_over_weights_says_what_the_retained_text_loses(tenant: Ed
     )
     assert await weights_of(tenant, edit) == await weights_of(tenant, alone)
     assert edit["receipt"]["parameters"]["retain_weight"] == chosen["retain_weight"]
+
+
+async def test_distillation_is_that_of_the_science_and_a_sweep_takes_its_steps(tenant: EditClient) -> None:
+    """Oracle: the same edit, made by the science alone in this process, from the same texts."""
+    fields = {"retain_text_set": tenant.sets["retain"], "retain_weight": 0, "block_tokens": 32}
+    distillation = {"steps": 4, "rank": 3, "learning_rate": 0.05}
+    edit = await succeeded(tenant, "distilled", **fields, **KEPT, distillation=distillation, seed=7)
+    found = await tenant.weights(edit)
+
+    model = load_language_model(tenant.checkpoint)
+    retained, ordinary = tenant.texts["retain"], tenant.texts["calibration"]
+    projections = find_projections(model.model, layers=[0, 1])
+    clean, kept = (
+        collect_factors(
+            model, pack_texts(model, texts, block_tokens=32), projections, labels="sampled", seed=7
+        )
+        for texts in (ordinary, retained)
+    )
+    bases = eigenbases(clean)
+    edited = [(each, keep_top_mass(each.weight, bases[each.key], 0.7)[0]) for each in projections]
+    directions = {
+        key: torch.linalg.eigh(factors.activations.double()).eigenvectors[:, -3:]
+        for key, factors in kept.items()
+    }
+    rows = [text_blocks(model, texts, max_tokens=32) for texts in (retained, ordinary)]
+    expected = distilled(model, edited, rows, Distillation(4, 0.05, seed=7), directions=directions)
+    for projection, weight in expected:
+        torch.testing.assert_close(found[projection.parameter_name], weight, rtol=0, atol=1e-6)
+    parameters = edit["receipt"]["parameters"]
+    assert {name: parameters[f"distillation_{name}"] for name in distillation} == distillation
+
+    swept = await succeeded(
+        tenant,
+        "swept",
+        **fields,
+        seed=7,
+        forget_text_set=tenant.sets["forget"],
+        sweep={"keep_mass": [0.7], "distillation_steps": [0, 4]},
+        distillation=distillation,
+        constraint=LOOSE,
+        evaluation={"clean_text_set": tenant.sets["clean"], **SPLIT},
+    )
+    without, with_steps = swept["frontier"]
+    assert [point["distillation_steps"] for point in swept["frontier"]] == [0, 4]
+    assert with_steps["nl_drop"] != without["nl_drop"]
+    same = await weights_of(tenant, swept) == await weights_of(tenant, edit)
+    assert same == with_steps["chosen"] != without["chosen"]
 
 
 async def test_a_constraint_on_the_retained_text_decides_what_is_feasible(tenant: EditClient) -> None:

@@ -96,7 +96,9 @@ def later(receipt: dict[str, Any]) -> dict[str, Any]:
     """What a K-FAC receipt of a release before retain sets says of one: nothing."""
     if receipt["method"] != "kfac":
         return {}
-    nothing = dict.fromkeys(("retain_weight", "retain_tokens", "retain_factors_reused"))
+    retained = ("retain_weight", "retain_tokens", "retain_factors_reused")
+    distilled = ("distillation_steps", "distillation_rank", "distillation_learning_rate")
+    nothing = dict.fromkeys((*retained, *distilled))
     assert {name: receipt["parameters"][name] for name in nothing} == nothing
     assert receipt["matrices"][0]["retain_convergence"] is None
     (matrix,) = RECEIPTS["kfac"]["matrices"]
@@ -133,7 +135,9 @@ def test_a_receipt_says_the_shape_that_belongs_to_its_method() -> None:
 
 def test_a_frontier_is_read_point_by_point() -> None:
     (point,) = edit_with("kfac", frontier={"points": [POINT]}).frontier or []
-    assert point.model_dump() == POINT | dict.fromkeys(("retain_weight", "nl_drop", "given_up"))
+    assert point.model_dump() == POINT | dict.fromkeys(
+        ("retain_weight", "distillation_steps", "nl_drop", "given_up")
+    )
 
 
 def test_warnings_are_those_of_the_receipt_or_of_a_search_that_found_nothing() -> None:

@@ -3,6 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from app.contracts.texts import TextSetRole
 from workers.edits.curvature_warnings import curvature_warnings
 from workers.edits.factors import FactorStore
@@ -56,6 +59,20 @@ class Curvature:
             self._bases = None  # of two weights only one is in memory
             self._bases = weight, eigenbases(self._mixed(weight), on_progress=on_progress)
         return self._bases[1]
+
+    def retained_directions(self, rank: int) -> dict[str, Tensor]:
+        """The directions [in, k] in which inputs on the retain set are largest, by projections' keys.
+
+        They are orthonormal, `rank` of them, or all where inputs have fewer. What reads the same inputs has
+        the same ones.
+        """
+        found: dict[int, Tensor] = {}
+        for factors in self._of_retained.values():
+            inputs = factors.activations
+            if id(inputs) not in found:
+                # Eigenvalues come ascending.
+                found[id(inputs)] = torch.linalg.eigh(inputs.double()).eigenvectors[:, -rank:]
+        return {key: found[id(factors.activations)] for key, factors in self._of_retained.items()}
 
     def convergence(self, projection: Projection) -> JSONObject:
         """What the receipt says of a matrix: how far its curvature on each text set has settled."""

@@ -7,7 +7,7 @@ from app.contracts.edit_methods.kfac import Constraint
 from app.contracts.results.frontier import FrontierPoint
 from app.edits.schemas import EditOut
 from app.evidence.report.document import Block, Figure, Table
-from app.evidence.report.numbers import exact_percent, number, percent
+from app.evidence.report.numbers import NOTHING, exact_percent, number, percent
 
 
 def what_was_tried(edit: EditOut) -> Iterator[Block]:
@@ -31,18 +31,30 @@ def _table(points: Sequence[FrontierPoint], constraint: Constraint) -> Table:
             "projections",
             "mass kept",
             "weight of the retain set",
+            "steps of distillation",
             "perplexity",
             "recited",
             "NL lost by the retain set",
             "setting",
         ),
-        columns=("text", "text", "number", "number", "number", "number", "number", "text"),
+        columns=(
+            "text",
+            "text",
+            "number",
+            "number",
+            "number",
+            "number",
+            "number",
+            "number",
+            "text",
+        ),
         rows=tuple(
             (
                 ", ".join(map(str, point.layers)),
                 ", ".join(point.projections),
                 exact_percent(point.keep_mass),
                 number(point.retain_weight),
+                NOTHING if point.distillation_steps is None else str(point.distillation_steps),
                 percent(point.perplexity_increase),
                 percent(point.strict),
                 number(point.nl_drop),

@@ -34,7 +34,7 @@ def test_every_setting_has_a_row_and_the_constraint_is_told() -> None:
     given_up = {"perplexity": None, "perplexity_increase": None, "feasible": False, "given_up": GIVEN_UP}
     points = [
         point(0.6, **given_up),
-        point(0.9995, chosen=True, retain_weight=0.1, nl_drop=0.25),
+        point(0.9995, chosen=True, retain_weight=0.1, distillation_steps=30, nl_drop=0.25),
         point(0.8, perplexity_increase=0.15, feasible=False),
     ]
     (figure,) = what_was_tried(edit_of(points, max_perplexity_increase=0.125, max_nl_drop=0.3))
@@ -43,7 +43,7 @@ def test_every_setting_has_a_row_and_the_constraint_is_told() -> None:
     assert "grow by 12.5\u00a0%" in table.caption
     assert "lose 0.3 nats per token" in table.caption
     assert [row[2] for row in table.rows] == ["60\u00a0%", "99.95\u00a0%", "80\u00a0%"]
-    assert table.rows[1][3:] == ("0.1", "5\u00a0%", "\u2013", "0.25", "chosen")
+    assert table.rows[1][3:] == ("0.1", "30", "5\u00a0%", "\u2013", "0.25", "chosen")
     assert table.rows[0][-1] == "given up at a perplexity of 321.5 after 1,000 of 4,000 tokens"
     assert table.rows[2][-1] == "not feasible"
 

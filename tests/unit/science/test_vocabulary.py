@@ -17,7 +17,8 @@ from transformers import (
     PretrainedConfig,
 )
 
-from workers.science.models.gradients import frozen, loss_gradients
+from workers.science.models import gradients
+from workers.science.models.gradients import divergence_gradients, frozen, loss_gradients
 from workers.science.scoring.likelihood import Wanted, base_hidden_states, score_positions
 from workers.science.scoring.vocabulary import head as heads
 from workers.science.scoring.vocabulary import ranking, sampling
@@ -127,17 +128,34 @@ def test_gradients_are_those_of_autograd(model, tile_width):
     hidden, _ = hidden_and_logits(model)
     labels = INPUT_IDS.flatten()
     leaf = hidden.clone().requires_grad_()
-    logits = model.lm_head(leaf)
-    if isinstance(model, CohereForCausalLM):
-        logits = logits * model.config.logit_scale
-    elif isinstance(model, GraniteForCausalLM):
-        logits = logits / model.config.logits_scaling
-    elif isinstance(model, Gemma2ForCausalLM):
-        cap = model.config.final_logit_softcapping
-        logits = cap * torch.tanh(logits / cap)
-    torch.nn.functional.cross_entropy(logits, labels, reduction="sum").backward()
+    torch.nn.functional.cross_entropy(logits_of(model, leaf), labels, reduction="sum").backward()
     with frozen(model):
         found = loss_gradients(model, hidden, labels=labels)
+    torch.testing.assert_close(found, leaf.grad, rtol=1e-5, atol=1e-6)
+
+
+def logits_of(model, hidden):
+    logits = model.lm_head(hidden)
+    if isinstance(model, CohereForCausalLM):
+        return logits * model.config.logit_scale
+    if isinstance(model, GraniteForCausalLM):
+        return logits / model.config.logits_scaling
+    if isinstance(model, Gemma2ForCausalLM):
+        cap = model.config.final_logit_softcapping
+        return cap * torch.tanh(logits / cap)
+    return logits
+
+
+def test_gradients_of_divergence_are_those_of_autograd(model, monkeypatch):
+    monkeypatch.setattr(gradients, "_LOGITS_AT_ONCE", 7 * VOCABULARY + 1)
+    hidden, _ = hidden_and_logits(model)
+    wanted = hidden + 0.3 * torch.randn(hidden.shape, generator=torch.Generator().manual_seed(3))
+    leaf = hidden.clone().requires_grad_()
+    log_p, log_q = (logits_of(model, each).log_softmax(-1) for each in (leaf, wanted))
+    torch.nn.functional.kl_div(log_p, log_q.detach(), log_target=True, reduction="sum").backward()
+    with frozen(model):
+        found = divergence_gradients(model, hidden, wanted)
+        assert not divergence_gradients(model, hidden, hidden).any()
     torch.testing.assert_close(found, leaf.grad, rtol=1e-5, atol=1e-6)
 
 

@@ -23,21 +23,23 @@ def settings_of(spec: EditSpec, model: nn.Module) -> list[Setting]:
     roles = tuple(dict.fromkeys(str(projection.role) for projection in found))
     single = tuple(dict.fromkeys(projection.layer for projection in found))
     weight = spec.retain_weight or 0.0
+    steps = 0 if spec.distillation is None else spec.distillation.steps
     if everywhere:
-        return automatic_settings(len(single), roles, weight)
+        return automatic_settings(len(single), roles, weight, steps)
     mass = None if adapts_keep_mass(spec) else spec.keep_mass
     if spec.sweep is None:
-        return [Setting(single, roles, mass, weight)]
+        return [Setting(single, roles, mass, weight, steps)]
     runs = [tuple(sorted(set(run))) for run in spec.sweep.layers or [list(single)]]
     role_sets = [tuple(map(str, chosen)) for chosen in spec.sweep.projections or [[]]]
     masses: Sequence[float | None] = spec.sweep.keep_mass or [mass]
     # One eigenbasis after the other: each weight has its own.
     asked = (
-        Setting(run, chosen or roles, kept, retained)
+        Setting(run, chosen or roles, kept, retained, distilled)
         for retained in spec.sweep.retain_weight or [weight]
         for run in runs
         for chosen in role_sets
         for kept in masses
+        for distilled in spec.sweep.distillation_steps or [steps]
     )
     return list(dict.fromkeys(asked))
 

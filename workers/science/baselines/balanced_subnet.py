@@ -6,17 +6,16 @@ Shapes: `out` outputs and `in` inputs of a projection, B blocks of T places, N p
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from workers.science.errors import ScienceError
 from workers.science.models.gradients import frozen, loss_gradients
 from workers.science.models.loading import LanguageModel
 from workers.science.models.projections import Projection
 from workers.science.models.token_blocks import Rows, TokenBlocks
+from workers.science.models.weight_edit import hidden_states_with
 
 
 @dataclass(frozen=True)
@@ -184,26 +183,10 @@ def _descend(
     weights = torch.where(
         forget, -(1 - loss_weight) / max(n_forget, 1), loss_weight / max(len(forget) - n_forget, 1)
     )
-    hidden = _hidden_states(model, projections, masks, mix.blocks.ids.to(device))[predicts.to(device)]
+    masked = [
+        (projection, projection.weight.detach() * mask)
+        for projection, mask in zip(projections, masks, strict=True)
+    ]
+    hidden = hidden_states_with(model, masked, mix.blocks.ids.to(device))[predicts.to(device)]
     gradients = loss_gradients(model, hidden, labels=mix.blocks.labels[predicts].to(device))
     torch.autograd.backward(hidden, gradients * weights.to(gradients)[:, None])
-
-
-def _hidden_states(
-    model: Any, projections: Sequence[Projection], masks: Sequence[Tensor], input_ids: Tensor
-) -> Tensor:
-    """Last hidden states [B, T, H] with masked weights in place of the model's own, which stay untouched."""
-    base = model.base_model
-    prefix = "" if base is model else f"{model.base_model_prefix}."
-    parameters: dict[str, Tensor] = {}
-    for projection, mask in zip(projections, masks, strict=True):
-        name = projection.parameter_name.removeprefix(prefix)
-        if name not in parameters:
-            parameters[name] = base.get_parameter(name).detach().clone()
-        # Writing into a view of the clone lets fused projections share one parameter.
-        view = projection.of_parameter(parameters[name])
-        view.mul_(mask.to(view))
-    hidden: Tensor = functional_call(
-        base, parameters, kwargs={"input_ids": input_ids, "use_cache": False}
-    ).last_hidden_state
-    return hidden

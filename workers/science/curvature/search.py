@@ -38,13 +38,15 @@ class Setting:
     """One setting of a K-FAC edit.
 
     `keep_mass` is None where it is to be adapted: the search then tries several. `retain_weight` is the
-    weight of the retained text in the curvature.
+    weight of the retained text in the curvature, `distillation_steps` how long the edited model is brought
+    back towards its base.
     """
 
     layers: tuple[int, ...]
     roles: tuple[str, ...]
     keep_mass: float | None
     retain_weight: float = 0.0
+    distillation_steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -74,12 +76,18 @@ class Point:
     given_up: MeanNLL | None = None
 
 
-def automatic_settings(n_layers: int, roles: tuple[str, ...], retain_weight: float = 0.0) -> list[Setting]:
+def automatic_settings(
+    n_layers: int, roles: tuple[str, ...], retain_weight: float = 0.0, distillation_steps: int = 0
+) -> list[Setting]:
     """The settings that `layers: "auto"` tries: late runs of layers, and all, each with several masses."""
     runs = [default_layers(n_layers), *(list(range(n_layers - count, n_layers)) for count in (1, 2, 3))]
     runs += [list(range(n_layers // 2, n_layers)), list(range(n_layers))]
     unique = dict.fromkeys(tuple(run) for run in runs if run and run[0] >= 0)
-    return [Setting(run, roles, mass, retain_weight) for run in unique for mass in AUTO_KEEP_MASS]
+    return [
+        Setting(run, roles, mass, retain_weight, distillation_steps)
+        for run in unique
+        for mass in AUTO_KEEP_MASS
+    ]
 
 
 @dataclass(frozen=True)

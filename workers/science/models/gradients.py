@@ -1,17 +1,20 @@
-"""Gradients of the next-token loss at the last hidden states, without ever holding all logits.
+"""Gradients of the next-token loss and of divergence at the last hidden states, never holding all logits.
 
 Shapes: N predicting positions, n of them that are worked on together, H hidden size.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
 from workers.science.scoring.vocabulary.head import VocabularyHead
 from workers.science.scoring.vocabulary.softmax import RunningSoftmax
+
+# Of two models, for a few positions.
+_LOGITS_AT_ONCE: Final = 2**24
 
 
 @contextmanager
@@ -57,6 +60,33 @@ def loss_gradients(
     parts = zip(*(torch.split(each, head.rows_at_once) for each in (hidden.detach(), given)), strict=True)
     gradients = [_gradients_of_rows(head, *part, sampled=labels is None) for part in parts]
     return torch.cat(gradients).to(hidden.dtype)
+
+
+@torch.no_grad()
+def divergence_gradients(model: Any, hidden: Tensor, wanted: Tensor) -> Tensor:
+    """Gradients [N, H] of KL(wanted || hidden), summed over positions, with respect to `hidden` [N, H].
+
+    With respect to the logits that is the difference of both softmaxes.
+
+    Args:
+        model: a causal language model whose output projection makes logits of both.
+        hidden: last hidden states of the base model.
+        wanted: the same of a teacher.
+    """
+    head = VocabularyHead.of(model)
+    rows = max(1, _LOGITS_AT_ONCE // len(head.weight))
+    gradients = torch.empty_like(hidden, dtype=torch.float32)
+    for start in range(0, len(hidden), rows):
+        part = slice(start, start + rows)
+        logits = head.logits(hidden[part])
+        slopes = head.slopes(logits)
+        weights = logits.softmax(-1) - head.logits(wanted[part]).softmax(-1)
+        if slopes is not None:
+            weights *= slopes
+        total = torch.zeros_like(hidden[part], dtype=torch.float32)
+        head.add_product(total, weights, 0)
+        gradients[part] = total * head.factor
+    return gradients.to(hidden.dtype)
 
 
 def _gradients_of_rows(head: VocabularyHead, hidden: Tensor, given: Tensor, *, sampled: bool) -> Tensor:

@@ -1,13 +1,15 @@
-"""A weight without its low-curvature directions, and weights put in place for a while.
+"""A weight without its low-curvature directions, and weights put in place for a while or for one pass.
 
-Shapes: `out` outputs and `in` inputs of a projection.
+Shapes: `out` outputs and `in` inputs of a projection, B rows of T places, H hidden.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.func import functional_call
 
 from workers.science.curvature.kfac import Eigenbasis
 from workers.science.curvature.spectrum import KeptPairs, select_top_mass
@@ -59,3 +61,26 @@ def replaced(weights: Sequence[tuple[Projection, Tensor]]) -> Iterator[None]:
     finally:
         for projection, original in reversed(originals):
             projection.write(original)
+
+
+def hidden_states_with(model: Any, weights: Sequence[tuple[Projection, Tensor]], input_ids: Tensor) -> Tensor:
+    """Last hidden states [B, T, H] with other weights in place of the model's own, which stay untouched.
+
+    Args:
+        model: a causal language model of transformers.
+        weights: [out, in] each; gradients reach them.
+        input_ids: int64 [B, T].
+    """
+    base = model.base_model
+    prefix = "" if base is model else f"{model.base_model_prefix}."
+    parameters: dict[str, Tensor] = {}
+    for projection, weight in weights:
+        name = projection.parameter_name.removeprefix(prefix)
+        if name not in parameters:
+            parameters[name] = base.get_parameter(name).detach().clone()
+        # Writing into a view of the clone lets fused projections share one parameter.
+        projection.of_parameter(parameters[name]).copy_(weight)
+    hidden: Tensor = functional_call(
+        base, parameters, kwargs={"input_ids": input_ids, "use_cache": False}
+    ).last_hidden_state
+    return hidden

@@ -1,0 +1,125 @@
+"""Bringing an edited model back to its base where that is wanted, by distillation on text to keep.
+
+What a projection drops is shared: with the memorized texts goes what other texts of their form need. A few
+steps towards the base's own predictions on such texts bring that back first, as it is common to them all
+(Hinton, Vinyals and Dean, arXiv 1503.02531, at temperature 1, with the base as teacher). Moving in a few
+directions only leaves little room for what is particular to a text.
+
+Shapes: `out` outputs and `in` inputs of a projection, `k` directions of its inputs.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from workers.science.models.gradients import divergence_gradients, frozen
+from workers.science.models.loading import LanguageModel
+from workers.science.models.projections import Projection
+from workers.science.models.token_blocks import Rows, TokenBlocks
+from workers.science.models.weight_edit import hidden_states_with
+
+Weights = Sequence[tuple[Projection, Tensor]]
+
+
+@dataclass(frozen=True, slots=True)
+class Distillation:
+    """How an edited model is brought back.
+
+    Attributes:
+        steps: of Adam, each on rows of every text.
+        learning_rate: how far the first step moves a matrix, as a share of its size before the edit (both
+            as a root mean square); it falls to nought over the steps.
+        batch_rows: rows of each text in a step.
+        seed: of which rows.
+    """
+
+    steps: int
+    learning_rate: float = 0.01
+    batch_rows: int = 8
+    seed: int = 0
+
+
+def distilled(
+    language_model: LanguageModel,
+    weights: Weights,
+    texts: Sequence[Rows],
+    options: Distillation,
+    *,
+    directions: Mapping[str, Tensor] | None = None,
+    on_step: Callable[[int], None] | None = None,
+) -> list[tuple[Projection, Tensor]]:
+    """Edited weights after some steps towards the base's predictions; no other weight moves.
+
+    Each step descends the mean over texts of KL(base || edited), the mean over predicting positions of the
+    rows that were drawn. Dropout stays off.
+
+    Args:
+        language_model: the base, whose weights are in place.
+        weights: the edited matrices [out, in].
+        texts: texts on which the edited model is to be as the base is, each of which counts alike.
+        options: how.
+        directions: by projections' keys, orthonormal directions [in, k] of the inputs, in which alone the
+            matrices move; all directions if None.
+        on_step: told the steps done; may raise to stop.
+
+    Returns:
+        New weights [out, in] float32, or with no steps those that were given.
+    """
+    if not options.steps:
+        return list(weights)
+    learnt = [_Learnt(*each, directions) for each in weights]
+    optimizer = torch.optim.Adam(
+        {"params": [each.change], "lr": options.learning_rate * each.size} for each in learnt
+    )
+    falling = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: 1 - done / options.steps)
+    generator = torch.Generator().manual_seed(options.seed)
+    with frozen(language_model.model), torch.enable_grad():
+        for step in range(options.steps):
+            optimizer.zero_grad()
+            for rows in texts:
+                drawn = torch.randint(len(rows), (options.batch_rows,), generator=generator)
+                edited = [(each.projection, each.weight()) for each in learnt]
+                _descend(language_model, edited, rows.part(drawn), share=1 / len(texts))
+            optimizer.step()
+            falling.step()
+            if on_step is not None:
+                on_step(step + 1)
+    return [(each.projection, each.weight().detach()) for each in learnt]
+
+
+class _Learnt:
+    """An edited matrix and what is added to it.
+
+    Attributes:
+        projection: where it stands.
+        change: float32 [out, in], or [out, k] in given directions; it begins at nought.
+        size: the root mean square of the matrix before the edit, times sqrt(in / k): a step of that size in
+            `change` moves the matrix by its own.
+    """
+
+    def __init__(
+        self, projection: Projection, weight: Tensor, directions: Mapping[str, Tensor] | None
+    ) -> None:
+        self.projection = projection
+        self._edited = weight.detach().float()
+        self._directions = None if directions is None else directions[projection.key].to(self._edited)
+        columns = weight.shape[1] if self._directions is None else self._directions.shape[1]
+        self.change = self._edited.new_zeros(len(weight), columns, requires_grad=True)
+        spread = (weight.shape[1] / columns) ** 0.5
+        self.size = spread * float(projection.weight.detach().float().square().mean().sqrt())
+
+    def weight(self) -> Tensor:
+        """The matrix as it is now, with a graph to what is added."""
+        return self._edited + (self.change if self._directions is None else self.change @ self._directions.T)
+
+
+def _descend(language_model: LanguageModel, edited: Weights, blocks: TokenBlocks, *, share: float) -> None:
+    """Add `share` of the gradient of the mean divergence over some rows to the edited matrices."""
+    model, device = language_model.model, language_model.device
+    ids, predicts = blocks.ids.to(device), blocks.predicts.to(device)
+    with torch.no_grad():
+        wanted = hidden_states_with(model, (), ids)[predicts]
+    hidden = hidden_states_with(model, edited, ids)[predicts]
+    torch.autograd.backward(hidden, divergence_gradients(model, hidden, wanted) * (share / len(hidden)))
