@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 from uuid import uuid4
 
 import httpx
@@ -17,6 +18,7 @@ from app.settings import Settings
 from tests.http_api import client_of, make_key
 from tests.own_worker import run_next
 from tests.tiny_models import english_sentences, save_tiny_model
+from workers.edits import figures
 from workers.running.runtime import Runtime
 
 SCOPES = ("audit:read", "audit:write", "edit:read", "edit:write")
@@ -28,11 +30,16 @@ Rows = list[tuple[Any, ...]]
 async def edit_client(
     app: FastAPI, settings: Settings, runtime: Runtime, database: psycopg.Connection, directory: Path
 ) -> AsyncIterator["EditClient"]:
-    """A tenant that is prepared, with its language model in a directory of `directory`."""
+    """A tenant that is prepared, with its language model in a directory of `directory`.
+
+    Figures are not drawn: that takes longer than the rest of a tiny edit, and has tests of its own.
+    """
+    drawn = patch.object(figures, "run_apart", lambda calls, _seconds: [b"<svg/>"] * len(calls))
     async with client_of(app, make_key(settings, scopes=SCOPES)) as http:
-        client = EditClient(http, runtime, database)
-        await client.prepare(directory / "model")
-        yield client
+        with drawn:
+            client = EditClient(http, runtime, database)
+            await client.prepare(directory / "model")
+            yield client
 
 
 class EditClient:
