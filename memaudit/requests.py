@@ -218,29 +218,13 @@ DeliveryState: TypeAlias = Literal["pending", "delivered", "dead"]
 """What became of a delivery."""
 
 
-class Distillation(TypedDict):
-    """How the edited matrices are brought back towards the base on the retain set (arXiv 1503.02531).
-
-    After directions are dropped, `steps` of Adam make the edited model's predictions more like the base's, on
-    rows of the retain set and of the calibration set alike. Each matrix moves in the `rank` directions in
-    which its inputs on the retain set are largest, or freely if that is null. `learning_rate` is how far
-    the first step moves a matrix, as a share of its root mean square; it falls to nought over the steps.
-    """
-
-    steps: NotRequired[int]
-
-    rank: NotRequired[int | None]
-
-    learning_rate: NotRequired[float]
-
-
 class EditCreate(TypedDict):
     """An edit to run: which language model, by which method, and what to measure before and after.
 
     K-FAC needs a calibration set and no forget set, unless settings are searched (`sweep`, or `layers` as
     "auto"): then the forget set is what the search aims at. BalancedSubnet needs both. SVD needs neither.
     K-FAC keeps the curvature of a retain set too, with the weight `retain_weight` (0.1 unless given), and
-    `distillation` teaches the edited model the base's predictions on it.
+    `recovery` trains the edited matrices on it for a few steps.
 
     `policy` is recorded before anything is measured, and a gate made that judges the edit by it.
     """
@@ -255,7 +239,7 @@ class EditCreate(TypedDict):
 
     retain_weight: NotRequired[float | None]
 
-    distillation: NotRequired[Distillation | None]
+    recovery: NotRequired[Recovery | None]
 
     labels: NotRequired[Literal["sampled", "gold"]]
 
@@ -677,6 +661,23 @@ class Rate(TypedDict):
     texts: NotRequired[Literal["seen", "unseen", "control"] | None]
 
 
+class Recovery(TypedDict):
+    """How the edited matrices learn again what texts like the retain set need.
+
+    After directions are dropped, `steps` of Adam train them: on rows of the retain set, and to predict rows
+    of the calibration set as the base does (arXiv 1503.02531). Each matrix moves in the `rank` directions
+    in which its inputs on the retain set are largest, or freely if that is null. `learning_rate` is how
+    far the first step moves a matrix, as a share of its root mean square; it falls to nought over the
+    steps.
+    """
+
+    steps: NotRequired[int]
+
+    rank: NotRequired[int | None]
+
+    learning_rate: NotRequired[float]
+
+
 class Retention(TypedDict):
     """How long what a tenant submits is kept, in days; null is for ever."""
 
@@ -827,7 +828,7 @@ class Sweep(TypedDict):
 
     retain_weight: NotRequired[Sequence[float] | None]
 
-    distillation_steps: NotRequired[Sequence[int] | None]
+    recovery_steps: NotRequired[Sequence[int] | None]
 
 
 class TenantChange(TypedDict):

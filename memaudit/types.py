@@ -1358,8 +1358,8 @@ class FrontierPoint(Answer):
     retain_weight: float | None = None
     """The weight of the retain set in the curvature; null without one."""
 
-    distillation_steps: int | None = None
-    """Steps by which it was brought back towards the base; null without distillation."""
+    recovery_steps: int | None = None
+    """Steps of recovery that it has; null where no setting has any."""
 
     perplexity: float | None = None
     """On clean text; null if the setting was given up."""
@@ -1646,7 +1646,7 @@ class KFACMatrix(Answer):
     """All of them: outputs times inputs."""
 
     largest_rank: int
-    """The most that the new matrix's rank can be, before distillation."""
+    """The most that the new matrix's rank can be, before recovery."""
 
     spectrum: list[SpectrumPoint] = []
     """How the curvature mass is spread over directions, the least mass first; empty in receipts of releases
@@ -1677,13 +1677,13 @@ class KFACParameters(Answer):
     retain_tokens: int | None = None
     """Tokens of the retain set that its curvature averages over; null without one."""
 
-    distillation_steps: int | None = None
-    """Steps by which the edited matrices were brought back towards the base; null without distillation."""
+    recovery_steps: int | None = None
+    """Steps by which the edited matrices were trained again; null without recovery."""
 
-    distillation_rank: int | None = None
-    """In how many directions of its inputs each matrix moved; null if in all, and without distillation."""
+    recovery_rank: int | None = None
+    """In how many directions of its inputs each matrix moved; null if in all, and without recovery."""
 
-    distillation_learning_rate: float | None = None
+    recovery_learning_rate: float | None = None
     """How far the first step moved a matrix, as a share of its root mean square; null likewise."""
 
     retain_factors_reused: int | None = None

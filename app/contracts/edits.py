@@ -10,9 +10,9 @@ from app.contracts.edit_methods import METHODS
 from app.contracts.edit_methods.balanced_subnet import BalancedSubnetOptions
 from app.contracts.edit_methods.kfac import (
     Constraint,
-    Distillation,
     KeepMass,
     Labels,
+    Recovery,
     RetainWeight,
     Sweep,
 )
@@ -110,7 +110,7 @@ class EditSpec(Contract):
     constraint allows if that is more.
 
     With a retain set of weight w the curvature is (1 - w) times that of the calibration set and w times its
-    own, and `distillation` brings the edited model back towards the base on its texts.
+    own, and `recovery` trains the edited matrices on its texts for a few steps.
     """
 
     method: EditMethod
@@ -118,7 +118,7 @@ class EditSpec(Contract):
     projections: Roles | None = None
     keep_mass: KeepMass | None = None
     retain_weight: RetainWeight | None = None
-    distillation: Distillation | None = None
+    recovery: Recovery | None = None
     labels: Labels = "sampled"
     calibration_tokens: Annotated[int, Field(ge=1, le=10**9)] = 20_000_000
     block_tokens: Annotated[int, Field(ge=2, le=100_000)] = 512

@@ -35,7 +35,7 @@ class EditCreate(EditSpec):
     K-FAC needs a calibration set and no forget set, unless settings are searched (`sweep`, or `layers` as
     "auto"): then the forget set is what the search aims at. BalancedSubnet needs both. SVD needs neither.
     K-FAC keeps the curvature of a retain set too, with the weight `retain_weight` (0.1 unless given), and
-    `distillation` teaches the edited model the base's predictions on it.
+    `recovery` trains the edited matrices on it for a few steps.
 
     `policy` is recorded before anything is measured, and a gate made that judges the edit by it.
     """
@@ -75,9 +75,9 @@ class EditCreate(EditSpec):
             sweep = self.sweep or Sweep()
             wanted = (
                 self.retain_weight,
-                self.distillation,
+                self.recovery,
                 sweep.retain_weight,
-                sweep.distillation_steps,
+                sweep.recovery_steps,
                 self.constraint.max_nl_drop,
             )
             if any(each is not None for each in wanted):

@@ -311,7 +311,7 @@ def edit_request(ids: dict[str, str]) -> dict[str, Any]:
         "forget_text_set": text_set,
         "retain_text_set": ids["control_text_set_id"],
         "retain_weight": 0.1,
-        "distillation": {"steps": 3, "rank": 4, "learning_rate": 0.02},
+        "recovery": {"steps": 3, "rank": 4, "learning_rate": 0.02},
         "layers": [0],
         "projections": ["gate", "up"],
         "keep_mass": 0.8,
@@ -325,7 +325,7 @@ def edit_request(ids: dict[str, str]) -> dict[str, Any]:
             "keep_mass": [0.6, 0.8],
             "projections": [["up"]],
             "retain_weight": [0, 0.1],
-            "distillation_steps": [0, 3],
+            "recovery_steps": [0, 3],
         },
         "constraint": {"max_perplexity_increase": 0.1, "max_nl_drop": 0.2},
         "evaluation": {

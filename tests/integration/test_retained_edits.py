@@ -14,8 +14,8 @@ from tests.http_api import settings_with_models
 from tests.integration.edit_client import EditClient, edit_client
 from tests.tiny_models import english_sentences
 from workers.running.runtime import Runtime
-from workers.science.curvature.distillation import Distillation, distilled
 from workers.science.curvature.kfac import collect_factors, eigenbases
+from workers.science.curvature.recovery import Recovery, recovered
 from workers.science.models.loading import load_language_model
 from workers.science.models.projections import find_projections
 from workers.science.models.token_blocks import pack_texts, text_blocks
@@ -139,11 +139,11 @@ async def test_a_sweep_over_weights_says_what_the_retained_text_loses(tenant: Ed
     assert edit["receipt"]["parameters"]["retain_weight"] == chosen["retain_weight"]
 
 
-async def test_distillation_is_that_of_the_science_and_a_sweep_takes_its_steps(tenant: EditClient) -> None:
+async def test_recovery_is_that_of_the_science_and_a_sweep_takes_its_steps(tenant: EditClient) -> None:
     """Oracle: the same edit, made by the science alone in this process, from the same texts."""
     fields = {"retain_text_set": tenant.sets["retain"], "retain_weight": 0, "block_tokens": 32}
-    distillation = {"steps": 4, "rank": 3, "learning_rate": 0.05}
-    edit = await succeeded(tenant, "distilled", **fields, **KEPT, distillation=distillation, seed=7)
+    recovery = {"steps": 4, "rank": 3, "learning_rate": 0.05}
+    edit = await succeeded(tenant, "recovered", **fields, **KEPT, recovery=recovery, seed=7)
     found = await tenant.weights(edit)
 
     model = load_language_model(tenant.checkpoint)
@@ -162,11 +162,11 @@ async def test_distillation_is_that_of_the_science_and_a_sweep_takes_its_steps(t
         for key, factors in kept.items()
     }
     rows = [text_blocks(model, texts, max_tokens=32) for texts in (retained, ordinary)]
-    expected = distilled(model, edited, rows, Distillation(4, 0.05, seed=7), directions=directions)
+    expected = recovered(model, edited, rows, Recovery(4, 0.05, seed=7), directions=directions)
     for projection, weight in expected:
         torch.testing.assert_close(found[projection.parameter_name], weight, rtol=0, atol=1e-6)
     parameters = edit["receipt"]["parameters"]
-    assert {name: parameters[f"distillation_{name}"] for name in distillation} == distillation
+    assert {name: parameters[f"recovery_{name}"] for name in recovery} == recovery
 
     swept = await succeeded(
         tenant,
@@ -174,13 +174,13 @@ async def test_distillation_is_that_of_the_science_and_a_sweep_takes_its_steps(t
         **fields,
         seed=7,
         forget_text_set=tenant.sets["forget"],
-        sweep={"keep_mass": [0.7], "distillation_steps": [0, 4]},
-        distillation=distillation,
+        sweep={"keep_mass": [0.7], "recovery_steps": [0, 4]},
+        recovery=recovery,
         constraint=LOOSE,
         evaluation={"clean_text_set": tenant.sets["clean"], **SPLIT},
     )
     without, with_steps = swept["frontier"]
-    assert [point["distillation_steps"] for point in swept["frontier"]] == [0, 4]
+    assert [point["recovery_steps"] for point in swept["frontier"]] == [0, 4]
     assert with_steps["nl_drop"] != without["nl_drop"]
     same = await weights_of(tenant, swept) == await weights_of(tenant, edit)
     assert same == with_steps["chosen"] != without["chosen"]

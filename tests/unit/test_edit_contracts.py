@@ -46,8 +46,8 @@ def refusal(body: dict[str, Any]) -> tuple[str, tuple[int | str, ...]]:
         {**KFAC, "constraint": {"max_perplexity_increase": 0.1}},
         {**KFAC, **RETAINED},
         {**KFAC, **RETAINED, "retain_weight": 0, "constraint": {"max_nl_drop": 0.2}},
-        {**KFAC, **RETAINED, "distillation": {"steps": 30, "rank": None, "learning_rate": 0.01}},
-        {**AIMED, **RETAINED, "method": "kfac", "sweep": {"distillation_steps": [0, 30]}},
+        {**KFAC, **RETAINED, "recovery": {"steps": 30, "rank": None, "learning_rate": 0.01}},
+        {**AIMED, **RETAINED, "method": "kfac", "sweep": {"recovery_steps": [0, 30]}},
         {**AIMED, **RETAINED, "method": "kfac", "sweep": {"retain_weight": [0, 0.1, 1]}},
         {**AIMED, **RETAINED, "method": "kfac", "layers": "auto"},
     ],
@@ -61,7 +61,7 @@ OWN_PARAMETERS: dict[str, dict[str, Any]] = {
         "keep_mass": 0.6,
         "retain_text_set": "txs_retain",
         "retain_weight": 0.1,
-        "distillation": {},
+        "recovery": {},
         "labels": "sampled",
         "sweep": SWEEP,
         "constraint": {"max_perplexity_increase": 0.2},
@@ -86,7 +86,7 @@ def test_a_parameter_belongs_to_its_method_alone(method: str, owner: str, parame
     body = {**AIMED, "method": method, parameter: OWN_PARAMETERS[owner][parameter]}
     if parameter == "constraint" and method == "kfac":
         body["sweep"] = SWEEP
-    if parameter in {"retain_weight", "distillation"}:
+    if parameter in {"retain_weight", "recovery"}:
         body |= RETAINED
     if parameter in OWN_PARAMETERS[method]:
         assert parameter in EditCreate.model_validate(body).model_fields_set
@@ -126,8 +126,8 @@ def test_a_parameter_belongs_to_its_method_alone(method: str, owner: str, parame
         ({**KFAC, "retain_weight": 0.1}, "retain_set_missing"),
         ({**AIMED, "method": "kfac", "sweep": {"retain_weight": [0.1]}}, "retain_set_missing"),
         ({**KFAC, "constraint": {"max_nl_drop": 0.1}}, "retain_set_missing"),
-        ({**KFAC, "distillation": {}}, "retain_set_missing"),
-        ({**AIMED, "method": "kfac", "sweep": {"distillation_steps": [0]}}, "retain_set_missing"),
+        ({**KFAC, "recovery": {}}, "retain_set_missing"),
+        ({**AIMED, "method": "kfac", "sweep": {"recovery_steps": [0]}}, "retain_set_missing"),
         ({**AIMED, "method": "kfac", "retain_text_set": AIMED["forget_text_set"]}, "retained_is_memorized"),
         ({**KFAC, **RETAINED, "evaluation": {"memorized_text_set": "txs_retain"}}, "retained_is_memorized"),
         ({**KFAC, **RETAINED, "evaluation": {"unseen_text_set": "txs_retain"}}, "retained_is_memorized"),
@@ -297,7 +297,7 @@ def test_a_mass_is_adapted_where_nothing_says_any() -> None:
 def test_combinations_are_over_everything_that_is_swept() -> None:
     fields = {"layers": [[0], [1]], "keep_mass": [0.6, 0.7, 0.8], "retain_weight": [0, 0.1, 0.2, 0.3]}
     assert Sweep.model_validate({**fields, "projections": [["up"]]}).combinations == 24
-    assert Sweep.model_validate({**fields, "distillation_steps": [0, 30]}).combinations == 48
+    assert Sweep.model_validate({**fields, "recovery_steps": [0, 30]}).combinations == 48
 
 
 def test_only_several_settings_make_a_search() -> None:

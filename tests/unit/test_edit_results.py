@@ -97,8 +97,8 @@ def later(receipt: dict[str, Any]) -> dict[str, Any]:
     if receipt["method"] != "kfac":
         return {}
     retained = ("retain_weight", "retain_tokens", "retain_factors_reused")
-    distilled = ("distillation_steps", "distillation_rank", "distillation_learning_rate")
-    nothing = dict.fromkeys((*retained, *distilled))
+    trained = ("recovery_steps", "recovery_rank", "recovery_learning_rate")
+    nothing = dict.fromkeys((*retained, *trained))
     assert {name: receipt["parameters"][name] for name in nothing} == nothing
     assert receipt["matrices"][0]["retain_convergence"] is None
     (matrix,) = RECEIPTS["kfac"]["matrices"]
@@ -136,7 +136,7 @@ def test_a_receipt_says_the_shape_that_belongs_to_its_method() -> None:
 def test_a_frontier_is_read_point_by_point() -> None:
     (point,) = edit_with("kfac", frontier={"points": [POINT]}).frontier or []
     assert point.model_dump() == POINT | dict.fromkeys(
-        ("retain_weight", "distillation_steps", "nl_drop", "given_up")
+        ("retain_weight", "recovery_steps", "nl_drop", "given_up")
     )
 
 

@@ -46,17 +46,17 @@ def test_a_retain_set_is_collected_and_proved_and_measured_by_each_setting() -> 
     assert collected_tokens(kfac(**fields), RETAINED) == COLLECTED
 
 
-def test_each_step_of_distillation_is_four_passes_over_rows_of_both_sets() -> None:
-    """Both models' predictions, and a pass backwards as long as two; once more for what is written."""
-    step = 4 * 2 * 8 * 64
+def test_each_step_of_recovery_trains_on_rows_of_both_sets() -> None:
+    """Passes backwards are as long as two, and the base is asked too; once more for what is written."""
+    step = (3 + 3 + 1) * 8 * 64
     fields = {"retain_weight": 0.1, "keep_mass": 0.6, "block_tokens": 64}
     plain = edit_tokens(kfac(**fields), RETAINED)
-    assert edit_tokens(kfac(**fields, distillation={"steps": 10}), RETAINED) == plain + 10 * step
+    assert edit_tokens(kfac(**fields, recovery={"steps": 10}), RETAINED) == plain + 10 * step
     sweep = {"keep_mass": [0.6, 0.7, 0.8]}
     swept = edit_tokens(kfac(**fields, sweep=sweep), RETAINED)
-    both = {"sweep": sweep, "distillation": {"steps": 10}}
+    both = {"sweep": sweep, "recovery": {"steps": 10}}
     assert edit_tokens(kfac(**fields, **both), RETAINED) == swept + (3 + 1) * 10 * step
-    steps = {"sweep": {"keep_mass": [0.6], "distillation_steps": [0, 20, 40]}}
+    steps = {"sweep": {"keep_mass": [0.6], "recovery_steps": [0, 20, 40]}}
     assert edit_tokens(kfac(**fields, **steps), RETAINED) == swept + (0 + 20 + 40 + 40) * step
 
 

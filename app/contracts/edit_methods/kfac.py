@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Labels = Literal["sampled", "gold"]
 KeepMass = Annotated[float, Field(gt=0, le=1)]
 RetainWeight = Annotated[float, Field(ge=0, le=1)]
-DistillationSteps = Annotated[int, Field(ge=0, le=10_000)]
+RecoverySteps = Annotated[int, Field(ge=0, le=10_000)]
 
 # Of a retain set that comes without one.
 DEFAULT_RETAIN_WEIGHT: Final = 0.1
@@ -40,10 +40,10 @@ _HELD_AT_ONCE: Final = 3
 _HELD_WITH_RETAINED: Final = 5
 # Of clean text, and of the retain set, that a search measures likelihood on.
 _SEARCHED_TOKENS: Final = 200_000
-# Of the retain set and of the calibration set each, in a step of distillation.
-DISTILLED_ROWS: Final = 8
-# A step has both models' predictions, and one backward pass.
-_DISTILLATION_PASSES: Final = 1 + TRAINING_PASSES
+# Of the retain set and of the calibration set each, in a step of recovery.
+RECOVERY_ROWS: Final = 8
+# A step trains on both, and takes the base's predictions of the latter.
+_RECOVERY_PASSES: Final = TRAINING_PASSES + TRAINING_PASSES + 1
 
 
 class Sweep(Contract):
@@ -57,25 +57,25 @@ class Sweep(Contract):
     keep_mass: Annotated[list[KeepMass], Field(min_length=1, max_length=64)] | None = None
     projections: Annotated[list[Roles], Field(min_length=1, max_length=8)] | None = None
     retain_weight: Annotated[list[RetainWeight], Field(min_length=1, max_length=64)] | None = None
-    distillation_steps: Annotated[list[DistillationSteps], Field(min_length=1, max_length=64)] | None = None
+    recovery_steps: Annotated[list[RecoverySteps], Field(min_length=1, max_length=64)] | None = None
 
     @property
     def combinations(self) -> int:
         """How many settings there are."""
-        tried = (self.layers, self.keep_mass, self.projections, self.retain_weight, self.distillation_steps)
+        tried = (self.layers, self.keep_mass, self.projections, self.retain_weight, self.recovery_steps)
         return prod(len(values or [None]) for values in tried)
 
 
-class Distillation(Contract):
-    """How the edited matrices are brought back towards the base on the retain set (arXiv 1503.02531).
+class Recovery(Contract):
+    """How the edited matrices learn again what texts like the retain set need.
 
-    After directions are dropped, `steps` of Adam make the edited model's predictions more like the base's, on
-    rows of the retain set and of the calibration set alike. Each matrix moves in the `rank` directions in
+    After directions are dropped, `steps` of Adam train them: on rows of the retain set, and to predict rows
+    of the calibration set as the base does (arXiv 1503.02531). Each matrix moves in the `rank` directions in
     which its inputs on the retain set are largest, or freely if that is null. `learning_rate` is how far the
     first step moves a matrix, as a share of its root mean square; it falls to nought over the steps.
     """
 
-    steps: DistillationSteps = 30
+    steps: RecoverySteps = 60
     rank: Annotated[int, Field(ge=1, le=100_000)] | None = 16
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.01
 
@@ -135,7 +135,7 @@ class KFACMatrix(EditedMatrix):
     pairs: int
     """All of them: outputs times inputs."""
     largest_rank: int
-    """The most that the new matrix's rank can be, before distillation."""
+    """The most that the new matrix's rank can be, before recovery."""
     spectrum: list[SpectrumPoint] = []
     """How the curvature mass is spread over directions, the least mass first; empty in receipts of releases
     before it was kept."""
@@ -159,11 +159,11 @@ class KFACParameters(Described):
     one."""
     retain_tokens: int | None = None
     """Tokens of the retain set that its curvature averages over; null without one."""
-    distillation_steps: int | None = None
-    """Steps by which the edited matrices were brought back towards the base; null without distillation."""
-    distillation_rank: int | None = None
-    """In how many directions of its inputs each matrix moved; null if in all, and without distillation."""
-    distillation_learning_rate: float | None = None
+    recovery_steps: int | None = None
+    """Steps by which the edited matrices were trained again; null without recovery."""
+    recovery_rank: int | None = None
+    """In how many directions of its inputs each matrix moved; null if in all, and without recovery."""
+    recovery_learning_rate: float | None = None
     """How far the first step moved a matrix, as a share of its root mean square; null likewise."""
     retain_factors_reused: int | None = None
     """Projections whose curvature on the retain set an earlier edit had left; null without one."""
@@ -201,19 +201,19 @@ def _sweeps_too_much(edit: "EditSpec") -> bool:
     return edit.sweep is not None and edit.sweep.combinations > _MOST_SETTINGS
 
 
-def most_distillation_steps(edit: "EditSpec") -> int:
-    """The most steps of distillation that a setting of an edit has."""
-    swept = None if edit.sweep is None else edit.sweep.distillation_steps
-    own = 0 if edit.distillation is None else edit.distillation.steps
+def most_recovery_steps(edit: "EditSpec") -> int:
+    """The most steps of recovery that a setting of an edit has."""
+    swept = None if edit.sweep is None else edit.sweep.recovery_steps
+    own = 0 if edit.recovery is None else edit.recovery.steps
     return own if swept is None else max(swept)
 
 
-def _distilled_tokens(edit: "EditSpec", settings: int) -> float:
+def _recovery_tokens(edit: "EditSpec", settings: int) -> float:
     """Of the settings that are tried and the one that is written; rows are taken for whole blocks."""
-    own = 0 if edit.distillation is None else edit.distillation.steps
-    swept = None if edit.sweep is None else edit.sweep.distillation_steps
-    steps = settings * (own if swept is None else sum(swept) / len(swept)) + most_distillation_steps(edit)
-    return steps * _DISTILLATION_PASSES * 2 * DISTILLED_ROWS * edit.block_tokens
+    own = 0 if edit.recovery is None else edit.recovery.steps
+    swept = None if edit.sweep is None else edit.sweep.recovery_steps
+    steps = settings * (own if swept is None else sum(swept) / len(swept)) + most_recovery_steps(edit)
+    return steps * _RECOVERY_PASSES * RECOVERY_ROWS * edit.block_tokens
 
 
 def _collected_tokens(edit: "EditSpec", texts: EditTexts) -> float:
@@ -227,7 +227,7 @@ def _forward_tokens(edit: "EditSpec", texts: EditTexts) -> float:
     collected = _collected_tokens(edit, texts) + retained
     adapts = adapts_keep_mass(edit)
     if not edit.searches and not adapts:
-        return collected + _distilled_tokens(edit, 0)
+        return collected + _recovery_tokens(edit, 0)
     settings = 1 if edit.sweep is None else edit.sweep.combinations
     if edit.layers == "auto":
         settings = _AUTOMATIC_SETTINGS
@@ -236,7 +236,7 @@ def _forward_tokens(edit: "EditSpec", texts: EditTexts) -> float:
     measured = min(texts.clean, float(_SEARCHED_TOKENS)) + min(texts.retain, float(_SEARCHED_TOKENS))
     if edit.searches:
         measured += texts.recited
-    return collected + settings * measured + _distilled_tokens(edit, settings)
+    return collected + settings * measured + _recovery_tokens(edit, settings)
 
 
 def _working_bytes(edit: "EditSpec", matrices: Sequence[Matrix]) -> int:
@@ -258,7 +258,7 @@ KFAC: Final = register(
             "drops weight directions of low loss curvature (arXiv 2510.24256): `keep_mass` of it stays"
         ),
         receipt=KFACReceipt,
-        stages={COLLECTING: 5, "decomposing": 40, "searching": 45, "distilling": 60},
+        stages={COLLECTING: 5, "decomposing": 40, "searching": 45, "recovering": 60},
         default_layers=DefaultLayers(first=23, count=3),
         default_projections=("gate", "up"),
         needs=frozenset({TextSetRole.CALIBRATION}),
@@ -267,7 +267,7 @@ KFAC: Final = register(
             {
                 "keep_mass",
                 "retain_weight",
-                "distillation",
+                "recovery",
                 "labels",
                 "sweep",
                 "constraint",

@@ -29,8 +29,8 @@ class FrontierPoint(Described):
     """The share of the curvature mass that stays."""
     retain_weight: float | None = None
     """The weight of the retain set in the curvature; null without one."""
-    distillation_steps: int | None = None
-    """Steps by which it was brought back towards the base; null without distillation."""
+    recovery_steps: int | None = None
+    """Steps of recovery that it has; null where no setting has any."""
     perplexity: float | None
     """On clean text; null if the setting was given up."""
     perplexity_increase: float | None

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from app.contracts.audits import AuditOptions
-from app.contracts.edit_methods.kfac import most_distillation_steps
+from app.contracts.edit_methods.kfac import most_recovery_steps
 from app.contracts.edits import EditSpec
 from app.contracts.metrics.registry import METRICS
 from app.edits.schemas import EditOut
@@ -228,10 +228,10 @@ _RETAINED: Final = (
     " The second moments are weighted means of those over the calibration text and those over texts to be "
     "retained; the receipt says with which weight."
 )
-_DISTILLED: Final = (
-    " The matrices are then trained for some steps, by Adam on the divergence of the edited model's "
-    "predictions from the base's, over texts to be retained and calibration text; the receipt says how "
-    "long, and in how many directions of each matrix's inputs (Hinton et al., arXiv 1503.02531)."
+_RECOVERED: Final = (
+    " The matrices are then trained for some steps by Adam, on texts to be retained and on the divergence "
+    "of the edited model's predictions from the base's over calibration text (Hinton et al., arXiv "
+    "1503.02531); the receipt says how long, and in how many directions of each matrix's inputs."
 )
 
 
@@ -243,7 +243,7 @@ def _kfac(spec: EditSpec) -> Method:
         "of eigenvalues are kept until they hold the asked share of the curvature mass, and all others "
         "are dropped."
         + ("" if spec.retain_weight is None else _RETAINED)
-        + (_DISTILLED if most_distillation_steps(spec) else ""),
+        + (_RECOVERED if most_recovery_steps(spec) else ""),
         "Merullo et al., arXiv 2510.24256",
         (_FACTORS, _PROJECTED),
     )

@@ -34,7 +34,7 @@ def test_every_setting_has_a_row_and_the_constraint_is_told() -> None:
     given_up = {"perplexity": None, "perplexity_increase": None, "feasible": False, "given_up": GIVEN_UP}
     points = [
         point(0.6, **given_up),
-        point(0.9995, chosen=True, retain_weight=0.1, distillation_steps=30, nl_drop=0.25),
+        point(0.9995, chosen=True, retain_weight=0.1, recovery_steps=30, nl_drop=0.25),
         point(0.8, perplexity_increase=0.15, feasible=False),
     ]
     (figure,) = what_was_tried(edit_of(points, max_perplexity_increase=0.125, max_nl_drop=0.3))

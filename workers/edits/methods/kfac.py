@@ -12,7 +12,7 @@ from app.errors import EditFailed, NoFeasibleSetting
 from workers.audits.rows import text_input
 from workers.edits.curvature import Curvature
 from workers.edits.inputs import EditInputs
-from workers.edits.methods.kfac_distilling import Distilling
+from workers.edits.methods.kfac_recovery import Recovering
 from workers.edits.methods.kfac_settings import needed_projections, projections_of, settings_of
 from workers.edits.methods.registry import EditedWeights, EditMethod, describe_matrix, register
 from workers.edits.progress import EditProgress
@@ -57,7 +57,7 @@ class _Edit:
         self._curvature = Curvature(runtime, inputs, language_model)
         self._aims = inputs.spec.searches
         self._adapts = adapts_keep_mass(inputs.spec)
-        self._distilling = Distilling(runtime, inputs, language_model, self._curvature)
+        self._recovery = Recovering(runtime, inputs, language_model, self._curvature)
 
     def run(self) -> EditedWeights:
         model = self._language_model.model
@@ -77,16 +77,16 @@ class _Edit:
             warnings = self._curvature.warnings(chosen.retain_weight) + self._of_constraint()
         edited = [(projection, *self._edit(projection, chosen)) for projection in self._of(chosen)]
         weights = [(projection, weight) for projection, weight, _ in edited]
-        if steps := chosen.distillation_steps:
-            self._progress.enter("distilling")
-            weights = self._distilling.apply(weights, steps, self._progress.counter(steps))
+        if steps := chosen.recovery_steps:
+            self._progress.enter("recovering")
+            weights = self._recovery.apply(weights, steps, self._progress.counter(steps))
         return EditedWeights(
             weights=weights,
             matrices=[self._describe(projection, chosen, kept) for projection, _, kept in edited],
             parameters={
                 "keep_mass": chosen.keep_mass,
                 **self._curvature.parameters(chosen.retain_weight),
-                **self._distilling.parameters(chosen.distillation_steps),
+                **self._recovery.parameters(chosen.recovery_steps),
             },
             frontier=frontier,
             warnings=warnings,
@@ -171,11 +171,11 @@ class _Edit:
 
     def _weights(self, setting: Setting) -> list[tuple[Projection, Tensor]]:
         weights = [(projection, self._edit(projection, setting)[0]) for projection in self._of(setting)]
-        return self._distilling.apply(weights, setting.distillation_steps, self._repeat)
+        return self._recovery.apply(weights, setting.recovery_steps, self._repeat)
 
     def _steps_of(self, setting: Setting) -> int | None:
         """As receipt and frontier have them: None where no setting has any."""
-        return setting.distillation_steps if self._distilling.asked_for else None
+        return setting.recovery_steps if self._recovery.asked_for else None
 
     def _describe_point(self, point: Point, chosen: Point | None) -> JSONObject:
         setting, given_up = point.setting, point.given_up
@@ -185,7 +185,7 @@ class _Edit:
             "projections": list(setting.roles),
             "keep_mass": setting.keep_mass,
             "retain_weight": setting.retain_weight if retained else None,
-            "distillation_steps": self._steps_of(setting),
+            "recovery_steps": self._steps_of(setting),
             "perplexity": point.perplexity,
             "perplexity_increase": point.perplexity_increase,
             "strict": point.strict,

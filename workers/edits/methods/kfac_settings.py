@@ -23,7 +23,7 @@ def settings_of(spec: EditSpec, model: nn.Module) -> list[Setting]:
     roles = tuple(dict.fromkeys(str(projection.role) for projection in found))
     single = tuple(dict.fromkeys(projection.layer for projection in found))
     weight = spec.retain_weight or 0.0
-    steps = 0 if spec.distillation is None else spec.distillation.steps
+    steps = 0 if spec.recovery is None else spec.recovery.steps
     if everywhere:
         return automatic_settings(len(single), roles, weight, steps)
     mass = None if adapts_keep_mass(spec) else spec.keep_mass
@@ -34,12 +34,12 @@ def settings_of(spec: EditSpec, model: nn.Module) -> list[Setting]:
     masses: Sequence[float | None] = spec.sweep.keep_mass or [mass]
     # One eigenbasis after the other: each weight has its own.
     asked = (
-        Setting(run, chosen or roles, kept, retained, distilled)
+        Setting(run, chosen or roles, kept, retained, trained)
         for retained in spec.sweep.retain_weight or [weight]
         for run in runs
         for chosen in role_sets
         for kept in masses
-        for distilled in spec.sweep.distillation_steps or [steps]
+        for trained in spec.sweep.recovery_steps or [steps]
     )
     return list(dict.fromkeys(asked))
 

@@ -38,15 +38,15 @@ class Setting:
     """One setting of a K-FAC edit.
 
     `keep_mass` is None where it is to be adapted: the search then tries several. `retain_weight` is the
-    weight of the retained text in the curvature, `distillation_steps` how long the edited model is brought
-    back towards its base.
+    weight of the retained text in the curvature, `recovery_steps` how long the edited matrices are trained
+    on it.
     """
 
     layers: tuple[int, ...]
     roles: tuple[str, ...]
     keep_mass: float | None
     retain_weight: float = 0.0
-    distillation_steps: int = 0
+    recovery_steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -77,16 +77,14 @@ class Point:
 
 
 def automatic_settings(
-    n_layers: int, roles: tuple[str, ...], retain_weight: float = 0.0, distillation_steps: int = 0
+    n_layers: int, roles: tuple[str, ...], retain_weight: float = 0.0, recovery_steps: int = 0
 ) -> list[Setting]:
     """The settings that `layers: "auto"` tries: late runs of layers, and all, each with several masses."""
     runs = [default_layers(n_layers), *(list(range(n_layers - count, n_layers)) for count in (1, 2, 3))]
     runs += [list(range(n_layers // 2, n_layers)), list(range(n_layers))]
     unique = dict.fromkeys(tuple(run) for run in runs if run and run[0] >= 0)
     return [
-        Setting(run, roles, mass, retain_weight, distillation_steps)
-        for run in unique
-        for mass in AUTO_KEEP_MASS
+        Setting(run, roles, mass, retain_weight, recovery_steps) for run in unique for mass in AUTO_KEEP_MASS
     ]
 
 

@@ -1,9 +1,10 @@
-"""Bringing an edited model back to its base where that is wanted, by distillation on text to keep.
+"""Recovery: a few steps of training that bring back what an edit should have spared.
 
-What a projection drops is shared: with the memorized texts goes what other texts of their form need. A few
-steps towards the base's own predictions on such texts bring that back first, as it is common to them all
-(Hinton, Vinyals and Dean, arXiv 1503.02531, at temperature 1, with the base as teacher). Moving in a few
-directions only leaves little room for what is particular to a text.
+What a projection drops is shared: with the memorized texts goes what other texts of their form need. Trained
+on such texts, the edited matrices find that again first, as every row teaches it. They learn from the texts
+themselves and not from the base, whose predictions hold its memories. Ordinary text they are to predict as
+the base does (Hinton, Vinyals and Dean, arXiv 1503.02531, at temperature 1, with the base as teacher). Moving
+in a few directions only leaves little room for what is particular to a text.
 
 Shapes: `out` outputs and `in` inputs of a projection, `k` directions of its inputs.
 """
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from workers.science.models.gradients import divergence_gradients, frozen
+from workers.science.models.gradients import divergence_gradients, frozen, loss_gradients
 from workers.science.models.loading import LanguageModel
 from workers.science.models.projections import Projection
 from workers.science.models.token_blocks import Rows, TokenBlocks
@@ -24,11 +25,11 @@ Weights = Sequence[tuple[Projection, Tensor]]
 
 
 @dataclass(frozen=True, slots=True)
-class Distillation:
-    """How an edited model is brought back.
+class Recovery:
+    """How an edited model is trained.
 
     Attributes:
-        steps: of Adam, each on rows of every text.
+        steps: of Adam, each on rows of both texts.
         learning_rate: how far the first step moves a matrix, as a share of its size before the edit (both
             as a root mean square); it falls to nought over the steps.
         batch_rows: rows of each text in a step.
@@ -41,24 +42,24 @@ class Distillation:
     seed: int = 0
 
 
-def distilled(
+def recovered(
     language_model: LanguageModel,
     weights: Weights,
-    texts: Sequence[Rows],
-    options: Distillation,
+    texts: tuple[Rows, Rows],
+    options: Recovery,
     *,
     directions: Mapping[str, Tensor] | None = None,
     on_step: Callable[[int], None] | None = None,
 ) -> list[tuple[Projection, Tensor]]:
-    """Edited weights after some steps towards the base's predictions; no other weight moves.
+    """Edited weights after some steps of training; no other weight moves.
 
-    Each step descends the mean over texts of KL(base || edited), the mean over predicting positions of the
-    rows that were drawn. Dropout stays off.
+    Each step descends half the mean loss on rows of the text to retain, and half the mean KL(base || edited)
+    on rows of ordinary text, both over predicting positions. Dropout stays off.
 
     Args:
         language_model: the base, whose weights are in place.
         weights: the edited matrices [out, in].
-        texts: texts on which the edited model is to be as the base is, each of which counts alike.
+        texts: the text to retain, and ordinary text.
         options: how.
         directions: by projections' keys, orthonormal directions [in, k] of the inputs, in which alone the
             matrices move; all directions if None.
@@ -78,10 +79,10 @@ def distilled(
     with frozen(language_model.model), torch.enable_grad():
         for step in range(options.steps):
             optimizer.zero_grad()
-            for rows in texts:
+            for rows, gradients in zip(texts, (_of_loss, _of_divergence), strict=True):
                 drawn = torch.randint(len(rows), (options.batch_rows,), generator=generator)
                 edited = [(each.projection, each.weight()) for each in learnt]
-                _descend(language_model, edited, rows.part(drawn), share=1 / len(texts))
+                _descend(language_model, edited, rows.part(drawn), gradients)
             optimizer.step()
             falling.step()
             if on_step is not None:
@@ -115,11 +116,27 @@ class _Learnt:
         return self._edited + (self.change if self._directions is None else self.change @ self._directions.T)
 
 
-def _descend(language_model: LanguageModel, edited: Weights, blocks: TokenBlocks, *, share: float) -> None:
-    """Add `share` of the gradient of the mean divergence over some rows to the edited matrices."""
+# Gradients [N, H], summed over positions, of hidden states [N, H] of some rows.
+_Gradients = Callable[[LanguageModel, Tensor, TokenBlocks], Tensor]
+
+
+def _descend(
+    language_model: LanguageModel, edited: Weights, blocks: TokenBlocks, gradients: _Gradients
+) -> None:
+    """Add half the mean gradient over the predicting positions of some rows to the edited matrices."""
+    device = language_model.device
+    hidden = hidden_states_with(language_model.model, edited, blocks.ids.to(device))
+    hidden = hidden[blocks.predicts.to(device)]
+    torch.autograd.backward(hidden, gradients(language_model, hidden, blocks) / (2 * len(hidden)))
+
+
+def _of_loss(language_model: LanguageModel, hidden: Tensor, blocks: TokenBlocks) -> Tensor:
+    labels = blocks.labels[blocks.predicts].to(language_model.device)
+    return loss_gradients(language_model.model, hidden, labels=labels)
+
+
+def _of_divergence(language_model: LanguageModel, hidden: Tensor, blocks: TokenBlocks) -> Tensor:
     model, device = language_model.model, language_model.device
-    ids, predicts = blocks.ids.to(device), blocks.predicts.to(device)
     with torch.no_grad():
-        wanted = hidden_states_with(model, (), ids)[predicts]
-    hidden = hidden_states_with(model, edited, ids)[predicts]
-    torch.autograd.backward(hidden, divergence_gradients(model, hidden, wanted) * (share / len(hidden)))
+        wanted = hidden_states_with(model, (), blocks.ids.to(device))[blocks.predicts.to(device)]
+    return divergence_gradients(model, hidden, wanted)

@@ -1,19 +1,19 @@
-"""Distillation of a K-FAC edit: on which texts, and in which directions, it is brought back."""
+"""Recovery of a K-FAC edit: on which texts, and in which directions."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
 from torch import Tensor
 
-from app.contracts.edit_methods.kfac import DISTILLED_ROWS, most_distillation_steps
-from app.contracts.edit_methods.kfac import Distillation as Asked
+from app.contracts.edit_methods.kfac import RECOVERY_ROWS, most_recovery_steps
+from app.contracts.edit_methods.kfac import Recovery as Asked
 from app.contracts.texts import TextSetRole
 from workers.edits.curvature import Curvature
 from workers.edits.inputs import EditInputs
 from workers.edits.tokens import token_rows
 from workers.running.runtime import Runtime
-from workers.science.curvature.distillation import Distillation, distilled
+from workers.science.curvature.recovery import Recovery, recovered
 from workers.science.models.loading import LanguageModel
 from workers.science.models.projections import Projection
 from workers.science.models.token_blocks import TokenRows
@@ -24,8 +24,8 @@ JSONObject = dict[str, Any]
 _MOST_TOKENS = 200_000
 
 
-class Distilling:
-    """Brings edited matrices back towards the base, as far as an edit asks for it.
+class Recovering:
+    """Trains edited matrices again, as far as an edit asks for it.
 
     Texts are read and directions found when the first are.
 
@@ -40,8 +40,8 @@ class Distilling:
         self._inputs = inputs
         self._language_model = language_model
         self._curvature = curvature
-        self._asked = inputs.spec.distillation or Asked()
-        self.asked_for = most_distillation_steps(inputs.spec) > 0
+        self._asked = inputs.spec.recovery or Asked()
+        self.asked_for = most_recovery_steps(inputs.spec) > 0
 
     def apply(
         self, weights: list[tuple[Projection, Tensor]], steps: int, on_step: Callable[[int], None]
@@ -58,10 +58,10 @@ class Distilling:
         """
         if not steps:
             return weights
-        options = Distillation(
-            steps, self._asked.learning_rate, batch_rows=DISTILLED_ROWS, seed=self._inputs.spec.seed
+        options = Recovery(
+            steps, self._asked.learning_rate, batch_rows=RECOVERY_ROWS, seed=self._inputs.spec.seed
         )
-        return distilled(
+        return recovered(
             self._language_model,
             weights,
             self._texts,
@@ -74,24 +74,20 @@ class Distilling:
         """What the receipt says, of so many steps."""
         asked = self._asked
         return {
-            "distillation_steps": steps if self.asked_for else None,
-            "distillation_rank": asked.rank if steps else None,
-            "distillation_learning_rate": asked.learning_rate if steps else None,
+            "recovery_steps": steps if self.asked_for else None,
+            "recovery_rank": asked.rank if steps else None,
+            "recovery_learning_rate": asked.learning_rate if steps else None,
         }
 
     @cached_property
-    def _texts(self) -> Sequence[TokenRows]:
-        return [
-            token_rows(
-                self._runtime,
-                self._inputs,
-                self._language_model,
-                role,
-                max_tokens=self._inputs.spec.block_tokens,
-                limit=_MOST_TOKENS,
-            )
-            for role in (TextSetRole.RETAIN, TextSetRole.CALIBRATION)
-        ]
+    def _texts(self) -> tuple[TokenRows, TokenRows]:
+        return self._rows(TextSetRole.RETAIN), self._rows(TextSetRole.CALIBRATION)
+
+    def _rows(self, role: TextSetRole) -> TokenRows:
+        length = self._inputs.spec.block_tokens
+        return token_rows(
+            self._runtime, self._inputs, self._language_model, role, max_tokens=length, limit=_MOST_TOKENS
+        )
 
     @cached_property
     def _directions(self) -> dict[str, Tensor] | None:
