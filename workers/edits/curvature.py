@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from app.contracts.texts import TextSetRole
@@ -14,6 +13,7 @@ from workers.edits.progress import EditProgress
 from workers.running.runtime import Runtime
 from workers.science.curvature.kfac import Eigenbasis, Factors, eigenbases
 from workers.science.curvature.mixing import mixed_factors
+from workers.science.curvature.recovery import largest_inputs
 from workers.science.models.loading import LanguageModel
 from workers.science.models.projections import Projection
 
@@ -61,18 +61,8 @@ class Curvature:
         return self._bases[1]
 
     def retained_directions(self, rank: int) -> dict[str, Tensor]:
-        """The directions [in, k] in which inputs on the retain set are largest, by projections' keys.
-
-        They are orthonormal, `rank` of them, or all where inputs have fewer. What reads the same inputs has
-        the same ones.
-        """
-        found: dict[int, Tensor] = {}
-        for factors in self._of_retained.values():
-            inputs = factors.activations
-            if id(inputs) not in found:
-                # Eigenvalues come ascending.
-                found[id(inputs)] = torch.linalg.eigh(inputs.double()).eigenvectors[:, -rank:]
-        return {key: found[id(factors.activations)] for key, factors in self._of_retained.items()}
+        """The directions in which inputs on the retain set are largest, see `largest_inputs`."""
+        return largest_inputs(self._of_retained, rank)
 
     def convergence(self, projection: Projection) -> JSONObject:
         """What the receipt says of a matrix: how far its curvature on each text set has settled."""

@@ -7,7 +7,8 @@ import torch
 from torch.nn import functional
 
 from tests.tiny_models import english_sentences
-from workers.science.curvature.recovery import Recovery, recovered
+from workers.science.curvature.kfac import collect_factors
+from workers.science.curvature.recovery import Recovery, largest_inputs, recovered
 from workers.science.models.projections import find_projections
 from workers.science.models.token_blocks import pack_texts, text_blocks
 
@@ -135,6 +136,22 @@ def test_stopping_leaves_the_base_as_it_was(llama, texts):
         recovered(llama, halved(llama), texts, STEPS, on_step=stop)
     assert all(torch.equal(value, bits[name]) for name, value in llama.model.state_dict().items())
     assert any(parameter.requires_grad for parameter in llama.model.parameters())
+
+
+def test_the_largest_inputs_hold_most_of_what_comes_in(llama, texts):
+    """Oracle: no other directions hold more of the trace than the first eigenvalues (Ky Fan 1949)."""
+    factors = collect_factors(llama, texts[1], find_projections(llama.model, layers=(0, 1)))
+    found = largest_inputs(factors, 3)
+    assert found.keys() == factors.keys()
+    for key, directions in found.items():
+        inputs = factors[key].activations.double()
+        torch.testing.assert_close(directions.T @ directions, torch.eye(3, dtype=torch.float64))
+        held = (directions.T @ inputs @ directions).trace()
+        torch.testing.assert_close(held, torch.linalg.eigvalsh(inputs)[-3:].sum())
+    gates = [key for key in found if "gate" in key]
+    assert all(found[gate] is found[gate.replace("gate", "up")] for gate in gates)
+    width = len(factors[gates[0]].activations)
+    assert largest_inputs(factors, 10 * width)[gates[0]].shape == (width, width)
 
 
 def test_matrices_move_in_the_given_directions_alone(llama, texts):

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from workers.science.curvature.kfac import Factors
 from workers.science.models.gradients import divergence_gradients, frozen, loss_gradients
 from workers.science.models.loading import LanguageModel
 from workers.science.models.projections import Projection
@@ -88,6 +89,25 @@ def recovered(
             if on_step is not None:
                 on_step(step + 1)
     return [(each.projection, each.weight().detach()) for each in learnt]
+
+
+def largest_inputs(factors: Mapping[str, Factors], rank: int) -> dict[str, Tensor]:
+    """The directions in which a projection's inputs are largest, by projections' keys.
+
+    Args:
+        factors: by projections' keys; `activations` are second moments of inputs [in, in].
+        rank: how many directions; all where inputs have fewer.
+
+    Returns:
+        Orthonormal, float64 [in, k]; those of what reads the same inputs are the same tensor.
+    """
+    found: dict[int, Tensor] = {}
+    for each in factors.values():
+        inputs = each.activations
+        if id(inputs) not in found:
+            # Eigenvalues come ascending.
+            found[id(inputs)] = torch.linalg.eigh(inputs.double()).eigenvectors[:, -rank:]
+    return {key: found[id(each.activations)] for key, each in factors.items()}
 
 
 class _Learnt:
