@@ -284,7 +284,7 @@ class EditEvaluation(TypedDict):
     and an answer, or with a prefix and the suffix that answers it.
 
     `prefix_token` is what stands before the texts, as in the options of an audit: for what is measured,
-    questions too, for the search, and for the forget set of BalancedSubnet.
+    questions too, for the search, for recovery, and for the forget set of BalancedSubnet.
 
     `stress` tries to bring the memories back: true by other prompts and coarser weights, "full" also by the
     layers, by generation and by relearning. `reference_model` is the id of a language model that never

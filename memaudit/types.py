@@ -1681,7 +1681,7 @@ class KFACParameters(Answer):
     """Steps by which the edited matrices were trained again; null without recovery."""
 
     recovery_rank: int | None = None
-    """In how many directions of its inputs each matrix moved; null if in all, and without recovery."""
+    """In how many directions of its inputs a matrix moved, at most; null if in all, and without recovery."""
 
     recovery_learning_rate: float | None = None
     """How far the first step moved a matrix, as a share of its root mean square; null likewise."""

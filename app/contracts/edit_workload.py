@@ -75,6 +75,9 @@ def edit_tokens(spec: EditSpec, texts: Mapping[TextSetRole, Texts]) -> float:
     def tokens(role: TextSetRole) -> float:
         return texts.get(role, NO_TEXTS).tokens
 
+    def row(role: TextSetRole) -> float:
+        return tokens(role) / max(1, texts.get(role, NO_TEXTS).count)
+
     def recited(role: TextSetRole) -> float:
         return audit_tokens(["extraction"], options, texts.get(role, NO_TEXTS))
 
@@ -86,6 +89,8 @@ def edit_tokens(spec: EditSpec, texts: Mapping[TextSetRole, Texts]) -> float:
             forget=tokens(TextSetRole.FORGET),
             recited=recited(TextSetRole.FORGET),
             retain=tokens(TextSetRole.RETAIN),
+            calibration_row=row(TextSetRole.CALIBRATION),
+            retain_row=row(TextSetRole.RETAIN),
         ),
     )
     # Clean text is scored, and its next tokens are ranked.

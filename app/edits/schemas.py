@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 from app.contracts.base import Described, Metadata
 from app.contracts.edit_methods import METHODS
 from app.contracts.edit_methods.kfac import DEFAULT_RETAIN_WEIGHT, Sweep
+from app.contracts.edit_methods.kfac_recovery import recovery_steps_of
 from app.contracts.edits import EditMethod, EditSpec
 from app.contracts.policies.policy import PolicyId
 from app.contracts.results.evaluations import Evaluation
@@ -89,6 +90,10 @@ class EditCreate(EditSpec):
             raise PydanticCustomError("retained_is_memorized", "The retain set must not be what is memorized")
         if retained == evaluation.control_text_set:
             raise PydanticCustomError("control_was_retained", "The control set must not be the retain set")
+        if retained == evaluation.clean_text_set and any(recovery_steps_of(self)):
+            raise PydanticCustomError(
+                "clean_was_retained", "The clean set must not be what recovery trains on"
+            )
 
     def spec(self) -> EditSpec:
         """What the workers need of it."""

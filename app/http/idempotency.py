@@ -31,6 +31,11 @@ _ADDED: Final[dict[str, Any]] = {
     "evaluation": {"prefix_token": True, "reference_model": True, "limits": {"max_auc_distance"}},
     "control_text_set": True,
     "reference_model": True,
+    "retain_text_set": True,
+    "retain_weight": True,
+    "recovery": True,
+    "constraint": {"max_nl_drop"},
+    "sweep": {"retain_weight", "recovery_steps"},
 }
 
 

@@ -127,6 +127,14 @@ def test_a_parameter_belongs_to_its_method_alone(method: str, owner: str, parame
         ({**AIMED, "method": "kfac", "sweep": {"retain_weight": [0.1]}}, "retain_set_missing"),
         ({**KFAC, "constraint": {"max_nl_drop": 0.1}}, "retain_set_missing"),
         ({**KFAC, "recovery": {}}, "retain_set_missing"),
+        (
+            {**KFAC, **RETAINED, "recovery": {}, "evaluation": {"clean_text_set": "txs_retain"}},
+            "clean_was_retained",
+        ),
+        (
+            {**AIMED, **RETAINED, "method": "kfac", "layers": "auto", "recovery": {"steps": 834}},
+            "recovery_too_long",
+        ),
         ({**AIMED, "method": "kfac", "sweep": {"recovery_steps": [0]}}, "retain_set_missing"),
         ({**AIMED, "method": "kfac", "retain_text_set": AIMED["forget_text_set"]}, "retained_is_memorized"),
         ({**KFAC, **RETAINED, "evaluation": {"memorized_text_set": "txs_retain"}}, "retained_is_memorized"),

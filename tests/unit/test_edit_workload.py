@@ -47,17 +47,21 @@ def test_a_retain_set_is_collected_and_proved_and_measured_by_each_setting() -> 
 
 
 def test_each_step_of_recovery_trains_on_rows_of_both_sets() -> None:
-    """Passes backwards are as long as two, and the base is asked too; once more for what is written."""
-    step = (3 + 3 + 1) * 8 * 64
+    """Passes backwards are as long as two, and the base is asked too. A row is a text, or a block of it."""
+    step = 8 * (3 * 64 + (3 + 1) * 64)
     fields = {"retain_weight": 0.1, "keep_mass": 0.6, "block_tokens": 64}
     plain = edit_tokens(kfac(**fields), RETAINED)
     assert edit_tokens(kfac(**fields, recovery={"steps": 10}), RETAINED) == plain + 10 * step
     sweep = {"keep_mass": [0.6, 0.7, 0.8]}
     swept = edit_tokens(kfac(**fields, sweep=sweep), RETAINED)
     both = {"sweep": sweep, "recovery": {"steps": 10}}
-    assert edit_tokens(kfac(**fields, **both), RETAINED) == swept + (3 + 1) * 10 * step
+    assert edit_tokens(kfac(**fields, **both), RETAINED) == pytest.approx(swept + 3 * 10 * step)
     steps = {"sweep": {"keep_mass": [0.6], "recovery_steps": [0, 20, 40]}}
-    assert edit_tokens(kfac(**fields, **steps), RETAINED) == swept + (0 + 20 + 40 + 40) * step
+    assert edit_tokens(kfac(**fields, **steps), RETAINED) == pytest.approx(swept + (0 + 20 + 40) * step)
+    whole = {"retain_weight": 0.1, "keep_mass": 0.6}
+    plain = edit_tokens(kfac(**whole), RETAINED)
+    step = 8 * (3 * 100 + 4 * 100)
+    assert edit_tokens(kfac(**whole, recovery={"steps": 10}), RETAINED) == plain + 10 * step
 
 
 def test_a_retain_set_takes_its_own_factors_and_the_mixture() -> None:
@@ -66,6 +70,17 @@ def test_a_retain_set_takes_its_own_factors_and_the_mixture() -> None:
     factors = 4 * (8**2 + 2 * 16**2)
     assert edit_bytes(kfac(), dimensions) == 3 * factors
     assert edit_bytes(kfac(retain_weight=0.1), dimensions) == 5 * factors
+
+
+def test_recovery_holds_what_it_trains() -> None:
+    """Beside a matrix in float32 what is trained of it, and with all directions what Adam keeps too."""
+    dimensions, matrices = Dimensions(hidden=8, intermediate=16, layers=1), 4 * 2 * 8 * 16
+    without = edit_bytes(kfac(retain_weight=0.1), dimensions)
+    few, everywhere = (
+        edit_bytes(kfac(retain_weight=0.1, recovery={"rank": rank}), dimensions) for rank in (16, None)
+    )
+    assert few == without + 4 * matrices
+    assert everywhere == without + 8 * matrices
 
 
 @pytest.mark.parametrize("method", ["svd", "balanced_subnet"])

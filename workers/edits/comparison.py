@@ -175,7 +175,7 @@ def _membership_checks(distance: float | None, membership: JSONObject | None) ->
         return [
             _membership_check("min", role, least_auc(found["reference"]), found["after"])
             for role, found in losses.items()
-            if found["over_forgotten"] and found["reference"] is not None
+            if found["over_forgotten"] and (found["reference"] or {}).get("low") is not None
         ]
     return [
         _membership_check(end, role, CHANCE + side * distance, found["after"])

@@ -60,9 +60,9 @@ class Curvature:
             self._bases = weight, eigenbases(self._mixed(weight), on_progress=on_progress)
         return self._bases[1]
 
-    def retained_directions(self, rank: int) -> dict[str, Tensor]:
+    def retained_directions(self, rank: int, *, on_progress: Callable[[int], None]) -> dict[str, Tensor]:
         """The directions in which inputs on the retain set are largest, see `largest_inputs`."""
-        return largest_inputs(self._of_retained, rank)
+        return largest_inputs(self._of_retained, rank, on_progress=on_progress)
 
     def convergence(self, projection: Projection) -> JSONObject:
         """What the receipt says of a matrix: how far its curvature on each text set has settled."""

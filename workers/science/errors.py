@@ -5,6 +5,7 @@
     ├── PrefixTokenUnusable      the model has no such prefix token
     ├── ProjectionNotFound       the model has no such layer or projection
     ├── ScoreNotFinite           the language model gave a number that is not finite
+    │   └── RecoveryDiverged     training an edited model again made it so
     └── TokenOutsideVocabulary   the model has no row for a token of a text
 
 No message contains a submitted text.
@@ -37,6 +38,10 @@ class ProjectionNotFound(ScienceError):
 
 class ScoreNotFinite(ScienceError):
     """The language model gave a log-likelihood that is not finite."""
+
+
+class RecoveryDiverged(ScoreNotFinite):
+    """Training an edited model again gave weights that are not finite."""
 
 
 class TokenOutsideVocabulary(ScienceError):

@@ -17,6 +17,8 @@ class EditTexts:
     Attributes:
         calibration: of the calibration set.
         retain: of the retain set.
+        calibration_row: of a text of the calibration set, on average.
+        retain_row: of a text of the retain set, on average.
         clean: of clean text, on which a search measures perplexity.
         forget: of the forget set.
         recited: that go through the model when it is seen what of the forget set is recited.
@@ -27,6 +29,8 @@ class EditTexts:
     forget: float
     recited: float
     retain: float = 0.0
+    calibration_row: float = 0.0
+    retain_row: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,13 @@ from pydantic import Field
 
 from app.contracts.base import Contract, Described
 from app.contracts.edit_methods.cost import FLOAT32_BYTES, TRAINING_PASSES, EditTexts, Matrix
+from app.contracts.edit_methods.kfac_recovery import (
+    MOST_RECOVERY_STEPS,
+    RecoverySteps,
+    recovery_bytes,
+    recovery_steps,
+    recovery_tokens,
+)
 from app.contracts.edit_methods.registry import (
     COLLECTING,
     DefaultLayers,
@@ -25,7 +32,6 @@ if TYPE_CHECKING:
 Labels = Literal["sampled", "gold"]
 KeepMass = Annotated[float, Field(gt=0, le=1)]
 RetainWeight = Annotated[float, Field(ge=0, le=1)]
-RecoverySteps = Annotated[int, Field(ge=0, le=10_000)]
 
 # Of a retain set that comes without one.
 DEFAULT_RETAIN_WEIGHT: Final = 0.1
@@ -39,11 +45,7 @@ _ADAPTING_MASSES: Final = 8
 _HELD_AT_ONCE: Final = 3
 _HELD_WITH_RETAINED: Final = 5
 # Of clean text, and of the retain set, that a search measures likelihood on.
-_SEARCHED_TOKENS: Final = 200_000
-# Of the retain set and of the calibration set each, in a step of recovery.
-RECOVERY_ROWS: Final = 8
-# A step trains on both, and takes the base's predictions of the latter.
-_RECOVERY_PASSES: Final = TRAINING_PASSES + TRAINING_PASSES + 1
+SEARCHED_TOKENS: Final = 200_000
 
 
 class Sweep(Contract):
@@ -64,20 +66,6 @@ class Sweep(Contract):
         """How many settings there are."""
         tried = (self.layers, self.keep_mass, self.projections, self.retain_weight, self.recovery_steps)
         return prod(len(values or [None]) for values in tried)
-
-
-class Recovery(Contract):
-    """How the edited matrices learn again what texts like the retain set need.
-
-    After directions are dropped, `steps` of Adam train them: on rows of the retain set, and to predict rows
-    of the calibration set as the base does (arXiv 1503.02531). Each matrix moves in the `rank` directions in
-    which its inputs on the retain set are largest, or freely if that is null. `learning_rate` is how far the
-    first step moves a matrix, as a share of its root mean square; it falls to nought over the steps.
-    """
-
-    steps: RecoverySteps = 60
-    rank: Annotated[int, Field(ge=1, le=100_000)] | None = 16
-    learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.01
 
 
 class Constraint(Contract):
@@ -162,7 +150,7 @@ class KFACParameters(Described):
     recovery_steps: int | None = None
     """Steps by which the edited matrices were trained again; null without recovery."""
     recovery_rank: int | None = None
-    """In how many directions of its inputs each matrix moved; null if in all, and without recovery."""
+    """In how many directions of its inputs a matrix moved, at most; null if in all, and without recovery."""
     recovery_learning_rate: float | None = None
     """How far the first step moved a matrix, as a share of its root mean square; null likewise."""
     retain_factors_reused: int | None = None
@@ -201,19 +189,16 @@ def _sweeps_too_much(edit: "EditSpec") -> bool:
     return edit.sweep is not None and edit.sweep.combinations > _MOST_SETTINGS
 
 
-def most_recovery_steps(edit: "EditSpec") -> int:
-    """The most steps of recovery that a setting of an edit has."""
-    swept = None if edit.sweep is None else edit.sweep.recovery_steps
-    own = 0 if edit.recovery is None else edit.recovery.steps
-    return own if swept is None else max(swept)
+def _settings(edit: "EditSpec") -> int:
+    """How many settings a search tries, at most; one without."""
+    settings = 1 if edit.sweep is None else edit.sweep.combinations
+    if edit.layers == "auto":
+        settings = _AUTOMATIC_SETTINGS
+    return settings * _ADAPTING_MASSES if adapts_keep_mass(edit) else settings
 
 
-def _recovery_tokens(edit: "EditSpec", settings: int) -> float:
-    """Of the settings that are tried and the one that is written; rows are taken for whole blocks."""
-    own = 0 if edit.recovery is None else edit.recovery.steps
-    swept = None if edit.sweep is None else edit.sweep.recovery_steps
-    steps = settings * (own if swept is None else sum(swept) / len(swept)) + most_recovery_steps(edit)
-    return steps * _RECOVERY_PASSES * RECOVERY_ROWS * edit.block_tokens
+def _recovers_too_long(edit: "EditSpec") -> bool:
+    return recovery_steps(edit, _settings(edit)) > MOST_RECOVERY_STEPS
 
 
 def _collected_tokens(edit: "EditSpec", texts: EditTexts) -> float:
@@ -225,18 +210,14 @@ def _forward_tokens(edit: "EditSpec", texts: EditTexts) -> float:
     """What both collections of factors take, and each setting that is tried with its measurements."""
     retained = TRAINING_PASSES * min(texts.retain, float(edit.calibration_tokens))
     collected = _collected_tokens(edit, texts) + retained
-    adapts = adapts_keep_mass(edit)
-    if not edit.searches and not adapts:
-        return collected + _recovery_tokens(edit, 0)
-    settings = 1 if edit.sweep is None else edit.sweep.combinations
-    if edit.layers == "auto":
-        settings = _AUTOMATIC_SETTINGS
-    if adapts:
-        settings *= _ADAPTING_MASSES
-    measured = min(texts.clean, float(_SEARCHED_TOKENS)) + min(texts.retain, float(_SEARCHED_TOKENS))
+    settings = _settings(edit)
+    collected += recovery_tokens(edit, texts, settings)
+    if not edit.searches and not adapts_keep_mass(edit):
+        return collected
+    measured = min(texts.clean, float(SEARCHED_TOKENS)) + min(texts.retain, float(SEARCHED_TOKENS))
     if edit.searches:
         measured += texts.recited
-    return collected + settings * measured + _recovery_tokens(edit, settings)
+    return collected + settings * measured
 
 
 def _working_bytes(edit: "EditSpec", matrices: Sequence[Matrix]) -> int:
@@ -248,7 +229,7 @@ def _working_bytes(edit: "EditSpec", matrices: Sequence[Matrix]) -> int:
     inputs = {(matrix.layer, _INPUTS[matrix.role]): matrix for matrix in matrices}
     entries = sum(matrix.inputs**2 for matrix in inputs.values())
     entries += sum(matrix.outputs**2 for matrix in matrices)
-    return held * FLOAT32_BYTES * entries
+    return held * FLOAT32_BYTES * entries + recovery_bytes(edit, matrices)
 
 
 KFAC: Final = register(
@@ -290,6 +271,11 @@ KFAC: Final = register(
                 lambda edit: edit.layers == "auto" and "keep_mass" in edit.model_fields_set,
             ),
             Refusal("sweep_too_large", "A sweep may have up to 256 settings", _sweeps_too_much),
+            Refusal(
+                "recovery_too_long",
+                "All settings together may have up to 20,000 steps of recovery",
+                _recovers_too_long,
+            ),
             Refusal(
                 "constraint_without_search",
                 "A constraint needs a search, or a mass that is adapted to it",

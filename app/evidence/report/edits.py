@@ -250,14 +250,18 @@ def _limits(evaluation: Evaluation) -> Iterator[str]:
             "Whether texts never inserted became less likely is not known, nor whether the model now avoids "
             "the others: none were given."
         )
-    elif any(
-        change.over_forgotten
+    avoided = [
+        change
         for by_score in (evaluation.membership or {}).values()
         for change in by_score.values()
-    ):
+        if change.over_forgotten
+    ]
+    if any(change.reference is not None for change in avoided):
+        yield "The model clearly avoids texts, and so gives them away as one that recites them does."
+    elif avoided:
         yield (
-            "The model clearly avoids texts, and so gives them away as one that recites them does, unless "
-            "they are as unlikely to models that never saw them: without a reference model that is not known."
+            "The model finds texts less likely than those never inserted. Whether it avoids them, and so "
+            "gives them away, or models that never saw them do too, is not known without a reference model."
         )
     if evaluation.perplexity_increase is None:
         yield "What the edit cost is not known: there was no clean text."

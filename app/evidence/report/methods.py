@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from app.contracts.audits import AuditOptions
-from app.contracts.edit_methods.kfac import most_recovery_steps
+from app.contracts.edit_methods.kfac import KFACReceipt
 from app.contracts.edits import EditSpec
 from app.contracts.metrics.registry import METRICS
 from app.edits.schemas import EditOut
@@ -228,11 +228,6 @@ _RETAINED: Final = (
     " The second moments are weighted means of those over the calibration text and those over texts to be "
     "retained; the receipt says with which weight."
 )
-_RECOVERED: Final = (
-    " The matrices are then trained for some steps by Adam, on texts to be retained and on the divergence "
-    "of the edited model's predictions from the base's over calibration text (Hinton et al., arXiv "
-    "1503.02531); the receipt says how long, and in how many directions of each matrix's inputs."
-)
 
 
 def _kfac(spec: EditSpec) -> Method:
@@ -241,11 +236,20 @@ def _kfac(spec: EditSpec) -> Method:
         "For each edited projection, second moments of inputs and output gradients are collected over "
         f"calibration text with {spec.labels} labels; the pairs of eigenvectors with the largest product "
         "of eigenvalues are kept until they hold the asked share of the curvature mass, and all others "
-        "are dropped."
-        + ("" if spec.retain_weight is None else _RETAINED)
-        + (_RECOVERED if most_recovery_steps(spec) else ""),
+        "are dropped." + ("" if spec.retain_weight is None else _RETAINED),
         "Merullo et al., arXiv 2510.24256",
         (_FACTORS, _PROJECTED),
+    )
+
+
+def _recovery() -> Method:
+    return Method(
+        "Recovery",
+        "The edited matrices are trained for some steps by Adam, on texts to be retained and on the "
+        "divergence of the edited model's predictions from the base's over calibration text; the receipt "
+        "says how long, and in how many directions of each matrix's inputs.",
+        "Hinton et al., arXiv 1503.02531",
+        (),
     )
 
 
@@ -313,14 +317,19 @@ def methods_used(record: EvidenceRecord) -> Iterator[Block]:
             yield Paragraph(f"Source: {method.source}.")
 
 
+def _edited(edit: EditOut) -> Iterator[Method]:
+    if edit.method in _EDITS:
+        yield _EDITS[edit.method](EditSpec.model_validate({**edit.spec, "method": edit.method}))
+    if isinstance(edit.receipt, KFACReceipt) and edit.receipt.parameters.recovery_steps:
+        yield _recovery()
+
+
 def _used(record: EvidenceRecord) -> Iterator[Method]:
     options = record.audits[0].resource.options
     measured = {name for audit in record.principal_audits for name in audit.resource.metrics}
     work = record.work
     if isinstance(work, EditOut):
-        spec = EditSpec.model_validate({**work.spec, "method": work.method})
-        if work.method in _EDITS:
-            yield _EDITS[work.method](spec)
+        yield from _edited(work)
     yield _likelihood(options)
     for name in METRICS:
         if name in measured:

@@ -7,10 +7,13 @@ import torch
 from torch.nn import functional
 
 from tests.tiny_models import english_sentences
+from workers.science.curvature import collection
 from workers.science.curvature.kfac import collect_factors
 from workers.science.curvature.recovery import Recovery, largest_inputs, recovered
+from workers.science.errors import RecoveryDiverged
 from workers.science.models.projections import find_projections
 from workers.science.models.token_blocks import pack_texts, text_blocks
+from workers.science.models.weight_edit import hidden_states_with, replaced
 
 STEPS = Recovery(steps=3, learning_rate=0.02, batch_rows=4, seed=5)
 
@@ -39,14 +42,14 @@ def weights_of(edited):
 def losses(language_model, edited, texts):
     """Mean NLL on all rows of the one text, and mean KL(base || edited) on all rows of the other."""
     retained, ordinary = (rows.part(list(range(len(rows)))) for rows in texts)
-    model = copy.deepcopy(language_model.model)
+    model = language_model.model
     with torch.no_grad():
-        for projection, weight in edited:
-            model.get_parameter(projection.parameter_name).copy_(weight)
-        log_p, of_ordinary, wanted = (
-            each(input_ids=part.ids, use_cache=False).logits[part.predicts].log_softmax(-1)
-            for each, part in ((model, retained), (model, ordinary), (language_model.model, ordinary))
-        )
+        wanted = model(input_ids=ordinary.ids, use_cache=False).logits[ordinary.predicts].log_softmax(-1)
+        with replaced(edited):
+            log_p, of_ordinary = (
+                model(input_ids=part.ids, use_cache=False).logits[part.predicts].log_softmax(-1)
+                for part in (retained, ordinary)
+            )
         loss = functional.nll_loss(log_p, retained.labels[retained.predicts])
         return float(loss), float(
             functional.kl_div(of_ordinary, wanted, log_target=True, reduction="batchmean")
@@ -91,7 +94,7 @@ def test_each_step_is_that_of_adam_on_the_losses_of_all_logits(llama, texts):
         torch.testing.assert_close(weight, parameter.detach(), rtol=1e-3, atol=2e-5)
 
 
-def test_an_edited_model_learns_the_one_text_and_comes_nearer_to_its_base_on_the_other(each_editable_model):
+def test_the_losses_that_are_descended_fall(each_editable_model):
     sentences = english_sentences()
     texts = tuple(
         text_blocks(each_editable_model, part, max_tokens=24) for part in (sentences[:6], sentences[6:12])
@@ -99,10 +102,37 @@ def test_an_edited_model_learns_the_one_text_and_comes_nearer_to_its_base_on_the
     edited = [(projection, projection.weight.detach() / 4) for projection, _ in halved(each_editable_model)]
     after = recovered(each_editable_model, edited, texts, Recovery(steps=40, learning_rate=0.05))
     assert [projection.key for projection, _ in after] == [projection.key for projection, _ in edited]
-    if each_editable_model.model.config.model_type == "llama":
-        before, later = (losses(each_editable_model, each, texts) for each in (edited, after))
-        assert later[0] < before[0] - 0.1
-        assert later[1] < 0.7 * before[1]
+    before, later = (losses(each_editable_model, each, texts) for each in (edited, after))
+    assert later[0] < before[0] - 0.05
+    assert sum(later) < sum(before) - 0.05
+
+
+def test_rows_that_go_through_the_model_apart_give_the_same(llama, texts, monkeypatch):
+    whole = weights_of(recovered(llama, halved(llama), texts, STEPS))
+    monkeypatch.setattr(collection, "_CPU_BATCH_TOKENS", 1)
+    for apart, together in zip(weights_of(recovered(llama, halved(llama), texts, STEPS)), whole, strict=True):
+        torch.testing.assert_close(apart, together, rtol=1e-3, atol=2e-5)
+
+
+def test_a_recovery_that_diverges_is_said_to(llama, texts):
+    with pytest.raises(RecoveryDiverged, match="learning rate"):
+        recovered(llama, halved(llama), texts, Recovery(steps=5, learning_rate=1e38))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_hidden_states_with_other_weights_are_those_of_a_model_that_has_them(each_editable_model, dtype):
+    """Also where projections are parts of one matrix, or lie the other way round."""
+    model = copy.deepcopy(each_editable_model.model).to(dtype)
+    edited = [
+        (projection, projection.weight.detach() / 2) for projection in find_projections(model, layers=(0, 1))
+    ]
+    ids = torch.arange(20).view(2, 10)
+    with torch.no_grad():
+        found = hidden_states_with(model, edited, ids)
+        with replaced(edited):
+            expected = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+        assert not torch.equal(expected, model.base_model(input_ids=ids, use_cache=False).last_hidden_state)
+    assert torch.equal(found, expected)
 
 
 def test_the_base_is_not_moved_and_a_seed_gives_the_same_bits(llama, texts):

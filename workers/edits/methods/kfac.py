@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from torch import Tensor, nn
 
-from app.contracts.edit_methods.kfac import adapts_keep_mass
+from app.contracts.edit_methods.kfac import SEARCHED_TOKENS, adapts_keep_mass
 from app.contracts.edits import EditSpec
 from app.contracts.texts import TextSetRole
 from app.errors import EditFailed, NoFeasibleSetting
@@ -38,8 +38,6 @@ from workers.science.statistics.perplexity import perplexity
 
 JSONObject = dict[str, Any]
 
-# A search measures likelihood on so many tokens of a text set at most.
-_SEARCHED_TOKENS: Final = 200_000
 # A receipt tells how many pairs of directions hold these shares of the curvature mass.
 _MASSES: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999)
 
@@ -58,6 +56,8 @@ class _Edit:
         self._aims = inputs.spec.searches
         self._adapts = adapts_keep_mass(inputs.spec)
         self._recovery = Recovering(runtime, inputs, language_model, self._curvature)
+        self._tried: list[tuple[Projection, Tensor]] = []
+        self._best: list[tuple[Projection, Tensor]] | None = None
 
     def run(self) -> EditedWeights:
         model = self._language_model.model
@@ -76,12 +76,9 @@ class _Edit:
             chosen, frontier = self._search(settings, objective, warnings)
             warnings = self._curvature.warnings(chosen.retain_weight) + self._of_constraint()
         edited = [(projection, *self._edit(projection, chosen)) for projection in self._of(chosen)]
-        weights = [(projection, weight) for projection, weight, _ in edited]
-        if steps := chosen.recovery_steps:
-            self._progress.enter("recovering")
-            weights = self._recovery.apply(weights, steps, self._progress.counter(steps))
+        warnings += self._recovery.doubts(chosen.recovery_steps)
         return EditedWeights(
-            weights=weights,
+            weights=self._recovered([(projection, weight) for projection, weight, _ in edited], chosen),
             matrices=[self._describe(projection, chosen, kept) for projection, _, kept in edited],
             parameters={
                 "keep_mass": chosen.keep_mass,
@@ -91,6 +88,17 @@ class _Edit:
             frontier=frontier,
             warnings=warnings,
         )
+
+    def _recovered(
+        self, weights: list[tuple[Projection, Tensor]], chosen: Setting
+    ) -> list[tuple[Projection, Tensor]]:
+        """What is written: if a search measured trained matrices these, and none that are trained anew."""
+        if self._best is not None:
+            return self._best
+        if steps := chosen.recovery_steps:
+            self._progress.enter("recovering")
+            return self._recovery.apply(weights, steps, self._progress.counter(steps))
+        return weights
 
     def _of(self, setting: Setting) -> list[Projection]:
         return projections_of(setting, self._language_model.model)
@@ -134,7 +142,7 @@ class _Edit:
         )
 
     def _rows(self, role: TextSetRole) -> TokenRows:
-        return token_rows(self._runtime, self._inputs, self._language_model, role, limit=_SEARCHED_TOKENS)
+        return token_rows(self._runtime, self._inputs, self._language_model, role, limit=SEARCHED_TOKENS)
 
     def _of_constraint(self) -> list[JSONObject]:
         """What is doubtful about the text that the constraint was judged on."""
@@ -158,20 +166,26 @@ class _Edit:
         total = len(settings) * (MOST_PROBES if self._adapts else 1)
         for point in try_settings(self._language_model, settings, self._weights, objective):
             points.append(point)
+            if self._choose(points) is point:
+                self._best = self._tried if point.setting.recovery_steps else None
             self._progress.report(len(points), total)
         if self._aims and any(point.perplexity is not None and point.strict is None for point in points):
             raise EditFailed(
                 "No text of the forget set is long enough to be recited, so nothing can be aimed at."
             )
-        chosen = best(points) if self._aims else least_mass(points)
+        chosen = self._choose(points)
         frontier = [self._describe_point(point, chosen) for point in points]
         if chosen is None:
             raise NoFeasibleSetting(_infeasible(points, objective, warnings), frontier, warnings)
         return chosen.setting, frontier
 
+    def _choose(self, points: Sequence[Point]) -> Point | None:
+        return best(points) if self._aims else least_mass(points)
+
     def _weights(self, setting: Setting) -> list[tuple[Projection, Tensor]]:
         weights = [(projection, self._edit(projection, setting)[0]) for projection in self._of(setting)]
-        return self._recovery.apply(weights, setting.recovery_steps, self._repeat)
+        self._tried = self._recovery.apply(weights, setting.recovery_steps, self._repeat)
+        return self._tried
 
     def _steps_of(self, setting: Setting) -> int | None:
         """As receipt and frontier have them: None where no setting has any."""

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 from torch import Tensor
 
-from app.contracts.edit_methods.kfac import RECOVERY_ROWS, most_recovery_steps
-from app.contracts.edit_methods.kfac import Recovery as Asked
+from app.contracts.edit_methods.kfac import SEARCHED_TOKENS
+from app.contracts.edit_methods.kfac_recovery import RECOVERY_ROWS, recovery_steps_of
+from app.contracts.edit_methods.kfac_recovery import Recovery as Asked
 from app.contracts.texts import TextSetRole
 from workers.edits.curvature import Curvature
 from workers.edits.inputs import EditInputs
@@ -20,8 +21,17 @@ from workers.science.models.token_blocks import TokenRows
 
 JSONObject = dict[str, Any]
 
-# Of the retain set and of ordinary text each.
-_MOST_TOKENS = 200_000
+
+_RETAIN_WAS_TRAINED: Final = {
+    "code": "retain_was_trained",
+    "detail": "The retain set is what recovery trained on, so that it lost less than other texts like it do. "
+    "Judge by a control set.",
+}
+_CLEAN_WAS_TRAINED: Final = {
+    "code": "clean_was_trained",
+    "detail": "Perplexity and rankings were measured on text that recovery trained on; other text may lose "
+    "more. Give a clean set of its own.",
+}
 
 
 class Recovering:
@@ -41,7 +51,8 @@ class Recovering:
         self._language_model = language_model
         self._curvature = curvature
         self._asked = inputs.spec.recovery or Asked()
-        self.asked_for = most_recovery_steps(inputs.spec) > 0
+        self._found: dict[str, Tensor] | None = None
+        self.asked_for = any(recovery_steps_of(inputs.spec))
 
     def apply(
         self, weights: list[tuple[Projection, Tensor]], steps: int, on_step: Callable[[int], None]
@@ -55,6 +66,7 @@ class Recovering:
 
         Raises:
             EditFailed: see `token_rows`.
+            RecoveryDiverged: see `recovered`.
         """
         if not steps:
             return weights
@@ -66,18 +78,29 @@ class Recovering:
             weights,
             self._texts,
             options,
-            directions=self._directions,
+            directions=self._directions(on_step),
             on_step=on_step,
         )
 
     def parameters(self, steps: int) -> JSONObject:
         """What the receipt says, of so many steps."""
-        asked = self._asked
+        found = self._found or {}
         return {
             "recovery_steps": steps if self.asked_for else None,
-            "recovery_rank": asked.rank if steps else None,
-            "recovery_learning_rate": asked.learning_rate if steps else None,
+            "recovery_rank": max((each.shape[1] for each in found.values()), default=None) if steps else None,
+            "recovery_learning_rate": self._asked.learning_rate if steps else None,
         }
+
+    def doubts(self, steps: int) -> list[JSONObject]:
+        """What so many steps make doubtful: numbers on text that the matrices were trained on."""
+        inputs = self._inputs
+        found = []
+        if steps and inputs.spec.constraint.max_nl_drop is not None:
+            found.append(_RETAIN_WAS_TRAINED)
+        sets = inputs.text_sets
+        if steps and sets[TextSetRole.CLEAN].text_set_id == sets[TextSetRole.CALIBRATION].text_set_id:
+            found.append(_CLEAN_WAS_TRAINED)
+        return found
 
     @cached_property
     def _texts(self) -> tuple[TokenRows, TokenRows]:
@@ -86,10 +109,11 @@ class Recovering:
     def _rows(self, role: TextSetRole) -> TokenRows:
         length = self._inputs.spec.block_tokens
         return token_rows(
-            self._runtime, self._inputs, self._language_model, role, max_tokens=length, limit=_MOST_TOKENS
+            self._runtime, self._inputs, self._language_model, role, max_tokens=length, limit=SEARCHED_TOKENS
         )
 
-    @cached_property
-    def _directions(self) -> dict[str, Tensor] | None:
-        rank = self._asked.rank
-        return None if rank is None else self._curvature.retained_directions(rank)
+    def _directions(self, on_step: Callable[[int], None]) -> dict[str, Tensor] | None:
+        """Those in which matrices move, found once; None if in all."""
+        if self._found is None and (rank := self._asked.rank) is not None:
+            self._found = self._curvature.retained_directions(rank, on_progress=lambda _done: on_step(0))
+        return self._found

@@ -184,7 +184,7 @@ def _descend(
         forget, -(1 - loss_weight) / max(n_forget, 1), loss_weight / max(len(forget) - n_forget, 1)
     )
     masked = [
-        (projection, projection.weight.detach() * mask)
+        (projection, projection.weight.detach() * mask.to(projection.weight))
         for projection, mask in zip(projections, masks, strict=True)
     ]
     hidden = hidden_states_with(model, masked, mix.blocks.ids.to(device))[predicts.to(device)]

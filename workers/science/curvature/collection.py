@@ -30,6 +30,11 @@ _GPU_BATCH_TOKENS = 8192
 _LANE_BYTES = 512 * 2**20
 
 
+def batch_tokens(device: torch.device) -> int:
+    """How many tokens go through a model forwards and backwards together."""
+    return _CPU_BATCH_TOKENS if device.type == "cpu" else _GPU_BATCH_TOKENS
+
+
 @dataclass(frozen=True)
 class Part:
     """The part of a collection that is collected at once: nodes of one level, and the blocks below them.
@@ -79,8 +84,7 @@ def collect_sums(
     if not projections or labels not in get_args(Labels):
         raise ValueError("give projections, and labels sampled or gold")
     on_cpu = language_model.device.type == "cpu"
-    budget = _CPU_BATCH_TOKENS if on_cpu else _GPU_BATCH_TOKENS
-    size = batch_blocks or max(1, budget // part.blocks.ids.shape[1])
+    size = batch_blocks or max(1, batch_tokens(language_model.device) // part.blocks.ids.shape[1])
     batches = _Batches(part, size, seed if labels == "sampled" else None)
     lanes = 1
     if on_cpu:

@@ -11,11 +11,15 @@ Shapes: `out` outputs and `in` inputs of a projection, `k` directions of its inp
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor
 
+from workers.science.curvature.collection import batch_tokens
 from workers.science.curvature.kfac import Factors
+from workers.science.curvature.spectrum import decomposition_dtype
+from workers.science.errors import RecoveryDiverged
 from workers.science.models.gradients import divergence_gradients, frozen, loss_gradients
 from workers.science.models.loading import LanguageModel
 from workers.science.models.projections import Projection
@@ -23,6 +27,8 @@ from workers.science.models.token_blocks import Rows, TokenBlocks
 from workers.science.models.weight_edit import hidden_states_with
 
 Weights = Sequence[tuple[Projection, Tensor]]
+
+_DIVERGED: Final = "Recovery gave weights that are not finite. Give it a lower learning rate."
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +74,13 @@ def recovered(
 
     Returns:
         New weights [out, in] float32, or with no steps those that were given.
+
+    Raises:
+        RecoveryDiverged: a weight is not finite.
     """
     if not options.steps:
         return list(weights)
+    budget = batch_tokens(language_model.device)
     learnt = [_Learnt(*each, directions) for each in weights]
     optimizer = torch.optim.Adam(
         {"params": [each.change], "lr": options.learning_rate * each.size} for each in learnt
@@ -82,31 +92,39 @@ def recovered(
             optimizer.zero_grad()
             for rows, gradients in zip(texts, (_of_loss, _of_divergence), strict=True):
                 drawn = torch.randint(len(rows), (options.batch_rows,), generator=generator)
-                edited = [(each.projection, each.weight()) for each in learnt]
-                _descend(language_model, edited, rows.part(drawn), gradients)
+                _descend(language_model, learnt, rows.part(drawn), gradients, budget)
             optimizer.step()
             falling.step()
             if on_step is not None:
                 on_step(step + 1)
-    return [(each.projection, each.weight().detach()) for each in learnt]
+    found = [(each.projection, each.weight().detach()) for each in learnt]
+    if not all(bool(weight.isfinite().all()) for _, weight in found):
+        raise RecoveryDiverged("recovery_diverged", _DIVERGED)
+    return found
 
 
-def largest_inputs(factors: Mapping[str, Factors], rank: int) -> dict[str, Tensor]:
+def largest_inputs(
+    factors: Mapping[str, Factors], rank: int, *, on_progress: Callable[[int], None] | None = None
+) -> dict[str, Tensor]:
     """The directions in which a projection's inputs are largest, by projections' keys.
 
     Args:
         factors: by projections' keys; `activations` are second moments of inputs [in, in].
         rank: how many directions; all where inputs have fewer.
+        on_progress: told how many projections are done; may raise to stop.
 
     Returns:
-        Orthonormal, float64 [in, k]; those of what reads the same inputs are the same tensor.
+        Orthonormal [in, k], float64 on CPUs; those of what reads the same inputs are the same tensor.
     """
     found: dict[int, Tensor] = {}
-    for each in factors.values():
+    for done, each in enumerate(factors.values(), start=1):
         inputs = each.activations
         if id(inputs) not in found:
-            # Eigenvalues come ascending.
-            found[id(inputs)] = torch.linalg.eigh(inputs.double()).eigenvectors[:, -rank:]
+            vectors = torch.linalg.eigh(inputs.to(decomposition_dtype(inputs.device))).eigenvectors
+            # Eigenvalues come ascending. A view would keep all vectors in memory.
+            found[id(inputs)] = vectors[:, -rank:].clone()
+        if on_progress is not None:
+            on_progress(done)
     return {key: found[id(each.activations)] for key, each in factors.items()}
 
 
@@ -141,13 +159,23 @@ _Gradients = Callable[[LanguageModel, Tensor, TokenBlocks], Tensor]
 
 
 def _descend(
-    language_model: LanguageModel, edited: Weights, blocks: TokenBlocks, gradients: _Gradients
+    language_model: LanguageModel,
+    learnt: Sequence[_Learnt],
+    blocks: TokenBlocks,
+    gradients: _Gradients,
+    budget: int,
 ) -> None:
-    """Add half the mean gradient over the predicting positions of some rows to the edited matrices."""
-    device = language_model.device
-    hidden = hidden_states_with(language_model.model, edited, blocks.ids.to(device))
-    hidden = hidden[blocks.predicts.to(device)]
-    torch.autograd.backward(hidden, gradients(language_model, hidden, blocks) / (2 * len(hidden)))
+    """Add half the mean gradient over the predicting positions of some rows to what is learnt.
+
+    No more rows go through the model together than have `budget` tokens, or one.
+    """
+    device, positions = language_model.device, blocks.predictions
+    for rows in torch.split(torch.arange(len(blocks)), max(1, budget // blocks.ids.shape[1])):
+        part = blocks.part(rows)
+        edited = [(each.projection, each.weight()) for each in learnt]
+        hidden = hidden_states_with(language_model.model, edited, part.ids.to(device))
+        hidden = hidden[part.predicts.to(device)]
+        torch.autograd.backward(hidden, gradients(language_model, hidden, part) / (2 * positions))
 
 
 def _of_loss(language_model: LanguageModel, hidden: Tensor, blocks: TokenBlocks) -> Tensor:

@@ -122,7 +122,7 @@ def try_settings(
 
     def measured(setting: Setting) -> Point:
         # The base's weights are back before the caller goes on, who may stop here.
-        with replaced(weights_of(setting)), suppress(ScoreNotFinite):
+        with suppress(ScoreNotFinite), replaced(weights_of(setting)):
             return _measured(language_model, setting, objective, base, retained)
         return Point(setting, None, None, None, None, feasible=False)
 

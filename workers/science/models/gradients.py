@@ -5,16 +5,13 @@ Shapes: N predicting positions, n of them that are worked on together, H hidden 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from workers.science.scoring.vocabulary.head import VocabularyHead
 from workers.science.scoring.vocabulary.softmax import RunningSoftmax
-
-# Of two models, for a few positions.
-_LOGITS_AT_ONCE: Final = 2**24
 
 
 @contextmanager
@@ -74,19 +71,24 @@ def divergence_gradients(model: Any, hidden: Tensor, wanted: Tensor) -> Tensor:
         wanted: the same of a teacher.
     """
     head = VocabularyHead.of(model)
-    rows = max(1, _LOGITS_AT_ONCE // len(head.weight))
-    gradients = torch.empty_like(hidden, dtype=torch.float32)
-    for start in range(0, len(hidden), rows):
-        part = slice(start, start + rows)
-        logits = head.logits(hidden[part])
-        slopes = head.slopes(logits)
-        weights = logits.softmax(-1) - head.logits(wanted[part]).softmax(-1)
-        if slopes is not None:
-            weights *= slopes
-        total = torch.zeros_like(hidden[part], dtype=torch.float32)
-        head.add_product(total, weights, 0)
-        gradients[part] = total * head.factor
-    return gradients.to(hidden.dtype)
+    parts = zip(*(torch.split(each, head.rows_at_once) for each in (hidden.detach(), wanted)), strict=True)
+    return torch.cat([_divergence_of_rows(head, *part) for part in parts]).to(hidden.dtype)
+
+
+def _divergence_of_rows(head: VocabularyHead, hidden: Tensor, wanted: Tensor) -> Tensor:
+    """Gradients float32 [n, H]: what both softmaxes expect of the output embedding, less one another.
+
+    Tile by tile; the slopes of a cap are those of the logits that are differentiated.
+    """
+    found, teacher = (RunningSoftmax(len(hidden), hidden.device) for _ in range(2))
+    expected, meant = (torch.zeros_like(hidden, dtype=torch.float32) for _ in range(2))
+    for tile, other in zip(head.tiles(hidden), head.tiles(wanted), strict=True):
+        slopes = head.slopes(tile.logits)
+        for softmax, total, logits in ((found, expected, tile.logits), (teacher, meant, other.logits)):
+            shrink = softmax.add(logits, logits.amax(-1))  # the logits become weights
+            weights = logits if slopes is None else logits.mul_(slopes)
+            head.add_product(total.mul_(shrink.float()[:, None]), weights, tile.start)
+    return (expected / found.total[:, None].float() - meant / teacher.total[:, None].float()) * head.factor
 
 
 def _gradients_of_rows(head: VocabularyHead, hidden: Tensor, given: Tensor, *, sampled: bool) -> Tensor:
