@@ -197,12 +197,17 @@ def cells_over_suites(found: Sequence[Line]) -> tuple[str, ...]:
     def share(numbers: Sequence[float | None]) -> str:
         return mean_over_suites(numbers, least=0.0, most=1.0)
 
+    def of_edits(numbers: Sequence[float | None]) -> str:
+        return share(numbers) if any(number is not None for number in numbers) else ""
+
     measured = [each.measured for each in found]
     areas = [None if each is None or each.auc is None else each.auc.auc for each in measured]
     return (
         found[0].name,
-        mean_over_suites([each.error for each in found]) if found[0].error is not None else "",
-        share([each.mass for each in found]) if found[0].mass is not None else "",
+        mean_over_suites([each.error for each in found])
+        if any(each.error is not None for each in found)
+        else "",
+        share([each.mass for each in found]) if any(each.mass is not None for each in found) else "",
         mean_over_suites([each.increase for each in found], change),
         share([None if each is None else each.seen for each in measured]),
         share([None if each is None else each.unseen for each in measured]),

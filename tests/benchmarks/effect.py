@@ -2,8 +2,9 @@
 
 Memorized texts are those that the perturbed model of a suite recites strictly; every other one is never shown
 to any method and never used to choose a setting. First each method has the settings of its paper (arXiv
-2510.24256), which are the defaults. Then K-FAC takes the best setting of its own sweep, and SVD and
-BalancedSubnet are brought to the same perplexity (2 % either way) by bisection over how much they drop.
+2510.24256), whatever they cost here; the service adapts the mass to what clean text may lose. Then K-FAC
+takes the best setting of its own sweep, and SVD and BalancedSubnet are brought to the same perplexity by
+bisection over how much they drop, to the nearest of seven.
 """
 
 import argparse
