@@ -204,10 +204,8 @@ def cells_over_suites(found: Sequence[Line]) -> tuple[str, ...]:
     areas = [None if each is None or each.auc is None else each.auc.auc for each in measured]
     return (
         found[0].name,
-        mean_over_suites([each.error for each in found])
-        if any(each.error is not None for each in found)
-        else "",
-        share([each.mass for each in found]) if any(each.mass is not None for each in found) else "",
+        of_edits([each.error for each in found]),
+        of_edits([each.mass for each in found]),
         mean_over_suites([each.increase for each in found], change),
         share([None if each is None else each.seen for each in measured]),
         share([None if each is None else each.unseen for each in measured]),

@@ -266,12 +266,14 @@ def by_subnet(material: Material, place: str, layers: Sequence[int], target: flo
     return measure(material, f"BalancedSubnet, {place}", weights, f"layers {list(layers)}")
 
 
-def rows_of(suite: Path, console: Console) -> Iterator[Row]:
+def rows_of(suite: Path, console: Console, *, search: bool) -> Iterator[Row]:
     """The base, each method by default, and all at the perplexity that the searched K-FAC edit comes to."""
     material = read_material(suite)
     console.print(f"{suite.name}: {len(material.seen)} memorized texts seen, {len(material.unseen)} unseen")
     yield measure(material, BASE, [])
     yield from by_default(material)
+    if not search:
+        return
     searched, setting = by_kfac(material, console)
     yield searched
     everywhere = range(layer_count(material.language_model.model))
@@ -343,10 +345,12 @@ def main() -> None:
     """Compare the methods on each suite, and on all together."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("suites", type=Path, nargs="+", help="directories of trained suites")
+    parser.add_argument("--defaults", action="store_true", help="only the settings of the papers")
     console = Console(width=200)
     suites = []
-    for suite in parser.parse_args().suites:
-        suites.append(list(rows_of(suite, console)))
+    arguments = parser.parse_args()
+    for suite in arguments.suites:
+        suites.append(list(rows_of(suite, console, search=not arguments.defaults)))
         show(suites[-1], console)
     if len(suites) > 1:
         show_over_suites(suites, console)
