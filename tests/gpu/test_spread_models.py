@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM
 from tests.tiny_models import ARCHITECTURES, english_sentences, save_tiny_model
 from workers.science.baselines.balanced_subnet import BalancedSubnetOptions, learn_subnet
 from workers.science.curvature.kfac import collect_factors, eigenbases
+from workers.science.curvature.recovery import Recovery, recovered
 from workers.science.curvature.spectrum import select_top_mass
 from workers.science.models.configuration import read_configuration
 from workers.science.models.loading import load_language_model
@@ -90,3 +91,15 @@ def test_a_subnet_of_it_has_as_many_weights_as_are_asked_for(both):
     weights = sum(projection.weight.numel() for projection in projections)
     assert sum(int((~mask).sum()) for mask in masks.values()) == round(0.1 * weights)
     assert [mask.device for mask in masks.values()] == [each.weight.device for each in projections]
+
+
+def test_recovery_of_it_is_that_of_the_whole_model(both):
+    moved = []
+    for language_model in both:
+        blocks = pack_texts(language_model, english_sentences()[:6], block_tokens=48)
+        edited = [(each, each.weight.detach() / 2) for each in projections_of(language_model)]
+        found = recovered(language_model, edited, (blocks, blocks), Recovery(steps=2, batch_rows=4))
+        assert [weight.device for _, weight in found] == [each.weight.device for each, _ in edited]
+        moved.append([weight.cpu() for _, weight in found])
+    for whole, spread in zip(*moved, strict=True):
+        torch.testing.assert_close(spread, whole, rtol=1e-3, atol=1e-4)
