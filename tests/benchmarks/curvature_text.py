@@ -210,7 +210,7 @@ def cells_over_suites(found: Sequence[Line]) -> tuple[str, ...]:
         share([None if each is None else each.seen for each in measured]),
         share([None if each is None else each.unseen for each in measured]),
         share(areas),
-        ", ".join(dict.fromkeys(each.doubts for each in found)),
+        " or ".join(dict.fromkeys(each.doubts or "none" for each in found)),
     )
 
 
