@@ -76,8 +76,8 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
     assert [page for page in DOCUMENTS if page not in reached and page.name != "CHANGELOG.md"] == []
 
 
-def test_the_readme_is_two_screens_at_most() -> None:
-    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 90
+def test_the_readme_stays_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
 
 
 def first_cells(page: str, section: str = "") -> list[str]:
