@@ -20,13 +20,13 @@ from app.cli.intervals import number_cell
 from tests.benchmarks.effect import OPTIONS, PREFIX_TOKEN, ROLES, read, shares
 from tests.benchmarks.over_suites import change, mean_over_suites
 from workers.edits.curvature_warnings import curvature_warnings
-from workers.science.curvature.kfac import Eigenbasis, Factors, collect_factors, eigenbases
+from workers.science.curvature.kfac import Factors, collect_factors, eigenbases
 from workers.science.curvature.search import Objective, Setting, Weights, least_mass, try_settings
 from workers.science.evaluation.utility import mean_nll
 from workers.science.models.loading import LanguageModel, load_language_model
 from workers.science.models.projections import Projection, default_layers, find_projections, layer_count
 from workers.science.models.token_blocks import TokenBlocks, TokenRows, pack_texts, text_blocks
-from workers.science.models.weight_edit import keep_top_mass, replaced
+from workers.science.models.weight_edit import replaced, without_low_curvature
 from workers.science.scoring.scorer import TextInput, score_texts
 from workers.science.statistics.ranking import AucEstimate, roc_auc
 
@@ -87,13 +87,6 @@ def measure(model: LanguageModel, texts: Texts) -> Measured:
     )
 
 
-def weights_of(projections: Sequence[Projection], bases: dict[str, Eigenbasis], mass: float) -> Weights:
-    return [
-        (projection, keep_top_mass(projection.weight, bases[projection.key], mass)[0])
-        for projection in projections
-    ]
-
-
 @dataclass(frozen=True)
 class Line:
     """One model of a suite: what it gives, None if no edit was feasible, and how the edit came about."""
@@ -149,7 +142,7 @@ def edited_line(
 
     def of(tried: Setting) -> Weights:
         assert tried.keep_mass is not None
-        return weights_of(projections, bases, tried.keep_mass)
+        return without_low_curvature(projections, bases, tried.keep_mass)
 
     objective = Objective(None, OPTIONS, texts.deciding, MAX_INCREASE)
     chosen = least_mass(list(try_settings(model, [setting], of, objective)))

@@ -37,7 +37,7 @@ from workers.science.evaluation.utility import mean_nll, ndcg, top_ranked
 from workers.science.models.loading import LanguageModel, load_language_model
 from workers.science.models.projections import Projection, default_layers, find_projections, layer_count
 from workers.science.models.token_blocks import TokenBlocks, TokenRows, pack_texts, text_blocks
-from workers.science.models.weight_edit import keep_top_mass, replaced
+from workers.science.models.weight_edit import replaced, without_low_curvature
 from workers.science.scoring.scorer import ScoringOptions, TextInput, score_texts
 from workers.science.scoring.texts import TextScore, shares_extracted
 
@@ -156,7 +156,7 @@ def by_default(material: Material) -> Iterator[Row]:
     yield measure(
         material,
         "K-FAC by default",
-        [(each, keep_top_mass(each.weight, bases[each.key], LEAST_KEEP_MASS)[0]) for each in late],
+        without_low_curvature(late, bases, LEAST_KEEP_MASS),
         f"layers {layers_of(late)}, mass {LEAST_KEEP_MASS}",
     )
     ratios = RankRatios().model_dump(exclude_none=True)
@@ -201,10 +201,7 @@ def by_kfac(material: Material, console: Console) -> tuple[Row, Setting]:
     def weights_of(setting: Setting) -> Weights:
         chosen = find_projections(model.model, layers=setting.layers, roles=setting.roles)
         assert setting.keep_mass is not None
-        return [
-            (projection, keep_top_mass(projection.weight, bases[projection.key], setting.keep_mass)[0])
-            for projection in chosen
-        ]
+        return without_low_curvature(chosen, bases, setting.keep_mass)
 
     objective = Objective(lambda: [material.seen], OPTIONS, material.clean, MAX_INCREASE)
     points = []

@@ -24,7 +24,7 @@ from workers.science.evaluation.utility import mean_nll
 from workers.science.models.loading import LanguageModel
 from workers.science.models.projections import default_layers, find_projections, layer_count
 from workers.science.models.token_blocks import TokenBlocks, TokenRows, pack_texts, text_blocks
-from workers.science.models.weight_edit import keep_top_mass, replaced
+from workers.science.models.weight_edit import replaced, without_low_curvature
 from workers.science.scoring.scorer import TextInput, score_texts
 
 
@@ -132,7 +132,7 @@ class Edits:
             self._bases[weight] = eigenbases(mixed_factors(self._clean, self._retained, weight))
         bases = self._bases[weight]
         projections = self._projections[tried.inner]
-        edited = [(each, keep_top_mass(each.weight, bases[each.key], tried.mass)[0]) for each in projections]
+        edited = without_low_curvature(projections, bases, tried.mass)
         directions = largest_inputs(self._retained, tried.rank)
         texts = (self._rows, self._texts.ordinary)
         return recovered(self._texts.model, edited, texts, Recovery(tried.steps), directions=directions)

@@ -19,7 +19,7 @@ from workers.science.curvature.recovery import Recovery, recovered
 from workers.science.models.loading import load_language_model
 from workers.science.models.projections import find_projections
 from workers.science.models.token_blocks import pack_texts, text_blocks
-from workers.science.models.weight_edit import keep_top_mass
+from workers.science.models.weight_edit import without_low_curvature
 
 KEPT = {"keep_mass": 0.7}
 SPLIT = {"prefix_tokens": 16, "suffix_tokens": 8}
@@ -156,7 +156,7 @@ async def test_recovery_is_that_of_the_science_and_a_sweep_takes_its_steps(tenan
         for texts in (ordinary, retained)
     )
     bases = eigenbases(clean)
-    edited = [(each, keep_top_mass(each.weight, bases[each.key], 0.7)[0]) for each in projections]
+    edited = without_low_curvature(projections, bases, 0.7)
     directions = {
         key: torch.linalg.eigh(factors.activations.double()).eigenvectors[:, -3:]
         for key, factors in kept.items()

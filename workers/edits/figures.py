@@ -51,28 +51,22 @@ def write_figures(
         What each written file shows, in words, by its path relative to the target.
     """
     try:
-        return _write(_drawings(inputs, receipt, evaluation, frontier, readings), target)
+        before, after = map(_levels, readings)
+        drawings = edit_drawings(
+            {
+                TextSetRole(role): SetChange.model_validate(found)
+                for role, found in evaluation["sets"].items()
+            },
+            [TaskChange.model_validate(task) for task in evaluation["tasks"] or ()],
+            [FrontierPoint.model_validate(point) for point in frontier or ()],
+            inputs.spec.constraint.max_perplexity_increase,
+            METHODS[inputs.spec.method].receipt.model_validate(receipt),
+            (before, after),
+        )
+        return _write(drawings, target)
     except Exception as error:  # noqa: BLE001 - hours of work are not lost for a picture
         log.warning("figures_left_out", error=type(error).__name__)
         return {}
-
-
-def _drawings(
-    inputs: EditInputs,
-    receipt: JSONObject,
-    evaluation: JSONObject,
-    frontier: Sequence[JSONObject] | None,
-    readings: tuple[Readings, Readings],
-) -> dict[str, Drawing]:
-    before, after = map(_levels, readings)
-    return edit_drawings(
-        {TextSetRole(role): SetChange.model_validate(found) for role, found in evaluation["sets"].items()},
-        [TaskChange.model_validate(task) for task in evaluation["tasks"] or ()],
-        [FrontierPoint.model_validate(point) for point in frontier or ()],
-        inputs.spec.constraint.max_perplexity_increase,
-        METHODS[inputs.spec.method].receipt.model_validate(receipt),
-        (before, after),
-    )
 
 
 def _levels(readings: Readings) -> list[Level]:

@@ -91,6 +91,12 @@ class EditInputs:
         """How recitation is measured."""
         return scoring_options(AuditSpec(metrics=["extraction"], options=self.audit_options))
 
+    @property
+    def clean_is_calibration(self) -> bool:
+        """Whether clean text is what was learnt from; both must be given."""
+        clean, calibration = (self.text_sets[role] for role in (TextSetRole.CLEAN, TextSetRole.CALIBRATION))
+        return clean.text_set_id == calibration.text_set_id
+
     def pages(self, runtime: Runtime, role: TextSetRole, start: int = 0) -> Iterator[list[ClearText]]:
         """The texts of a role in order from `start` on, a page at a time; none if the role was not given."""
         if role not in self.text_sets:

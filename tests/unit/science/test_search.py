@@ -18,6 +18,7 @@ from workers.science.curvature.search import (
     least_mass,
     try_settings,
 )
+from workers.science.errors import RecoveryDiverged
 from workers.science.models.projections import find_projections
 from workers.science.models.token_blocks import text_blocks
 from workers.science.scoring.texts import ScoringOptions, TextInput
@@ -96,6 +97,22 @@ def points_of(language_model, memorized, clean, max_increase, settings=SETTINGS)
     return try_settings(
         language_model, settings, lambda setting: faded(language_model.model, setting), objective
     )
+
+
+def test_a_setting_whose_weights_cannot_be_made_finite_is_given_up(reciting, memorized, clean):
+    """As one whose recovery diverges; the others are measured."""
+    bits = {name: value.clone() for name, value in reciting.model.state_dict().items()}
+
+    def weights_of(setting):
+        if setting == SETTINGS[1]:
+            raise RecoveryDiverged("recovery_diverged", "")
+        return faded(reciting.model, setting)
+
+    objective = Objective(lambda: [memorized], OPTIONS, clean, 1e6)
+    points = list(try_settings(reciting, SETTINGS[:3], weights_of, objective))
+    assert [point.perplexity is None for point in points] == [False, True, False]
+    assert not points[1].feasible
+    assert all(torch.equal(value, bits[name]) for name, value in reciting.model.state_dict().items())
 
 
 def test_a_point_is_what_transformers_says_of_a_model_with_these_weights(reciting, memorized, clean, exact):

@@ -146,9 +146,7 @@ class _Edit:
 
     def _of_constraint(self) -> list[JSONObject]:
         """What is doubtful about the text that the constraint was judged on."""
-        text_sets = self._inputs.text_sets
-        clean, calibration = text_sets[TextSetRole.CLEAN], text_sets[TextSetRole.CALIBRATION]
-        if clean.text_set_id != calibration.text_set_id:
+        if not self._inputs.clean_is_calibration:
             return []
         return [
             {

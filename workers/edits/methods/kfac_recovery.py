@@ -97,8 +97,7 @@ class Recovering:
         found = []
         if steps and inputs.spec.constraint.max_nl_drop is not None:
             found.append(_RETAIN_WAS_TRAINED)
-        sets = inputs.text_sets
-        if steps and sets[TextSetRole.CLEAN].text_set_id == sets[TextSetRole.CALIBRATION].text_set_id:
+        if steps and inputs.clean_is_calibration:
             found.append(_CLEAN_WAS_TRAINED)
         return found
 

@@ -3,7 +3,7 @@
 Shapes: `out` outputs and `in` inputs of a projection, B rows of T places, H hidden.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -48,6 +48,19 @@ def keep_top_mass(weight: Tensor, basis: Eigenbasis, keep_mass: float) -> tuple[
     """
     kept = select_top_mass(basis.output_values, basis.input_values, keep_mass)
     return project(weight, basis, kept), kept
+
+
+def without_low_curvature(
+    projections: Iterable[Projection], bases: Mapping[str, Eigenbasis], keep_mass: float
+) -> list[tuple[Projection, Tensor]]:
+    """The weights [out, in] of projections, each with its part that `keep_top_mass` keeps.
+
+    Args:
+        projections: what is edited.
+        bases: by projections' keys.
+        keep_mass: in (0, 1].
+    """
+    return [(each, keep_top_mass(each.weight, bases[each.key], keep_mass)[0]) for each in projections]
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from workers.science.curvature.search import Weights
 from workers.science.models.loading import LanguageModel
 from workers.science.models.projections import Role, find_projections, layer_count
 from workers.science.models.token_blocks import pack_texts
-from workers.science.models.weight_edit import keep_top_mass
+from workers.science.models.weight_edit import without_low_curvature
 
 KEEP_MASS = 0.6
 _ROLES = (Role.GATE, Role.UP)
@@ -19,7 +19,7 @@ def edited_layers(language_model: LanguageModel) -> list[int]:
     return list(range(count // 2, count))
 
 
-def without_low_curvature(language_model: LanguageModel, calibration: Sequence[str]) -> Weights:
+def edited_weights(language_model: LanguageModel, calibration: Sequence[str]) -> Weights:
     """Gate and up projections of the later layers with 60 % of their curvature, by K-FAC.
 
     Args:
@@ -32,7 +32,4 @@ def without_low_curvature(language_model: LanguageModel, calibration: Sequence[s
     blocks = pack_texts(language_model, calibration, block_tokens=language_model.context_length)
     projections = find_projections(language_model.model, layers=edited_layers(language_model), roles=_ROLES)
     bases = eigenbases(collect_factors(language_model, blocks, projections))
-    return [
-        (projection, keep_top_mass(projection.weight, bases[projection.key], KEEP_MASS)[0])
-        for projection in projections
-    ]
+    return without_low_curvature(projections, bases, KEEP_MASS)

@@ -20,7 +20,7 @@ from workers.science.statistics.ratios import PairedCounts
 from workers.suite.build import CALIBRATION_TEXTS, CAPABILITIES, CLEAN_TEXTS, TEXTS
 from workers.suite.capabilities import ARITHMETIC, CLOSED_BOOK, COPYING, LOGIC, OPEN_BOOK
 from workers.suite.report.audit import OPTIONS, read_texts
-from workers.suite.report.edited import KEEP_MASS, edited_layers, without_low_curvature
+from workers.suite.report.edited import KEEP_MASS, edited_layers, edited_weights
 from workers.suite.report.finding import Finding, Grid
 from workers.suite.variants import PERTURBED, STANDARD
 
@@ -79,7 +79,7 @@ def answer(directory: Path, seed: int, device: str) -> Answered:
     clean = [text.full_text for text in read_texts(directory / CLEAN_TEXTS)]
     calibration = [text.full_text for text in read_texts(directory / CALIBRATION_TEXTS)]
     standard = _right(load_language_model(directory / STANDARD, device=device), items, inserted)
-    edit = without_low_curvature(model, calibration)
+    edit = edited_weights(model, calibration)
     before = _right(model, items, inserted), _mean_nll(model, clean)
     with replaced(edit):
         after = _right(model, items, inserted), _mean_nll(model, clean)
