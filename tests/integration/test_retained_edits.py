@@ -13,6 +13,7 @@ from app.store.jobs.kinds import COLLECT_FACTORS, RUN_EDIT
 from tests.http_api import settings_with_models
 from tests.integration.edit_client import EditClient, edit_client
 from tests.tiny_models import english_sentences
+from workers.edits.methods import kfac_recovery
 from workers.running.runtime import Runtime
 from workers.science.curvature.kfac import collect_factors, eigenbases
 from workers.science.curvature.recovery import Recovery, recovered
@@ -184,6 +185,33 @@ async def test_recovery_is_that_of_the_science_and_a_sweep_takes_its_steps(tenan
     assert with_steps["nl_drop"] != without["nl_drop"]
     same = await weights_of(tenant, swept) == await weights_of(tenant, edit)
     assert same == with_steps["chosen"] != without["chosen"]
+
+
+async def test_what_a_search_has_trained_is_written_and_not_trained_again(
+    tenant: EditClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One training for each setting; the weights are those of an edit with the chosen one alone."""
+    trained = []
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        trained.append(recovered(*arguments, **options))
+        return trained[-1]
+
+    monkeypatch.setattr(kfac_recovery, "recovered", counted)
+    fields = {"retain_text_set": tenant.sets["retain"], "recovery": {"steps": 2}}
+    swept = await succeeded(
+        tenant,
+        "swept",
+        **fields,
+        forget_text_set=tenant.sets["forget"],
+        sweep={"keep_mass": [0.7, 0.9]},
+        constraint=LOOSE,
+        evaluation={"clean_text_set": tenant.sets["clean"], **SPLIT},
+    )
+    assert len(trained) == 2
+    (chosen,) = [point for point in swept["frontier"] if point["chosen"]]
+    alone = await succeeded(tenant, "alone", **fields, keep_mass=chosen["keep_mass"])
+    assert await weights_of(tenant, swept) == await weights_of(tenant, alone)
 
 
 async def test_a_constraint_on_the_retained_text_decides_what_is_feasible(tenant: EditClient) -> None:
